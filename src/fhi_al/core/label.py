@@ -1,0 +1,59 @@
+"""A label: one structure with its reference energy and forces.  Pure: no torch, MPI, ASE or files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fhi_al.core.structure import Array
+
+Phase = Literal["initial", "active_learning", "sanity", "imported"]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a label was asked for: phase, trajectory index and MD step of that trajectory."""
+
+    phase: Phase
+    trajectory: int
+    step: int
+
+
+@dataclass(frozen=True, eq=False)
+class Label:
+    """A reference result that passed the gate.
+
+    Parameters
+    ----------
+    key : str
+        :func:`~fhi_al.core.structure.geometry_key` of the structure; two labels never share one.
+    system : int
+        Index of the system (geometry.in) the structure belongs to.
+    numbers : (n_atoms,)
+    positions : (n_atoms, 3)
+        In A.
+    cell : (3, 3)
+        In A; zeros for a molecule.
+    pbc : bool
+    energy : float
+        In eV.
+    forces : (n_atoms, 3)
+        In eV/A.
+    stress : (3, 3) or None
+        In eV/A^3, ASE's sign; None if it was not asked for.
+    origin : Origin
+    """
+
+    key: str
+    system: int
+    numbers: NDArray[np.int64]
+    positions: Array
+    cell: Array
+    pbc: bool
+    energy: float
+    forces: Array
+    stress: Array | None
+    origin: Origin
