@@ -1,0 +1,1 @@
+"""The ensemble of MACE models: members, training, prediction, foundation models."""

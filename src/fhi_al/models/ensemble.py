@@ -1,0 +1,196 @@
+"""The ensemble: its members, their predictions together, their files and states.
+
+Owns what the members share: the architecture, the graphs of labels, the graph of the structure
+being predicted.  Knows nothing of MPI, MD or when to train.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fhi_al.core.structure import Array
+from fhi_al.models.mace_adapter.data import Geometry, GraphStore, prediction_graph
+from fhi_al.models.mace_adapter.model import (
+    ModelFactory,
+    energy_and_forces,
+    export_model,
+    read_exported,
+)
+from fhi_al.models.member import Member
+
+
+class Ensemble:
+    """Several MACE models of one architecture, each with its own seed and data.
+
+    Parameters
+    ----------
+    settings
+        The settings of mace_settings.yaml (sections general, architecture, training, misc).
+    elements
+        Atomic numbers of all systems.
+    seeds
+        One for each member.
+
+    Raises
+    ------
+    ValueError
+        If MACE refuses a setting.
+
+    Notes
+    -----
+    Building is lazy: models are made when they are first needed, about 1.5 s for the first and
+    0.2 s (weights loaded) to 0.8 s (fresh weights) for each further one.
+    """
+
+    def __init__(self, settings: Any, elements: Iterable[int], seeds: Sequence[int]) -> None:
+        set_threads(getattr(settings.misc, "num_threads", None))
+        self.factory = ModelFactory(settings, tuple(int(number) for number in elements))
+        store = GraphStore(self.factory)
+        self.members = [Member(k, int(s), self.factory, store) for k, s in enumerate(seeds)]
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    @property
+    def r_max(self) -> float:
+        """Cutoff radius in A."""
+        return self.factory.r_max
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """Differs whenever a prediction may differ: what caches forces must look at it."""
+        return tuple(member.version for member in self.members)
+
+    def energies_and_forces(
+        self, geometry: Geometry, members: Sequence[int] | None = None
+    ) -> tuple[Array, Array]:
+        """Predictions of all members, or of some, with the weights that validation uses.
+
+        Parameters
+        ----------
+        geometry
+            Anything with numbers, positions (A), cell (A) and pbc.
+        members
+            Indices; None for all.
+
+        Returns
+        -------
+        energies : (n_members,)
+            In eV.
+        forces : (n_members, n_atoms, 3)
+            In eV/A.  All NaN, without a call of the models, if a position is not finite or a
+            molecule has flown apart by more than 200 A.
+        """
+        chosen = range(len(self)) if members is None else members
+        n_atoms = len(geometry.numbers)
+        graph = prediction_graph(geometry, self.factory)
+        energies = np.full(len(chosen), np.nan)
+        forces = np.full((len(chosen), n_atoms, 3), np.nan)
+        if graph is not None:
+            for place, index in enumerate(chosen):
+                energies[place], forces[place] = energy_and_forces(
+                    self.members[index].inference_model, graph, self.factory.dtype
+                )
+        return energies, forces
+
+    def forces(self, geometry: Geometry) -> Array:
+        """Forces of every member, (n_members, n_atoms, 3) in eV/A."""
+        return self.energies_and_forces(geometry)[1]
+
+    def member_forces(self, index: int, geometry: Geometry) -> Array:
+        """Forces of one member, (n_atoms, 3) in eV/A."""
+        forces: Array = self.energies_and_forces(geometry, [index])[1][0]
+        return forces
+
+    def model_paths(self, folder: Path, name: str) -> list[Path]:
+        """Where :meth:`export` writes the members' models."""
+        return [folder / f"{name}_{member.seed}.model" for member in self.members]
+
+    def export(self, folder: Path, name: str) -> list[Path]:
+        """Write every member's model for MACE's own calculator; returns the files.
+
+        Each file is replaced at once: a reader sees the old model or the new one.
+        """
+        paths = self.model_paths(folder, name)
+        for member, path in zip(self.members, paths, strict=True):
+            export_model(member.inference_model, path)
+        return paths
+
+    def load_exported(self, path: Path, member: int) -> None:
+        """Give a member the weights of a .model file: fitted, frozen, with a fresh optimizer.
+
+        The file is a pickle and runs code when read: only for files of the user's own.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            If there is no such file, it is no MACE model, or it does not fit the settings.
+        """
+        self.members[member].adopt(read_exported(path), str(path))
+
+    def state_bytes(self) -> dict[str, bytes]:
+        """Each member's state as the bytes of a file, by file name."""
+        states = {}
+        for member in self.members:
+            buffer = io.BytesIO()
+            torch.save(member.state(), buffer)
+            states[_state_name(member.index)] = buffer.getvalue()
+        return states
+
+    def load_state_bytes(self, states: Mapping[str, bytes]) -> None:
+        """Put the states of :meth:`state_bytes` back; give the members their labels first.
+
+        Raises
+        ------
+        ValueError
+            If a member's state is missing or does not fit, see :meth:`Member.load_state`.
+        """
+        for member in self.members:
+            name = _state_name(member.index)
+            if name not in states:
+                raise ValueError(f"no state {name} of member {member.index}")
+            member.load_state(
+                # Said aloud: importing mace makes torch unpickle by default.
+                torch.load(io.BytesIO(states[name]), map_location="cpu", weights_only=True)
+            )
+
+
+def _state_name(index: int) -> str:
+    return f"member_{index}.pt"
+
+
+def set_threads(num_threads: int | None) -> None:
+    """Set torch's number of threads for the process; None leaves it."""
+    if num_threads is not None:
+        torch.set_num_threads(int(num_threads))
+
+
+def device_problem(device: str) -> str | None:
+    """Why torch cannot use a device here, or None.
+
+    Parameters
+    ----------
+    device
+        ``cpu``, ``cuda``, ``cuda:1``, ``mps`` or ``xpu``.
+    """
+    kind, _, place = device.partition(":")
+    backends = {
+        "cpu": lambda: 1,
+        "cuda": torch.cuda.device_count,
+        "mps": lambda: int(torch.backends.mps.is_available()),
+        "xpu": lambda: torch.xpu.device_count() if hasattr(torch, "xpu") else 0,
+    }
+    if kind not in backends or (place and not place.isdigit()):
+        return f"MISC.device = {device}: unknown. Use cpu, cuda, cuda:N, mps or xpu."
+    n_devices = backends[kind]()
+    if n_devices == 0:
+        return f"MISC.device = {device}: torch {torch.__version__} finds none here. Use cpu."
+    if place and int(place) >= n_devices:
+        return f"MISC.device = {device}: there are {n_devices}, counted from 0."
+    return None

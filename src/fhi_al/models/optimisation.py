@@ -1,0 +1,109 @@
+"""How a member's weights move: loss, optimizer, learning-rate scheduler, moving average.
+
+Owns the state of these four; knows nothing of labels, members or files.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+from fhi_al.models.mace_adapter.model import ModelFactory
+from fhi_al.models.mace_adapter.training import (
+    loss_function,
+    new_average,
+    new_optimizer,
+    new_scheduler,
+    train_one_pass,
+)
+
+
+class Optimisation:
+    """Loss, optimizer, scheduler and moving average of one model.
+
+    Parameters
+    ----------
+    factory : ModelFactory
+    model
+        The model whose parameters are optimised, in place.
+    """
+
+    def __init__(self, factory: ModelFactory, model: torch.nn.Module) -> None:
+        self._factory = factory
+        self._model = model
+        self.loss = loss_function(factory)
+        self.average = new_average(factory, model)
+        self.restart(scheduler=False)
+
+    def restart(self, scheduler: bool) -> None:
+        """Forget the optimizer's history, with or without a scheduler from here on.
+
+        The moving average stays: what MD and validation use does not jump because the optimizer
+        starts anew.
+        """
+        self.optimizer = new_optimizer(self._factory, self._model)
+        self.scheduler = new_scheduler(self._factory, self.optimizer) if scheduler else None
+        self._plateau_metric: float | None = None
+
+    def restart_average(self) -> None:
+        """Start the moving average again from the weights as they are."""
+        self.average = new_average(self._factory, self._model)
+
+    def train_one_pass(self, batches: Iterable[Any]) -> float:
+        """One optimizer step for each batch; the mean loss per structure."""
+        return train_one_pass(
+            self._factory, self._model, self.loss, self.optimizer, self.average, batches
+        )
+
+    def scheduler_step(self, mae_forces: float | None) -> None:
+        """Count one epoch; see :meth:`fhi_al.models.member.Member.scheduler_step`."""
+        if mae_forces is not None:
+            self._plateau_metric = mae_forces
+        if self.scheduler is None:
+            return
+        if self.scheduler.scheduler == "ReduceLROnPlateau" and self._plateau_metric is None:
+            return
+        self.scheduler.step(metrics=self._plateau_metric)
+
+    def average_state(self) -> dict[str, Any] | None:
+        """A copy of the moving average, None where ``ema`` is off."""
+        return None if self.average is None else copy.deepcopy(self.average.state_dict())
+
+    def load_average(self, average: dict[str, Any] | None) -> None:
+        """Put a moving average back.
+
+        Raises
+        ------
+        ValueError
+            If ``ema`` was switched since.
+        """
+        if (average is None) != (self.average is None):
+            was = "off" if average is None else "on"
+            raise ValueError(
+                f"mace_settings.yaml: TRAINING.ema: was {was} when the state was saved. "
+                "Put it back, or start in a new folder."
+            )
+        if self.average is not None:
+            self.average.load_state_dict(average)
+
+    def state(self) -> dict[str, Any]:
+        """Everything the next step depends on besides the weights; a copy."""
+        scheduler = None if self.scheduler is None else self.scheduler.state_dict()
+        live = {
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": scheduler,
+            "plateau_metric": self._plateau_metric,
+        }
+        return {**copy.deepcopy(live), "average": self.average_state()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Put a state back; the weights are loaded by their owner."""
+        self.load_average(state["average"])
+        self.restart(scheduler=state["scheduler"] is not None)
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.scheduler is not None:
+            self.scheduler.load_state_dict(state["scheduler"])
+        self._plateau_metric = state["plateau_metric"]
