@@ -1,0 +1,132 @@
+"""Snapshots of a run: complete or not there, verified when read, the one before kept.
+
+Owns ``restart/snapshot-*``: a folder of files and ``manifest.json``, written last, with the size and
+SHA-256 of each.  Knows nothing of what the files hold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from fhi_al.atomic_file import sync_folder, write_atomically
+
+log = logging.getLogger(__name__)
+
+MANIFEST = "manifest.json"
+GENERATIONS_KEPT = 2
+# Raised when the meaning of a snapshot's files changes; older ones are upgraded or refused by name.
+STATE_VERSION = 1
+
+
+class SnapshotError(RuntimeError):
+    """No snapshot in the folder can be used, though there are some."""
+
+
+def write_snapshot(folder: Path, files: Mapping[str, bytes]) -> Path:
+    """Write the next generation and drop those before the last two.
+
+    Parameters
+    ----------
+    folder : Path
+        ``restart/``.
+    files : mapping
+        Name -> content.
+
+    Returns
+    -------
+    Path
+        The snapshot's folder.
+
+    Raises
+    ------
+    OSError
+        If the disk is full or read-only; the generations before are untouched.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.glob(".snapshot-*"):
+        shutil.rmtree(leftover)
+    generations = _generations(folder)
+    number = 1 + (_number(generations[-1]) if generations else 0)
+    target = folder / f"snapshot-{number:08d}"
+    temporary = folder / f".{target.name}"
+    temporary.mkdir()
+    for name, content in files.items():
+        _write(temporary / name, content)
+    manifest = {
+        "state_version": STATE_VERSION,
+        "files": {
+            name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+            for name, content in files.items()
+        },
+    }
+    write_atomically(temporary / MANIFEST, json.dumps(manifest, indent=1))
+    sync_folder(temporary)
+    temporary.rename(target)
+    sync_folder(folder)
+    for old in generations[: 1 - GENERATIONS_KEPT]:
+        shutil.rmtree(old)
+    return target
+
+
+def read_snapshot(folder: Path) -> dict[str, bytes] | None:
+    """Files of the newest complete snapshot; None if there never was one.
+
+    Raises
+    ------
+    SnapshotError
+        If there are snapshots and none is complete and of a version this program reads.
+    """
+    generations = _generations(folder)
+    problems = []
+    for generation in reversed(generations):
+        files, problem = _verified(generation)
+        if files is not None:
+            if problems:
+                log.warning("%s; continuing from %s", "; ".join(problems), generation)
+            return files
+        problems.append(f"{generation}: {problem}")
+    if problems:
+        raise SnapshotError(
+            f"{'; '.join(problems)}: expected at least one complete snapshot. Put restart/ back "
+            "from a copy, or remove its snapshot-* folders to start afresh (labels in "
+            "restart/labels.jsonl are used again)."
+        )
+    return None
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _generations(folder: Path) -> list[Path]:
+    return sorted(folder.glob("snapshot-*"), key=_number)
+
+
+def _number(generation: Path) -> int:
+    return int(generation.name.removeprefix("snapshot-"))
+
+
+def _verified(generation: Path) -> tuple[dict[str, bytes] | None, str]:
+    try:
+        manifest = json.loads((generation / MANIFEST).read_text())
+        version = manifest["state_version"]
+        if version != STATE_VERSION:
+            return None, f"written by a program with state version {version}, not {STATE_VERSION}"
+        files = {}
+        for name, expected in manifest["files"].items():
+            content = (generation / name).read_bytes()
+            if hashlib.sha256(content).hexdigest() != expected["sha256"]:
+                return None, f"{name} does not match its checksum"
+            files[name] = content
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return None, f"not complete ({error})"
+    return files, ""

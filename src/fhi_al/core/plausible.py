@@ -1,0 +1,134 @@
+"""Does a structure, or a reference result, make sense?  Pure: numpy only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fhi_al.core.structure import Array
+
+_IMAGES: NDArray[np.float64] = np.array(
+    [(i, j, k) for i in (-1, 0, 1) for j in (-1, 0, 1) for k in (-1, 0, 1)], dtype=np.float64
+)
+_PAIRS_AT_ONCE = 20_000
+
+
+@dataclass(frozen=True)
+class GeometryLimits:
+    """When atoms overlap or have flown apart.
+
+    Parameters
+    ----------
+    min_distance : float
+        Two atoms overlap if they are nearer than this fraction of the sum of their covalent radii.
+    max_distance : float
+        In a molecule, an atom farther (A) than this from every other has flown apart.
+    """
+
+    min_distance: float = 0.4
+    max_distance: float = 8.0
+
+
+def nearest_pairs(positions: Array, cell: Array, pbc: bool) -> Array:
+    """Shortest distance of every pair of atoms, periodic images included.
+
+    Parameters
+    ----------
+    positions : (n_atoms, 3)
+    cell : (3, 3)
+        Lattice vectors as rows; not looked at without ``pbc``.
+
+    Returns
+    -------
+    (n_atoms, n_atoms)
+        In A; the diagonal holds the distance of an atom to its own nearest image, inf in a molecule.
+
+    Notes
+    -----
+    Differences are first reduced to one cell; then the 27 cells around are searched, which is exact
+    for distances up to the shortest cell height, and overlaps are far below that.
+    """
+    difference = positions[:, None, :] - positions[None, :, :]
+    if not pbc:
+        distance = np.linalg.norm(difference, axis=-1)
+        np.fill_diagonal(distance, np.inf)
+        return np.asarray(distance, dtype=np.float64)
+    fractional = difference @ np.linalg.inv(cell)
+    difference = ((fractional - np.round(fractional)) @ cell).reshape(-1, 3)
+    shifts = _IMAGES @ cell
+    nearest = np.empty(len(difference))
+    for start in range(0, len(difference), _PAIRS_AT_ONCE):
+        part = difference[start : start + _PAIRS_AT_ONCE, None, :] + shifts
+        nearest[start : start + _PAIRS_AT_ONCE] = np.linalg.norm(part, axis=-1).min(axis=1)
+    distance = nearest.reshape(len(positions), len(positions))
+    lattice = np.sum(shifts**2, axis=1)
+    np.fill_diagonal(distance, np.sqrt(lattice[lattice > 0].min()))
+    return distance
+
+
+def geometry_problem(
+    positions: Array, cell: Array, pbc: bool, radii: Array, limits: GeometryLimits
+) -> str | None:
+    """Why no engine should see this structure, in words; None if it is plausible.
+
+    Parameters
+    ----------
+    positions : (n_atoms, 3)
+        In A.
+    cell : (3, 3)
+        In A.
+    pbc : bool
+    radii : (n_atoms,)
+        Covalent radii in A.
+    """
+    if not (np.isfinite(positions).all() and np.isfinite(cell).all()):
+        return "positions are not finite"
+    if len(positions) == 1 and not pbc:
+        return None
+    distance = nearest_pairs(positions, cell, pbc)
+    allowed = limits.min_distance * (radii[:, None] + radii[None, :])
+    overlapping = np.argwhere(distance < allowed)
+    if len(overlapping):
+        i, j = (int(index) for index in overlapping[0])
+        return (
+            f"atoms {i + 1} and {j + 1} overlap: they are {distance[i, j]:.3f} A apart, "
+            f"at least {allowed[i, j]:.3f} A was expected"
+        )
+    if not pbc:
+        loneliest = int(np.argmax(distance.min(axis=1)))
+        if distance[loneliest].min() > limits.max_distance:
+            return (
+                f"atom {loneliest + 1} has flown apart: its nearest neighbour is "
+                f"{distance[loneliest].min():.1f} A away, at most {limits.max_distance:g} A was expected"
+            )
+    return None
+
+
+def label_problem(
+    energy: float, forces: Array, converged: bool, n_atoms: int, max_force: float
+) -> str | None:
+    """Why a reference result must not be trained on, in words; None if it may.
+
+    Parameters
+    ----------
+    energy : float
+        In eV.
+    forces : (n_atoms, 3)
+        In eV/A.
+    converged : bool
+        What the engine says of its SCF.
+    max_force : float
+        Largest norm of the force on an atom, in eV/A, that is believed.
+    """
+    if not converged:
+        return "the SCF did not converge"
+    if forces.shape != (n_atoms, 3):
+        return f"the forces have shape {forces.shape}, expected {(n_atoms, 3)}"
+    if not (np.isfinite(energy) and np.isfinite(forces).all()):
+        return "the energy or a force is not finite"
+    largest = float(np.linalg.norm(forces, axis=1).max())
+    if largest > max_force:
+        return f"the largest force is {largest:.1f} eV/A, more than max_force = {max_force:g} eV/A"
+    return None

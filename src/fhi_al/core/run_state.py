@@ -1,0 +1,114 @@
+"""Where a run stands: everything decisions depend on, as frozen data.  Pure: standard library.
+
+Weights, sets, phase-space points and random streams are saved beside it; see ``snapshot``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from fhi_al.core.improvement import BestError
+from fhi_al.core.threshold import MovingAverage
+from fhi_al.core.trajectory import TrajectoryState
+
+
+class Stage(StrEnum):
+    """What a run is at; in this order."""
+
+    INITIAL_SAMPLING = "initial sampling"
+    INITIAL_CONVERGENCE = "initial convergence"
+    INITIAL_DONE = "initial dataset done"
+    ACTIVE_LEARNING = "active learning"
+    FINAL_CONVERGENCE = "final convergence"
+    DONE = "done"
+
+    @property
+    def is_initial(self) -> bool:
+        """Whether the initial dataset is still being built."""
+        return self in (Stage.INITIAL_SAMPLING, Stage.INITIAL_CONVERGENCE)
+
+
+@dataclass(frozen=True)
+class SamplingState:
+    """Initial dataset: rounds done, epochs trained, MD steps of the sampling trajectory.
+
+    ``mae_forces`` is the members' mean validation force MAE in eV/A; None before the first
+    validation.  ``setbacks`` counts returns to the last good point.
+    """
+
+    rounds: int = 0
+    epochs: int = 0
+    md_steps: int = 0
+    setbacks: int = 0
+    mae_forces: float | None = None
+
+
+@dataclass(frozen=True)
+class ActiveLearningState:
+    """Active learning after a whole sweep.
+
+    Parameters
+    ----------
+    sweep : int
+        Sweeps done.
+    epochs : int
+        Epochs trained in this phase.
+    trajectories : tuple of TrajectoryState
+    uncertainties, true_errors : tuple of MovingAverage
+        One per system, in eV/A.
+    n_points, n_validation : int
+        Points added in this phase, and those of them that went to validation.
+    mae_forces : float or None
+        Members' mean validation force MAE in eV/A as last measured in this phase.
+    plateaus : tuple of BestError
+        One per member: is its validation error still falling?
+    """
+
+    sweep: int
+    epochs: int
+    trajectories: tuple[TrajectoryState, ...]
+    uncertainties: tuple[MovingAverage, ...]
+    true_errors: tuple[MovingAverage, ...]
+    n_points: int
+    n_validation: int
+    mae_forces: float | None
+    plateaus: tuple[BestError, ...]
+
+
+@dataclass(frozen=True)
+class ConvergenceState:
+    """A convergence under way: which members, the ensemble's error history and each member's own."""
+
+    members: tuple[int, ...]
+    ensemble: BestError
+    each: tuple[BestError, ...]
+
+
+@dataclass(frozen=True)
+class RunState:
+    """Where a run stands.
+
+    Parameters
+    ----------
+    stage : Stage
+    sampling : SamplingState
+    active : ActiveLearningState or None
+        None before active learning.
+    convergence : ConvergenceState or None
+        None unless one is under way.
+    final_mae_forces : float or None
+        Members' mean validation force MAE in eV/A of the weights that are kept.
+    stop_reason : str
+        Why active learning ended.
+    seconds : dict
+        Activity -> wall seconds spent so far, over all launches.
+    """
+
+    stage: Stage = Stage.INITIAL_SAMPLING
+    sampling: SamplingState = field(default_factory=SamplingState)
+    active: ActiveLearningState | None = None
+    convergence: ConvergenceState | None = None
+    final_mae_forces: float | None = None
+    stop_reason: str = ""
+    seconds: dict[str, float] = field(default_factory=dict)

@@ -1,0 +1,79 @@
+"""When a phase ends.  Pure: standard library."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fhi_al.core.improvement import BestError
+from fhi_al.core.trajectory import Status, TrajectoryState
+
+
+@dataclass(frozen=True)
+class StopRules:
+    """Stop rules of active learning: target force MAE (eV/A) and size of a member's training set."""
+
+    desired_acc: float
+    max_set_size: float = math.inf
+
+
+def active_learning_stop(
+    rules: StopRules,
+    mae_forces: float | None,
+    n_training: int,
+    trajectories: Sequence[TrajectoryState],
+) -> str | None:
+    """Why active learning is over, in words; None if it goes on.
+
+    Parameters
+    ----------
+    mae_forces : float or None
+        Mean over the members of their validation force MAE in eV/A, as last measured in this
+        phase; None before.
+    n_training : int
+        Training points of one member.
+    """
+    if mae_forces is not None and mae_forces < rules.desired_acc:
+        return (
+            f"the validation force MAE {mae_forces:.4f} eV/A is below "
+            f"desired_acc = {rules.desired_acc:g} eV/A"
+        )
+    if n_training >= rules.max_set_size:
+        return f"the training set has {n_training} points (max_set_size = {rules.max_set_size:g})"
+    if all(trajectory.status is Status.DONE for trajectory in trajectories):
+        return "all trajectories have done max_MD_steps"
+    return None
+
+
+def initial_stop(
+    mae_forces: float | None, target: float, epochs: int, max_epochs: int
+) -> str | None:
+    """Why the initial dataset is complete, in words; None if it grows on.
+
+    Parameters
+    ----------
+    mae_forces : float or None
+        Mean validation force MAE of the members in eV/A; None before the first validation.
+    target : float
+        lambda x desired_acc in eV/A.
+    epochs, max_epochs : int
+        Epochs trained in this phase and max_initial_epochs.
+    """
+    if mae_forces is not None and mae_forces <= target:
+        return (
+            f"the validation force MAE {mae_forces:.4f} eV/A has reached "
+            f"lambda x desired_acc = {target:g} eV/A"
+        )
+    if epochs >= max_epochs:
+        return f"{epochs} epochs are trained (max_initial_epochs = {max_epochs})"
+    return None
+
+
+def convergence_stop(history: BestError, patience: int, max_epochs: int) -> str | None:
+    """Why a convergence is over, in words; None if it goes on."""
+    if history.epochs_without_improvement >= patience:
+        return f"no improvement for {history.epochs_without_improvement} epochs"
+    if history.epoch >= max_epochs:
+        return f"{history.epoch} epochs are trained (max_final_epochs = {max_epochs})"
+    return None

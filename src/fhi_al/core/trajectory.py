@@ -1,0 +1,178 @@
+"""The life of one trajectory: (state, event) -> (state, instructions).  Pure: standard library.
+
+Nothing here acts: the loop feeds events in and carries the instructions out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """What a trajectory is doing."""
+
+    RUNNING = "running"
+    WAITING = "waiting"
+    TRAINING = "training"
+    DONE = "done"
+
+
+class Instruction(StrEnum):
+    """What the loop has to do after a transition."""
+
+    REQUEST_LABEL = "request label"
+    ADD_TO_TRAINING = "add to training"
+    ADD_TO_VALIDATION = "add to validation"
+    SET_RESTART_POINT = "set restart point"
+    GO_BACK = "go back to the restart point with new velocities"
+
+
+@dataclass(frozen=True)
+class TrajectoryState:
+    """Everything decisions about a trajectory depend on.
+
+    Parameters
+    ----------
+    index, system, md : int
+        Of the trajectory, of its system and of its MD settings.
+    status : Status
+    step : int
+        MD steps done, discarded ones included.
+    epochs : int
+        Epochs trained since it entered TRAINING.
+    last_crossing : int
+        Step of the last crossing of the threshold (0 before the first).
+    setbacks : int
+        How often it had to go back to its restart point.
+    """
+
+    index: int
+    system: int = 0
+    md: int = 0
+    status: Status = Status.RUNNING
+    step: int = 0
+    epochs: int = 0
+    last_crossing: int = 0
+    setbacks: int = 0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Where a trajectory's life ends: MD steps in all, and epochs of one stay in TRAINING."""
+
+    max_md_steps: int
+    max_epochs_worker: int
+
+
+@dataclass(frozen=True)
+class Moved:
+    """The trajectory advanced by ``n_steps`` MD steps."""
+
+    n_steps: int
+
+
+@dataclass(frozen=True)
+class Exploded:
+    """The block of ``n_steps`` ended in a structure that makes no sense."""
+
+    n_steps: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The uncertainty was estimated; ``crosses`` says whether it is over the threshold."""
+
+    crosses: bool
+
+
+@dataclass(frozen=True)
+class LabelAccepted:
+    """A point is to join the sets: to validation or else to training."""
+
+    to_validation: bool
+
+
+@dataclass(frozen=True)
+class LabelDiscarded:
+    """The reference engine gave nothing usable for the point."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The members were trained ``n_epochs`` epochs on behalf of this trajectory."""
+
+    n_epochs: int
+
+
+Event = Moved | Exploded | Checked | LabelAccepted | LabelDiscarded | Trained
+Transition = tuple[TrajectoryState, tuple[Instruction, ...]]
+
+
+class ImpossibleEvent(ValueError):
+    """An event that cannot happen in this state: a fault of the loop, not of the user."""
+
+
+def after(state: TrajectoryState, event: Event, limits: Limits) -> Transition:
+    """What an event does to a trajectory.
+
+    Raises
+    ------
+    ImpossibleEvent
+        If the event cannot happen in the trajectory's status.
+    """
+    match state.status, event:
+        case Status.RUNNING, Moved(n_steps):
+            return replace(state, step=state.step + n_steps), ()
+        case Status.RUNNING, Exploded(n_steps):
+            moved = replace(state, step=state.step + n_steps)
+            return _set_back(moved, limits)
+        case Status.RUNNING, Checked(crosses):
+            if not crosses:
+                return _on_the_move(state, limits), ()
+            waiting = replace(state, status=Status.WAITING, last_crossing=state.step)
+            return waiting, (Instruction.REQUEST_LABEL,)
+        case (Status.WAITING | Status.RUNNING, LabelAccepted(to_validation)):
+            # RUNNING: a sanity check whose true error earned the point a place in the sets.
+            if to_validation:
+                moving = _on_the_move(state, limits)
+                return moving, (Instruction.ADD_TO_VALIDATION, Instruction.SET_RESTART_POINT)
+            training = replace(state, status=Status.TRAINING, epochs=0)
+            return training, (Instruction.ADD_TO_TRAINING, Instruction.SET_RESTART_POINT)
+        case (Status.WAITING | Status.RUNNING, LabelDiscarded()):
+            return _set_back(state, limits)
+        case Status.DONE, LabelAccepted(to_validation):
+            # The sanity check of the last block: its point may join, the trajectory stays done.
+            add = Instruction.ADD_TO_VALIDATION if to_validation else Instruction.ADD_TO_TRAINING
+            return state, (add,)
+        case Status.DONE, LabelDiscarded():
+            return state, ()
+        case Status.TRAINING, Trained(n_epochs):
+            trained = replace(state, epochs=state.epochs + n_epochs)
+            if trained.epochs < limits.max_epochs_worker:
+                return trained, ()
+            return replace(_on_the_move(trained, limits), epochs=0), ()
+    raise ImpossibleEvent(f"trajectory {state.index} is {state.status}: {event} cannot happen")
+
+
+def _on_the_move(state: TrajectoryState, limits: Limits) -> TrajectoryState:
+    over = state.step >= limits.max_md_steps
+    return replace(state, status=Status.DONE if over else Status.RUNNING)
+
+
+def _set_back(state: TrajectoryState, limits: Limits) -> Transition:
+    moving = _on_the_move(replace(state, setbacks=state.setbacks + 1), limits)
+    return moving, (Instruction.GO_BACK,)
+
+
+def block_length(state: TrajectoryState, skip_step: int, limits: Limits) -> int:
+    """MD steps of the next block: ``skip_step``, or what is left of max_MD_steps."""
+    return min(skip_step, limits.max_md_steps - state.step)
+
+
+def sanity_check_due(step_before: int, step_now: int, sanity_skip: int) -> bool:
+    """Whether a multiple of ``sanity_skip`` MD steps was reached in the block just done."""
+    return step_now // sanity_skip > step_before // sanity_skip

@@ -1,0 +1,200 @@
+"""The append-only store of reference results: on disk, fsynced, before anything else sees them.
+
+Owns ``restart/labels.jsonl``: one JSON object per line (floats as Python writes them, which reads
+back bit for bit), each with a CRC.  A result the gate refused is kept too, with the reason, so that
+a resumed run neither trains on it nor asks for it again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import zlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fhi_al.core.label import Label, Origin
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A structure whose reference result must not be used, and why."""
+
+    key: str
+    origin: Origin
+    reason: str
+
+
+Record = Label | Rejected
+
+
+class LabelStoreError(RuntimeError):
+    """The store on disk is damaged in a way that a killed run cannot explain."""
+
+
+class LabelStore:
+    """All reference results of a run, by geometry key.
+
+    Parameters
+    ----------
+    path : Path
+        The file; made if it is not there.
+
+    Raises
+    ------
+    LabelStoreError
+        If a line before the last is damaged.  A damaged last line is the call that was in flight
+        when a run was killed: it is cut off with a warning.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._records: dict[str, Record] = {}
+        self._read()
+        self._stream = path.open("ab")
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self._records.values())
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._records
+
+    @property
+    def n_labels(self) -> int:
+        """Labels that passed the gate."""
+        return sum(isinstance(record, Label) for record in self._records.values())
+
+    @property
+    def n_rejected(self) -> int:
+        """Results the gate refused."""
+        return len(self._records) - self.n_labels
+
+    def get(self, key: str) -> Record | None:
+        """The result for a geometry; None if it was never computed."""
+        return self._records.get(key)
+
+    def label(self, key: str) -> Label:
+        """The label with this key.
+
+        Raises
+        ------
+        LabelStoreError
+            If it is not there.
+        """
+        record = self._records.get(key)
+        if not isinstance(record, Label):
+            raise LabelStoreError(
+                f"{self.path}: label {key} is missing though the snapshot uses it: expected every "
+                "label of the run in this file. Put the file back from a copy, or remove restart/ "
+                "to start afresh."
+            )
+        return record
+
+    def append(self, record: Record) -> None:
+        """Write one result to the disk; it is safe there when this returns.
+
+        Raises
+        ------
+        ValueError
+            If the store has a result for this geometry.
+        OSError
+            If the disk is full or read-only; the store is then as before the call.
+        """
+        if record.key in self._records:
+            raise ValueError(f"{self.path}: there is a result for {record.key} already")
+        start = self._stream.seek(0, os.SEEK_END)
+        try:
+            self._stream.write(_line(record))
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
+        except OSError:
+            self._stream.truncate(start)
+            raise
+        self._records[record.key] = record
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
+
+    def _read(self) -> None:
+        if not self.path.exists():
+            return
+        content = self.path.read_bytes()
+        good = 0
+        for number, line in enumerate(content.splitlines(keepends=True), start=1):
+            record = _record(line)
+            if record is None:
+                if good + len(line) < len(content):
+                    raise LabelStoreError(
+                        f"{self.path}:{number}: damaged line, expected a label as this program "
+                        "wrote it. Put the file back from a copy, or delete the line: its label "
+                        "is then computed again."
+                    )
+                log.warning("%s:%d: cut off a label that was not written whole", self.path, number)
+                break
+            self._records[record.key] = record
+            good += len(line)
+        if good < len(content):
+            os.truncate(self.path, good)
+
+
+def _line(record: Record) -> bytes:
+    if isinstance(record, Rejected):
+        values: dict[str, Any] = {
+            "key": record.key,
+            "rejected": record.reason,
+            "origin": asdict(record.origin),
+        }
+    else:
+        values = {
+            "key": record.key,
+            "system": record.system,
+            "numbers": record.numbers.tolist(),
+            "positions": record.positions.tolist(),
+            "cell": record.cell.tolist(),
+            "pbc": record.pbc,
+            "energy": record.energy,
+            "forces": record.forces.tolist(),
+            "stress": None if record.stress is None else record.stress.tolist(),
+            "origin": asdict(record.origin),
+        }
+    text = json.dumps(values, separators=(",", ":"))
+    return f'{{"crc":{zlib.crc32(text.encode())},"label":{text}}}\n'.encode()
+
+
+def _record(line: bytes) -> Record | None:
+    try:
+        head, text = line.rstrip(b"\n").split(b',"label":', 1)
+        crc = int(head.removeprefix(b'{"crc":'))
+        text = text.removesuffix(b"}")
+        if not line.endswith(b"\n") or zlib.crc32(text) != crc:
+            return None
+        values = json.loads(text)
+    except ValueError:
+        return None
+    origin = Origin(**values["origin"])
+    if "rejected" in values:
+        return Rejected(values["key"], origin, values["rejected"])
+    return Label(
+        key=values["key"],
+        system=values["system"],
+        numbers=np.array(values["numbers"], dtype=np.int64),
+        positions=np.array(values["positions"]),
+        cell=np.array(values["cell"]),
+        pbc=values["pbc"],
+        energy=values["energy"],
+        forces=np.array(values["forces"]),
+        stress=None if values["stress"] is None else np.array(values["stress"]),
+        origin=origin,
+    )

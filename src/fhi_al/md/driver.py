@@ -1,0 +1,251 @@
+"""Advance one trajectory by a block of MD steps.  All that carries over is in `MDPoint` and the RNG.
+
+A driver holds no state of a trajectory: the integrator is built anew for each block, which was
+measured to be bitwise equal to one that lives on, and makes a resume exact by construction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+from ase import Atoms, units
+from ase.calculators.calculator import BaseCalculator, Calculator, all_changes
+from ase.constraints import FixCom
+from ase.md.andersen import Andersen
+from ase.md.bussi import Bussi
+from ase.md.langevin import Langevin
+from ase.md.md import MolecularDynamics
+from ase.md.nose_hoover_chain import NoseHooverChainNVT
+from ase.md.nvtberendsen import NVTBerendsen
+from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary, ZeroRotation
+from ase.md.verlet import VelocityVerlet
+
+from fhi_al.core.plausible import GeometryLimits, geometry_problem
+from fhi_al.core.structure import Array, Structure
+from fhi_al.md.atoms import atoms_of, radii_of
+
+# The kinetic temperature of a small molecule fluctuates by tens of per cent; ten times the target
+# is met only by a structure that is exploding.
+HOTTEST = 10.0
+
+Thermostat = Literal["Langevin", "Berendsen", "Andersen", "Bussi", "NoseHoover"]
+
+
+@dataclass(frozen=True)
+class MDConditions:
+    """One MD block of the settings.
+
+    Parameters
+    ----------
+    thermostat : str or None
+        None is NVE.
+    temperature : float
+        In K; of the starting velocities too.
+    timestep : float
+        In fs.
+    friction : float
+        Of Langevin, in 1/fs.
+    thermostat_time : float
+        Coupling time of Berendsen, Bussi and NoseHoover, in fs.
+    andersen_prob : float
+        Probability of a collision per degree of freedom and step.
+    seed : int
+        All random streams of the block derive from it.
+    """
+
+    thermostat: Thermostat | None
+    temperature: float
+    timestep: float
+    friction: float
+    thermostat_time: float
+    andersen_prob: float
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)
+class MDPoint:
+    """A point in phase space: all an integrator needs to go on, but the random stream.
+
+    Parameters
+    ----------
+    positions : (n_atoms, 3)
+        In A.
+    momenta : (n_atoms, 3)
+        In ASE's units (not velocities: the division by the mass is not exact).
+    cell : (3, 3)
+        In A.
+    thermostat : dict of arrays
+        Variables of the thermostat, where it has any.
+    """
+
+    positions: Array
+    momenta: Array
+    cell: Array
+    thermostat: dict[str, Array] = field(default_factory=dict)
+
+
+class MDFailure(RuntimeError):
+    """The block ended in a structure that makes no sense, or its forces could not be had."""
+
+
+def random_stream(seed: int, *purpose: int) -> np.random.Generator:
+    """An independent random stream for each purpose (phase, trajectory) under one seed."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, *purpose])))
+
+
+class Driver:
+    """MD of one system under one set of conditions with a given calculator.
+
+    Parameters
+    ----------
+    structure : Structure
+    conditions : MDConditions
+    calculator : ase calculator
+        Called directly, never through its cache: its forces may change between blocks.
+    limits : GeometryLimits
+    """
+
+    def __init__(
+        self,
+        structure: Structure,
+        conditions: MDConditions,
+        calculator: BaseCalculator,
+        limits: GeometryLimits,
+    ) -> None:
+        self.structure = structure
+        self.conditions = conditions
+        self._calculator = _Guarded(calculator, structure, limits)
+
+    def start(self, generator: np.random.Generator) -> MDPoint:
+        """The system's own geometry with velocities of the conditions' temperature."""
+        atoms = atoms_of(self.structure)
+        return self.new_velocities(
+            MDPoint(atoms.positions.copy(), np.zeros((len(atoms), 3)), self.structure.cell.copy()),
+            generator,
+        )
+
+    def new_velocities(self, point: MDPoint, generator: np.random.Generator) -> MDPoint:
+        """The point with fresh velocities and a fresh thermostat."""
+        atoms = atoms_of(self.structure, point.positions)
+        MaxwellBoltzmannDistribution(
+            atoms, temperature_K=self.conditions.temperature, rng=generator
+        )
+        if not atoms.constraints and len(atoms) > 1:
+            Stationary(atoms)
+            if not self.structure.pbc:
+                ZeroRotation(atoms)
+        return replace(point, momenta=atoms.get_momenta(), thermostat={})
+
+    def advance(self, point: MDPoint, n_steps: int, generator: np.random.Generator) -> MDPoint:
+        """The point ``n_steps`` later.
+
+        Raises
+        ------
+        MDFailure
+            If a structure on the way makes no sense or has no forces; the random stream has then
+            moved on, which is as it should be.
+        """
+        atoms = atoms_of(self.structure, point.positions)
+        if self._fixes_com:
+            atoms.set_constraint(FixCom())
+        if self.structure.pbc:
+            atoms.set_cell(point.cell)
+        atoms.set_momenta(point.momenta, apply_constraint=False)
+        atoms.calc = self._calculator
+        self._calculator.reset()
+        dynamics = self._dynamics(atoms, generator)
+        _restore(dynamics, point.thermostat)
+        dynamics.run(n_steps)
+        self._calculator.check(atoms)
+        hottest = HOTTEST * self.conditions.temperature
+        if atoms.get_temperature() > hottest:
+            raise MDFailure(
+                f"the temperature is {atoms.get_temperature():.0f} K, at most {hottest:.0f} K "
+                "was expected"
+            )
+        return MDPoint(
+            atoms.positions.copy(),
+            atoms.get_momenta(),
+            np.array(atoms.cell) if self.structure.pbc else point.cell,
+            _thermostat_variables(dynamics),
+        )
+
+    @property
+    def _fixes_com(self) -> bool:
+        stochastic = self.conditions.thermostat in ("Langevin", "Andersen")
+        return stochastic and not self.structure.fixed.any() and len(self.structure) > 1
+
+    def _dynamics(self, atoms: Atoms, generator: np.random.Generator) -> MolecularDynamics:
+        md = self.conditions
+        common: dict[str, Any] = {"timestep": md.timestep * units.fs}
+        thermal: dict[str, Any] = {**common, "temperature_K": md.temperature}
+        coupling = md.thermostat_time * units.fs
+        match md.thermostat:
+            case None:
+                return VelocityVerlet(atoms, **common)
+            case "Langevin":
+                # FixCom, not fixcm=True, which samples the wrong distribution (ASE's own warning).
+                friction = md.friction / units.fs
+                return Langevin(atoms, **thermal, friction=friction, fixcm=False, rng=generator)
+            case "Andersen":
+                return Andersen(
+                    atoms, **thermal, andersen_prob=md.andersen_prob, fixcm=False, rng=generator
+                )
+            case "Bussi":
+                return Bussi(atoms, **thermal, taut=coupling, rng=generator)
+            case "Berendsen":
+                free = not self.structure.fixed.any()
+                return NVTBerendsen(atoms, **thermal, taut=coupling, fixcm=free)
+            case "NoseHoover":
+                return NoseHooverChainNVT(atoms, **thermal, tdamp=coupling)
+
+
+class _Guarded(Calculator):
+    """Hands a structure to the real calculator only if it makes sense, and checks the forces."""
+
+    implemented_properties = ["energy", "forces"]  # noqa: RUF012 (ASE's own interface)
+
+    def __init__(
+        self, calculator: BaseCalculator, structure: Structure, limits: GeometryLimits
+    ) -> None:
+        super().__init__()
+        self._calculator = calculator
+        self._pbc = structure.pbc
+        self._radii = radii_of(structure)
+        self._limits = limits
+
+    def check(self, atoms: Atoms) -> None:
+        problem = geometry_problem(
+            atoms.positions, np.array(atoms.cell), self._pbc, self._radii, self._limits
+        )
+        if problem is not None:
+            raise MDFailure(problem)
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: list[str] | None = None,
+        system_changes: list[str] = all_changes,
+    ) -> None:
+        super().calculate(atoms, properties, system_changes)
+        self.check(self.atoms)
+        self._calculator.calculate(self.atoms, ["energy", "forces"], all_changes)
+        found = self._calculator.results
+        if not np.isfinite(found["forces"]).all():
+            raise MDFailure("the forces are not finite")
+        self.results = {"energy": float(found["energy"]), "forces": np.array(found["forces"])}
+
+
+def _thermostat_variables(dynamics: MolecularDynamics) -> dict[str, Array]:
+    if isinstance(dynamics, NoseHooverChainNVT):
+        chain = dynamics._thermostat
+        return {"eta": chain._eta.copy(), "p_eta": chain._p_eta.copy()}
+    return {}
+
+
+def _restore(dynamics: MolecularDynamics, variables: dict[str, Array]) -> None:
+    if isinstance(dynamics, NoseHooverChainNVT) and variables:
+        dynamics._thermostat._eta = variables["eta"].copy()
+        dynamics._thermostat._p_eta = variables["p_eta"].copy()

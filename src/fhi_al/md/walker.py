@@ -1,0 +1,84 @@
+"""A trajectory's live part: where it is, where it may go back to, and its own random stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fhi_al.core.structure import Array
+from fhi_al.md.driver import Driver, MDPoint
+
+
+@dataclass
+class Walker:
+    """One trajectory in phase space.
+
+    Parameters
+    ----------
+    point : MDPoint
+        Where it is.
+    restart_point : MDPoint
+        The last good point: its start, or the last point whose label was accepted.
+    generator : numpy.random.Generator
+        Its own; shared streams make trajectories synchronise into copies of one another.
+    """
+
+    point: MDPoint
+    restart_point: MDPoint
+    generator: np.random.Generator
+
+    @classmethod
+    def start(cls, driver: Driver, generator: np.random.Generator) -> Walker:
+        """A walker at the system's own geometry with velocities from its stream."""
+        point = driver.start(generator)
+        return cls(point, point, generator)
+
+    def go_back(self, driver: Driver) -> None:
+        """Return to the last good point with new velocities; the random stream goes on."""
+        self.point = driver.new_velocities(self.restart_point, self.generator)
+
+    def arrays(self, prefix: str) -> dict[str, Array]:
+        """Both points as named arrays, for a snapshot."""
+        return _arrays(f"{prefix}/point", self.point) | _arrays(
+            f"{prefix}/restart_point", self.restart_point
+        )
+
+    def random_state(self) -> dict[str, Any]:
+        """State of the random stream, as plain numbers."""
+        return dict(self.generator.bit_generator.state)
+
+    @classmethod
+    def from_arrays(
+        cls, prefix: str, arrays: dict[str, Array], random_state: dict[str, Any]
+    ) -> Walker:
+        """The walker that ``arrays`` and ``random_state`` came from."""
+        generator = np.random.Generator(np.random.PCG64())
+        generator.bit_generator.state = random_state
+        return cls(
+            _point(f"{prefix}/point", arrays), _point(f"{prefix}/restart_point", arrays), generator
+        )
+
+
+def _arrays(prefix: str, point: MDPoint) -> dict[str, Array]:
+    thermostat = {f"{prefix}/thermostat/{name}": x for name, x in point.thermostat.items()}
+    return {
+        f"{prefix}/positions": point.positions,
+        f"{prefix}/momenta": point.momenta,
+        f"{prefix}/cell": point.cell,
+    } | thermostat
+
+
+def _point(prefix: str, arrays: dict[str, Array]) -> MDPoint:
+    thermostat = f"{prefix}/thermostat/"
+    return MDPoint(
+        positions=arrays[f"{prefix}/positions"],
+        momenta=arrays[f"{prefix}/momenta"],
+        cell=arrays[f"{prefix}/cell"],
+        thermostat={
+            name.removeprefix(thermostat): x
+            for name, x in arrays.items()
+            if name.startswith(thermostat)
+        },
+    )

@@ -1,0 +1,92 @@
+"""Who does what among the MPI ranks: rank 0 drives, the others wait for its commands.
+
+Owns the private communicator, the serve loop and the rule that an error on one rank ends the job
+on all.  The only module, with ``reference``, in which a rank number is looked at.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import ase.parallel
+from mpi4py import MPI
+
+from fhi_al.reference.engine import EngineError
+
+COMMAND_TAG = 1
+# Idle ranks poll: a blocking receive burns the core that rank 0's torch needs (measured: 1 s/s).
+SHORTEST_SLEEP_S = 0.0005
+LONGEST_SLEEP_S = 0.01
+
+Command = tuple[str, Any]
+
+
+def start() -> MPI.Intracomm:
+    """Make this process safe for serial code on rank 0 and return a private communicator.
+
+    Collective over COMM_WORLD.
+    """
+    # ASE broadcasts inside ase.io.write and Langevin.step: on rank 0 alone that broadcast would be
+    # taken by a serving rank for its next command.
+    ase.parallel.world.comm = ase.parallel.DummyMPI()
+    comm = MPI.COMM_WORLD.Dup()
+    sys.excepthook = _abort_hook(comm)
+    return comm
+
+
+def _abort_hook(comm: MPI.Comm) -> Callable[..., None]:
+    def abort(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+        text = "".join(traceback.format_exception(kind, error, trace))
+        sys.stdout.flush()
+        print(f"FHI_AL: rank {comm.rank} failed:\n{text}", file=sys.stderr, flush=True)
+        if comm.size > 1:
+            comm.Abort(1)
+
+    return abort
+
+
+def agree(comm: MPI.Comm, error: Exception | None) -> None:
+    """Collective over `comm`: return on all ranks if none has an error, raise on all if one has.
+
+    Call it after the local part of a collective operation, with what went wrong here, or None.
+
+    Raises
+    ------
+    EngineError
+        On every rank, naming each rank that failed and its error.
+    """
+    mine = None if error is None else f"{type(error).__name__}: {error}"
+    everyones = [text for text in enumerate(comm.allgather(mine)) if text[1] is not None]
+    if everyones:
+        if error is not None:
+            traceback.print_exception(error)
+        told = "; ".join(f"rank {rank}: {text}" for rank, text in everyones)
+        raise EngineError(told) from error
+
+
+def call(comm: MPI.Comm, name: str, payload: Any = None) -> None:
+    """On rank 0: give every serving rank a command.  Rank 0 then does its own part itself."""
+    for rank in range(1, comm.size):
+        comm.send((name, payload), dest=rank, tag=COMMAND_TAG)
+
+
+def serve(comm: MPI.Comm, act: Callable[[str, Any], None]) -> int:
+    """On every other rank: obey commands until "stop"; return the exit code that came with it."""
+    while True:
+        name, payload = _next_command(comm)
+        if name == "stop":
+            return int(payload)
+        act(name, payload)
+
+
+def _next_command(comm: MPI.Comm) -> Command:
+    pause_s = SHORTEST_SLEEP_S
+    while not comm.iprobe(source=0, tag=COMMAND_TAG):
+        time.sleep(pause_s)
+        pause_s = min(1.5 * pause_s, LONGEST_SLEEP_S)
+    command: Command = comm.recv(source=0, tag=COMMAND_TAG)
+    return command

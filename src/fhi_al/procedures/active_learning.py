@@ -1,0 +1,146 @@
+"""Active learning: MD on the ensemble, DFT where its members disagree, training; in sweeps."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+
+from fhi_al.core.improvement import BestError
+from fhi_al.core.run_state import ActiveLearningState, Stage
+from fhi_al.core.threshold import MovingAverage
+from fhi_al.core.trajectory import TrajectoryState
+from fhi_al.md.driver import random_stream
+from fhi_al.md.walker import Walker
+from fhi_al.procedures.convergence import converge
+from fhi_al.procedures.run import Run, mean
+from fhi_al.procedures.sweep import Sweep
+from fhi_al.report.logs import log_to_file, stop_log
+
+log = logging.getLogger(__name__)
+
+# Purpose number of the trajectories' random streams; the initial dataset's stream has another.
+TRAJECTORY_STREAM = 1
+
+
+class ActiveLearningProcedure:
+    """Run active learning on an initial ensemble (SPEC: active learning), then converge.
+
+    Parameters
+    ----------
+    run : Run
+        From :func:`fhi_al.open_run`.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._al = run.settings.al
+        self._sweep = Sweep(run)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is nothing left to do."""
+        return self._run.state.stage is Stage.DONE
+
+    def run(self) -> None:
+        """Go on from where the run stands until the force field is finished.
+
+        Raises
+        ------
+        EngineError
+            If the reference engine fails for good.
+        ValueError
+            If the initial dataset is not done.
+        """
+        run = self._run
+        if self.is_done:
+            log.info("active learning is complete already")
+            return
+        if run.state.stage.is_initial:
+            raise ValueError("active learning needs a finished initial dataset: run that first")
+        handler = log_to_file(run.folder / "AL.log")
+        try:
+            if run.state.stage is Stage.INITIAL_DONE:
+                self._begin()
+            while run.state.stage is Stage.ACTIVE_LEARNING:
+                self._sweep_or_stop()
+            if run.state.stage is Stage.FINAL_CONVERGENCE:
+                converge(run, "final convergence", self._members_to_converge())
+            self._finish()
+        finally:
+            stop_log(handler)
+
+    def _begin(self) -> None:
+        run, al = self._run, self._al
+        trajectories = tuple(TrajectoryState(index) for index in range(al.num_trajectories))
+        run.walkers = [
+            Walker.start(
+                run.driver(t.system, t.md, None),
+                random_stream(run.conditions[t.md].seed, TRAJECTORY_STREAM, t.index),
+            )
+            for t in trajectories
+        ]
+        for member in run.ensemble.members:
+            member.freeze_statistics()
+            member.fresh_optimizer(scheduler=False)
+        empty = tuple(MovingAverage() for _ in run.systems)
+        run.state = replace(
+            run.state,
+            stage=Stage.ACTIVE_LEARNING,
+            active=ActiveLearningState(
+                sweep=0,
+                epochs=0,
+                trajectories=trajectories,
+                uncertainties=empty,
+                true_errors=empty,
+                n_points=0,
+                n_validation=0,
+                mae_forces=None,
+                plateaus=tuple(BestError() for _ in run.ensemble.members),
+            ),
+        )
+        log.info(
+            "active learning: %d trajectories of at most %d MD steps, checked every %d; threshold "
+            "= %.3g x moving average of the uncertainty (c_x = %g), after %d estimates",
+            al.num_trajectories,
+            al.max_MD_steps,
+            al.skip_step_mlff,
+            1.0 - al.c_x,
+            al.c_x,
+            al.threshold_warmup,
+        )
+        run.save(now=True)
+
+    def _sweep_or_stop(self) -> None:
+        run = self._run
+        reason = self._sweep.stop_reason()
+        if reason is None:
+            self._sweep.go()
+            run.save()
+            return
+        log.info("active learning stops: %s", reason)
+        run.walkers = []
+        stage = Stage.FINAL_CONVERGENCE if self._al.converge_al else Stage.DONE
+        run.state = replace(run.state, stage=stage, stop_reason=reason)
+
+    def _members_to_converge(self) -> list[int]:
+        if self._run.state.convergence is not None:
+            return list(self._run.state.convergence.members)
+        maes = [member.validate().mae_forces for member in self._run.ensemble.members]
+        if not self._al.converge_best:
+            return list(range(len(maes)))
+        best = int(np.argmin(maes))
+        log.info("final convergence: member %d only, the one with the lowest force MAE", best)
+        return [best]
+
+    def _finish(self) -> None:
+        run = self._run
+        convergence = run.state.convergence
+        members = convergence.members if convergence else range(len(run.ensemble.members))
+        mae = mean([run.ensemble.members[index].validate().mae_forces for index in members])
+        run.state = replace(run.state, stage=Stage.DONE, final_mae_forces=mae)
+        run.save(now=True)
+        run.export.dataset("final", run.ensemble, run.store)
+        run.export.models(run.ensemble, members)
+        log.info("active learning done: force MAE on validation %.4f eV/A", mae)

@@ -1,0 +1,218 @@
+"""The initial dataset: sample, label, train, until the ensemble is good enough to start MD."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from fhi_al.core.label import Label, Origin
+from fhi_al.core.run_state import Stage
+from fhi_al.core.split import goes_to_validation
+from fhi_al.core.stopping import initial_stop
+from fhi_al.md.driver import MDFailure, random_stream
+from fhi_al.md.walker import Walker
+from fhi_al.procedures.convergence import converge
+from fhi_al.procedures.run import Run, mean
+from fhi_al.reference.label_pool import LabelRequest
+from fhi_al.report import clock
+from fhi_al.report.logs import log_to_file, stop_log
+
+log = logging.getLogger(__name__)
+
+# Purpose number of the random stream; active learning's streams use another one.
+SAMPLING_STREAM = 0
+
+
+class SamplingFailure(RuntimeError):
+    """The sampling MD fails so often in a row that going on would be in vain."""
+
+
+class InitialDatasetProcedure:
+    """Build the initial dataset and the first ensemble (SPEC: initial dataset).
+
+    Parameters
+    ----------
+    run : Run
+        From :func:`fhi_al.open_run`.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._al = run.settings.al
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is nothing left to do."""
+        return not self._run.state.stage.is_initial
+
+    def run(self) -> None:
+        """Go on from where the run stands until the initial dataset is done.
+
+        Raises
+        ------
+        EngineError
+            If the reference engine fails for good.
+        """
+        if self.is_done:
+            log.info("the initial dataset is complete already")
+            return
+        handler = log_to_file(self._run.folder / "initial_dataset.log")
+        try:
+            self._grow()
+            if self._run.state.stage is Stage.INITIAL_CONVERGENCE:
+                converge(self._run, "initial convergence", list(self._all_members))
+            self._finish()
+        finally:
+            stop_log(handler)
+
+    @property
+    def _all_members(self) -> range:
+        return range(len(self._run.ensemble.members))
+
+    def _grow(self) -> None:
+        run = self._run
+        if not run.walkers and run.state.stage is Stage.INITIAL_SAMPLING:
+            generator = random_stream(run.conditions[0].seed, SAMPLING_STREAM)
+            run.walkers = [Walker.start(run.sampling_driver(0), generator)]
+            log.info(
+                "initial dataset: %d points for each of %d members per round, sampled by %s; "
+                "target: force MAE %g eV/A",
+                self._al.n_samples,
+                len(self._all_members),
+                self._al.initial_sampling,
+                self._target,
+            )
+        while run.state.stage is Stage.INITIAL_SAMPLING:
+            sampling = run.state.sampling
+            reason = initial_stop(
+                sampling.mae_forces, self._target, sampling.epochs, self._al.max_initial_epochs
+            )
+            if reason is None:
+                self._round()
+                run.save()
+                continue
+            log.info("initial dataset: %s", reason)
+            goes_on = self._al.converge_initial
+            stage = Stage.INITIAL_CONVERGENCE if goes_on else Stage.INITIAL_DONE
+            run.state = replace(run.state, stage=stage)
+
+    @property
+    def _target(self) -> float:
+        return float(self._al.lambda_ * self._al.desired_acc)
+
+    def _round(self) -> None:
+        run, al = self._run, self._al
+        members = run.ensemble.members
+        labels = self._sample(al.n_samples * len(members))
+        for member in members:
+            self._share_out(member.index, labels[member.index :: len(members)])
+            member.fit_statistics()
+        epochs = min(al.intermediate_epochs, al.max_initial_epochs - run.state.sampling.epochs)
+        maes = run.train("initial", run.state.sampling.epochs, epochs, list(self._all_members))
+        run.state = replace(
+            run.state,
+            sampling=replace(
+                run.state.sampling,
+                rounds=run.state.sampling.rounds + 1,
+                epochs=run.state.sampling.epochs + epochs,
+                mae_forces=mean(maes),
+            ),
+        )
+        log.info(
+            "initial dataset, round %d: %d labels, %d + %d points per member (training + "
+            "validation), epoch %d of at most %d, force MAE %.4f eV/A (target %g)",
+            run.state.sampling.rounds,
+            run.store.n_labels,
+            len(members[0].training),
+            len(members[0].validation),
+            run.state.sampling.epochs,
+            al.max_initial_epochs,
+            mean(maes),
+            self._target,
+        )
+
+    def _share_out(self, index: int, labels: list[Label]) -> None:
+        member = self._run.ensemble.members[index]
+        for label in labels:
+            n_validation = len(member.validation)
+            n_points = n_validation + len(member.training)
+            if goes_to_validation(n_validation, n_points, self._al.valid_ratio):
+                member.add_validation([label])
+            else:
+                member.add_training([label])
+
+    def _sample(self, n_points: int) -> list[Label]:
+        """Labels of ``n_points`` structures, ``skip_step_initial`` MD steps apart."""
+        run = self._run
+        walker = run.walkers[0]
+        labels: list[Label] = []
+        in_row = 0
+        while len(labels) < n_points:
+            sampling = run.state.sampling
+            driver = run.sampling_driver(sampling.md_steps)
+            n_steps = self._al.skip_step_initial
+            step = sampling.md_steps + n_steps
+            run.state = replace(run.state, sampling=replace(sampling, md_steps=step))
+            try:
+                with run.clock.section(clock.MD):
+                    walker.point = driver.advance(walker.point, n_steps, walker.generator)
+                labels.append(self._label(walker, step))
+            except MDFailure as failure:
+                setbacks = run.state.sampling.setbacks + 1
+                run.state = replace(
+                    run.state, sampling=replace(run.state.sampling, setbacks=setbacks)
+                )
+                log.warning(
+                    "initial dataset, MD step %d: %s; back to the last good point with new "
+                    "velocities (setback %d)",
+                    step,
+                    failure,
+                    setbacks,
+                )
+                in_row += 1
+                if in_row >= self._al.max_label_failures:
+                    raise SamplingFailure(_hopeless(in_row, failure)) from failure
+                walker.go_back(driver)
+                continue
+            in_row = 0
+            walker.restart_point = walker.point
+            if len(labels) % max(1, n_points // 5) == 0:
+                log.info("initial dataset: %d of %d points of this round", len(labels), n_points)
+        return labels
+
+    def _label(self, walker: Walker, step: int) -> Label:
+        request = LabelRequest(
+            0, walker.point.positions, walker.point.cell, Origin("initial", 0, step)
+        )
+        record = self._run.labels.label(request)
+        if not isinstance(record, Label):
+            raise MDFailure(f"the label was discarded: {record.reason}")
+        return record
+
+    def _finish(self) -> None:
+        run = self._run
+        run.walkers = []
+        run.best_weights = {}
+        for member in run.ensemble.members:
+            member.freeze_statistics()
+        mae = mean([run.ensemble.members[i].validate().mae_forces for i in self._all_members])
+        run.state = replace(
+            run.state, stage=Stage.INITIAL_DONE, convergence=None, final_mae_forces=mae
+        )
+        run.save(now=True)
+        run.export.dataset("initial", run.ensemble, run.store)
+        run.export.models(run.ensemble, list(self._all_members))
+        log.info(
+            "initial dataset done: %d labels, force MAE on validation %.4f eV/A; models in %s",
+            run.store.n_labels,
+            mae,
+            run.export.model_folder,
+        )
+
+
+def _hopeless(in_row: int, failure: MDFailure) -> str:
+    return (
+        f"initial dataset: the sampling MD failed {in_row} times in a row, the last time because "
+        f"{failure}: expected structures that make sense. Lower MD.temperature or MD.timestep, "
+        "look at geometry.in, or choose another initial_sampling, then run again."
+    )

@@ -1,0 +1,190 @@
+"""Label pools: structures in, trusted labels or reasons out.  Imports no torch.
+
+A pool asks the store first, then the engine; judges the result; and writes it to the disk before
+anybody sees it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from fhi_al.core.label import Label, Origin
+from fhi_al.core.plausible import label_problem
+from fhi_al.core.structure import Array, Structure, geometry_key
+from fhi_al.dataset import LabelStore, Rejected
+from fhi_al.reference.engine import EngineError, ReferenceResult
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class LabelRequest:
+    """A structure that needs a label: its system, positions and cell (A), and who asks."""
+
+    system: int
+    positions: Array
+    cell: Array
+    origin: Origin
+
+    @property
+    def key(self) -> str:
+        """Name of the geometry."""
+        return geometry_key(self.system, self.positions, self.cell)
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """The answer to a request: a label, or why there is none."""
+
+    request: LabelRequest
+    record: Label | Rejected
+
+
+class LabelPool(Protocol):
+    """Labels structures, now or later, here or elsewhere."""
+
+    def submit(self, request: LabelRequest) -> None:
+        """Hand in a structure."""
+        ...
+
+    def poll(self) -> list[Outcome]:
+        """What is finished by now, in the order it was handed in."""
+        ...
+
+    def label(self, request: LabelRequest) -> Label | Rejected:
+        """One label, waited for."""
+        ...
+
+
+class TooManyFailures(EngineError):
+    """The engine failed so often in a row that going on would waste hours."""
+
+
+Calculate = Callable[[int, Array, Array], ReferenceResult]
+
+
+class SerialLabelPool:
+    """Labels one structure after the other, with all ranks of the engine in each call.
+
+    Parameters
+    ----------
+    systems : sequence of Structure
+        One per geometry.in.
+    calculate : callable
+        (system, positions, cell) -> ReferenceResult, computed by all ranks of the engine.
+    store : LabelStore
+    max_force : float
+        Largest force (eV/A) a label may have.
+    max_failures : int
+        Failures in a row that stop the run.
+    timed : callable
+        Returns a context manager under which the engine's time is booked.
+    """
+
+    def __init__(
+        self,
+        systems: Sequence[Structure],
+        calculate: Calculate,
+        store: LabelStore,
+        *,
+        max_force: float,
+        max_failures: int,
+        timed: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self.store = store
+        self.n_computed = 0
+        self._systems = systems
+        self._calculate = calculate
+        self._max_force = max_force
+        self._max_failures = max_failures
+        self._timed = timed
+        self._failures_in_row = 0
+        self._queue: deque[LabelRequest] = deque()
+
+    def submit(self, request: LabelRequest) -> None:
+        """Queue a structure for the next ``poll``."""
+        self._queue.append(request)
+
+    def poll(self) -> list[Outcome]:
+        """Label everything queued, in order.
+
+        Raises
+        ------
+        TooManyFailures
+            After ``max_failures`` failures in a row.
+        EngineError
+            If the engine is broken.
+        """
+        outcomes = []
+        while self._queue:
+            request = self._queue.popleft()
+            outcomes.append(Outcome(request, self.label(request)))
+        return outcomes
+
+    def label(self, request: LabelRequest) -> Label | Rejected:
+        """Label one structure, past the queue; from the store if it is there.
+
+        Raises
+        ------
+        TooManyFailures, EngineError
+            As ``poll``.
+        """
+        known = self.store.get(request.key)
+        if known is None:
+            known = self._compute(request)
+        self._count_failures(known)
+        return known
+
+    def _compute(self, request: LabelRequest) -> Label | Rejected:
+        with self._timed():
+            result = self._calculate(request.system, request.positions, request.cell)
+        self.n_computed += 1
+        record = self._judged(request, result)
+        self.store.append(record)
+        if isinstance(record, Rejected):
+            log.warning(
+                "label discarded (trajectory %d, MD step %d): %s %s",
+                request.origin.trajectory,
+                request.origin.step,
+                record.reason,
+                result.message,
+            )
+        return record
+
+    def _judged(self, request: LabelRequest, result: ReferenceResult) -> Label | Rejected:
+        system = self._systems[request.system]
+        problem = label_problem(
+            result.energy, result.forces, result.converged, len(system), self._max_force
+        )
+        if problem is not None:
+            return Rejected(request.key, request.origin, problem)
+        return Label(
+            key=request.key,
+            system=request.system,
+            numbers=system.numbers,
+            positions=request.positions,
+            cell=request.cell,
+            pbc=system.pbc,
+            energy=float(result.energy),
+            forces=result.forces,
+            stress=result.stress,
+            origin=request.origin,
+        )
+
+    def _count_failures(self, record: Label | Rejected) -> None:
+        if isinstance(record, Label):
+            self._failures_in_row = 0
+            return
+        self._failures_in_row += 1
+        if self._failures_in_row >= self._max_failures:
+            raise TooManyFailures(
+                f"reference engine: the last {self._failures_in_row} labels in a row were discarded "
+                f"(max_label_failures = {self._max_failures}), the last one because "
+                f"{record.reason}: expected labels that converge. Look at the engine's output and "
+                "its settings, or start from another geometry or temperature, then run again."
+            )

@@ -1,0 +1,1 @@
+"""What a run tells its user: logs, tables, exports and the summary."""

@@ -1,0 +1,51 @@
+"""Where the wall time goes.  Sections nest: time inside an inner one is not booked on the outer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+DFT, TRAINING, MD, OTHER = "DFT", "training", "MD", "everything else"
+ACTIVITIES = (DFT, TRAINING, MD, OTHER)
+
+
+class Clock:
+    """Books wall seconds on activities; what is in no section is booked on "everything else".
+
+    Parameters
+    ----------
+    seconds : dict, optional
+        What earlier launches of the run had booked.
+    """
+
+    def __init__(self, seconds: dict[str, float] | None = None) -> None:
+        self._seconds = {activity: 0.0 for activity in ACTIVITIES} | dict(seconds or {})
+        self._open = [OTHER]
+        self._since = time.perf_counter()
+
+    @contextmanager
+    def section(self, activity: str) -> Iterator[None]:
+        """Book the time inside on an activity."""
+        self._book()
+        self._open.append(activity)
+        try:
+            yield
+        finally:
+            self._book()
+            self._open.pop()
+
+    def seconds(self) -> dict[str, float]:
+        """Activity -> wall seconds up to now."""
+        self._book()
+        return dict(self._seconds)
+
+    def continue_from(self, seconds: dict[str, float]) -> None:
+        """Add what earlier launches had booked."""
+        for activity, earlier in seconds.items():
+            self._seconds[activity] = self._seconds.get(activity, 0.0) + earlier
+
+    def _book(self) -> None:
+        now = time.perf_counter()
+        self._seconds[self._open[-1]] += now - self._since
+        self._since = now

@@ -1,0 +1,60 @@
+"""The journal: one JSON line per thing that happened, from which all tables can be made again.
+
+Owns ``restart/journal.jsonl``.  A snapshot holds the journal's length at that time; a resumed run
+cuts off what was written after it and will happen again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Entry = dict[str, Any]
+
+
+class Journal:
+    """An append-only event log with listeners.
+
+    Parameters
+    ----------
+    path : Path
+        Made, with its folder, if it is not there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._stream = path.open("ab")
+        self._listeners: list[Callable[[Entry], None]] = []
+
+    def cut(self, length: int) -> None:
+        """Forget everything after the first ``length`` bytes."""
+        self._stream.flush()
+        os.truncate(self.path, length)
+
+    def listen(self, listener: Callable[[Entry], None]) -> None:
+        """Replay all entries to a listener, then tell it each new one."""
+        self._stream.flush()
+        for line in self.path.read_bytes().splitlines():
+            listener(json.loads(line))
+        self._listeners.append(listener)
+
+    def add(self, kind: str, **values: Any) -> None:
+        """Record that something happened."""
+        entry = {"kind": kind, **values}
+        self._stream.write(json.dumps(entry).encode() + b"\n")
+        for listener in self._listeners:
+            listener(entry)
+
+    def length(self) -> int:
+        """Bytes written so far, on the disk when this returns."""
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+        return self._stream.tell()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
