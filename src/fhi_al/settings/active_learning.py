@@ -1,0 +1,207 @@
+"""The keys of active_learning_settings.yaml except MD: meaning, unit, default and bounds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from fhi_al.settings.md import MolecularDynamics
+from fhi_al.settings.value_types import (
+    Arguments,
+    Boolean,
+    Choice,
+    FilePath,
+    Integer,
+    Number,
+    OptionalImportPath,
+    OptionalInteger,
+    OptionalPath,
+    Section,
+    setting,
+)
+
+
+class ActiveLearning(Section):
+    """How much is sampled, trained and labelled, and when it is enough."""
+
+    desired_acc: Number = setting(
+        0.0,
+        "Target force MAE on validation; active learning stops below it. 0: no such stop.",
+        unit="eV/A",
+        ge=0,
+        try_=0.05,
+    )
+    lambda_: Number = setting(
+        10.0,
+        "The initial dataset is good enough at `lambda` x `desired_acc`.",
+        alias="lambda",
+        gt=0,
+        try_=10.0,
+    )
+    n_samples: Integer = setting(10, "Points per member and sampling round, initial dataset.", ge=2)
+    valid_ratio: Number = setting(
+        0.1, "Share of the points that goes to validation.", gt=0, lt=1, try_=0.1
+    )
+    converge_initial: Boolean = setting(False, "Converge the training on the initial dataset.")
+    converge_al: Boolean = setting(True, "Converge the training on the final dataset.")
+    converge_best: Boolean = setting(
+        True, "Converge only the member with the lowest validation force MAE, not all."
+    )
+    scheduler_initial: Boolean = setting(
+        True, "Learning-rate scheduler while the initial dataset grows."
+    )
+    max_initial_epochs: Integer = setting(1000, "Most epochs of the initial phase.", ge=1)
+    max_epochs_worker: Integer = setting(
+        20,
+        "Epochs a trajectory stays in training after a new point; also the epochs without"
+        " improvement after which a member gets a fresh optimizer.",
+        ge=1,
+    )
+    max_final_epochs: Integer = setting(500, "Most epochs of a convergence.", ge=1)
+    intermediate_epochs: Integer = setting(5, "Epochs per visit of a trajectory in training.", ge=1)
+    patience: Integer = setting(
+        50, "Epochs without improvement that end a convergence.", ge=1, try_=50
+    )
+    margin: Number = setting(
+        0.0, "Smallest drop of the validation force MAE that is an improvement.", unit="eV/A", ge=0
+    )
+    max_MD_steps: OptionalInteger = setting(  # noqa: N815
+        None, "MD steps after which a trajectory is done.", ge=1, shown_default="no limit"
+    )
+    max_set_size: OptionalInteger = setting(
+        None,
+        "Training points of one member at which active learning stops.",
+        ge=1,
+        shown_default="no limit",
+    )
+    valid_skip: Integer = setting(1, "Epochs between validations.", ge=1)
+    sanity_skip: Integer = setting(
+        100,
+        "MD steps between sanity checks, each a reference calculation, with `analysis`.",
+        ge=1,
+    )
+    ensemble_size: Integer = setting(4, "Members of the ensemble.", ge=2)
+    c_x: Number = setting(
+        0.0,
+        "The threshold is the moving average of the uncertainty x (1 - `c_x`): above 0 asks for"
+        " more labels, below 0 for fewer.",
+        lt=1,
+        try_=0.2,
+    )
+    dataset_dir: FilePath = setting(Path("data"), "Folder of the datasets.")
+    skip_step_initial: Integer = setting(
+        25, "MD steps between two samples of the initial dataset.", ge=1
+    )
+    skip_step_mlff: Integer = setting(25, "MD steps between two uncertainty checks.", ge=1)
+    num_trajectories: Integer = setting(4, "MD trajectories that look for new points.", ge=1)
+    species_dir: OptionalPath = setting(
+        None,
+        "Folder of the FHI-aims species defaults. Required with `reference_engine: aims`.",
+        shown_default="required with aims",
+    )
+    aims_lib_path: OptionalPath = setting(
+        None,
+        "FHI-aims as a shared library (not the executable). Required with"
+        " `reference_engine: aims`.",
+        shown_default="required with aims",
+    )
+    analysis: Boolean = setting(
+        False, "Sanity checks, and losses, uncertainties and thresholds over time in `analysis/`."
+    )
+    initial_sampling: Annotated[Literal["mace-mp0", "aimd", "foundation"], Choice()] = setting(
+        "mace-mp0",
+        "What drives the MD of the initial dataset: the foundation model MACE-MP-0, the reference"
+        " engine (`aimd`), or your own `foundation_model` or `foundation_calculator`.",
+    )
+    initial_foundational_size: Annotated[Literal["small", "medium", "large"], Choice()] = setting(
+        "small", "Size of MACE-MP-0."
+    )
+    parallel: Boolean = setting(
+        False, "Overlap reference calculations, training and MD. Runs serially so far."
+    )
+    # Keys of ours, none of which changes what a file without them does.
+    reference_engine: Annotated[Literal["aims", "tblite", "ase"], Choice()] = setting(
+        "aims", "What computes the labels: FHI-aims, tblite (xTB), or any ASE calculator."
+    )
+    reference_method: Annotated[Literal["GFN2-xTB", "GFN1-xTB"], Choice()] = setting(
+        "GFN2-xTB", "Method of the tblite engine."
+    )
+    reference_calculator: OptionalImportPath = setting(
+        None,
+        "Import path of the ASE calculator, with `reference_engine: ase`, such as"
+        " `ase.calculators.emt.EMT`.",
+    )
+    reference_arguments: Arguments = setting(
+        dict, "Keyword arguments of the tblite or ASE calculator.", shown_default="{}"
+    )
+    scf_warm_start: Boolean = setting(
+        False,
+        "Start an SCF from the density before it (tblite, ASE). Labels then depend on their order.",
+    )
+    foundation_model: OptionalPath = setting(
+        None, "A MACE model file, with `initial_sampling: foundation`."
+    )
+    foundation_calculator: OptionalImportPath = setting(
+        None, "Import path of an ASE calculator, with `initial_sampling: foundation`."
+    )
+    foundation_arguments: Arguments = setting(
+        dict, "Keyword arguments of `foundation_calculator`.", shown_default="{}"
+    )
+    md_forces: Annotated[Literal["mean", "member"], Choice()] = setting(
+        "mean",
+        "MD runs on the ensemble's mean forces, or on those of one member that takes turns at"
+        " every check.",
+    )
+    uncertainty_type: Annotated[
+        Literal["max_atomic_sd", "mean_atomic_sd", "ensemble_sd"], Choice()
+    ] = setting("max_atomic_sd", "How the spread of the members' forces becomes one number.")
+    threshold_warmup: Integer = setting(
+        10, "Uncertainties seen before the threshold first triggers.", ge=1, try_=10
+    )
+    threshold_window: Integer = setting(
+        400, "Uncertainties the moving average goes over.", ge=1, try_=400
+    )
+    sanity_action: Annotated[Literal["record", "add"], Choice()] = setting(
+        "record",
+        "What follows from a sanity check: `record` it, or `add` a point whose true error is over"
+        " the moving average of true errors.",
+    )
+    max_label_failures: Integer = setting(10, "Discarded labels in a row that stop the run.", ge=1)
+    max_force: Number = setting(
+        300.0, "A label with a larger force is discarded.", unit="eV/A", gt=0, try_=300.0
+    )
+    min_distance: Number = setting(
+        0.4,
+        "Two atoms overlap below this fraction of the sum of their covalent radii.",
+        gt=0,
+        lt=1,
+        try_=0.4,
+    )
+    max_distance: Number = setting(
+        8.0,
+        "An atom of a molecule farther than this from all others has flown apart.",
+        unit="A",
+        gt=0,
+        try_=8.0,
+    )
+
+
+class ActiveLearningMisc(Section):
+    """Snapshots."""
+
+    create_restart: Boolean = setting(
+        True, "Write snapshots to `restart/`. Labels are stored as they come in any case."
+    )
+    snapshot_interval: Number = setting(60.0, "Time between snapshots.", unit="s", ge=0)
+
+
+class ActiveLearningSettings(BaseModel):
+    """active_learning_settings.yaml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    active_learning: ActiveLearning = Field(default_factory=ActiveLearning, alias="ACTIVE_LEARNING")
+    md: tuple[MolecularDynamics, ...] = Field(default=(MolecularDynamics(),), alias="MD")
+    misc: ActiveLearningMisc = Field(default_factory=ActiveLearningMisc, alias="MISC")

@@ -1,0 +1,299 @@
+"""Check one settings file section by section against the models.  Knows no rule between keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from fhi_al.settings import retired
+from fhi_al.settings.active_learning import ActiveLearning, ActiveLearningMisc
+from fhi_al.settings.mace import Architecture, General, Misc, Training
+from fhi_al.settings.md import MolecularDynamics
+from fhi_al.settings.problems import Problem, nearest, shown
+from fhi_al.settings.value_types import Section
+from fhi_al.settings.yaml_reading import Document, KeyPath
+
+Layout = Mapping[str, type[Section]]
+
+FILE_NAMES = {"mace": "mace_settings.yaml", "active_learning": "active_learning_settings.yaml"}
+LAYOUTS: Mapping[str, Layout] = {
+    "mace": {
+        "GENERAL": General,
+        "ARCHITECTURE": Architecture,
+        "TRAINING": Training,
+        "MISC": Misc,
+    },
+    "active_learning": {
+        "ACTIVE_LEARNING": ActiveLearning,
+        "MD": MolecularDynamics,
+        "MISC": ActiveLearningMisc,
+    },
+}
+OTHER_SPELLINGS = {"ACTIVE LEARNING": "ACTIVE_LEARNING"}
+
+_BOUNDS = {
+    "greater_than": ("gt", "above"),
+    "greater_than_equal": ("ge", "at least"),
+    "less_than": ("lt", "below"),
+    "less_than_equal": ("le", "at most"),
+}
+
+
+def keys_of(section: type[Section]) -> dict[str, FieldInfo]:
+    """The fields of a section by the name they have in the file."""
+    return {info.alias or name: info for name, info in section.model_fields.items()}
+
+
+@dataclass
+class CheckedFile:
+    """What a settings file says, key by key.
+
+    Parameters
+    ----------
+    kind : str
+        ``mace`` or ``active_learning``.
+    blocks : dict
+        The validated models by section: one each, MD may have several.  A key that was refused
+        has its default there.
+    given : dict
+        Raw value of every known key in the file, by its label ``SECTION.key``.
+    lines : dict
+        Line of every section and key in the file, by label.
+    refused : set
+        Labels of keys (and sections) about which a problem was reported.
+    """
+
+    kind: str
+    blocks: dict[str, tuple[Section, ...]] = field(default_factory=dict)
+    given: dict[str, Any] = field(default_factory=dict)
+    lines: dict[str, int] = field(default_factory=dict)
+    refused: set[str] = field(default_factory=set)
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def file(self) -> str:
+        return FILE_NAMES[self.kind]
+
+    def problem(self, label: str, message: str, *, about_value: bool = True) -> Problem:
+        """A problem with the key `label`, with its line and, if it has one, its value."""
+        text = label
+        if about_value:
+            value = self.value(label)
+            if label in self.given:
+                text = f"{label} = {shown(self.given[label])}"
+            elif value is not None:
+                text = f"{label} = {shown(value)} (the default)"
+        return Problem(self.file, self.lines.get(label), label, _sentence(f"{text}: {message}"))
+
+    def value(self, label: str) -> Any:
+        """The validated value of a key, or None if there is no such key."""
+        section, _, key = label.partition(".")
+        for name, blocks in self.blocks.items():
+            for index, block in enumerate(blocks):
+                if section in (name, f"{name}[{index}]"):
+                    for attribute, info in type(block).model_fields.items():
+                        if key == (info.alias or attribute):
+                            return getattr(block, attribute)
+        return None
+
+
+def check_file(kind: str, document: Document, unreadable: Iterable[Problem] = ()) -> CheckedFile:
+    """Validate every section and key of a document.
+
+    Parameters
+    ----------
+    unreadable : iterable of Problem
+        What reading the document complained about; these keys are not complained about again.
+    """
+    checked = CheckedFile(kind, problems=list(unreadable))
+    for problem in checked.problems:
+        if problem.key is not None:
+            section, dot, key = problem.key.partition(".")
+            checked.refused.add(OTHER_SPELLINGS.get(section, section) + dot + key)
+    layout = LAYOUTS[kind]
+    found: dict[str, tuple[str | int, Any]] = {}
+    for name, content in document.data.items():
+        section = OTHER_SPELLINGS.get(str(name), str(name))
+        if section not in layout:
+            _unknown_section(checked, name, document)
+        elif section in found:
+            checked.problems.append(
+                Problem(
+                    checked.file,
+                    document.lines.get((name,)),
+                    section,
+                    f"duplicate section {name}: {found[section][0]} is already in line"
+                    f" {document.lines.get((found[section][0],))}. Merge the two.",
+                )
+            )
+        else:
+            found[section] = (name, content)
+            checked.lines[section] = document.lines.get((name,), 1)
+    for section, model in layout.items():
+        blocks = []
+        for label, path, content in _blocks(checked, section, found.get(section), document):
+            blocks.append(_check_block(checked, model, label, path, content, document))
+        checked.blocks[section] = tuple(blocks) or (model(),)
+    return checked
+
+
+def _blocks(
+    checked: CheckedFile, section: str, found: tuple[str | int, Any] | None, document: Document
+) -> Iterator[tuple[str, KeyPath, dict[Any, Any]]]:
+    """The blocks of a section: label, path in the document, content."""
+    if found is None:
+        return
+    name, content = found
+    many: list[tuple[KeyPath, Any]] = [((name,), content)]
+    if section == "MD" and isinstance(content, list):
+        many = [((name, index), block) for index, block in enumerate(content)]
+    elif section == "MD" and _is_numbered(content):
+        many = [((name, key), block) for key, block in content.items()]
+    for index, (path, block) in enumerate(many):
+        label = section if len(many) == 1 else f"{section}[{index}]"
+        checked.lines[label] = document.lines.get(path, 1)
+        if block is None:
+            block = {}
+        if not isinstance(block, dict):
+            checked.refused.add(section)
+            checked.problems.append(
+                checked.problem(
+                    label, f"expected keys below it, found {shown(block)}", about_value=False
+                )
+            )
+            continue
+        yield label, path, block
+
+
+def _is_numbered(content: Any) -> bool:
+    """Whether a section holds blocks by trajectory (``0:``, ``1:``, ...) instead of keys."""
+    return isinstance(content, dict) and bool(content) and all(isinstance(k, int) for k in content)
+
+
+def _unknown_section(checked: CheckedFile, name: str | int, document: Document) -> None:
+    layout = LAYOUTS[checked.kind]
+    word = str(name)
+    message = f"unknown section {word}. "
+    homes = [
+        (file, section, key)
+        for file, sections in _own_first(checked.kind)
+        for section, model in sections.items()
+        for key in keys_of(model)
+        if key.casefold() == word.casefold()
+    ]
+    elsewhere = [file for file, sections in LAYOUTS.items() if word in sections]
+    guess = nearest(word, layout)
+    if homes:
+        file, section, key = homes[0]
+        place = f"section {section}" + ("" if file == checked.kind else f" of {FILE_NAMES[file]}")
+        message = f"unknown section {word}: {key} is a key. It belongs in {place}."
+    elif elsewhere:
+        message += f"It belongs in {FILE_NAMES[elsewhere[0]]}."
+    elif guess is not None:
+        message += f"Did you mean {guess}?"
+        checked.refused.add(guess)
+    else:
+        message += f"Expected {', '.join(layout)}."
+    checked.problems.append(Problem(checked.file, document.lines.get((name,)), word, message))
+
+
+def _own_first(kind: str) -> list[tuple[str, Layout]]:
+    return sorted(LAYOUTS.items(), key=lambda item: item[0] != kind)
+
+
+def _check_block(
+    checked: CheckedFile,
+    model: type[Section],
+    label: str,
+    path: KeyPath,
+    content: dict[Any, Any],
+    document: Document,
+) -> Section:
+    known = keys_of(model)
+    values: dict[str, Any] = {}
+    for key, value in content.items():
+        full = f"{label}.{key}"
+        line = document.lines.get((*path, key))
+        if line is not None:
+            checked.lines[full] = line
+        if key in known:
+            values[key] = value
+            checked.given[full] = value
+        elif checked.kind == "mace" and key in retired.KEYS:
+            note, complaint = retired.judge(full, str(key), value)
+            if complaint:
+                checked.problems.append(Problem(checked.file, line, full, complaint))
+            else:
+                checked.notes.append(note)
+        else:
+            message, guess = _about_unknown_key(checked.kind, label, str(key), known)
+            checked.problems.append(Problem(checked.file, line, full, message))
+            if guess is not None:
+                checked.refused.add(f"{label}.{guess}")
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        for detail in error.errors(include_url=False):
+            key = str(detail["loc"][0])
+            full = f"{label}.{key}"
+            if full not in checked.refused:
+                checked.refused.add(full)
+                checked.problems.append(checked.problem(full, _expected(detail, known[key])))
+            values.pop(key, None)
+        return model.model_validate(values)
+
+
+def _about_unknown_key(
+    kind: str, label: str, key: str, known: Mapping[str, FieldInfo]
+) -> tuple[str, str | None]:
+    """What to say about a key that the section does not have, and the key it was taken for."""
+    start = f"unknown key {label}.{key}. "
+    synonym = retired.OTHER_NAMES.get(key.casefold())
+    if synonym in known:
+        return f"{start}Did you mean {synonym}?", synonym
+    by_folded = {name.casefold(): name for name in known}
+    if key.casefold() in by_folded:
+        guess = by_folded[key.casefold()]
+        return f"{start}Did you mean {guess}?", guess
+    for file, sections in _own_first(kind):
+        for section, model in sections.items():
+            if key in keys_of(model):
+                place = section if file == kind else f"{section} of {FILE_NAMES[file]}"
+                return f"{start}It belongs in {place}.", None
+    near = nearest(key, known)
+    if near is not None:
+        return f"{start}Did you mean {near}?", near
+    for file, sections in _own_first(kind):
+        for section, model in sections.items():
+            other = nearest(key, keys_of(model))
+            if other is not None:
+                place = section if file == kind else f"{section} of {FILE_NAMES[file]}"
+                return f"{start}Did you mean {other} in {place}?", None
+    return f"{start}The README lists all keys of {label}.", None
+
+
+def _expected(detail: ErrorDetails, info: FieldInfo) -> str:
+    """What was expected instead of a value that a field refused, and what to try."""
+    extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
+    unit = f" {extra['unit']}" if extra.get("unit") else ""
+    if detail["type"] in _BOUNDS:
+        name, word = _BOUNDS[detail["type"]]
+        message = f"must be {word} {detail['ctx'][name]:g}{unit}"
+    else:
+        message = detail["msg"]
+    attempt = extra.get("try")
+    if attempt is None and isinstance(info.default, (bool, int, float)):
+        attempt = info.default
+    if attempt is None or "Did you mean" in message or "supported" in message:
+        return message
+    return f"{message}. Try {shown(attempt)}"
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith(("?", ".")) else f"{text}."

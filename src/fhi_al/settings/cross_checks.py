@@ -1,0 +1,204 @@
+"""Rules between keys: what must be given together and what contradicts itself.  Reads no files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from fhi_al.settings.active_learning import ActiveLearningSettings
+from fhi_al.settings.checked_file import CheckedFile
+from fhi_al.settings.mace import MaceSettings
+from fhi_al.settings.problems import Problem
+
+# Key: the key that must have one of these values for it to matter.
+SELECTED_BY: dict[str, tuple[str, tuple[str, ...]]] = {
+    "ACTIVE_LEARNING.aims_lib_path": ("reference_engine", ("aims",)),
+    "ACTIVE_LEARNING.species_dir": ("reference_engine", ("aims",)),
+    "ACTIVE_LEARNING.reference_method": ("reference_engine", ("tblite",)),
+    "ACTIVE_LEARNING.reference_calculator": ("reference_engine", ("ase",)),
+    "ACTIVE_LEARNING.reference_arguments": ("reference_engine", ("tblite", "ase")),
+    "ACTIVE_LEARNING.scf_warm_start": ("reference_engine", ("tblite", "ase")),
+    "ACTIVE_LEARNING.foundation_model": ("initial_sampling", ("foundation",)),
+    "ACTIVE_LEARNING.foundation_calculator": ("initial_sampling", ("foundation",)),
+    "ACTIVE_LEARNING.foundation_arguments": ("initial_sampling", ("foundation",)),
+}
+
+
+@dataclass(frozen=True)
+class Clash:
+    """A broken rule.
+
+    Parameters
+    ----------
+    labels : tuple of str
+        The keys it is about; the first one is shown, with its line.
+    message : str
+    about_value : bool
+        Whether the value of the first key belongs in the message.
+    """
+
+    labels: tuple[str, ...]
+    message: str
+    about_value: bool = True
+
+
+def clashes(file: CheckedFile, found: Iterator[Clash]) -> list[Problem]:
+    """The clashes as problems, without those about keys that were refused already."""
+    problems = []
+    for clash in found:
+        sections = {label.partition(".")[0] for label in clash.labels}
+        if not file.refused & (sections | set(clash.labels)):
+            problems.append(
+                file.problem(clash.labels[0], clash.message, about_value=clash.about_value)
+            )
+    return problems
+
+
+def check_mace(mace: MaceSettings) -> Iterator[Clash]:
+    """Rules within mace_settings.yaml."""
+    architecture, training = mace.architecture, mace.training
+    if mace.misc.device == "mps" and mace.general.default_dtype == "float64":
+        yield Clash(
+            ("MISC.device", "GENERAL.default_dtype"),
+            "this device has no double precision. Set GENERAL.default_dtype to float32",
+        )
+    reach = architecture.max_ell * architecture.correlation
+    if architecture.max_L > reach:
+        yield Clash(
+            ("ARCHITECTURE.max_L", "ARCHITECTURE.max_ell", "ARCHITECTURE.correlation"),
+            f"must be at most max_ell x correlation = {reach}: nothing couples to more",
+        )
+    weights = {
+        "ef": 1.0,
+        "forces_only": training.forces_weight,
+    }.get(training.loss, training.energy_weight + training.forces_weight)
+    if weights == 0:
+        yield Clash(
+            ("TRAINING.forces_weight", "TRAINING.energy_weight", "TRAINING.loss"),
+            "leaves nothing to train on. Try 100",
+        )
+
+
+def check_active_learning(
+    file: CheckedFile, settings: ActiveLearningSettings, *, training: bool
+) -> Iterator[Clash]:
+    """Rules within active_learning_settings.yaml.
+
+    Parameters
+    ----------
+    training : bool
+        False if only the reference engine is used (atomic energies): then no stop rule is needed.
+    """
+    al = settings.active_learning
+    if al.threshold_window < al.threshold_warmup:
+        yield Clash(
+            ("ACTIVE_LEARNING.threshold_window", "ACTIVE_LEARNING.threshold_warmup"),
+            f"must be at least threshold_warmup = {al.threshold_warmup}",
+        )
+    if al.max_MD_steps is not None and al.max_MD_steps < al.skip_step_mlff:
+        yield Clash(
+            ("ACTIVE_LEARNING.max_MD_steps", "ACTIVE_LEARNING.skip_step_mlff"),
+            "a trajectory would be done before its first uncertainty check after"
+            f" skip_step_mlff = {al.skip_step_mlff} steps",
+        )
+    yield from _engine(settings)
+    yield from _without_selector(file)
+    if training:
+        yield from _stop_rule(settings)
+        yield from _foundation(settings)
+    yield from _molecular_dynamics(settings)
+
+
+def _stop_rule(settings: ActiveLearningSettings) -> Iterator[Clash]:
+    al = settings.active_learning
+    if al.desired_acc == 0 and al.max_set_size is None and al.max_MD_steps is None:
+        yield Clash(
+            (
+                "ACTIVE_LEARNING.desired_acc",
+                "ACTIVE_LEARNING.max_set_size",
+                "ACTIVE_LEARNING.max_MD_steps",
+            ),
+            "nothing would ever stop active learning. Give at least one of desired_acc (above 0,"
+            " in eV/A), max_set_size and max_MD_steps",
+        )
+
+
+def _engine(settings: ActiveLearningSettings) -> Iterator[Clash]:
+    al = settings.active_learning
+    engine = "ACTIVE_LEARNING.reference_engine"
+    if al.reference_engine == "aims":
+        wanted = {
+            "aims_lib_path": "the path of FHI-aims built as a shared library (libaims....so)",
+            "species_dir": "the folder of the species defaults (such as .../defaults_2020/light)",
+        }
+        for key, what in wanted.items():
+            if getattr(al, key) is None:
+                yield Clash(
+                    (f"ACTIVE_LEARNING.{key}", engine),
+                    f"missing; the aims engine needs {what}. To try without FHI-aims set"
+                    " reference_engine: tblite",
+                    about_value=False,
+                )
+    if al.reference_engine == "ase" and al.reference_calculator is None:
+        yield Clash(
+            ("ACTIVE_LEARNING.reference_calculator", engine),
+            "missing; the ase engine needs the import path of a calculator, such as"
+            " ase.calculators.emt.EMT",
+            about_value=False,
+        )
+    if al.reference_engine == "tblite" and "method" in al.reference_arguments:
+        yield Clash(
+            ("ACTIVE_LEARNING.reference_arguments", engine),
+            "the method is set by reference_method; remove it here",
+        )
+
+
+def _without_selector(file: CheckedFile) -> Iterator[Clash]:
+    # Whoever names another engine's key but not the engine has forgotten the engine.
+    for label, (selector, wanted) in SELECTED_BY.items():
+        full = f"ACTIVE_LEARNING.{selector}"
+        if full in file.given or file.given.get(label) is None or file.value(full) in wanted:
+            continue
+        yield Clash(
+            (label, full),
+            f"has an effect only with {selector}: {' or '.join(wanted)}. Add that line, or remove"
+            " this one",
+        )
+
+
+def _foundation(settings: ActiveLearningSettings) -> Iterator[Clash]:
+    al = settings.active_learning
+    if al.initial_sampling != "foundation":
+        return
+    labels = (
+        "ACTIVE_LEARNING.initial_sampling",
+        "ACTIVE_LEARNING.foundation_model",
+        "ACTIVE_LEARNING.foundation_calculator",
+    )
+    if (al.foundation_model is None) == (al.foundation_calculator is None):
+        yield Clash(
+            labels,
+            "needs exactly one of foundation_model (a MACE model file) and foundation_calculator"
+            " (an import path)",
+        )
+    elif al.foundation_arguments and al.foundation_calculator is None:
+        yield Clash(
+            ("ACTIVE_LEARNING.foundation_arguments", *labels),
+            "are the arguments of foundation_calculator, which is not given",
+        )
+
+
+def _molecular_dynamics(settings: ActiveLearningSettings) -> Iterator[Clash]:
+    many = len(settings.md) > 1
+    if many:
+        yield Clash(
+            ("MD",),
+            f"{len(settings.md)} blocks: several MD settings are not supported yet. Keep one block"
+            " for all trajectories",
+            about_value=False,
+        )
+    for index, block in enumerate(settings.md):
+        section = f"MD[{index}]" if many else "MD"
+        for key in ("pressure", "barostat_time"):
+            if getattr(block, key) is not None:
+                yield Clash((f"{section}.{key}",), "is not supported yet, as NPT is not. Remove it")

@@ -1,0 +1,129 @@
+"""What to tell about accepted settings: which key wins, which has no effect."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from fhi_al.settings.active_learning import ActiveLearningSettings
+from fhi_al.settings.checked_file import LAYOUTS, CheckedFile, keys_of
+from fhi_al.settings.cross_checks import SELECTED_BY
+from fhi_al.settings.mace import MaceSettings
+from fhi_al.settings.problems import shown
+from fhi_al.settings.retired import SUPERSEDED
+from fhi_al.settings.value_types import Choice
+
+
+def notes_on(file: CheckedFile, settings: MaceSettings | ActiveLearningSettings) -> Iterator[str]:
+    """One sentence each, beginning with the key; nothing about keys that were left out."""
+    yield from file.notes
+    yield from _respelt(file)
+    if isinstance(settings, MaceSettings):
+        for label, winner in SUPERSEDED.items():
+            if label in file.given:
+                yield f"{_entry(file, label)}: superseded; {winner} decides."
+        idle = _idle_in_mace(settings)
+    else:
+        idle = _idle_in_active_learning(file, settings)
+        if settings.active_learning.desired_acc == 0:
+            yield (
+                "ACTIVE_LEARNING.desired_acc = 0: no accuracy ends a phase; the initial dataset"
+                " ends after max_initial_epochs."
+            )
+    for label, reason in idle:
+        if label in file.given and file.value(label) != _default(file.kind, label):
+            yield f"{_entry(file, label)}: has no effect {reason}."
+
+
+def warnings_on(settings: ActiveLearningSettings) -> Iterator[str]:
+    """What will not happen as the file seems to say."""
+    if settings.active_learning.parallel:
+        yield (
+            "ACTIVE_LEARNING.parallel = true: overlapped execution does not exist yet; the run is"
+            " serial, with the same result."
+        )
+
+
+def _entry(file: CheckedFile, label: str) -> str:
+    return f"{label} = {shown(file.given[label])}"
+
+
+def _default(kind: str, label: str) -> Any:
+    section, _, key = label.partition(".")
+    return keys_of(LAYOUTS[kind][section.partition("[")[0]])[key].get_default(
+        call_default_factory=True
+    )
+
+
+def _respelt(file: CheckedFile) -> Iterator[str]:
+    for label, raw in file.given.items():
+        section, _, key = label.partition(".")
+        info = keys_of(LAYOUTS[file.kind][section.partition("[")[0]])[key]
+        value = file.value(label)
+        is_choice = key == "device" or any(isinstance(mark, Choice) for mark in info.metadata)
+        if is_choice and isinstance(raw, str) and raw != value:
+            yield f"{label} = {shown(raw)}: read as {value}."
+
+
+def _idle_in_mace(mace: MaceSettings) -> Iterator[tuple[str, str]]:
+    training = mace.training
+    if training.scheduler != "ExponentialLR":
+        yield "TRAINING.lr_scheduler_gamma", f"with scheduler {training.scheduler}"
+    if training.scheduler != "ReduceLROnPlateau":
+        yield "TRAINING.lr_factor", f"with scheduler {training.scheduler}"
+        yield "TRAINING.scheduler_patience", f"with scheduler {training.scheduler}"
+    if not training.ema:
+        yield "TRAINING.ema_decay", "without ema"
+    if training.loss in ("ef", "forces_only"):
+        yield "TRAINING.energy_weight", f"with loss {training.loss}"
+    if training.loss == "ef":
+        yield "TRAINING.forces_weight", "with loss ef"
+    yield "TRAINING.virials_weight", f"with loss {training.loss}"
+    yield "TRAINING.stress_weight", f"with loss {training.loss}"
+    first = mace.architecture.interaction_first
+    if mace.architecture.model == "MACE" and first not in (
+        "RealAgnosticInteractionBlock",
+        "RealAgnosticDensityInteractionBlock",
+    ):
+        yield (
+            "ARCHITECTURE.interaction_first",
+            "with model MACE, which then starts with a RealAgnosticInteractionBlock",
+        )
+    if mace.architecture.num_interactions == 1:
+        yield "ARCHITECTURE.interaction", "with a single layer"
+
+
+def _idle_in_active_learning(
+    file: CheckedFile, settings: ActiveLearningSettings
+) -> Iterator[tuple[str, str]]:
+    al = settings.active_learning
+    for label, (selector, wanted) in SELECTED_BY.items():
+        chosen = file.value(f"ACTIVE_LEARNING.{selector}")
+        if chosen not in wanted:
+            yield label, f"with {selector}: {chosen}"
+    if al.initial_sampling != "mace-mp0":
+        yield (
+            "ACTIVE_LEARNING.initial_foundational_size",
+            f"with initial_sampling: {al.initial_sampling}",
+        )
+    if not al.analysis:
+        yield "ACTIVE_LEARNING.sanity_skip", "without analysis"
+        yield "ACTIVE_LEARNING.sanity_action", "without analysis"
+    if not al.converge_al:
+        yield "ACTIVE_LEARNING.converge_best", "without converge_al"
+    if not (al.converge_al or al.converge_initial):
+        yield "ACTIVE_LEARNING.patience", "without converge_initial and converge_al"
+        yield "ACTIVE_LEARNING.max_final_epochs", "without converge_initial and converge_al"
+    for index, md in enumerate(settings.md):
+        section = "MD" if len(settings.md) == 1 else f"MD[{index}]"
+        in_use = md.thermostat if md.stat_ensemble == "NVT" else "NVE"
+        if in_use == "NVE":
+            yield f"{section}.thermostat", "with NVE"
+        if in_use != "Langevin":
+            yield f"{section}.friction", f"with {in_use}"
+        if in_use not in ("Berendsen", "Bussi", "NoseHoover"):
+            yield f"{section}.thermostat_time", f"with {in_use}"
+        if in_use != "Andersen":
+            yield f"{section}.andersen_prob", f"with {in_use}"
+    if not settings.misc.create_restart:
+        yield "MISC.snapshot_interval", "without create_restart"

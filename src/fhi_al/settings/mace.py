@@ -1,0 +1,257 @@
+"""The keys of mace_settings.yaml: meaning, unit, default and bounds in one place.
+
+Names and defaults are MACE's own where MACE has the key; a test compares them with the installed
+MACE.  Does not import MACE: a rank that only labels reads settings too.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from fhi_al.settings.mace_values import (
+    read_device,
+    read_energies,
+    read_layers,
+    read_scalar_irreps,
+    read_weights,
+    threads_from_environment,
+)
+from fhi_al.settings.value_types import (
+    LARGEST_SEED,
+    Boolean,
+    Choice,
+    FilePath,
+    Integer,
+    Number,
+    OptionalNumber,
+    PlainName,
+    Section,
+    only_false,
+    setting,
+)
+
+_NO_STRESS = "is not supported yet: it trains on stress, and only energies and forces are stored"
+_NO_SWA = "is not supported yet: a second training stage does not fit a set that grows"
+_NO_DIPOLE = "is not supported: it trains on dipoles, and only energies and forces are stored"
+_NO_FORCE_FIELD = "is not supported: it gives no energies and forces to run MD with"
+
+
+InteractionFirst = Literal[
+    "RealAgnosticResidualInteractionBlock",
+    "RealAgnosticInteractionBlock",
+    "RealAgnosticDensityInteractionBlock",
+    "RealAgnosticDensityResidualInteractionBlock",
+    "RealAgnosticResidualNonLinearInteractionBlock",
+]
+Interaction = Literal[
+    "RealAgnosticResidualInteractionBlock",
+    "RealAgnosticAttResidualInteractionBlock",
+    "RealAgnosticInteractionBlock",
+    "RealAgnosticDensityInteractionBlock",
+    "RealAgnosticDensityResidualInteractionBlock",
+    "RealAgnosticResidualNonLinearInteractionBlock",
+]
+MODELS_REFUSED = {
+    "PolarMACE": "is not supported yet: its charges are not read from the reference engine",
+    "MACELES": "is not supported yet: it needs the les package and settings of its own",
+    "BOTNet": "is no longer built by MACE; use MACE or ScaleShiftMACE",
+    "ScaleShiftBOTNet": "is no longer built by MACE; use MACE or ScaleShiftMACE",
+    "AtomicDipolesMACE": _NO_FORCE_FIELD,
+    "AtomicDielectricMACE": _NO_FORCE_FIELD,
+    "EnergyDipolesMACE": _NO_DIPOLE,
+}
+LOSSES_REFUSED = {
+    "virials": _NO_STRESS,
+    "stress": _NO_STRESS,
+    "huber": _NO_STRESS,
+    "universal": _NO_STRESS,
+    "dipole": _NO_DIPOLE,
+    "dipole_polar": _NO_DIPOLE,
+    "energy_forces_dipole": _NO_DIPOLE,
+}
+OPTIMIZERS_REFUSED = {
+    "schedulefree": "is not supported yet: it needs another way of evaluating; use adam or adamw",
+}
+ERROR_TABLES_REFUSED = {
+    "PerAtomRMSEstressvirials": _NO_STRESS,
+    "PerAtomMAEstressvirials": _NO_STRESS,
+    "DipoleRMSE": _NO_DIPOLE,
+    "DipoleMAE": _NO_DIPOLE,
+    "DipolePolarRMSE": _NO_DIPOLE,
+    "EnergyDipoleRMSE": _NO_DIPOLE,
+}
+
+
+class General(Section):
+    """Names, folders, precision."""
+
+    name_exp: PlainName = setting("fhi_al", "Name of the run; the model files start with it.")
+    log_dir: FilePath = setting(Path("logs"), "Folder of MACE's own training logs.")
+    checkpoints_dir: FilePath = setting(
+        Path("checkpoints"), "Folder of the training checkpoints, one per member."
+    )
+    results_dir: FilePath = setting(
+        Path("results"), "Folder of losses and errors over time, per member."
+    )
+    model_dir: FilePath = setting(Path("model"), "Folder of the final models.")
+    default_dtype: Annotated[Literal["float32", "float64"], Choice()] = setting(
+        "float64", "Precision of the models in training and MD."
+    )
+    compute_stress: Annotated[bool, BeforeValidator(only_false(_NO_STRESS))] = setting(
+        False, "Train on stress as well. Only `false` is supported so far."
+    )
+    seed: Integer = setting(
+        123, "Seed of the ensemble; every member derives its own.", ge=0, le=LARGEST_SEED
+    )
+
+
+class Architecture(Section):
+    """The network; every member has the same."""
+
+    atomic_energies: Annotated[dict[int, float] | None, BeforeValidator(read_energies)] = setting(
+        None,
+        "Energy of each isolated atom by atomic number or symbol (`{1: -13.6}`), as"
+        " `FHI_AL-atomic-energies` writes it. Without it: least-squares averages from the data.",
+        unit="eV",
+        shown_default="from the data",
+    )
+    model: Annotated[Literal["MACE", "ScaleShiftMACE"], Choice(MODELS_REFUSED)] = setting(
+        "MACE",
+        "`ScaleShiftMACE` adds the mean energy per atom to the output, `MACE` does not"
+        " (it also starts with a RealAgnosticInteractionBlock).",
+    )
+    r_max: Number = setting(5.0, "Cutoff radius.", unit="A", gt=0, le=30, try_=5.0)
+    num_channels: Integer = setting(128, "Channels of each feature.", ge=1)
+    max_L: Integer = setting(1, "Highest angular momentum of the messages.", ge=0, le=4)  # noqa: N815
+    max_ell: Integer = setting(3, "Highest angular momentum of the edges.", ge=1, le=8)
+    radial_type: Annotated[Literal["bessel", "gaussian", "chebyshev"], Choice()] = setting(
+        "bessel", "Radial basis functions."
+    )
+    num_radial_basis: Integer = setting(8, "Number of radial basis functions.", ge=1)
+    num_cutoff_basis: Integer = setting(5, "Order of the smooth polynomial cutoff.", ge=2)
+    interaction: Annotated[Interaction, Choice()] = setting(
+        "RealAgnosticResidualInteractionBlock", "Interaction block from the second layer on."
+    )
+    num_interactions: Integer = setting(2, "Message-passing layers.", ge=1, le=10)
+    correlation: Integer = setting(3, "Correlation (body) order of each layer.", ge=1, le=6)
+    radial_MLP: Annotated[tuple[int, ...], BeforeValidator(read_layers)] = setting(  # noqa: N815
+        (64, 64, 64), "Layer widths of the radial network."
+    )
+    gate: Annotated[Literal["silu", "tanh", "abs", "None"], Choice()] = setting(
+        "silu", "Non-linearity of the last readout."
+    )
+    MLP_irreps: Annotated[str, BeforeValidator(read_scalar_irreps)] = setting(
+        "16x0e", "Hidden features of the last readout; even scalars."
+    )
+    interaction_first: Annotated[InteractionFirst, Choice()] = setting(
+        "RealAgnosticResidualInteractionBlock", "Interaction block of the first layer."
+    )
+    compute_avg_num_neighbors: Boolean = setting(
+        True, "Normalise messages by the average number of neighbours; `false`: by 1."
+    )
+
+
+class Training(Section):
+    """Optimizer, loss, batches."""
+
+    valid_fraction: Number = setting(
+        0.1, "Superseded by ACTIVE_LEARNING.valid_ratio.", gt=0, lt=1, try_=0.1
+    )
+    batch_size: Integer = setting(10, "Structures per training step.", ge=1)
+    valid_batch_size: Integer = setting(10, "Structures per validation batch.", ge=1)
+    weight_decay: Number = setting(5e-7, "Weight decay (L2 penalty).", ge=0)
+    scaling: Annotated[Literal["std_scaling", "rms_forces_scaling", "no_scaling"], Choice()] = (
+        setting("rms_forces_scaling", "What the model's output is scaled by.")
+    )
+    lr: Number = setting(0.01, "Learning rate at the start.", gt=0, le=1, try_=0.01)
+    amsgrad: Boolean = setting(True, "AMSGrad variant of the optimizer.")
+    optimizer: Annotated[Literal["adam", "adamw"], Choice(OPTIMIZERS_REFUSED)] = setting(
+        "adam", "Optimizer."
+    )
+    scheduler: Annotated[Literal["ReduceLROnPlateau", "ExponentialLR"], Choice()] = setting(
+        "ReduceLROnPlateau", "Learning-rate scheduler of the initial dataset and of convergence."
+    )
+    lr_scheduler_gamma: Number = setting(
+        0.9993, "Factor on the learning rate per epoch, with ExponentialLR.", gt=0, le=1
+    )
+    lr_factor: Number = setting(
+        0.8, "Factor on the learning rate at a plateau, with ReduceLROnPlateau.", gt=0, lt=1
+    )
+    scheduler_patience: Integer = setting(
+        50, "Validations without improvement that make a plateau, with ReduceLROnPlateau.", ge=0
+    )
+    swa: Annotated[bool, BeforeValidator(only_false(_NO_SWA))] = setting(
+        False, "Second training stage with other weights. Only `false` is supported so far."
+    )
+    ema: Boolean = setting(
+        False, "Exponential moving average of the weights, for validation, MD and saved models."
+    )
+    ema_decay: Number = setting(0.99, "Decay of that average per step.", gt=0, lt=1, try_=0.99)
+    max_num_epochs: Integer = setting(
+        2048,
+        "Superseded by ACTIVE_LEARNING.max_initial_epochs, max_epochs_worker, max_final_epochs.",
+        ge=1,
+    )
+    loss: Annotated[
+        Literal["weighted", "ef", "forces_only", "l1l2energyforces"], Choice(LOSSES_REFUSED)
+    ] = setting("weighted", "Loss function; `ef` is `weighted` with both weights 1.")
+    energy_weight: Number = setting(1.0, "Weight of the energy per atom in the loss.", ge=0)
+    forces_weight: Number = setting(100.0, "Weight of the forces in the loss.", ge=0)
+    virials_weight: Number = setting(
+        1.0, "Weight of the virials; no supported loss has them yet.", ge=0
+    )
+    stress_weight: Number = setting(
+        1.0, "Weight of the stress; no supported loss has it yet.", ge=0
+    )
+    config_type_weights: Annotated[dict[str, float], BeforeValidator(read_weights)] = setting(
+        lambda: {"Default": 1.0},
+        "Weight of a structure by its origin: `initial` (initial dataset), `active_learning`,"
+        " `Default` (all others).",
+        shown_default="{Default: 1.0}",
+    )
+    patience: Integer = setting(2048, "Superseded by ACTIVE_LEARNING.patience.", ge=1)
+    clip_grad: OptionalNumber = setting(
+        10.0, "Largest norm of the gradient; `None`: no limit.", gt=0, try_=10.0
+    )
+    eval_interval: Integer = setting(1, "Superseded by ACTIVE_LEARNING.valid_skip.", ge=1)
+
+
+class Misc(Section):
+    """Device, logging, checkpoints."""
+
+    device: Annotated[str, BeforeValidator(read_device)] = setting(
+        "cpu", "Where models are trained and run: cpu, cuda, cuda:N, mps, xpu."
+    )
+    keep_checkpoints: Boolean = setting(
+        False, "Keep every training checkpoint, not the last one only."
+    )
+    restart_latest: Boolean = setting(
+        False, "Superseded: a run always continues from `restart/` if there is one."
+    )
+    error_table: Annotated[
+        Literal["PerAtomRMSE", "TotalRMSE", "PerAtomMAE", "TotalMAE"],
+        Choice(ERROR_TABLES_REFUSED),
+    ] = setting("PerAtomRMSE", "Errors shown in the logs.")
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], Choice()] = (
+        setting("INFO", "Least important messages that are logged.")
+    )
+    num_threads: Integer = setting(
+        threads_from_environment,
+        "Threads of training and MD on rank 0.",
+        ge=1,
+        shown_default="OMP_NUM_THREADS, else 1",
+    )
+
+
+class MaceSettings(BaseModel):
+    """mace_settings.yaml."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    general: General = Field(default_factory=General, alias="GENERAL")
+    architecture: Architecture = Field(default_factory=Architecture, alias="ARCHITECTURE")
+    training: Training = Field(default_factory=Training, alias="TRAINING")
+    misc: Misc = Field(default_factory=Misc, alias="MISC")

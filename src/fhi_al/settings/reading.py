@@ -1,0 +1,198 @@
+"""The resolved settings of a run, and how they are read from its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from fhi_al.settings.active_learning import (
+    ActiveLearning,
+    ActiveLearningMisc,
+    ActiveLearningSettings,
+)
+from fhi_al.settings.checked_file import FILE_NAMES, LAYOUTS, CheckedFile, check_file, keys_of
+from fhi_al.settings.cross_checks import check_active_learning, check_mace, clashes
+from fhi_al.settings.effects import notes_on, warnings_on
+from fhi_al.settings.mace import MaceSettings
+from fhi_al.settings.md import MolecularDynamics
+from fhi_al.settings.problems import Problem, SettingsError
+from fhi_al.settings.yaml_reading import NUMBER, read_document
+
+FileKind = Literal["mace", "active_learning"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Both settings files, validated; equal if all values are.
+
+    Parameters
+    ----------
+    mace : MaceSettings or None
+        None if it was not asked for.
+    active_learning : ActiveLearningSettings
+    folder : Path
+        The run's folder, which relative paths count from.
+    notes, warnings : tuple of str
+        What the user should be told: keys that are superseded or have no effect; what will not
+        happen as written.
+    """
+
+    mace: MaceSettings | None
+    active_learning: ActiveLearningSettings
+    folder: Path = field(compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
+    warnings: tuple[str, ...] = field(default=(), compare=False)
+    _files: dict[str, CheckedFile] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def al(self) -> ActiveLearning:
+        """The ACTIVE_LEARNING section."""
+        return self.active_learning.active_learning
+
+    @property
+    def md(self) -> tuple[MolecularDynamics, ...]:
+        """The blocks of the MD section; one so far."""
+        return self.active_learning.md
+
+    @property
+    def misc(self) -> ActiveLearningMisc:
+        """The MISC section of the active-learning settings."""
+        return self.active_learning.misc
+
+    def resolve(self, path: Path) -> Path:
+        """An absolute path: relative ones count from the run's folder, ``~`` is the home folder."""
+        return (self.folder / path.expanduser()).resolve()
+
+    def problem(self, file_kind: FileKind, key_path: str, message: str) -> Problem:
+        """A problem found later, with the file, line and value of the key it comes from.
+
+        Parameters
+        ----------
+        file_kind : {"mace", "active_learning"}
+        key_path : str
+            ``SECTION.key``, such as ``ACTIVE_LEARNING.species_dir``.
+        message : str
+            What was expected and how to mend it.
+
+        Raises
+        ------
+        KeyError
+            If there is no such key.
+        """
+        section, _, key = key_path.partition(".")
+        if key not in keys_of(LAYOUTS[file_kind][section.partition("[")[0]]):
+            raise KeyError(key_path)
+        return self._files[file_kind].problem(key_path, message)
+
+    def as_yaml(self, file_kind: FileKind) -> str:
+        """All values of one file, defaults included; reading it gives the same settings.
+
+        Raises
+        ------
+        ValueError
+            If the file was not read.
+        """
+        checked = self._files.get(file_kind)
+        if checked is None:
+            raise ValueError(f"{FILE_NAMES[file_kind]} was not read")
+        lines = [f"# {FILE_NAMES[file_kind]} as resolved, defaults included"]
+        for section, blocks in checked.blocks.items():
+            lines.append(f"{section}:")
+            for block in blocks:
+                values = block.model_dump(by_alias=True)
+                lines += [f"  {key}: {_written(value)}" for key, value in values.items()]
+        return "\n".join(lines) + "\n"
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes texts that our reader, but not PyYAML, would take for numbers (``1e5``)."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "'" if NUMBER.fullmatch(text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, (list, tuple)):
+        return [_plain(element) for element in value]
+    if isinstance(value, dict):
+        return {key: _plain(element) for key, element in value.items()}
+    return value
+
+
+def _written(value: Any) -> str:
+    text = yaml.dump(
+        _plain(value),
+        Dumper=_Dumper,
+        default_flow_style=True,
+        width=float("inf"),
+        sort_keys=False,
+        allow_unicode=True,
+    )
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
+def read_settings(folder: Path, *, needs_mace: bool = True) -> Settings:
+    """Read and check the settings files of a run.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds ``mace_settings.yaml`` and ``active_learning_settings.yaml``.
+    needs_mace : bool
+        False for a command that trains nothing: ``mace_settings.yaml`` is then not looked at and
+        no stop rule is asked for.
+
+    Raises
+    ------
+    SettingsError
+        With all problems of both files.
+    """
+    kinds = ["mace", "active_learning"] if needs_mace else ["active_learning"]
+    files: dict[str, CheckedFile] = {}
+    problems: list[Problem] = []
+    notes: list[str] = []
+    mace = None
+    active_learning = ActiveLearningSettings()
+    for kind in kinds:
+        document, unreadable = read_document(folder / FILE_NAMES[kind])
+        checked = check_file(kind, document, unreadable)
+        files[kind] = checked
+        found = list(checked.problems)
+        contents = _contents(checked)
+        if kind == "mace":
+            mace = MaceSettings(**contents)
+            rules = check_mace(mace)
+            told: Iterator[str] = notes_on(checked, mace)
+        else:
+            active_learning = ActiveLearningSettings(**contents)
+            rules = check_active_learning(checked, active_learning, training=needs_mace)
+            told = notes_on(checked, active_learning)
+        # A file of which nothing could be read lacks everything: one problem says it.
+        if document.data:
+            found += clashes(checked, rules)
+        problems += sorted(found, key=lambda problem: problem.line or 0)
+        if not found:
+            notes += told
+    if problems:
+        raise SettingsError(problems)
+    return Settings(
+        mace, active_learning, folder, tuple(notes), tuple(warnings_on(active_learning)), files
+    )
+
+
+def _contents(checked: CheckedFile) -> dict[str, Any]:
+    return {
+        section: blocks if section == "MD" else blocks[0]
+        for section, blocks in checked.blocks.items()
+    }
