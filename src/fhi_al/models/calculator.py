@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from ase import Atoms
-from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators import calculator as ase_calculator
 
 from fhi_al.core.structure import Array
 from fhi_al.models.ensemble import Ensemble
 
+# ASE's calculators carry no types.
+_Calculator: Any = ase_calculator.Calculator
 
-class EnsembleCalculator(Calculator):
+
+class EnsembleCalculator(_Calculator):  # type: ignore[misc]
     """Energy and forces of an ensemble: the members' mean, or one member's.
 
     Parameters
@@ -27,7 +30,7 @@ class EnsembleCalculator(Calculator):
     forces of old weights in the first step after a training are a defect.
     """
 
-    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces"]
+    implemented_properties = ("energy", "free_energy", "forces")
 
     def __init__(self, ensemble: Ensemble, member: int | None = None) -> None:
         super().__init__()
@@ -55,7 +58,7 @@ class EnsembleCalculator(Calculator):
         self,
         atoms: Atoms | None = None,
         properties: Sequence[str] = ("energy",),
-        system_changes: Sequence[str] = tuple(all_changes),
+        system_changes: Sequence[str] = tuple(ase_calculator.all_changes),
     ) -> None:
         """Predict for `atoms`; called by ASE."""
         super().calculate(atoms, list(properties), list(system_changes))
@@ -75,7 +78,7 @@ class EnsembleCalculator(Calculator):
             self.get_forces(atoms)
             assert self._forces_of_members is not None
             return self._forces_of_members.copy()
-        return self._ensemble.forces(atoms)
+        return self._ensemble.energies_and_forces(atoms)[1]
 
     def _source(self) -> tuple[Any, ...]:
         return (self._member, self._ensemble.version)

@@ -7,14 +7,15 @@ being predicted.  Knows nothing of MPI, MD or when to train.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from fhi_al.core.structure import Array
+from fhi_al.core.structure import Array, Structure
 from fhi_al.models.mace_adapter.data import Geometry, GraphStore, prediction_graph
 from fhi_al.models.mace_adapter.model import (
     ModelFactory,
@@ -99,9 +100,25 @@ class Ensemble:
                 )
         return energies, forces
 
-    def forces(self, geometry: Geometry) -> Array:
-        """Forces of every member, (n_members, n_atoms, 3) in eV/A."""
-        return self.energies_and_forces(geometry)[1]
+    def forces(
+        self, system: Structure, positions: Array | None = None, cell: Array | None = None
+    ) -> Array:
+        """Forces of every member, (n_members, n_atoms, 3) in eV/A.
+
+        Parameters
+        ----------
+        system : Structure
+        positions : (n_atoms, 3), optional
+            In A, instead of those of `system`.
+        cell : (3, 3), optional
+            In A, instead of that of `system`.
+        """
+        moved = replace(
+            system,
+            positions=system.positions if positions is None else positions,
+            cell=system.cell if cell is None else cell,
+        )
+        return self.energies_and_forces(moved)[1]
 
     def member_forces(self, index: int, geometry: Geometry) -> Array:
         """Forces of one member, (n_atoms, 3) in eV/A."""
@@ -180,9 +197,9 @@ def device_problem(device: str) -> str | None:
         ``cpu``, ``cuda``, ``cuda:1``, ``mps`` or ``xpu``.
     """
     kind, _, place = device.partition(":")
-    backends = {
+    backends: dict[str, Callable[[], int]] = {
         "cpu": lambda: 1,
-        "cuda": torch.cuda.device_count,
+        "cuda": lambda: torch.cuda.device_count(),
         "mps": lambda: int(torch.backends.mps.is_available()),
         "xpu": lambda: torch.xpu.device_count() if hasattr(torch, "xpu") else 0,
     }

@@ -6,8 +6,9 @@ nothing of the other members, MPI, MD or files.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -24,18 +25,8 @@ from fhi_al.models.mace_adapter.model import (
     write_statistics,
 )
 from fhi_al.models.mace_adapter.training import ForceErrors, errors
+from fhi_al.models.member_state import STATE_VERSION, state_misfit
 from fhi_al.models.optimisation import Optimisation
-
-STATE_VERSION = 1
-
-
-@dataclass(frozen=True, eq=False)
-class Weights:
-    """A snapshot of what a member computes with: raw weights, their moving average, statistics."""
-
-    raw: dict[str, torch.Tensor]
-    average: dict[str, Any] | None
-    statistics: Statistics
 
 
 class Member:
@@ -81,6 +72,7 @@ class Member:
         self._inference: torch.nn.Module | None = None
         self._inference_version = -1
         self._validation_batches: list[Any] | None = None
+        self._last_validation: tuple[tuple[int, int], ForceErrors] | None = None
 
     def add_training(self, labels: Sequence[Label]) -> None:
         """Append labels to the training set."""
@@ -187,6 +179,8 @@ class Member:
     def validate(self) -> ForceErrors:
         """Errors on the validation set, with the weights that MD uses.
 
+        Costs nothing when neither the model nor the set has changed since the last call.
+
         Raises
         ------
         RuntimeError
@@ -194,6 +188,12 @@ class Member:
         """
         if not self.validation:
             raise RuntimeError(f"member {self.index}: no validation labels")
+        of = (self.version, len(self.validation))
+        if self._last_validation is None or self._last_validation[0] != of:
+            self._last_validation = (of, self._validate())
+        return self._last_validation[1]
+
+    def _validate(self) -> ForceErrors:
         if self._validation_batches is None:
             size = int(self._factory.settings.training.valid_batch_size)
             self._validation_batches = list(self._store.batches(self.validation, size))
@@ -230,16 +230,24 @@ class Member:
         tensors = [*self.model.parameters(), *([] if average is None else average.shadow_params)]
         return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
 
-    def weights(self) -> Weights:
+    def weights(self) -> bytes:
         """A snapshot to come back to with :meth:`set_weights`; the optimizer is not part of it."""
-        raw = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
-        return Weights(raw, self.optimisation.average_state(), self.statistics)
+        buffer = io.BytesIO()
+        snapshot = {
+            "model": dict(self.model.state_dict()),
+            "average": self.optimisation.average_state(),
+            "statistics": asdict(self.statistics),
+        }
+        torch.save(snapshot, buffer)
+        return buffer.getvalue()
 
-    def set_weights(self, weights: Weights) -> None:
-        """Put a snapshot back, average included."""
-        self.model.load_state_dict(weights.raw)
-        write_statistics(self.model, weights.statistics)
-        self.optimisation.load_average(weights.average)
+    def set_weights(self, weights: bytes) -> None:
+        """Put a snapshot back, average and statistics included."""
+        # Said aloud: importing mace makes torch unpickle by default.
+        snapshot = torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True)
+        self.model.load_state_dict(snapshot["model"])
+        write_statistics(self.model, Statistics(**snapshot["statistics"]))
+        self.optimisation.load_average(snapshot["average"])
         self.version += 1
 
     def adopt(self, other: torch.nn.Module, source: str) -> None:
@@ -274,10 +282,7 @@ class Member:
         The labels themselves are not in it, only their keys in order.
         """
         return {
-            "version": STATE_VERSION,
-            "index": self.index,
-            "seed": self.seed,
-            "architecture": self._identity(),
+            **self._identity(),
             "model": {name: tensor.clone() for name, tensor in self.model.state_dict().items()},
             "statistics": asdict(self.statistics),
             "fitted": self.fitted,
@@ -285,8 +290,6 @@ class Member:
             "epochs": self.epochs,
             "optimisation": self.optimisation.state(),
             "order": self._order.get_state(),
-            "training": [label.key for label in self.training],
-            "validation": [label.key for label in self.validation],
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -298,7 +301,9 @@ class Member:
             If the state is of another version, architecture or seed, or its labels are not those
             of this member in the same order.
         """
-        self._check_state(state)
+        misfit = state_misfit(state, self._identity())
+        if misfit is not None:
+            raise ValueError(f"member {self.index}: {misfit}")
         self.build(with_weights=False)
         self.model.load_state_dict(state["model"])
         write_statistics(self.model, Statistics(**state["statistics"]))
@@ -309,22 +314,11 @@ class Member:
         self.version += 1
 
     def _identity(self) -> dict[str, Any]:
-        return architecture_identity(self._factory.settings, self._factory.elements)
-
-    def _check_state(self, state: dict[str, Any]) -> None:
-        here = f"member {self.index}"
-        if state["version"] != STATE_VERSION:
-            raise ValueError(f"{here}: state of version {state['version']}, not {STATE_VERSION}")
-        mine, theirs = self._identity(), state["architecture"]
-        changed = sorted(key for key in mine if mine[key] != theirs.get(key))
-        if changed:
-            told = ", ".join(f"{key}: {theirs.get(key)} -> {mine[key]}" for key in changed)
-            raise ValueError(
-                f"mace_settings.yaml: {here}: changed since the state was saved: {told}. "
-                "Put it back, or start in a new folder."
-            )
-        if (state["index"], state["seed"]) != (self.index, self.seed):
-            raise ValueError(f"{here}: the state is of another member or seed")
-        for name in ("training", "validation"):
-            if state[name] != [label.key for label in getattr(self, name)]:
-                raise ValueError(f"{here}: the {name} set differs from the one in the state")
+        return {
+            "version": STATE_VERSION,
+            "index": self.index,
+            "seed": self.seed,
+            "architecture": architecture_identity(self._factory.settings, self._factory.elements),
+            "training": [label.key for label in self.training],
+            "validation": [label.key for label in self.validation],
+        }

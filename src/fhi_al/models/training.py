@@ -22,7 +22,9 @@ class EpochRecord:
     ----------
     member : int
     epoch : int
-        Epochs this member has been trained since the beginning, this one included.
+        Counted from 1 in each call of :meth:`TrainingPool.train`.
+    learning_rate : float
+        With which the epoch was trained.
     loss : float
         Mean training loss per structure; NaN if the training blew up.
     errors : ForceErrors or None
@@ -31,6 +33,7 @@ class EpochRecord:
 
     member: int
     epoch: int
+    learning_rate: float
     loss: float
     errors: ForceErrors | None
 
@@ -40,29 +43,25 @@ class TrainingPool(Protocol):
 
     def train(
         self,
-        epochs: int,
-        valid_skip: int,
-        members: Sequence[int] | None = None,
+        members: Sequence[int],
+        n_epochs: int,
         progress: Callable[[EpochRecord], None] | None = None,
     ) -> list[EpochRecord]:
-        """Train members for `epochs` epochs each.
+        """Train members for `n_epochs` epochs each.
 
         Parameters
         ----------
-        epochs
-            Number of epochs for each member.
-        valid_skip
-            Epochs between validations, counted since the beginning; the last epoch of the call is
-            always validated.
         members
-            Indices; None for all.
+            Indices.
+        n_epochs
+            Number of epochs for each.
         progress
             Called with every record as it comes.
 
         Returns
         -------
         list of EpochRecord
-            Sorted by epoch of this call, then member.
+            Sorted by epoch, then as in `members`; the last epoch is always validated.
         """
         ...
 
@@ -73,35 +72,37 @@ class SerialTrainingPool:
     Parameters
     ----------
     ensemble : Ensemble
+    valid_skip : int
+        Epochs between validations, counted from the beginning of a member's training.
     """
 
-    def __init__(self, ensemble: Ensemble) -> None:
+    def __init__(self, ensemble: Ensemble, valid_skip: int) -> None:
         self._ensemble = ensemble
+        self._valid_skip = valid_skip
 
     def train(
         self,
-        epochs: int,
-        valid_skip: int,
-        members: Sequence[int] | None = None,
+        members: Sequence[int],
+        n_epochs: int,
         progress: Callable[[EpochRecord], None] | None = None,
     ) -> list[EpochRecord]:
         """See :meth:`TrainingPool.train`."""
-        chosen = range(len(self._ensemble)) if members is None else members
         records = []
-        for epoch in range(1, epochs + 1):
-            for index in chosen:
+        for epoch in range(1, n_epochs + 1):
+            for index in members:
                 member = self._ensemble.members[index]
-                record = train_one_epoch(member, valid_skip, last=epoch == epochs)
+                record = train_one_epoch(member, epoch, self._valid_skip, last=epoch == n_epochs)
                 records.append(record)
                 if progress is not None:
                     progress(record)
         return records
 
 
-def train_one_epoch(member: Member, valid_skip: int, last: bool) -> EpochRecord:
+def train_one_epoch(member: Member, epoch: int, valid_skip: int, last: bool) -> EpochRecord:
     """One epoch with its validation, if one is due, and its step of the learning-rate scheduler."""
+    learning_rate = member.learning_rate
     loss = member.train_epoch()
     due = last or member.epochs % valid_skip == 0
     errors = member.validate() if due else None
     member.scheduler_step(None if errors is None else errors.mae_forces)
-    return EpochRecord(member.index, member.epochs, loss, errors)
+    return EpochRecord(member.index, epoch, learning_rate, loss, errors)

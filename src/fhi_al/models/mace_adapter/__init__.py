@@ -69,10 +69,9 @@ def _check_version(version: str) -> None:
 
 with quiet_mace():
     # mace before e3nn: e3nn's constants file cannot be read before mace has set torch's switch.
-    import mace
     from mace.__version__ import __version__ as MACE_VERSION  # noqa: N812
 
     _check_version(MACE_VERSION)
     import mace.data
     import mace.modules
-    import mace.tools
+    import mace.tools  # noqa: F401  (imported here so that their warnings stay here)
