@@ -1,0 +1,1 @@
+"""FHI-aims' input files: geometry.in, control.in and species defaults.  Text in, text out."""

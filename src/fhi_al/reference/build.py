@@ -1,0 +1,42 @@
+"""From a spec to a running engine.  The only place that tells the kinds of engine apart."""
+
+from __future__ import annotations
+
+from mpi4py import MPI
+
+from fhi_al.reference.engine import ReferenceEngine
+from fhi_al.reference.spec import AsiSpec, EngineSpec
+
+
+def engine_ranks(spec: EngineSpec, world_size: int) -> tuple[int, ...]:
+    """The ranks that take part in an engine's calls: all for ASI, rank 0 for an ASE calculator."""
+    return tuple(range(world_size)) if isinstance(spec, AsiSpec) else (0,)
+
+
+def build_engine(spec: EngineSpec, comm: MPI.Intracomm) -> ReferenceEngine:
+    """Collective over `comm`: start the engine.
+
+    Parameters
+    ----------
+    spec : EngineSpec
+        The same on all ranks.
+    comm : MPI.Intracomm
+        Exactly the ranks of :func:`engine_ranks`: one rank for an ASE calculator.
+
+    Raises
+    ------
+    EngineError
+        On all ranks alike, if the engine cannot start.
+    ValueError
+        If an ASE calculator is to run on several ranks.
+    """
+    # Imported here: a rank loads only what its engine needs.
+    if isinstance(spec, AsiSpec):
+        from fhi_al.reference.asi import AsiEngine
+
+        return AsiEngine(spec, comm)
+    if comm.size != 1:
+        raise ValueError(f"{spec.calculator} runs on one rank, the communicator has {comm.size}")
+    from fhi_al.reference.ase_engine import AseEngine
+
+    return AseEngine(spec)

@@ -1,0 +1,146 @@
+/* The ASI interface (flavour 1, as FHI-aims) on xTB: rank 0 computes, every rank must join.
+ *
+ * Environment, for tests: lists count the ASI_run calls of a process from 1.
+ *   ASI_FAIL_AT=2,5    these calls report an unconverged SCF
+ *   ASI_NAN_AT=3       this call gives NaN forces
+ *   ASI_ABORT_AT=4     this call ends in MPI_Abort
+ *   ASI_LOG=file       rank 0 appends one line per ASI_run
+ *   ASI_WARM_START=1   an SCF starts from the last wave function
+ */
+#include "generated.h"
+#include "inputs.h"
+#include "xtb.h"
+
+#include <math.h>
+#include <mpi.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static MPI_Comm comm;
+static int rank, initialised, n_runs;
+static Inputs inputs;
+static Result result;
+
+static void stop(const char *why) {
+    fprintf(stderr, "ASI library, rank %d: %s\n", rank, why);
+    fflush(stderr);
+    MPI_Abort(comm, 7);
+}
+
+/* Is `n_runs` in the comma-separated list of this environment variable? */
+static int is_listed(const char *variable) {
+    const char *list = getenv(variable);
+    while (list && *list) {
+        char *end;
+        if (strtol(list, &end, 10) == n_runs && end != list) return 1;
+        list = *end ? end + 1 : end;
+    }
+    return 0;
+}
+
+void ASI_init(const char *input_path, const char *log_path, int fortran_comm) {
+    char problem[256] = "";
+    (void)input_path;
+    comm = MPI_Comm_f2c((MPI_Fint)fortran_comm);
+    MPI_Comm_rank(comm, &rank);
+    if (initialised) stop("ASI_init was called twice without ASI_finalize");
+    if (read_inputs(&inputs, problem)) stop(problem);
+    if (rank == 0 && xtb_load(problem)) stop(problem);
+    memset(&result, 0, sizeof result);
+    initialised = 1;
+    if (rank == 0) {
+        FILE *log_file = fopen(log_path, "w");
+        if (log_file) {
+            fprintf(log_file, "xTB method %d, %d atoms\n", inputs.method, inputs.n_atoms);
+            fclose(log_file);
+        }
+    }
+    MPI_Barrier(comm);
+}
+
+void ASI_set_geometry(const double *coords, int n_atoms, const double *lattice) {
+    if (n_atoms != inputs.n_atoms) stop("the number of atoms is not that of geometry.in");
+    memcpy(inputs.positions, coords, 3 * n_atoms * sizeof *coords);
+    if (lattice) memcpy(inputs.lattice, lattice, 9 * sizeof *lattice);
+}
+
+void ASI_set_atom_coords(const double *coords, int n_atoms) {
+    ASI_set_geometry(coords, n_atoms, NULL);
+}
+
+static void require_same_geometry(void) {
+    static double mine[3 * MAX_ATOMS + 9], zeroth[3 * MAX_ATOMS + 9];
+    int differs, any = 0;
+    memcpy(mine, inputs.positions, sizeof inputs.positions);
+    memcpy(mine + 3 * MAX_ATOMS, inputs.lattice, sizeof inputs.lattice);
+    memcpy(zeroth, mine, sizeof mine);
+    MPI_Bcast(zeroth, 3 * MAX_ATOMS + 9, MPI_DOUBLE, 0, comm);
+    differs = memcmp(zeroth, mine, sizeof mine) != 0;
+    MPI_Allreduce(&differs, &any, 1, MPI_INT, MPI_MAX, comm);
+    if (differs) stop("my geometry is not that of rank 0");
+    if (any) MPI_Barrier(comm); /* the rank that differs aborts the job */
+}
+
+static void log_run(void) {
+    const char *path = getenv("ASI_LOG");
+    FILE *file = path ? fopen(path, "a") : NULL;
+    if (!file) return;
+    fprintf(file, "run %d converged %d energy %.17g\n", n_runs, result.converged, result.energy);
+    fclose(file);
+}
+
+void ASI_run(void) {
+    char problem[512] = "";
+    n_runs++;
+    require_same_geometry();
+    if (is_listed("ASI_ABORT_AT")) stop("aborts at this call because ASI_ABORT_AT says so");
+    if (rank == 0) {
+        const char *warm = getenv("ASI_WARM_START");
+        if (is_listed("ASI_FAIL_AT")) {
+            result.converged = 0;
+            snprintf(problem, sizeof problem, "ASI_FAIL_AT");
+        } else {
+            xtb_single_point(&inputs, warm && !strcmp(warm, "1"), &result, problem);
+        }
+        if (is_listed("ASI_NAN_AT")) result.forces[0] = NAN;
+        log_run();
+        if (!result.converged) {
+            fprintf(stderr, "ASI library: SCF not converged: %s\n", problem);
+            if (!inputs.postprocess_anyway) stop("SCF not converged and no postprocess_anyway");
+        }
+    }
+    /* As FHI-aims: after a failed SCF the numbers of the last good one are still there. */
+    MPI_Bcast(&result, sizeof result, MPI_BYTE, 0, comm);
+}
+
+void ASI_finalize(void) {
+    if (!initialised) stop("ASI_finalize without ASI_init");
+    MPI_Barrier(comm);
+    if (rank == 0) xtb_unload();
+    initialised = 0;
+}
+
+int ASI_flavour(void) { return 1; }
+int ASI_n_atoms(void) { return inputs.n_atoms; }
+double ASI_energy(void) { return result.energy; }
+const double *ASI_forces(void) { return inputs.forces ? result.forces : NULL; }
+const double *ASI_stress(void) { return inputs.stress && inputs.periodic ? result.stress : NULL; }
+const double *ASI_atomic_charges(int scheme) { return scheme == -1 ? result.charges : NULL; }
+bool ASI_is_scf_converged(void) { return result.converged; }
+bool ASI_is_hamiltonian_real(void) { return true; }
+int ASI_get_basis_size(void) { return 0; }
+int ASI_get_nspin(void) { return inputs.spin_collinear ? 2 : 1; }
+int ASI_get_nkpts(void) { return 1; }
+int ASI_get_n_local_ks(void) { return 0; }
+int ASI_get_local_ks(int *pairs) { return (void)pairs, 0; }
+
+/* Matrices and potentials are not exported: asi4py only looks these names up. */
+void ASI_register_dm_callback(void *f, void *aux) { (void)f, (void)aux; }
+void ASI_register_overlap_callback(void *f, void *aux) { (void)f, (void)aux; }
+void ASI_register_hamiltonian_callback(void *f, void *aux) { (void)f, (void)aux; }
+void ASI_register_external_potential(void *f, void *aux) { (void)f, (void)aux; }
+void ASI_calc_esp(int n, const double *coords, double *potential, double *gradient) {
+    (void)n, (void)coords, (void)potential, (void)gradient;
+}
