@@ -129,15 +129,16 @@ class Ensemble:
         """Where :meth:`export` writes the members' models."""
         return [folder / f"{name}_{member.seed}.model" for member in self.members]
 
-    def export(self, folder: Path, name: str) -> list[Path]:
-        """Write every member's model for MACE's own calculator; returns the files.
+    def export(self, folder: Path, name: str, members: Sequence[int] | None = None) -> list[Path]:
+        """Write members' models (None: all) for MACE's own calculator; returns the files.
 
         Each file is replaced at once: a reader sees the old model or the new one.
         """
-        paths = self.model_paths(folder, name)
-        for member, path in zip(self.members, paths, strict=True):
-            export_model(member.inference_model, path)
-        return paths
+        every = self.model_paths(folder, name)
+        chosen = range(len(self)) if members is None else members
+        for index in chosen:
+            export_model(self.members[index].inference_model, every[index])
+        return [every[index] for index in chosen]
 
     def load_exported(self, path: Path, member: int) -> None:
         """Give a member the weights of a .model file: fitted, frozen, with a fresh optimizer.

@@ -5,60 +5,46 @@ Owns how they are found and what is said when they are not.
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ase.calculators.calculator import BaseCalculator
 
-SIZES = ("small", "medium", "large")
+from fhi_al.reference.ase_engine import import_calculator
+from fhi_al.reference.engine import EngineError
+
+FETCH_TIMEOUT_S = 5.0
 
 
-def foundation_problem(
-    sampling: str,
-    size: str = "small",
-    model: str | None = None,
-    arguments: Mapping[str, Any] | None = None,
-    timeout_s: float = 5.0,
-) -> str | None:
+def foundation_problem(al: Any, timeout_s: float = FETCH_TIMEOUT_S) -> str | None:
     """Why the foundation model cannot be had here, or None.
 
     Parameters
     ----------
-    sampling
-        ``mace-mp0`` or ``foundation``.
-    size
-        For ``mace-mp0``: small, medium or large.
-    model
-        For ``foundation``: a MACE file, or the import path of an ASE calculator.
-    arguments
-        Keyword arguments of that calculator.
+    al
+        The settings of ACTIVE_LEARNING: initial_sampling, initial_foundational_size,
+        foundation_model, foundation_calculator, foundation_arguments.
     timeout_s
         How long to wait for the download server to answer, in seconds.
     """
-    if sampling == "mace-mp0":
-        return _mace_mp_problem(size, timeout_s)
-    try:
-        foundation_calculator(sampling, size, model, arguments)
-    except ValueError as error:
-        return str(error)
+    if al.initial_sampling == "mace-mp0":
+        return _mace_mp_problem(al.initial_foundational_size, timeout_s)
+    if al.initial_sampling == "foundation":
+        try:
+            foundation_calculator(al)
+        except ValueError as error:
+            return str(error)
     return None
 
 
 def foundation_calculator(
-    sampling: str,
-    size: str = "small",
-    model: str | None = None,
-    arguments: Mapping[str, Any] | None = None,
-    device: str = "cpu",
-    dtype: str = "float64",
+    al: Any, device: str = "cpu", dtype: str = "float64", timeout_s: float = FETCH_TIMEOUT_S
 ) -> BaseCalculator:
     """The foundation model as an ASE calculator.
 
     Parameters
     ----------
-    sampling, size, model, arguments
+    al, timeout_s
         See :func:`foundation_problem`.
     device, dtype
         For MACE models.
@@ -68,49 +54,41 @@ def foundation_calculator(
     ValueError
         If it cannot be had; says what was looked for and how to mend it.
     """
-    if sampling == "mace-mp0":
-        # Imported here: the other kinds do not need mace.
+    if al.initial_sampling == "mace-mp0":
+        # Imported late: the other kinds do not need mace.
         from fhi_al.models.mace_adapter.foundations import mace_mp_calculator
 
-        problem = _mace_mp_problem(size, timeout_s=5.0)
+        problem = _mace_mp_problem(al.initial_foundational_size, timeout_s)
         if problem is not None:
             raise ValueError(problem)
-        return mace_mp_calculator(size, device, dtype)
-    if sampling != "foundation":
-        raise ValueError(
-            f"ACTIVE_LEARNING.initial_sampling = {sampling}: not a foundation model. "
-            "Expected mace-mp0 or foundation."
-        )
-    if model is None:
-        raise ValueError(
-            "ACTIVE_LEARNING.foundation_model: missing, needed by initial_sampling: foundation. "
-            "Expected a MACE file or the import path of an ASE calculator, for instance "
-            "chgnet.model.dynamics.CHGNetCalculator."
-        )
-    return _named_calculator(model, dict(arguments or {}), device, dtype)
+        return mace_mp_calculator(al.initial_foundational_size, device, dtype)
+    if al.foundation_model is not None:
+        return _file_calculator(Path(al.foundation_model), device, dtype)
+    return _named_calculator(al.foundation_calculator, dict(al.foundation_arguments))
 
 
-def _named_calculator(
-    model: str, arguments: dict[str, Any], device: str, dtype: str
-) -> BaseCalculator:
-    key = f"ACTIVE_LEARNING.foundation_model = {model}"
-    if Path(model).is_file():
-        from fhi_al.models.mace_adapter.foundations import mace_file_calculator
+def _file_calculator(path: Path, device: str, dtype: str) -> BaseCalculator:
+    from fhi_al.models.mace_adapter.foundations import mace_file_calculator
 
-        return mace_file_calculator(Path(model), device, dtype, arguments)
-    if "/" in model or model.endswith(".model"):
-        raise ValueError(f"{key}: no such file. Expected a MACE model file.")
-    module_name, _, name = model.rpartition(".")
     try:
-        made = getattr(importlib.import_module(module_name), name)(**arguments)
-    except (ImportError, AttributeError, ValueError) as error:
+        return mace_file_calculator(path, device, dtype)
+    except FileNotFoundError as error:
         raise ValueError(
-            f"{key}: neither a file nor an importable ASE calculator ({error}). "
-            "Expected for instance chgnet.model.dynamics.CHGNetCalculator."
+            f"ACTIVE_LEARNING.foundation_model = {path}: no such file. Expected a MACE model file."
         ) from error
+    except ValueError as error:
+        raise ValueError(f"ACTIVE_LEARNING.foundation_model: {error}") from error
+
+
+def _named_calculator(path: str, arguments: dict[str, Any]) -> BaseCalculator:
+    key = f"ACTIVE_LEARNING.foundation_calculator = {path}"
+    try:
+        made = import_calculator(path)(**arguments)
+    except EngineError as error:
+        raise ValueError(f"ACTIVE_LEARNING.foundation_calculator: {error}") from error
     except Exception as error:
         raise ValueError(
-            f"{key}: the calculator refuses its arguments {arguments}: "
+            f"{key}: cannot be made with foundation_arguments {arguments}: "
             f"{type(error).__name__}: {error}"
         ) from error
     if not isinstance(made, BaseCalculator):
@@ -121,11 +99,6 @@ def _named_calculator(
 def _mace_mp_problem(size: str, timeout_s: float) -> str | None:
     from fhi_al.models.mace_adapter.foundations import fetch_problem, mace_mp_cache, mace_mp_url
 
-    if size not in SIZES:
-        return (
-            f"ACTIVE_LEARNING.initial_foundational_size = {size}: expected one of "
-            f"{', '.join(SIZES)}."
-        )
     cached, url = mace_mp_cache(size), mace_mp_url(size)
     if cached.is_file():
         return None
@@ -135,6 +108,6 @@ def _mace_mp_problem(size: str, timeout_s: float) -> str | None:
     return (
         f"ACTIVE_LEARNING.initial_sampling = mace-mp0: the model {size} is not at {cached} and "
         f"cannot be fetched ({why}). Download {url} where there is a network and put it at that "
-        "path, or use initial_sampling: foundation with foundation_model: <a MACE file or an ASE "
-        "calculator>, or initial_sampling: aimd."
+        "path, or use initial_sampling: foundation with a foundation_model (a MACE file) or a "
+        "foundation_calculator, or initial_sampling: aimd."
     )

@@ -214,8 +214,9 @@ class Member:
         Parameters
         ----------
         mae_forces
-            Validation force MAE in eV/A if this epoch was validated, else None: the last one
-            counts again, so that ``scheduler_patience`` is a number of epochs as in MACE.
+            Validation force MAE in eV/A if this epoch was validated, else None.
+            ``scheduler_patience`` is a number of epochs, as in MACE, however rarely one is
+            validated.
         """
         self.optimisation.scheduler_step(mae_forces)
 

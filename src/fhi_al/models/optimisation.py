@@ -46,7 +46,7 @@ class Optimisation:
         """
         self.optimizer = new_optimizer(self._factory, self._model)
         self.scheduler = new_scheduler(self._factory, self.optimizer) if scheduler else None
-        self._plateau_metric: float | None = None
+        self._epochs_unseen = 0
 
     def restart_average(self) -> None:
         """Start the moving average again from the weights as they are."""
@@ -60,13 +60,19 @@ class Optimisation:
 
     def scheduler_step(self, mae_forces: float | None) -> None:
         """Count one epoch; see :meth:`fhi_al.models.member.Member.scheduler_step`."""
-        if mae_forces is not None:
-            self._plateau_metric = mae_forces
+        self._epochs_unseen += 1
         if self.scheduler is None:
             return
-        if self.scheduler.scheduler == "ReduceLROnPlateau" and self._plateau_metric is None:
-            return
-        self.scheduler.step(metrics=self._plateau_metric)
+        if self.scheduler.scheduler != "ReduceLROnPlateau":
+            self.scheduler.step()
+        elif mae_forces is not None:
+            # Patience is a number of epochs, as in MACE: an error that has not fallen counts once
+            # for every epoch since the validation before.
+            for _ in range(self._epochs_unseen):
+                self.scheduler.step(metrics=mae_forces)
+                if self.scheduler.num_bad_epochs == 0:  # it fell, or the rate has just been cut
+                    break
+            self._epochs_unseen = 0
 
     def average_state(self) -> dict[str, Any] | None:
         """A copy of the moving average, None where ``ema`` is off."""
@@ -95,7 +101,7 @@ class Optimisation:
         live = {
             "optimizer": self.optimizer.state_dict(),
             "scheduler": scheduler,
-            "plateau_metric": self._plateau_metric,
+            "epochs_unseen": self._epochs_unseen,
         }
         return {**copy.deepcopy(live), "average": self.average_state()}
 
@@ -106,4 +112,4 @@ class Optimisation:
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
-        self._plateau_metric = state["plateau_metric"]
+        self._epochs_unseen = state["epochs_unseen"]

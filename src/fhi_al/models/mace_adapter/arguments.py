@@ -18,7 +18,16 @@ from fhi_al.models.mace_adapter import quiet_mace
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 MODELS = ("MACE", "ScaleShiftMACE")
-LOSSES = ("weighted", "forces_only", "virials", "stress", "huber", "universal", "l1l2energyforces")
+LOSSES = (
+    "weighted",
+    "ef",
+    "forces_only",
+    "virials",
+    "stress",
+    "huber",
+    "universal",
+    "l1l2energyforces",
+)
 OPTIMIZERS = ("adam", "adamw")
 
 _ARCHITECTURE = (

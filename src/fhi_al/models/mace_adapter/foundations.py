@@ -5,9 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import urllib.request
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from mace.calculators import MACECalculator, mace_mp
 from mace.calculators.foundations_models import mace_mp_urls
@@ -34,19 +32,17 @@ def mace_mp_calculator(size: str, device: str, dtype: str) -> MACECalculator:
         return mace_mp(model=size, device=device, default_dtype=dtype)
 
 
-def mace_file_calculator(
-    path: Path, device: str, dtype: str, arguments: Mapping[str, Any]
-) -> MACECalculator:
+def mace_file_calculator(path: Path, device: str, dtype: str) -> MACECalculator:
     """A MACE model file as a calculator.  The file is a pickle: only for files that you trust.
 
     Raises
     ------
-    ValueError
-        If the file is no MACE model.
+    FileNotFoundError, ValueError
+        If there is no such file, or it is no MACE model.
     """
     model = read_exported(path)
     with quiet_mace():
-        return MACECalculator(models=[model], device=device, default_dtype=dtype, **arguments)
+        return MACECalculator(models=[model], device=device, default_dtype=dtype)
 
 
 def fetch_problem(url: str, timeout_s: float) -> str | None:
