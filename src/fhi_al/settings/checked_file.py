@@ -284,7 +284,7 @@ def _expected(detail: ErrorDetails, info: FieldInfo) -> str:
     unit = f" {extra['unit']}" if extra.get("unit") else ""
     if detail["type"] in _BOUNDS:
         name, word = _BOUNDS[detail["type"]]
-        message = f"must be {word} {detail['ctx'][name]:g}{unit}"
+        message = f"must be {word} {detail['ctx'][name]:.12g}{unit}"
     else:
         message = detail["msg"]
     attempt = extra.get("try")

@@ -68,11 +68,10 @@ def check_mace(mace: MaceSettings) -> Iterator[Clash]:
             ("ARCHITECTURE.max_L", "ARCHITECTURE.max_ell", "ARCHITECTURE.correlation"),
             f"must be at most max_ell x correlation = {reach}: nothing couples to more",
         )
-    weights = {
-        "ef": 1.0,
-        "forces_only": training.forces_weight,
-    }.get(training.loss, training.energy_weight + training.forces_weight)
-    if weights == 0:
+    weight = training.forces_weight
+    if training.loss != "forces_only":
+        weight += training.energy_weight
+    if weight == 0:
         yield Clash(
             ("TRAINING.forces_weight", "TRAINING.energy_weight", "TRAINING.loss"),
             "leaves nothing to train on. Try 100",

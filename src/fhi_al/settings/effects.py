@@ -25,14 +25,14 @@ def notes_on(file: CheckedFile, settings: MaceSettings | ActiveLearningSettings)
         idle = _idle_in_mace(settings)
     else:
         idle = _idle_in_active_learning(file, settings)
-        if settings.active_learning.desired_acc == 0:
-            yield (
-                "ACTIVE_LEARNING.desired_acc = 0: no accuracy ends a phase; the initial dataset"
-                " ends after max_initial_epochs."
-            )
     for label, reason in idle:
         if label in file.given and file.value(label) != _default(file.kind, label):
             yield f"{_entry(file, label)}: has no effect {reason}."
+    if isinstance(settings, ActiveLearningSettings) and settings.active_learning.desired_acc == 0:
+        yield (
+            "ACTIVE_LEARNING.desired_acc = 0: no accuracy ends a phase; the initial dataset ends"
+            " after max_initial_epochs."
+        )
 
 
 def warnings_on(settings: ActiveLearningSettings) -> Iterator[str]:
@@ -74,10 +74,8 @@ def _idle_in_mace(mace: MaceSettings) -> Iterator[tuple[str, str]]:
         yield "TRAINING.scheduler_patience", f"with scheduler {training.scheduler}"
     if not training.ema:
         yield "TRAINING.ema_decay", "without ema"
-    if training.loss in ("ef", "forces_only"):
-        yield "TRAINING.energy_weight", f"with loss {training.loss}"
-    if training.loss == "ef":
-        yield "TRAINING.forces_weight", "with loss ef"
+    if training.loss == "forces_only":
+        yield "TRAINING.energy_weight", "with loss forces_only"
     yield "TRAINING.virials_weight", f"with loss {training.loss}"
     yield "TRAINING.stress_weight", f"with loss {training.loss}"
     first = mace.architecture.interaction_first

@@ -64,6 +64,7 @@ MODELS_REFUSED = {
     "EnergyDipolesMACE": _NO_DIPOLE,
 }
 LOSSES_REFUSED = {
+    "ef": "ignores energy_weight and forces_weight; use weighted with both set to 1",
     "virials": _NO_STRESS,
     "stress": _NO_STRESS,
     "huber": _NO_STRESS,
@@ -158,7 +159,7 @@ class Training(Section):
     """Optimizer, loss, batches."""
 
     valid_fraction: Number = setting(
-        0.1, "Superseded by ACTIVE_LEARNING.valid_ratio.", gt=0, lt=1, try_=0.1
+        0.1, "Superseded by ACTIVE_LEARNING.valid_ratio.", ge=0, lt=1, try_=0.1
     )
     batch_size: Integer = setting(10, "Structures per training step.", ge=1)
     valid_batch_size: Integer = setting(10, "Structures per validation batch.", ge=1)
@@ -196,8 +197,8 @@ class Training(Section):
         ge=1,
     )
     loss: Annotated[
-        Literal["weighted", "ef", "forces_only", "l1l2energyforces"], Choice(LOSSES_REFUSED)
-    ] = setting("weighted", "Loss function; `ef` is `weighted` with both weights 1.")
+        Literal["weighted", "forces_only", "l1l2energyforces"], Choice(LOSSES_REFUSED)
+    ] = setting("weighted", "Loss function: squared errors, those of forces only, or absolute.")
     energy_weight: Number = setting(1.0, "Weight of the energy per atom in the loss.", ge=0)
     forces_weight: Number = setting(100.0, "Weight of the forces in the loss.", ge=0)
     virials_weight: Number = setting(

@@ -114,7 +114,7 @@ def _syntax_problem(file: str, text: str, error: yaml.YAMLError) -> Problem:
     if "\\t" in reason:
         reason += ". Indent with spaces, never with tabs"
     elif "mapping values are not allowed" in reason:
-        reason += ". A value that holds ': ' needs quotes; or the indentation is off"
+        reason += ". Check the indentation; a value that holds ': ' needs quotes"
     elif "expected <block end>" in reason or "could not find expected ':'" in reason:
         reason += ". Check the indentation and the ':' of this line and the one before"
     elif "but found another document" in reason:
