@@ -133,9 +133,12 @@ class AsiEngine:
         problem = library_problem(self._library)
         if problem is not None:
             raise EngineError(f"{self._library}: {problem}")
-        self._work_dir.mkdir(parents=True, exist_ok=True)
-        (self._work_dir / "control.in").write_text(self._spec.control)
-        (self._work_dir / "geometry.in").write_text(write_geometry(self._spec.geometry))
+        try:
+            self._work_dir.mkdir(parents=True, exist_ok=True)
+            (self._work_dir / "control.in").write_text(self._spec.control)
+            (self._work_dir / "geometry.in").write_text(write_geometry(self._spec.geometry))
+        except OSError as error:
+            raise EngineError(f"{self._work_dir}: cannot write inputs: {error.strerror}") from error
 
     def _try_to_load(self) -> None:
         if AsiEngine._open is not None:

@@ -116,8 +116,8 @@ def _symbol_problem(elf: _Elf, needed: Iterable[Path]) -> str | None:
     asi = sorted(set(ASI_SYMBOLS) - elf.symbols)
     if "ASI_run" in asi or not elf.is_shared:
         return (
-            "has no ASI interface (is it the executable?). Build FHI-aims with"
-            " BUILD_SHARED_LIBS=ON and use_asi=ON, and give the shared library."
+            "has no ASI interface (is it the executable, or another library?)."
+            " Build FHI-aims with BUILD_SHARED_LIBS=ON and give its shared library."
         )
     if asi:
         return f"lacks {', '.join(asi)}. Use a newer FHI-aims."
