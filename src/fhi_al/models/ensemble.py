@@ -158,7 +158,7 @@ class Ensemble:
         for member in self.members:
             buffer = io.BytesIO()
             torch.save(member.state(), buffer)
-            states[_state_name(member.index)] = buffer.getvalue()
+            states[state_name(member.index)] = buffer.getvalue()
         return states
 
     def load_state_bytes(self, states: Mapping[str, bytes]) -> None:
@@ -170,7 +170,7 @@ class Ensemble:
             If a member's state is missing or does not fit, see :meth:`Member.load_state`.
         """
         for member in self.members:
-            name = _state_name(member.index)
+            name = state_name(member.index)
             if name not in states:
                 raise ValueError(f"no state {name} of member {member.index}")
             member.load_state(
@@ -179,7 +179,7 @@ class Ensemble:
             )
 
 
-def _state_name(index: int) -> str:
+def state_name(index: int) -> str:
     return f"member_{index}.pt"
 
 

@@ -86,7 +86,8 @@ class ModelFactory:
         # Building with compiled e3nn code takes 1.5 s, copying the result 0.08 s, building without
         # compiled code 0.7 s, and the initial weights are the same numbers either way.
         template = self._ready_template(0 if seed is None else seed)
-        model = copy.deepcopy(template)
+        with quiet_mace():
+            model = copy.deepcopy(template)
         if seed is not None and seed != self._template_seed:
             with disable_e3nn_codegen():
                 model.load_state_dict(self._build(seed).state_dict())

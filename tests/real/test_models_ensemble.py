@@ -1,0 +1,210 @@
+"""Predictions, ASE calculator and exported models of an ensemble of real MACE models."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk
+from models_parts import ELEMENTS, ensemble, fitted, settings, water_labels
+
+from fhi_al.core.label import Label
+from fhi_al.core.structure import structure
+from fhi_al.models.calculator import EnsembleCalculator
+from fhi_al.models.ensemble import Ensemble, device_problem
+from fhi_al.models.mace_adapter import default_dtype  # noqa: F401  (before mace)
+from fhi_al.models.training import SerialTrainingPool
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture(scope="module")
+def labels() -> list[Label]:
+    return water_labels(12)
+
+
+@pytest.fixture(scope="module")
+def trained(labels: list[Label]) -> Ensemble:
+    """Two members after five epochs."""
+    made = fitted(labels)
+    SerialTrainingPool(made, 5).train(range(2), 5)
+    return made
+
+
+def water(label: Label) -> Atoms:
+    return Atoms(label.numbers, label.positions)
+
+
+def test_forces_are_minus_the_gradient_of_the_energy(
+    labels: list[Label], trained: Ensemble
+) -> None:
+    step = 1e-4  # A
+    energies, forces = trained.energies_and_forces(labels[0])
+    assert energies.shape == (2,)
+    assert forces.shape == (2, 3, 3)
+    sides = []
+    for sign in (1, -1):
+        moved = labels[0].positions.copy()
+        moved[1, 2] += sign * step
+        sides.append(trained.energies_and_forces(replace(labels[0], positions=moved))[0])
+    gradient = (sides[0] - sides[1]) / (2 * step)
+    np.testing.assert_allclose(forces[:, 1, 2], -gradient, atol=1e-5)  # eV/A, step squared
+
+
+def test_members_differ_and_one_alone_is_the_same(labels: list[Label], trained: Ensemble) -> None:
+    forces = trained.forces(labels[0])
+    assert np.abs(forces[0] - forces[1]).max() > 0.01
+    assert np.array_equal(trained.member_forces(1, labels[0]), forces[1])
+    system = structure([8, 1, 1], np.zeros((3, 3)))
+    assert np.array_equal(trained.forces(system, labels[0].positions), forces)
+
+
+def test_periodic_cell_is_seen() -> None:
+    made = Ensemble(settings(), (14,), (1,))
+    cell = bulk("Si", cubic=True)
+    cell.rattle(0.05, seed=1)
+    periodic = made.energies_and_forces(cell)[1][0]
+    np.testing.assert_allclose(periodic.sum(axis=0), 0, atol=1e-10)  # eV/A
+    moved = cell.copy()
+    moved.positions[0] += cell.cell[0]
+    np.testing.assert_allclose(made.energies_and_forces(moved)[1][0], periodic, atol=1e-10)
+    molecule = Atoms(cell.numbers, cell.positions)
+    assert np.abs(made.energies_and_forces(molecule)[1][0] - periodic).max() > 1e-3
+
+
+def test_broken_structures_give_nan_at_once(labels: list[Label], trained: Ensemble) -> None:
+    for position in (np.nan, np.inf, 1e4):
+        positions = labels[0].positions.copy()
+        positions[2, 0] = position
+        energies, forces = trained.energies_and_forces(replace(labels[0], positions=positions))
+        assert np.isnan(energies).all()
+        assert np.isnan(forces).all()
+
+
+def test_molecule_far_from_the_origin_is_not_broken(labels: list[Label], trained: Ensemble) -> None:
+    away = trained.forces(labels[0], labels[0].positions + 5000.0)
+    # 5000 A + 1 A holds 12 digits.
+    np.testing.assert_allclose(away, trained.forces(labels[0]), atol=1e-8)
+
+
+def test_calculator_gives_the_mean_or_one_member(labels: list[Label], trained: Ensemble) -> None:
+    atoms = water(labels[0])
+    energies, forces = trained.energies_and_forces(labels[0])
+    atoms.calc = EnsembleCalculator(trained)
+    assert atoms.get_potential_energy() == pytest.approx(energies.mean(), rel=1e-14)
+    assert np.array_equal(atoms.get_forces(), forces.mean(axis=0))
+    assert np.array_equal(atoms.calc.forces_of_members(atoms), forces)
+    atoms.calc.member = 1
+    assert np.array_equal(atoms.get_forces(), forces[1])
+    assert np.array_equal(atoms.calc.forces_of_members(atoms), forces)
+
+
+def test_calculator_forgets_forces_when_weights_change(labels: list[Label]) -> None:
+    made = fitted(labels)
+    atoms = water(labels[0])
+    atoms.calc = EnsembleCalculator(made)
+    before = atoms.get_forces()
+    assert np.array_equal(atoms.get_forces(), before)
+    made.members[1].train_epoch()
+    after = atoms.get_forces()
+    assert not np.array_equal(after, before)
+    assert np.array_equal(after, made.forces(labels[0]).mean(axis=0))
+
+
+FRESH = """
+import json, sys
+import numpy as np
+assert not any("fhi_al" in path for path in sys.path)
+from mace.calculators import MACECalculator
+from ase import Atoms
+paths, numbers, positions = json.loads(sys.argv[1])
+calculator = MACECalculator(model_paths=paths, device="cpu", default_dtype="float64")
+atoms = Atoms(numbers, positions, calculator=calculator)
+atoms.get_forces()
+found = calculator.results["forces_comm"].tolist()
+print(json.dumps({"forces": found, "r_max": calculator.r_max, "head": calculator.head,
+                  "package": any(name.startswith("fhi_al") for name in sys.modules)}))
+"""
+
+
+def test_exported_models_load_without_this_package(
+    labels: list[Label], trained: Ensemble, tmp_path: Path
+) -> None:
+    paths = trained.export(tmp_path / "model", "water")
+    assert sorted(path.name for path in (tmp_path / "model").iterdir()) == [
+        "water_11.model",
+        "water_22.model",
+    ]
+    given = [[str(p) for p in paths], labels[0].numbers.tolist(), labels[0].positions.tolist()]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", FRESH, json.dumps(given)],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=100,
+    )
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert not found["package"]
+    assert found["r_max"] == 4.0
+    assert found["head"] == "Default"
+    # MACE's calculator has the profiling executor on: the last bits differ.
+    np.testing.assert_allclose(found["forces"], trained.forces(labels[0]), atol=1e-10)
+
+
+def test_member_takes_over_an_exported_model(
+    labels: list[Label], trained: Ensemble, tmp_path: Path
+) -> None:
+    path = trained.export(tmp_path, "water", [1])[0]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["water_22.model"]
+    made = ensemble(labels, (7,))
+    made.load_exported(path, 0)
+    assert np.array_equal(made.forces(labels[0])[0], trained.forces(labels[0])[1])
+    assert made.members[0].frozen
+    assert np.isfinite(made.members[0].train_epoch())
+
+
+def test_exported_model_of_other_settings_is_refused(
+    labels: list[Label], trained: Ensemble, tmp_path: Path
+) -> None:
+    path = trained.export(tmp_path, "water", [0])[0]
+    for changes, told in (({"r_max": 5.0}, "r_max = 4.0"), ({"num_channels": 16}, "do not fit")):
+        with pytest.raises(ValueError, match=told):
+            ensemble(labels, (7,), **changes).load_exported(path, 0)
+    with pytest.raises(ValueError, match="atomic numbers"):
+        Ensemble(settings(), (1, 6), (7,)).load_exported(path, 0)
+    text = tmp_path / "text.model"
+    text.write_text("no model")
+    with pytest.raises(ValueError, match=r"text\.model: not a MACE model"):
+        ensemble(labels, (7,)).load_exported(text, 0)
+    with pytest.raises(FileNotFoundError):
+        ensemble(labels, (7,)).load_exported(tmp_path / "none.model", 0)
+
+
+def test_value_that_mace_refuses_is_told_in_its_words() -> None:
+    changed = settings().model_copy(
+        update={"training": settings().training.model_copy(update={"loss": "dipole"})}
+    )
+    with pytest.raises(ValueError, match=r"TRAINING\.loss = dipole: not supported"):
+        Ensemble(changed, ELEMENTS, (1,))
+    changed = settings().model_copy(
+        update={"architecture": settings().architecture.model_copy(update={"gate": "relu"})}
+    )
+    with pytest.raises(ValueError, match=r"MACE refuses: .*--gate: invalid choice: 'relu'"):
+        Ensemble(changed, ELEMENTS, (1,))
+
+
+def test_device_problem_names_what_is_missing() -> None:
+    assert device_problem("cpu") is None
+    assert "unknown" in str(device_problem("gpu"))
+    assert "unknown" in str(device_problem("cuda:x"))
+    assert "there are 1" in str(device_problem("cpu:3"))

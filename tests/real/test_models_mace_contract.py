@@ -1,0 +1,53 @@
+"""What FHI_AL takes from mace-torch is there, in every version of the window that is installed."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+import torch
+
+from fhi_al.models import mace_adapter
+from fhi_al.models.mace_adapter import foundations, training
+from fhi_al.models.mace_adapter import model as models
+
+pytestmark = pytest.mark.real
+
+
+@pytest.mark.parametrize(
+    ("function", "parameters"),
+    [
+        (
+            training.take_step,
+            ["model", "loss_fn", "batch", "optimizer", "ema", "output_args", "max_grad_norm"],
+        ),
+        (training.evaluate, ["model", "loss_fn", "data_loader", "output_args", "device"]),
+        (training.get_loss_fn, ["args", "dipole_only", "compute_dipole"]),
+        (training.get_params_options, ["args", "model"]),
+        (training.get_optimizer, ["args", "param_options"]),
+        (
+            models.configure_model,
+            ["args", "train_loader", "atomic_energies", "heads", "z_table"],
+        ),
+        (foundations.mace_mp, ["model", "device", "default_dtype"]),
+        (foundations.MACECalculator.__init__, ["models", "device", "default_dtype"]),
+    ],
+)
+def test_mace_still_takes_the_arguments_that_are_passed(function, parameters) -> None:
+    assert set(parameters) <= set(inspect.signature(function).parameters)
+
+
+@pytest.mark.parametrize("version", ["0.3.13", "0.3.4", "1.0.0", "1.2"])
+def test_untested_mace_is_refused(version: str) -> None:
+    with pytest.raises(ImportError, match="FHI_AL is tested with"):
+        mace_adapter._check_version(version)
+
+
+def test_tested_mace_is_taken() -> None:
+    for version in ("0.3.14", "0.3.16", "0.4.0", mace_adapter.MACE_VERSION):
+        mace_adapter._check_version(version)
+
+
+def test_profiling_executor_is_off() -> None:
+    # With it on, the first gradients of a process differ in their last bits.
+    assert torch._C._jit_set_profiling_mode(False) is False

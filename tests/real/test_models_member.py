@@ -1,0 +1,311 @@
+"""One member on real MACE and real labels: it learns, it keeps its statistics, it can be undone."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk
+from ase.calculators.emt import EMT
+from mace.tools.scripts_utils import extract_model
+from models_parts import ELEMENTS, SEEDS, ensemble, fitted, label, settings, water_labels
+
+import fhi_al.models.optimisation as optimisation
+from fhi_al.core.label import Label, Origin
+from fhi_al.models.ensemble import Ensemble
+from fhi_al.models.mace_adapter import default_dtype
+from fhi_al.models.mace_adapter.data import prediction_graph
+from fhi_al.models.mace_adapter.model import energy_and_forces, read_statistics
+from fhi_al.models.training import SerialTrainingPool
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture(scope="module")
+def labels() -> list[Label]:
+    return water_labels(14)
+
+
+@pytest.fixture(scope="module")
+def trained(labels: list[Label]) -> Ensemble:
+    """Two members after 15 epochs."""
+    made = fitted(labels)
+    SerialTrainingPool(made, 5).train(range(2), 15)
+    return made
+
+
+def numbers(member: object) -> list[torch.Tensor]:
+    return [parameter.detach().clone() for parameter in member.model.parameters()]
+
+
+def same(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_training_on_the_labels_beats_predicting_zero_forces(
+    labels: list[Label], trained: Ensemble
+) -> None:
+    zero_model = np.mean([np.abs(label.forces) for label in labels[-4:]])
+    for member in trained.members:
+        assert member.validate().mae_forces < 0.4 * zero_model
+
+
+def test_reported_errors_are_those_of_the_predictions(
+    labels: list[Label], trained: Ensemble
+) -> None:
+    found = trained.members[1].validate()
+    wanted = labels[-4:]
+    predicted = [trained.energies_and_forces(label, [1]) for label in wanted]
+    errors = np.array([predicted[i][1][0] - wanted[i].forces for i in range(4)])
+    energies = np.array([predicted[i][0][0] - wanted[i].energy for i in range(4)])
+    assert found.mae_forces == pytest.approx(np.abs(errors).mean(), rel=1e-9)
+    assert found.rmse_forces == pytest.approx(np.sqrt((errors**2).mean()), rel=1e-9)
+    assert found.mae_energy_per_atom == pytest.approx(np.abs(energies).mean() / 3, rel=1e-9)
+
+
+def test_every_structure_is_trained_on_once_per_epoch(
+    labels: list[Label], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[float]] = []
+    real = optimisation.train_one_pass
+
+    def spy(factory, model, loss, optimizer, average, batches):
+        batches = list(batches)
+        seen.append([energy for batch in batches for energy in batch.energy.tolist()])
+        sizes.append([batch.num_graphs for batch in batches])
+        return real(factory, model, loss, optimizer, average, batches)
+
+    sizes: list[list[int]] = []
+    monkeypatch.setattr(optimisation, "train_one_pass", spy)
+    member = fitted(labels[:11], seeds=(3,)).members[0]
+    member.train_epoch()
+    member.train_epoch()
+    assert sizes == [[5, 2], [5, 2]]
+    assert sorted(seen[0]) == sorted(seen[1]) == sorted(label.energy for label in labels[:7])
+    assert seen[0] != seen[1]  # shuffled anew
+
+
+def test_one_point_and_a_batch_larger_than_the_set(labels: list[Label]) -> None:
+    made = Ensemble(settings(batch_size=50, scaling="std_scaling"), ELEMENTS, (1,))
+    member = made.members[0]
+    member.add_training(labels[:1])
+    member.add_validation(labels[1:2])
+    # One structure has no standard deviation: the scale must not become NaN or 0.
+    assert member.fit_statistics().scale == 1.0
+    assert math.isfinite(member.train_epoch())
+    assert math.isfinite(member.validate().mae_forces)
+
+
+def test_equilibrium_of_one_element_has_usable_statistics() -> None:
+    atoms = bulk("Cu", cubic=True)
+    atoms.calc = EMT()
+    at_rest = label(atoms, atoms.get_potential_energy(), np.zeros((4, 3)))
+    made = Ensemble(settings(), (29,), (1,))
+    member = made.members[0]
+    member.add_training([at_rest])
+    found = member.fit_statistics()
+    assert found.scale == 1.0
+    assert found.avg_num_neighbors == 18.0  # 12 + 6 neighbours of fcc within 4 A
+    assert math.isfinite(member.train_epoch())
+
+
+def test_isolated_atom_has_no_neighbours_to_average() -> None:
+    member = Ensemble(settings(), (1,), (1,)).members[0]
+    member.add_training([label(Atoms("H"), -13.0, np.zeros((1, 3)))])
+    assert member.fit_statistics().avg_num_neighbors == 1.0
+
+
+def test_statistics_follow_the_growing_set_until_they_are_frozen(labels: list[Label]) -> None:
+    made = Ensemble(settings(), ELEMENTS, (1,))
+    member = made.members[0]
+    member.add_training(labels[:2])
+    first = member.fit_statistics()
+    weights = numbers(member)
+    member.add_training(labels[2:8])
+    second = member.fit_statistics()
+    forces = np.array([label.forces for label in labels[:8]])
+    assert second.scale == pytest.approx(np.sqrt((forces**2).mean()))
+    assert second.scale != first.scale
+    assert second.shift == 0.0  # the model named MACE has none
+    assert read_statistics(member.inference_model) == second
+    assert same(weights, numbers(member))
+    member.freeze_statistics()
+    with pytest.raises(RuntimeError, match="frozen"):
+        member.fit_statistics()
+
+
+def test_shift_of_scale_shift_mace_is_the_mean_interaction_energy(labels: list[Label]) -> None:
+    energies = {1: -10.0, 8: -100.0}
+    made = ensemble(labels, (1,), model="ScaleShiftMACE", atomic_energies=energies)
+    found = made.members[0].fit_statistics()
+    mean = np.mean([label.energy + 120.0 for label in labels[:-4]]) / 3
+    assert found.shift == pytest.approx(mean)
+
+
+def test_user_energies_are_never_touched(labels: list[Label]) -> None:
+    energies = {1: -11.682, 6: -50.0, 8: -104.037}
+    member = fitted(labels, (1,), atomic_energies=energies).members[0]
+    member.train_epoch()
+    assert member.statistics.atomic_energies == (-11.682, -104.037)
+
+
+def test_element_without_user_energy_is_named(labels: list[Label]) -> None:
+    made = ensemble(labels, (1,), atomic_energies={1: -11.682})
+    with pytest.raises(ValueError, match=r"atomic_energies: no energy for atomic number 8"):
+        made.members[0].fit_statistics()
+
+
+def test_statistics_written_in_place_equal_a_model_built_with_them(
+    labels: list[Label],
+) -> None:
+    # avg_num_neighbors is a plain attribute of MACE's blocks: nothing may have copied it at build.
+    # MACE's own extraction rebuilds the model from what it reads off this one.
+    made = fitted(labels, (1,))
+    member = made.members[0]
+    assert member.statistics.avg_num_neighbors == 2.0
+    with default_dtype(torch.float64):
+        rebuilt = extract_model(member.inference_model)
+    twin = ensemble(labels, (2,))
+    twin.members[0].adopt(rebuilt, "rebuilt")
+    assert twin.members[0].statistics == member.statistics
+    graph = prediction_graph(labels[0], made.factory)
+    assert graph is not None
+    expected = made.forces(labels[0])[0]
+    assert np.array_equal(energy_and_forces(rebuilt, graph, torch.float64)[1], expected)
+
+
+def test_weights_come_from_the_seed_alone(labels: list[Label]) -> None:
+    torch.manual_seed(0)
+    one = ensemble(labels, (22, 11))
+    first, second = (numbers(member) for member in one.members)
+    before = torch.random.get_rng_state()
+    # The other order: each member is once the template and once not.
+    other = ensemble(labels, (11, 22))
+    assert same(first, numbers(other.members[1]))
+    assert same(second, numbers(other.members[0]))
+    assert not same(first, second)
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert torch.get_default_dtype() == torch.float32
+
+
+@pytest.mark.parametrize("ema", [True, False])
+def test_validation_uses_the_averaged_weights_where_ema_is_on(
+    labels: list[Label], ema: bool
+) -> None:
+    member = fitted(labels, (1,), ema=ema).members[0]
+    for _ in range(3):
+        member.train_epoch()
+    raw = numbers(member)
+    used = [parameter.detach().clone() for parameter in member.inference_model.parameters()]
+    assert same(raw, used) is not ema
+    if ema:
+        assert same(used, member.optimisation.average.shadow_params)
+
+
+def test_snapshot_of_the_best_weights_comes_back(labels: list[Label]) -> None:
+    made = fitted(labels, (1,))
+    member = made.members[0]
+    member.train_epoch()
+    best, error, forces = member.weights(), member.validate(), made.forces(labels[0])
+    raw = numbers(member)
+    for _ in range(3):
+        member.train_epoch()
+    assert member.validate() != error
+    member.set_weights(best)
+    assert same(raw, numbers(member))
+    assert member.validate() == error
+    assert np.array_equal(made.forces(labels[0]), forces)
+
+
+def test_fresh_optimizer_keeps_what_md_uses(labels: list[Label]) -> None:
+    made = fitted(labels, (1,))
+    member = made.members[0]
+    member.train_epoch()
+    forces = made.forces(labels[0])
+    assert member.optimisation.optimizer.state_dict()["state"]
+    member.fresh_optimizer(scheduler=False)
+    assert not member.optimisation.optimizer.state_dict()["state"]
+    assert np.array_equal(made.forces(labels[0]), forces)
+
+
+def test_plateau_counts_epochs_however_rarely_they_are_validated(labels: list[Label]) -> None:
+    member = fitted(labels, (1,), lr=0.01, lr_factor=0.5, scheduler_patience=5).members[0]
+    member.fresh_optimizer(scheduler=True)
+    rates = []
+    for mae in (1.0, 0.5, 0.5, 0.5):  # falls, falls, stands, stands; 4 epochs between validations
+        for given in (None, None, None, mae):
+            member.scheduler_step(given)
+        rates.append(member.learning_rate)
+    assert rates == [0.01, 0.01, 0.01, 0.005]
+
+
+def test_no_scheduler_without_being_asked_for(labels: list[Label]) -> None:
+    member = fitted(labels, (1,), scheduler="ExponentialLR", lr_scheduler_gamma=0.5).members[0]
+    member.scheduler_step(1.0)
+    assert member.learning_rate == 0.01
+    member.fresh_optimizer(scheduler=True)
+    member.scheduler_step(None)
+    assert member.learning_rate == 0.005
+
+
+def test_weights_that_blew_up_are_seen(labels: list[Label]) -> None:
+    member = fitted(labels, (1,)).members[0]
+    assert member.is_finite()
+    broken = replace(labels[0], key="broken", energy=math.nan)
+    with pytest.raises(RuntimeError, match="did not take over"):
+        member.add_training([broken])
+        member.train_epoch()
+    next(member.model.parameters()).data[0] = math.inf
+    assert not member.is_finite()
+
+
+def test_weight_of_a_label_follows_its_origin(labels: list[Label]) -> None:
+    weights = {"Default": 0.5, "active_learning": 3.0}
+    member = ensemble(labels, (1,), config_type_weights=weights).members[0]
+    later = replace(labels[0], key="later", origin=Origin("sanity", 0, 0))
+    assert float(member._store.graph(labels[0]).weight) == 0.5
+    assert float(member._store.graph(later).weight) == 3.0
+
+
+def test_stress_of_a_label_reaches_mace(labels: list[Label]) -> None:
+    store = ensemble(labels, SEEDS).members[0]._store
+    stress = np.arange(9.0).reshape(3, 3)
+    stress = stress + stress.T
+    graph = store.graph(replace(labels[0], key="stressed", stress=stress))
+    assert np.array_equal(graph.stress.numpy()[0], stress)
+    assert float(graph.stress_weight) == 1.0
+    assert float(store.graph(labels[0]).stress_weight) == 0.0
+
+
+def test_training_needs_statistics_and_validation_needs_labels() -> None:
+    member = Ensemble(settings(), ELEMENTS, (1,)).members[0]
+    with pytest.raises(RuntimeError, match="fit_statistics"):
+        member.train_epoch()
+    with pytest.raises(RuntimeError, match="no validation labels"):
+        member.validate()
+    with pytest.raises(ValueError, match="no training labels"):
+        member.fit_statistics()
+
+
+def test_pool_validates_every_so_many_epochs_and_at_the_last(labels: list[Label]) -> None:
+    made = fitted(labels)
+    pool = SerialTrainingPool(made, 3)
+    told: list[int] = []
+    records = pool.train([1], 4, progress=lambda record: told.append(record.epoch))
+    assert told == [1, 2, 3, 4]
+    assert [record.errors is not None for record in records] == [False, False, True, True]
+    # Counted since the beginning: epoch 6 is the second of the next call.
+    records = pool.train([1], 3)
+    assert [record.errors is not None for record in records] == [False, True, True]
+    assert made.members[0].epochs == 0
+
+
+def test_training_of_a_member_does_not_depend_on_the_others(labels: list[Label]) -> None:
+    alone, together = fitted(labels, (11,)), fitted(labels, (11, 22))
+    SerialTrainingPool(alone, 5).train([0], 3)
+    SerialTrainingPool(together, 5).train([1, 0], 3)
+    assert same(numbers(alone.members[0]), numbers(together.members[0]))
