@@ -79,6 +79,7 @@ TABLE = [
     mace("TRAINING:\n  ema: 1\n", 4, "TRAINING.ema", "must be true or false. Try false."),
     mace("TRAINING:\n  lr: fast\n", 4, "TRAINING.lr", "must be a number. Try 0.01."),
     mace("TRAINING:\n  lr: 0,01\n", 4, "TRAINING.lr", "must be a number. Try 0.01."),
+    mace("TRAINING:\n  batch_size: 1:30\n", 4, "TRAINING.batch_size", "must be a whole number"),
     mace("TRAINING:\n  lr:\n", 4, "TRAINING.lr", "= null: must be a number"),
     mace("TRAINING:\n  lr: [0.1]\n", 4, "TRAINING.lr", "must be a number"),
     mace("TRAINING: 5\n", 3, "TRAINING", "expected keys below it, found 5"),

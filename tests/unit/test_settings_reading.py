@@ -51,11 +51,11 @@ def test_original_files_are_read_as_they_were_meant() -> None:
 def test_original_files_give_a_note_for_every_key_that_decides_nothing() -> None:
     notes = "\n".join(read_settings(FILES / "original").notes)
     for expected in (
-        "TRAINING.valid_fraction = 0.1: superseded; ACTIVE_LEARNING.valid_ratio decides.",
-        "TRAINING.max_num_epochs = 20: superseded; ACTIVE_LEARNING.max_initial_epochs,",
-        "TRAINING.eval_interval = 1: superseded; ACTIVE_LEARNING.valid_skip decides.",
-        "TRAINING.patience = 50: superseded; ACTIVE_LEARNING.patience decides.",
-        "MISC.restart_latest = false: superseded;",
+        "TRAINING.valid_fraction = 0.1: superseded: what counts is ACTIVE_LEARNING.valid_ratio.",
+        "TRAINING.max_num_epochs = 20: superseded: what counts is ACTIVE_LEARNING.max_initial_epochs,",
+        "TRAINING.eval_interval = 1: superseded: what counts is ACTIVE_LEARNING.valid_skip.",
+        "TRAINING.patience = 50: superseded: what counts is ACTIVE_LEARNING.patience.",
+        "MISC.restart_latest = false: superseded:",
         "GENERAL.compute_forces = true: has no effect",
         "MISC.save_cpu = true: has no effect",
         "MISC.device = CUDA: read as cuda.",
@@ -120,6 +120,7 @@ def test_awkward_texts_survive_being_written_and_read_again(tmp_path: Path) -> N
         ("TRAINING:\n  lr: '1.0e-3'\n", "training.lr", 1e-3),
         ("TRAINING:\n  weight_decay: .5e-6\n", "training.weight_decay", 5e-7),
         ("TRAINING:\n  batch_size: 1.0e1\n", "training.batch_size", 10),
+        ("TRAINING:\n  batch_size: 010\n", "training.batch_size", 10),
         ("TRAINING:\n  ema: 'True'\n", "training.ema", True),
         ("TRAINING:\n  amsgrad: no\n", "training.amsgrad", False),
         ("ARCHITECTURE:\n  radial_MLP: '[16, 8]'\n", "architecture.radial_MLP", (16, 8)),

@@ -21,7 +21,7 @@ def notes_on(file: CheckedFile, settings: MaceSettings | ActiveLearningSettings)
     if isinstance(settings, MaceSettings):
         for label, winner in SUPERSEDED.items():
             if label in file.given:
-                yield f"{_entry(file, label)}: superseded; {winner} decides."
+                yield f"{_entry(file, label)}: superseded: what counts is {winner}."
         idle = _idle_in_mace(settings)
     else:
         idle = _idle_in_active_learning(file, settings)

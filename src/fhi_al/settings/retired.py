@@ -36,7 +36,7 @@ SUPERSEDED = {
     ),
     "TRAINING.eval_interval": "ACTIVE_LEARNING.valid_skip",
     "TRAINING.patience": "ACTIVE_LEARNING.patience",
-    "MISC.restart_latest": "the state in restart/, from which a run always continues,",
+    "MISC.restart_latest": "the state in restart/, from which a run always continues",
 }
 
 

@@ -169,6 +169,12 @@ class _Walk:
     def _scalar(self, node: yaml.ScalarNode, path: KeyPath) -> Any:
         if node.tag.endswith(":str") and node.style is None and NUMBER.fullmatch(node.value):
             return float(node.value)
+        if node.tag.endswith((":int", ":float")) and node.style is None:
+            # YAML 1.1 reads 010 as 8 and 1:30 as 90; nobody who writes settings means that.
+            if re.fullmatch(r"[-+]?0[0-7]+", node.value):
+                return int(node.value, 10)
+            if ":" in node.value:
+                return str(node.value)
         try:
             return self._constructor.construct_object(node)
         except (ValueError, TypeError, KeyError, yaml.YAMLError):
