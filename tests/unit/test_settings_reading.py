@@ -52,7 +52,7 @@ def test_original_files_give_a_note_for_every_key_that_decides_nothing() -> None
     notes = "\n".join(read_settings(FILES / "original").notes)
     for expected in (
         "TRAINING.valid_fraction = 0.1: superseded: what counts is ACTIVE_LEARNING.valid_ratio.",
-        "TRAINING.max_num_epochs = 20: superseded: what counts is ACTIVE_LEARNING.max_initial_epochs,",
+        "TRAINING.max_num_epochs = 20: superseded: what counts is ACTIVE_LEARNING.max_initial",
         "TRAINING.eval_interval = 1: superseded: what counts is ACTIVE_LEARNING.valid_skip.",
         "TRAINING.patience = 50: superseded: what counts is ACTIVE_LEARNING.patience.",
         "MISC.restart_latest = false: superseded:",
