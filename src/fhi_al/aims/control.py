@@ -6,6 +6,7 @@ species blocks.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -81,22 +82,16 @@ def parse_control(text: str, path: Path) -> Control:
     lines = tuple(text.splitlines())
     if not any(tokens_of(line) for line in lines):
         raise AimsInputError(path, None, "is empty", "expected FHI-aims keywords")
-    starts = [
-        (index, tokens_of(line)[1:])
-        for index, line in enumerate(lines)
-        if tokens_of(line)[:1] == ["species"]
-    ]
-    ends = [start for start, _ in starts[1:]] + [len(lines)]
+    starts = [index for index, line in enumerate(lines) if tokens_of(line)[:1] == ["species"]]
     blocks = [
-        _species_block(path, lines, start, end, name)
-        for (start, name), end in zip(starts, ends, strict=True)
+        _species_block(path, lines, start, end)
+        for start, end in itertools.pairwise([*starts, len(lines)])
     ]
     return Control(path, lines, tuple(blocks))
 
 
-def _species_block(
-    path: Path, lines: Sequence[str], start: int, end: int, name: list[str]
-) -> SpeciesBlock:
+def _species_block(path: Path, lines: Sequence[str], start: int, end: int) -> SpeciesBlock:
+    name = tokens_of(lines[start])[1:2]
     if not name:
         raise AimsInputError(path, start + 1, "species without a name", "expected `species NAME`")
     for index in range(start, end):

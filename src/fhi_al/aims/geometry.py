@@ -181,7 +181,7 @@ class _Reader:
             )
 
     def _take_other(self, number: int, line: str, keyword: str) -> None:
-        near = difflib.get_close_matches(keyword, KNOWN, n=1, cutoff=MISSPELT)
+        near = difflib.get_close_matches(keyword.lower(), KNOWN, n=1, cutoff=MISSPELT)
         if near and near[0] != keyword:
             raise self._error(
                 number, f"unknown keyword {keyword}", f"did you mean {near[0]}", "Correct the line."

@@ -7,6 +7,7 @@ calculators that are known to keep nothing, and whose making loads weights, are 
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from collections.abc import Callable
 from typing import Any
@@ -23,10 +24,12 @@ from ase.calculators.calculator import (
 
 from fhi_al.core.structure import Array
 from fhi_al.reference.engine import EngineError, ReferenceResult
-from fhi_al.reference.spec import AseSpec
+from fhi_al.reference.spec import TBLITE, AseSpec
 
 # Packages whose calculators are functions of the geometry alone and take seconds to make.
 HISTORY_FREE = ("chgnet", "mace")
+# tblite's names for solvation models as keyword arguments: alpb_solvation="water".
+SOLVATION = ("alpb", "gbsa", "cosmo", "cpcm", "pcm", "gbe", "gb")
 # What ASE's calculators raise when this geometry cannot be computed.  InputError is among them:
 # tblite raises it for atoms that are too close.
 FAILED = (CalculationFailed, InputError, ReadError, np.linalg.LinAlgError)
@@ -85,6 +88,23 @@ def _calculators_in(module: Any) -> str:
     return f" ({', '.join(names)})" if names else ""
 
 
+def calculator_problem(spec: AseSpec) -> str | None:
+    """Why the calculator cannot be had, found without making it; None if nothing says so."""
+    try:
+        maker = import_calculator(spec.calculator)
+    except EngineError as error:
+        return str(error)
+    if spec.calculator == TBLITE:
+        # ASE's base class takes any argument: a misspelt one would silently have no effect.
+        known = [*vars(maker)["default_parameters"], *(f"{name}_solvation" for name in SOLVATION)]
+        for name in spec.arguments:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
+                return f"{spec.calculator}: unknown argument {name}: {hint}"
+    return None
+
+
 class AseEngine:
     """A reference engine on an ASE calculator.
 
@@ -99,6 +119,9 @@ class AseEngine:
     """
 
     def __init__(self, spec: AseSpec) -> None:
+        problem = calculator_problem(spec)
+        if problem is not None:
+            raise EngineError(problem)
         self._spec = spec
         self._maker = import_calculator(spec.calculator)
         self._is_reused = not spec.cold_start or (

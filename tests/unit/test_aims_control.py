@@ -1,0 +1,151 @@
+"""control.in: the user's lines reach the engine; what we need is added, what moves is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fhi_al.aims.control import Control, parse_control
+from fhi_al.aims.engine_input import control_problems, engine_input
+from fhi_al.aims.errors import AimsInputError
+from fhi_al.aims.geometry import Geometry, parse_geometry
+
+PATH = Path("control.in")
+H_BLOCK = "  species H   # light\n    nucleus 1\n    basis_dep_cutoff 1e-4\n"
+O_FILE = "# default\n  species        O\n    nucleus             8\n"
+
+
+def parse(text: str) -> Control:
+    return parse_control(text, PATH)
+
+
+def molecule(species: str = "H") -> Geometry:
+    return parse_geometry(f"atom 0 0 0 {species}\n", Path("geometry.in"), {"H1": 1})
+
+
+def crystal(species: str = "H") -> Geometry:
+    vectors = "lattice_vector 9 0 0\nlattice_vector 0 9 0\nlattice_vector 0 0 9\n"
+    return parse_geometry(f"{vectors}atom 0 0 0 {species}\n", Path("geometry.in"))
+
+
+@pytest.fixture
+def species_dir(tmp_path: Path) -> Path:
+    (tmp_path / "08_O_default").write_text(O_FILE)
+    return tmp_path
+
+
+def test_every_line_of_the_user_is_kept_verbatim_and_in_order() -> None:
+    general = "xc   pbe0  # hybrid\n\n many_body_dispersion\n no_such_keyword 1 2 3\n"
+    text = general + H_BLOCK + "sc_iter_limit 50\n"
+    made = engine_input(parse(text), molecule(), None, stress=False)
+    assert made.text == (
+        general
+        + "# Added by FHI_AL\ncompute_forces .true.\npostprocess_anyway .true.\n"
+        + H_BLOCK
+        + "sc_iter_limit 50\n"
+    )
+    assert made.added == ("compute_forces .true.", "postprocess_anyway .true.")
+
+
+def test_what_the_user_has_is_not_added_again() -> None:
+    text = "xc pbe\nk_grid 1 1 1\ncompute_forces true\npostprocess_anyway .TRUE.\n" + H_BLOCK
+    made = engine_input(parse(text), crystal(), None, stress=True)
+    assert made.added == ("compute_analytical_stress .true.",)
+    assert made.text.count("compute_forces") == 1
+
+
+def test_species_come_from_species_dir_where_the_file_has_no_block(species_dir: Path) -> None:
+    control = parse("xc pbe\n" + H_BLOCK)
+    geometry = parse_geometry("atom 0 0 0 O\natom 0 0 1 H\natom 0 1 0 H\n", Path("geometry.in"))
+    made = engine_input(control, geometry, species_dir, stress=False)
+    assert made.text.endswith(H_BLOCK + O_FILE)
+    assert made.added[-1] == f"species block from {species_dir / '08_O_default'}"
+    assert parse(made.text).nuclei == {"H": 1, "O": 8}
+
+
+def test_species_block_of_the_user_defines_a_name(species_dir: Path) -> None:
+    control = parse("xc pbe\nspecies H1\nnucleus 1.\n")
+    assert control.nuclei == {"H1": 1}
+    made = engine_input(control, molecule("H1"), species_dir, stress=False)
+    assert made.text.count("nucleus") == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "MD_run 10 NVE",
+        "MD_time_step 0.001",
+        "relax_geometry bfgs 1e-2",
+        "relax_unit_cell full",
+        "use_pimd_wrapper localhost 31415",
+        "plumed .true.",
+    ],
+)
+def test_md_and_relaxation_are_refused(line: str) -> None:
+    # Behind a species block too: FHI-aims reads general keywords there.
+    (problem,) = control_problems(parse(f"xc pbe\n{H_BLOCK}{line}\n"), molecule(), None, False)
+    assert problem.line == 5
+    assert str(problem).startswith(f"control.in:5: {line}")
+
+
+def test_relaxation_that_is_switched_off_is_let_through() -> None:
+    text = f"xc pbe\nrelax_geometry none\nrelax_unit_cell none\n# MD_run 1\n{H_BLOCK}"
+    assert control_problems(parse(text), molecule(), None, False) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "periodic", "stress", "words"),
+    [
+        ("compute_forces .false.", False, False, "compute_forces .true."),
+        ("postprocess_anyway F", False, False, "postprocess_anyway .true."),
+        ("k_grid 1 1 1\ncompute_analytical_stress .false.", True, True, "stress .true."),
+        ("xc pbe", True, False, "no k_grid"),
+        ("k_grid 2 2 2", False, False, "no lattice vectors"),
+        ("xc pbe", False, True, "molecule has no stress"),
+    ],
+)
+def test_contradictions_are_named(text: str, periodic: bool, stress: bool, words: str) -> None:
+    geometry = crystal() if periodic else molecule()
+    control = parse(f"{text}\n{H_BLOCK}")
+    (problem,) = control_problems(control, geometry, None, stress)
+    assert words in str(problem)
+    with pytest.raises(AimsInputError, match=r"\."):
+        engine_input(control, geometry, None, stress)
+
+
+def test_all_problems_are_told_at_once() -> None:
+    control = parse("MD_run 1 NVE\nrelax_geometry bfgs 1e-2\ncompute_forces .false.\n")
+    assert len(control_problems(control, crystal(), None, False)) == 5
+
+
+def test_species_that_cannot_be_had_are_named(species_dir: Path) -> None:
+    control = parse("xc pbe\n")
+    for folder, words in (
+        (None, "no species block for H"),
+        (species_dir, "01_H_default"),
+        (species_dir / "none", "no such folder"),
+    ):
+        (problem,) = control_problems(control, molecule(), folder, False)
+        assert words in str(problem)
+    (species_dir / "01_H_default").write_text(O_FILE)
+    (problem,) = control_problems(control, molecule(), species_dir, False)
+    assert "it defines O" in str(problem)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("", None, "is empty"),
+        ("# only this\n", None, "is empty"),
+        ("xc pbe\nspecies\n", 2, "without a name"),
+        ("xc pbe\nspecies H\n  mass 1\n", 2, "no nucleus"),
+        ("xc pbe\nspecies H\n  nucleus one\n", 3, "nucleus one"),
+        ("xc pbe\nspecies H\n  nucleus 1.5\n", 3, "nucleus 1.5"),
+    ],
+)
+def test_a_broken_file_is_named_with_its_line(text: str, line: int | None, words: str) -> None:
+    with pytest.raises(AimsInputError) as caught:
+        parse(text)
+    assert caught.value.line == line
+    assert words in str(caught.value)
