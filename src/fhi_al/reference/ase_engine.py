@@ -192,9 +192,9 @@ class AseEngine:
         )
         # Set only where given: some calculators turn spin polarisation on at the sight of them.
         if shape.initial_moments.any():
-            atoms.set_initial_magnetic_moments(shape.initial_moments)  # type: ignore[no-untyped-call]
+            atoms.set_initial_magnetic_moments(shape.initial_moments)
         if shape.initial_charges.any():
-            atoms.set_initial_charges(shape.initial_charges)  # type: ignore[no-untyped-call]
+            atoms.set_initial_charges(shape.initial_charges)
         return atoms
 
     def _failed(self, error: Exception) -> ReferenceResult:

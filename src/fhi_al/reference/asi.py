@@ -34,7 +34,7 @@ from fhi_al.reference.spec import AsiSpec
 log = logging.getLogger(__name__)
 
 
-class _Calculator(ASI_ASE_calculator):  # type: ignore[misc]
+class _Calculator(ASI_ASE_calculator):
     """asi4py's calculator, closed only where we say so."""
 
     def __del__(self) -> None:
