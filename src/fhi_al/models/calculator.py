@@ -15,7 +15,7 @@ from fhi_al.models.ensemble import Ensemble
 _Calculator: Any = ase_calculator.Calculator
 
 
-class EnsembleCalculator(_Calculator):  # type: ignore[misc]
+class EnsembleCalculator(_Calculator):
     """Energy and forces of an ensemble: the members' mean, or one member's.
 
     Parameters
