@@ -1,7 +1,7 @@
 """Snapshots of a run: complete or not there, verified when read, the one before kept.
 
-Owns ``restart/snapshot-*``: a folder of files and ``manifest.json``, written last, with the size and
-SHA-256 of each.  Knows nothing of what the files hold.
+Owns ``restart/snapshot-*``: a folder of files and ``manifest.json``, written last, with the size
+and SHA-256 of each.  Knows nothing of what the files hold.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def read_snapshot(folder: Path) -> dict[str, bytes] | None:
         If there are snapshots and none is complete and of a version this program reads.
     """
     generations = _generations(folder)
-    problems = []
+    problems: list[str] = []
     for generation in reversed(generations):
         files, problem = _verified(generation)
         if files is not None:

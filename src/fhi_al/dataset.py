@@ -17,17 +17,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fhi_al.core.label import Label, Origin
+from fhi_al.core.structure import Array
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rejected:
-    """A structure whose reference result must not be used, and why."""
+    """A structure (lengths in A) whose reference result must not be used, and why."""
 
     key: str
+    system: int
+    numbers: NDArray[np.int64]
+    positions: Array
+    cell: Array
+    pbc: bool
     origin: Origin
     reason: str
 
@@ -150,25 +157,21 @@ class LabelStore:
 
 
 def _line(record: Record) -> bytes:
+    values: dict[str, Any] = {
+        "key": record.key,
+        "origin": asdict(record.origin),
+        "system": record.system,
+        "numbers": record.numbers.tolist(),
+        "positions": record.positions.tolist(),
+        "cell": record.cell.tolist(),
+        "pbc": record.pbc,
+    }
     if isinstance(record, Rejected):
-        values: dict[str, Any] = {
-            "key": record.key,
-            "rejected": record.reason,
-            "origin": asdict(record.origin),
-        }
+        values["rejected"] = record.reason
     else:
-        values = {
-            "key": record.key,
-            "system": record.system,
-            "numbers": record.numbers.tolist(),
-            "positions": record.positions.tolist(),
-            "cell": record.cell.tolist(),
-            "pbc": record.pbc,
-            "energy": record.energy,
-            "forces": record.forces.tolist(),
-            "stress": None if record.stress is None else record.stress.tolist(),
-            "origin": asdict(record.origin),
-        }
+        values["energy"] = record.energy
+        values["forces"] = record.forces.tolist()
+        values["stress"] = None if record.stress is None else record.stress.tolist()
     text = json.dumps(values, separators=(",", ":"))
     return f'{{"crc":{zlib.crc32(text.encode())},"label":{text}}}\n'.encode()
 
@@ -183,18 +186,21 @@ def _record(line: bytes) -> Record | None:
         values = json.loads(text)
     except ValueError:
         return None
-    origin = Origin(**values["origin"])
+    common: dict[str, Any] = {
+        "key": values["key"],
+        "system": values["system"],
+        "numbers": np.array(values["numbers"], dtype=np.int64),
+        "positions": np.array(values["positions"]),
+        "cell": np.array(values["cell"]),
+        "pbc": values["pbc"],
+        "origin": Origin(**values["origin"]),
+    }
     if "rejected" in values:
-        return Rejected(values["key"], origin, values["rejected"])
+        return Rejected(**common, reason=values["rejected"])
+    stress = values["stress"]
     return Label(
-        key=values["key"],
-        system=values["system"],
-        numbers=np.array(values["numbers"], dtype=np.int64),
-        positions=np.array(values["positions"]),
-        cell=np.array(values["cell"]),
-        pbc=values["pbc"],
+        **common,
         energy=values["energy"],
         forces=np.array(values["forces"]),
-        stress=None if values["stress"] is None else np.array(values["stress"]),
-        origin=origin,
+        stress=None if stress is None else np.array(stress),
     )

@@ -1,1 +1,1 @@
-"""State and decisions: frozen dataclasses and pure functions over numpy; no torch, MPI, ASE or files."""
+"""State and decisions as frozen data and pure functions; no torch, MPI, ASE or files."""

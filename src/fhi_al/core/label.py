@@ -1,4 +1,4 @@
-"""A label: one structure with its reference energy and forces.  Pure: no torch, MPI, ASE or files."""
+"""A label: one structure with its reference energy and forces.  Pure: numpy only."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def nearest_pairs(positions: Array, cell: Array, pbc: bool) -> Array:
     Returns
     -------
     (n_atoms, n_atoms)
-        In A; the diagonal holds the distance of an atom to its own nearest image, inf in a molecule.
+        In A; the diagonal holds an atom's distance to its own nearest image, inf in a molecule.
 
     Notes
     -----
@@ -101,7 +101,8 @@ def geometry_problem(
         if distance[loneliest].min() > limits.max_distance:
             return (
                 f"atom {loneliest + 1} has flown apart: its nearest neighbour is "
-                f"{distance[loneliest].min():.1f} A away, at most {limits.max_distance:g} A was expected"
+                f"{distance[loneliest].min():.1f} A away, at most {limits.max_distance:g} A was "
+                "expected"
             )
     return None
 

@@ -78,7 +78,7 @@ class ActiveLearningState:
 
 @dataclass(frozen=True)
 class ConvergenceState:
-    """A convergence under way: which members, the ensemble's error history and each member's own."""
+    """A convergence under way: its members, the error of their mean, and of each of them."""
 
     members: tuple[int, ...]
     ensemble: BestError

@@ -12,7 +12,7 @@ from fhi_al.core.trajectory import Status, TrajectoryState
 
 @dataclass(frozen=True)
 class StopRules:
-    """Stop rules of active learning: target force MAE (eV/A) and size of a member's training set."""
+    """Stop rules: target force MAE (eV/A) and size of a member's training set."""
 
     desired_acc: float
     max_set_size: float = math.inf

@@ -28,7 +28,7 @@ class Structure:
     fixed : (n_atoms, 3)
         True where a Cartesian coordinate must not move in any MD.
     initial_moments, initial_charges : (n_atoms,)
-        What geometry.in gave as ``initial_moment`` (mu_B) and ``initial_charge`` (e); zeros if nothing.
+        ``initial_moment`` (mu_B) and ``initial_charge`` (e) of geometry.in; zeros if not given.
     """
 
     numbers: NDArray[np.int64]

@@ -43,7 +43,7 @@ def observed(history: MovingAverage, value: float, window: int) -> MovingAverage
 
 
 def threshold(history: MovingAverage, rule: ThresholdRule) -> float | None:
-    """Threshold in eV/A from a history that includes the current estimate; None while warming up."""
+    """Threshold in eV/A from a history with the current estimate in it; None while warming up."""
     if history.mean is None or history.seen < rule.warmup:
         return None
     return history.mean * (1.0 - rule.c_x)

@@ -59,9 +59,9 @@ class TrajectoryState:
 
 @dataclass(frozen=True)
 class Limits:
-    """Where a trajectory's life ends: MD steps in all, and epochs of one stay in TRAINING."""
+    """MD steps of a trajectory in all (inf: no limit), and epochs of one stay in TRAINING."""
 
-    max_md_steps: int
+    max_md_steps: float
     max_epochs_worker: int
 
 
@@ -170,7 +170,7 @@ def _set_back(state: TrajectoryState, limits: Limits) -> Transition:
 
 def block_length(state: TrajectoryState, skip_step: int, limits: Limits) -> int:
     """MD steps of the next block: ``skip_step``, or what is left of max_MD_steps."""
-    return min(skip_step, limits.max_md_steps - state.step)
+    return int(min(skip_step, limits.max_md_steps - state.step))
 
 
 def sanity_check_due(step_before: int, step_now: int, sanity_skip: int) -> bool:

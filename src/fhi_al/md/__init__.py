@@ -1,1 +1,1 @@
-"""Molecular dynamics: drivers on ASE's integrators, guarded against structures that make no sense."""
+"""Molecular dynamics on ASE's integrators, guarded against structures that make no sense."""

@@ -1,4 +1,4 @@
-"""Advance one trajectory by a block of MD steps.  All that carries over is in `MDPoint` and the RNG.
+"""Advance one trajectory by a block of MD steps; `MDPoint` and the RNG are all that carries over.
 
 A driver holds no state of a trajectory: the integrator is built anew for each block, which was
 measured to be bitwise equal to one that lives on, and makes a resume exact by construction.
@@ -230,6 +230,7 @@ class _Guarded(Calculator):
         system_changes: list[str] = all_changes,
     ) -> None:
         super().calculate(atoms, properties, system_changes)
+        assert self.atoms is not None
         self.check(self.atoms)
         self._calculator.calculate(self.atoms, ["energy", "forces"], all_changes)
         found = self._calculator.results

@@ -19,15 +19,17 @@ class ReferenceCalculator(Calculator):
     pool : LabelPool
     system : int
         Index of the system.
+    md_step : int
+        MD step of the next call, for the labels' origin.
     """
 
     implemented_properties = ["energy", "forces"]  # noqa: RUF012 (ASE's own interface)
 
-    def __init__(self, pool: LabelPool, system: int) -> None:
+    def __init__(self, pool: LabelPool, system: int, md_step: int) -> None:
         super().__init__()
         self._pool = pool
         self._system = system
-        self.n_calls = 0
+        self._md_step = md_step
 
     def calculate(
         self,
@@ -43,13 +45,14 @@ class ReferenceCalculator(Calculator):
             If its label was discarded.
         """
         super().calculate(atoms, properties, system_changes)
+        assert self.atoms is not None
         request = LabelRequest(
             self._system,
             self.atoms.positions.copy(),
             np.array(self.atoms.cell) if self.atoms.pbc.any() else np.zeros((3, 3)),
-            Origin("initial", 0, self.n_calls),
+            Origin("initial", 0, self._md_step),
         )
-        self.n_calls += 1
+        self._md_step += 1
         record = self._pool.label(request)
         if not isinstance(record, Label):
             raise MDFailure(f"the label was discarded: {record.reason}")

@@ -42,7 +42,6 @@ def converge(run: Run, phase: str, members: Sequence[int]) -> None:
         run.save()
     for index in state.members:
         run.ensemble.members[index].set_weights(run.best_weights[index])
-    run.ensemble.weights_changed()
     log.info(
         "%s: %s; best force MAE %.4f eV/A", phase, reason, mean([each.best for each in state.each])
     )

@@ -12,6 +12,7 @@ from fhi_al.core.stopping import initial_stop
 from fhi_al.md.driver import MDFailure, random_stream
 from fhi_al.md.walker import Walker
 from fhi_al.procedures.convergence import converge
+from fhi_al.procedures.errors import SamplingFailure
 from fhi_al.procedures.run import Run, mean
 from fhi_al.reference.label_pool import LabelRequest
 from fhi_al.report import clock
@@ -21,10 +22,6 @@ log = logging.getLogger(__name__)
 
 # Purpose number of the random stream; active learning's streams use another one.
 SAMPLING_STREAM = 0
-
-
-class SamplingFailure(RuntimeError):
-    """The sampling MD fails so often in a row that going on would be in vain."""
 
 
 class InitialDatasetProcedure:

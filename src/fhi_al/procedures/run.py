@@ -19,7 +19,7 @@ from fhi_al.dataset import LabelStore
 from fhi_al.md.driver import Driver, MDConditions
 from fhi_al.md.walker import Walker
 from fhi_al.models.ensemble import Ensemble
-from fhi_al.models.training import EpochRecord, SerialTrainingPool
+from fhi_al.models.training import EpochRecord, TrainingPool
 from fhi_al.procedures import snapshot
 from fhi_al.reference.label_pool import LabelPool
 from fhi_al.report import clock
@@ -45,7 +45,7 @@ class Run:
     conditions : tuple of MDConditions
         One per MD block.
     store, labels : LabelStore, LabelPool
-    ensemble, training : Ensemble, SerialTrainingPool
+    ensemble, training : Ensemble, TrainingPool
     sampling_driver : callable
         (MD step) -> Driver of the initial dataset's trajectory.
     driver : callable
@@ -65,7 +65,7 @@ class Run:
     store: LabelStore
     labels: LabelPool
     ensemble: Ensemble
-    training: SerialTrainingPool
+    training: TrainingPool
     sampling_driver: Callable[[int], Driver]
     driver: Callable[[int, int, int | None], Driver]
     journal: Journal
@@ -109,7 +109,7 @@ class Run:
         self.state = replace(self.state, seconds=self.clock.seconds())
         files = snapshot.pack(self)
         write_snapshot(self.restart, files)
-        self.export.checkpoints(self.ensemble)
+        self.export.checkpoints(self.ensemble, files)
         self._saved_at = time.monotonic()
 
     def train(self, phase: str, epoch: int, n_epochs: int, members: Sequence[int]) -> list[float]:

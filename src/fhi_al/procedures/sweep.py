@@ -1,8 +1,9 @@
-"""One sweep of active learning: move, label, train.  Feeds events to ``core``, obeys its answers."""
+"""One sweep of active learning: move, label, train.  Feeds events to ``core`` and obeys it."""
 
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +14,7 @@ from fhi_al.core.run_state import ActiveLearningState
 from fhi_al.core.split import goes_to_validation
 from fhi_al.core.stopping import StopRules, active_learning_stop
 from fhi_al.core.structure import Array
-from fhi_al.core.threshold import MovingAverage, ThresholdRule, crosses, observed, threshold
+from fhi_al.core.threshold import ThresholdRule, crosses, observed, threshold
 from fhi_al.core.trajectory import (
     Checked,
     Event,
@@ -65,9 +66,9 @@ class Sweep:
         al = run.settings.al
         self._run = run
         self._al = al
-        self._limits = Limits(al.max_MD_steps, al.max_epochs_worker)
+        self._limits = Limits(al.max_MD_steps or math.inf, al.max_epochs_worker)
         self._rule = ThresholdRule(al.c_x, al.threshold_warmup, al.threshold_window)
-        self._stop_rules = StopRules(al.desired_acc, al.max_set_size)
+        self._stop_rules = StopRules(al.desired_acc, al.max_set_size or math.inf)
         # By trajectory; empty between sweeps where the label pool answers at once.
         self._asked: dict[int, _Asked] = {}
 
@@ -143,7 +144,9 @@ class Sweep:
         now = self._state.trajectories[index]
         point = run.walkers[index].point
         with run.clock.section(clock.MD):
-            forces = run.ensemble.forces(run.systems[now.system], point.positions, point.cell)
+            forces = run.ensemble.forces(
+                replace(run.systems[now.system], positions=point.positions, cell=point.cell)
+            )
         uncertainty = force_uncertainty(forces, self._al.uncertainty_type)
         if not np.isfinite(uncertainty):
             self._tell(index, Exploded(0, "the uncertainty is not finite"))
@@ -166,8 +169,7 @@ class Sweep:
         self._tell(index, Checked(crossed))
         sanity = self._al.analysis and due
         if crossed or sanity:
-            phase = "active_learning" if crossed else "sanity"
-            origin = Origin(phase, index, now.step)
+            origin = Origin("active_learning" if crossed else "sanity", index, now.step)
             self._asked[index] = _Asked(uncertainty, limit, forces.mean(axis=0), crossed, sanity)
             run.labels.submit(LabelRequest(now.system, point.positions, point.cell, origin))
 

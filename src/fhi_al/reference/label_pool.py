@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from fhi_al.core.label import Label, Origin
 from fhi_al.core.plausible import label_problem
@@ -148,11 +148,10 @@ class SerialLabelPool:
         self.store.append(record)
         if isinstance(record, Rejected):
             log.warning(
-                "label discarded (trajectory %d, MD step %d): %s %s",
+                "label discarded (trajectory %d, MD step %d): %s",
                 request.origin.trajectory,
                 request.origin.step,
                 record.reason,
-                result.message,
             )
         return record
 
@@ -161,20 +160,19 @@ class SerialLabelPool:
         problem = label_problem(
             result.energy, result.forces, result.converged, len(system), self._max_force
         )
+        common: dict[str, Any] = {
+            "key": request.key,
+            "system": request.system,
+            "numbers": system.numbers,
+            "positions": request.positions,
+            "cell": request.cell,
+            "pbc": system.pbc,
+            "origin": request.origin,
+        }
         if problem is not None:
-            return Rejected(request.key, request.origin, problem)
-        return Label(
-            key=request.key,
-            system=request.system,
-            numbers=system.numbers,
-            positions=request.positions,
-            cell=request.cell,
-            pbc=system.pbc,
-            energy=float(result.energy),
-            forces=result.forces,
-            stress=result.stress,
-            origin=request.origin,
-        )
+            return Rejected(**common, reason=f"{problem} {result.message}".strip())
+        energy = float(result.energy)
+        return Label(**common, energy=energy, forces=result.forces, stress=result.stress)
 
     def _count_failures(self, record: Label | Rejected) -> None:
         if isinstance(record, Label):

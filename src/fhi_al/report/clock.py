@@ -20,7 +20,7 @@ class Clock:
     """
 
     def __init__(self, seconds: dict[str, float] | None = None) -> None:
-        self._seconds = {activity: 0.0 for activity in ACTIVITIES} | dict(seconds or {})
+        self._seconds = dict.fromkeys(ACTIVITIES, 0.0) | dict(seconds or {})
         self._open = [OTHER]
         self._since = time.perf_counter()
 

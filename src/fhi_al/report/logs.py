@@ -1,4 +1,4 @@
-"""Logging: the terminal, ``initial_dataset.log`` / ``AL.log``, and MACE's own words in ``log_dir``."""
+"""Logging: terminal, ``initial_dataset.log`` and ``AL.log``; other libraries to ``log_dir``."""
 
 from __future__ import annotations
 

@@ -1,0 +1,179 @@
+"""The commands: arguments, exit codes, and the outermost errors.
+
+Exit codes: 0 done, 1 engine or program failure, 2 wrong input, 3 stopped and restartable.
+Imports what it needs late: only rank 0 needs more than mpi4py, ASE and the engine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+    from fhi_al.procedures.run import Run
+
+DONE, FAILED, WRONG_INPUT = 0, 1, 2
+
+log = logging.getLogger("fhi_al")
+
+Drive = Callable[[argparse.Namespace, "MPI.Intracomm"], int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """``FHI_AL``: initial dataset, active learning, convergence."""
+    return _command("FHI_AL", main.__doc__, _run_all, argv)
+
+
+def main_initial_ds(argv: Sequence[str] | None = None) -> int:
+    """``FHI_AL-initial-ds``: the initial dataset and the first ensemble only."""
+    return _command("FHI_AL-initial-ds", main_initial_ds.__doc__, _run_initial, argv)
+
+
+def main_al(argv: Sequence[str] | None = None) -> int:
+    """``FHI_AL-al``: active learning from a finished initial dataset."""
+    return _command("FHI_AL-al", main_al.__doc__, _run_active_learning, argv)
+
+
+def main_atomic_energies(argv: Sequence[str] | None = None) -> int:
+    """``FHI_AL-atomic-energies``: energies of the isolated atoms of geometry.in."""
+    return _command(
+        "FHI_AL-atomic-energies", main_atomic_energies.__doc__, _run_atomic_energies, argv
+    )
+
+
+def _command(name: str, description: str | None, drive: Drive, argv: Sequence[str] | None) -> int:
+    # Before numpy and the engine load OpenMP: n ranks with all cores each would fight for them
+    # (measured: a 6 ms call takes 150 ms).
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    from fhi_al import mpi
+
+    comm = mpi.start()
+    if comm.rank != 0:
+        from fhi_al.reference.service import Labeller
+
+        return mpi.serve(comm, Labeller(comm).act)
+    code = _guarded(name, description, drive, argv, comm)
+    mpi.call(comm, "stop", code)
+    return code
+
+
+def _guarded(
+    name: str,
+    description: str | None,
+    drive: Drive,
+    argv: Sequence[str] | None,
+    comm: MPI.Intracomm,
+) -> int:
+    """Run a command; errors a user can mend become a message, the others end the job."""
+    from fhi_al.reference.engine import EngineError
+
+    try:
+        arguments = _parser(name, description).parse_args(argv)
+        return drive(arguments, comm)
+    except SystemExit as end:  # argparse: --help, --version, wrong arguments
+        return end.code if isinstance(end.code, int) else FAILED
+    except EngineError as error:
+        print(f"{name}: {error}", file=sys.stderr, flush=True)
+        return FAILED
+    except Exception as error:
+        if not _is_wrong_input(error):
+            raise
+        print(f"{error}\n{name}: nothing was run.", file=sys.stderr, flush=True)
+        return WRONG_INPUT
+
+
+def _is_wrong_input(error: Exception) -> bool:
+    from fhi_al.preflight import InputError
+    from fhi_al.procedures.errors import NothingToStartFrom
+    from fhi_al.settings import SettingsError
+
+    return isinstance(error, InputError | SettingsError | NothingToStartFrom)
+
+
+def _parser(name: str, description: str | None) -> argparse.ArgumentParser:
+    from importlib.metadata import version
+
+    parser = argparse.ArgumentParser(
+        prog=name, description=(description or "").partition(": ")[2], allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"{name} {version('fhi-al')}")
+    parser.add_argument(
+        "--workdir",
+        type=Path,
+        default=Path(),
+        metavar="DIR",
+        help="folder of the inputs and outputs (default: the current one)",
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="check all inputs, print the resolved settings and the work ahead, run nothing",
+    )
+    if name == "FHI_AL-atomic-energies":
+        parser.add_argument(
+            "--elements",
+            nargs="+",
+            metavar="SYMBOL",
+            help="only these elements, for instance one per launch (default: all)",
+        )
+    return parser
+
+
+def _run_all(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
+    def act(run: Run) -> None:
+        from fhi_al import ActiveLearningProcedure, InitialDatasetProcedure
+
+        InitialDatasetProcedure(run).run()
+        ActiveLearningProcedure(run).run()
+
+    return _run(arguments, comm, act)
+
+
+def _run_initial(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
+    def act(run: Run) -> None:
+        from fhi_al import InitialDatasetProcedure
+
+        InitialDatasetProcedure(run).run()
+
+    return _run(arguments, comm, act)
+
+
+def _run_active_learning(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
+    def act(run: Run) -> None:
+        from fhi_al import ActiveLearningProcedure
+        from fhi_al.procedures.imported import import_initial
+
+        if run.state.stage.is_initial:
+            import_initial(run)
+        ActiveLearningProcedure(run).run()
+
+    return _run(arguments, comm, act)
+
+
+def _run(arguments: argparse.Namespace, comm: MPI.Intracomm, act: Callable[[Run], None]) -> int:
+    from fhi_al import session
+
+    if arguments.check:
+        print("\n".join(session.checked(arguments.workdir)))
+        return DONE
+    with session.opened(arguments.workdir, comm) as run:
+        act(run)
+    return DONE
+
+
+def _run_atomic_energies(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
+    from fhi_al import isolated_atoms
+
+    folder = arguments.workdir.resolve()
+    if arguments.check:
+        print("\n".join(isolated_atoms.checked(folder, arguments.elements)))
+        return DONE
+    isolated_atoms.compute(folder, arguments.elements, comm)
+    return DONE

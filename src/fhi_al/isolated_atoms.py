@@ -1,0 +1,128 @@
+"""Wire ``FHI_AL-atomic-energies``: an engine for each element, as an isolated atom."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ase.data import atomic_numbers, chemical_symbols
+
+from fhi_al import preflight
+from fhi_al.aims.atomic import atomic_geometry, atomic_input
+from fhi_al.aims.errors import AimsInputError
+from fhi_al.procedures.atomic_energies import AtomicEnergiesProcedure
+from fhi_al.reference.engine import ReferenceResult
+from fhi_al.reference.service import EngineService
+from fhi_al.reference.spec import AseSpec, AsiSpec, EngineSpec, tblite_spec
+from fhi_al.report.logs import log_to_terminal
+from fhi_al.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+log = logging.getLogger(__name__)
+
+
+def compute(folder: Path, symbols: Sequence[str] | None, comm: MPI.Intracomm) -> None:
+    """On rank 0, the others serving: compute the elements of geometry.in, or some of them.
+
+    Parameters
+    ----------
+    folder : Path
+    symbols : sequence of str or None
+        Element symbols; None for all.
+    comm : communicator
+
+    Raises
+    ------
+    SettingsError, InputError
+        If the inputs are wrong.
+    EngineError
+        If an atom did not converge or the engine is broken.
+    """
+    _, specs = _read(folder, symbols)
+    log_to_terminal("INFO")
+    tasks: dict[int, Callable[[], ReferenceResult]] = {
+        number: partial(_calculate, comm, spec) for number, spec in specs.items()
+    }
+    AtomicEnergiesProcedure(folder, tasks).run()
+
+
+def checked(folder: Path, symbols: Sequence[str] | None) -> list[str]:
+    """What ``--check`` prints for inputs without problems.
+
+    Raises
+    ------
+    SettingsError, InputError
+        With all problems found.
+    """
+    settings, specs = _read(folder, symbols)
+    names = ", ".join(chemical_symbols[number] for number in specs)
+    lines = [settings.as_yaml("active_learning"), f"isolated atoms: {names}"]
+    for number, spec in specs.items():
+        if isinstance(spec, AsiSpec):
+            lines += [f"control.in of {chemical_symbols[number]}:", spec.control]
+    return [*lines, "all inputs are in order; nothing was run"]
+
+
+def _read(folder: Path, symbols: Sequence[str] | None) -> tuple[Settings, dict[int, EngineSpec]]:
+    settings = read_settings(folder, needs_mace=False)
+    inputs = preflight.read_inputs(folder, settings)
+    preflight.check(folder, settings, inputs)
+    numbers = preflight.elements(inputs)
+    if symbols:
+        known = [chemical_symbols[number] for number in numbers]
+        strange = [symbol for symbol in symbols if symbol not in known]
+        if strange:
+            raise preflight.InputError(
+                [
+                    f"--elements {' '.join(strange)}: not in geometry.in, which has "
+                    f"{', '.join(known)}."
+                ]
+            )
+        numbers = [atomic_numbers[symbol] for symbol in symbols]
+    try:
+        return settings, {
+            number: _spec(folder, settings, inputs, number) for number in dict.fromkeys(numbers)
+        }
+    except AimsInputError as error:
+        raise preflight.InputError([str(error)]) from error
+
+
+def _spec(folder: Path, settings: Settings, inputs: preflight.Inputs, number: int) -> EngineSpec:
+    al = settings.al
+    atom = atomic_geometry(number, _species(inputs, number))
+    if al.reference_engine == "tblite":
+        return tblite_spec(al.reference_method, atom.structure, al.reference_arguments)
+    if al.reference_engine == "ase":
+        assert al.reference_calculator is not None
+        return AseSpec(al.reference_calculator, atom.structure, al.reference_arguments)
+    assert inputs.control is not None and al.aims_lib_path is not None
+    prepared = atomic_input(inputs.control, atom, preflight.species_dir(settings))
+    return AsiSpec(
+        library=settings.resolve(al.aims_lib_path),
+        work_dir=folder / "aims" / f"atom_{chemical_symbols[number]}",
+        control=prepared.text,
+        geometry=atom,
+    )
+
+
+def _species(inputs: preflight.Inputs, number: int) -> str | None:
+    """The user's own species name of an element, where control.in defines one."""
+    for geometry in inputs.geometries:
+        for name, z in zip(geometry.species, geometry.structure.numbers, strict=True):
+            if z == number:
+                return name
+    return None
+
+
+def _calculate(comm: MPI.Intracomm, spec: EngineSpec) -> ReferenceResult:
+    structure = spec.geometry.structure if isinstance(spec, AsiSpec) else spec.structure
+    service = EngineService(comm, [spec])
+    try:
+        return service.calculate(0, structure.positions, structure.cell)
+    finally:
+        service.close()

@@ -1,0 +1,89 @@
+"""A run as the files of a snapshot, and back.  JSON, npz and state dicts; nothing is unpickled."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import TypeAdapter
+
+from fhi_al.core.run_state import RunState
+from fhi_al.core.structure import Array
+from fhi_al.md.walker import Walker
+
+if TYPE_CHECKING:
+    from fhi_al.procedures.run import Run
+
+RUN, PHASE_SPACE = "run.json", "phase_space.npz"
+BEST = "best_{index}.pt"
+
+_STATE = TypeAdapter(RunState)
+
+
+def pack(run: Run) -> dict[str, bytes]:
+    """Everything that influences what the run does next, by file name."""
+    arrays: dict[str, Array] = {}
+    for index, walker in enumerate(run.walkers):
+        arrays |= walker.arrays(str(index))
+    phase_space = io.BytesIO()
+    np.savez(phase_space, **arrays)  # type: ignore[arg-type]
+    content: dict[str, Any] = {
+        "state": asdict(run.state),
+        "random_states": [walker.random_state() for walker in run.walkers],
+        "sets": [
+            {
+                "training": [label.key for label in member.training],
+                "validation": [label.key for label in member.validation],
+            }
+            for member in run.ensemble.members
+        ],
+        "journal_bytes": run.journal.length(),
+    }
+    best = {BEST.format(index=index): weights for index, weights in run.best_weights.items()}
+    return {
+        RUN: json.dumps(content, indent=1).encode(),
+        PHASE_SPACE: phase_space.getvalue(),
+        **run.ensemble.state_bytes(),
+        **best,
+    }
+
+
+def unpack(run: Run, files: dict[str, bytes]) -> None:
+    """Put a run back where :func:`pack` left it.
+
+    Raises
+    ------
+    LabelStoreError
+        If a label of the sets is not in the store.
+    ValueError
+        If the settings do not fit the weights.
+    """
+    content = json.loads(files[RUN])
+    run.state = _STATE.validate_python(_with_lists_as_tuples(content["state"]))
+    with np.load(io.BytesIO(files[PHASE_SPACE]), allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    run.walkers = [
+        Walker.from_arrays(str(index), arrays, random_state)
+        for index, random_state in enumerate(content["random_states"])
+    ]
+    for member, sets in zip(run.ensemble.members, content["sets"], strict=True):
+        member.add_training([run.store.label(key) for key in sets["training"]])
+        member.add_validation([run.store.label(key) for key in sets["validation"]])
+    run.ensemble.load_state_bytes(files)
+    run.best_weights = {
+        index: files[BEST.format(index=index)]
+        for index in range(len(run.ensemble.members))
+        if BEST.format(index=index) in files
+    }
+    run.journal.cut(content["journal_bytes"])
+
+
+def _with_lists_as_tuples(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(_with_lists_as_tuples(element) for element in value)
+    if isinstance(value, dict):
+        return {key: _with_lists_as_tuples(element) for key, element in value.items()}
+    return value

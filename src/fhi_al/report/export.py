@@ -1,0 +1,181 @@
+"""Exports for the user, which can all be made again from restart/: data, models, checkpoints.
+
+Owns ``data/``, ``model/``, ``checkpoints/`` and ``inputs/``.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import ase.io
+from ase import Atoms
+
+from fhi_al.atomic_file import write_atomically
+from fhi_al.core.label import Label, Origin
+from fhi_al.core.structure import geometry_key, structure
+from fhi_al.dataset import LabelStore, Record, Rejected
+from fhi_al.models.ensemble import Ensemble, state_name
+
+PACKAGES = (
+    "fhi-al",
+    "ase",
+    "asi4py",
+    "mace-torch",
+    "mpi4py",
+    "numpy",
+    "pydantic",
+    "torch",
+    "tblite",
+)
+SETS = ("training", "validation")
+
+
+@dataclass(frozen=True)
+class Exporter:
+    """Writes what users look for, where the settings say.
+
+    Parameters
+    ----------
+    name : str
+        GENERAL.name_exp.
+    seeds : tuple of int
+        Of the members.
+    dataset_folder, model_folder, checkpoint_folder, inputs_folder : Path
+    keep_checkpoints : bool
+        Keep the training checkpoints of all epochs, not the last only.
+    """
+
+    name: str
+    seeds: tuple[int, ...]
+    dataset_folder: Path
+    model_folder: Path
+    checkpoint_folder: Path
+    inputs_folder: Path
+    keep_checkpoints: bool
+
+    def member_name(self, index: int) -> str:
+        """Name of a member in file names."""
+        return f"{self.name}_{self.seeds[index]}"
+
+    def inputs(self, files: Iterable[Path], resolved: dict[str, str]) -> None:
+        """Copy the inputs, the resolved settings and the versions of what computes with them."""
+        for path in files:
+            if path.is_file():
+                write_atomically(self.inputs_folder / path.name, path.read_bytes())
+        for name, text in resolved.items():
+            write_atomically(self.inputs_folder / f"resolved_{name}", text)
+        lines = [f"{package}: {_version(package)}" for package in PACKAGES]
+        write_atomically(self.inputs_folder / "versions.yaml", "\n".join(lines) + "\n")
+
+    def dataset(self, phase: str, ensemble: Ensemble, store: LabelStore) -> None:
+        """Write the sets of every member, and combined, to ``data/<phase>/``.
+
+        Parameters
+        ----------
+        phase : str
+            "initial" or "final".
+        """
+        for kind in SETS:
+            folder = self.dataset_folder / phase / kind
+            combined: dict[str, Label] = {}
+            for member in ensemble.members:
+                labels = getattr(member, kind)
+                combined |= {label.key: label for label in labels}
+                write_labels(folder / f"{self.member_name(member.index)}.xyz", labels)
+            write_labels(folder / "combined.xyz", list(combined.values()))
+        seeds = [f"{self.member_name(i)}: {seed}" for i, seed in enumerate(self.seeds)]
+        write_atomically(self.dataset_folder / "member_seeds.yaml", "\n".join(seeds) + "\n")
+        rejected = [record for record in store if isinstance(record, Rejected)]
+        if rejected:
+            _write(self.dataset_folder / "rejected" / "rejected.xyz", rejected)
+
+    def models(self, ensemble: Ensemble, members: Sequence[int]) -> list[Path]:
+        """Write members' models, loadable by MACE's own calculator."""
+        return ensemble.export(self.model_folder, self.name, members)
+
+    def checkpoints(self, ensemble: Ensemble, states: dict[str, bytes]) -> None:
+        """Write the members' training states (weights, optimizer, EMA) to ``checkpoints/``."""
+        for member in ensemble.members:
+            content = states[state_name(member.index)]
+            epoch = f"_epoch-{member.epochs}" if self.keep_checkpoints else ""
+            path = self.checkpoint_folder / f"{self.member_name(member.index)}{epoch}.pt"
+            write_atomically(path, content)
+
+
+def write_labels(path: Path, labels: Sequence[Label]) -> None:
+    """Write labels as extended xyz (energy eV, forces eV/A, stress eV/A^3, under REF_ keys)."""
+    _write(path, labels)
+
+
+def read_labels(path: Path) -> list[Label]:
+    """Read labels that :func:`write_labels` wrote, or any extended xyz with REF_energy, REF_forces.
+
+    Raises
+    ------
+    ValueError
+        If a structure has no such energy or forces.
+    """
+    labels = []
+    for number, atoms in enumerate(ase.io.read(path, index=":", format="extxyz"), start=1):
+        if "REF_energy" not in atoms.info or "REF_forces" not in atoms.arrays:
+            raise ValueError(
+                f"{path}: structure {number}: expected REF_energy and REF_forces; name your "
+                "columns so."
+            )
+        periodic = bool(atoms.pbc.any())
+        points = structure(atoms.numbers, atoms.positions, atoms.cell[:] if periodic else None)
+        stress = atoms.info.get("REF_stress")
+        labels.append(
+            Label(
+                key=geometry_key(0, points.positions, points.cell),
+                system=0,
+                numbers=points.numbers,
+                positions=points.positions,
+                cell=points.cell,
+                pbc=points.pbc,
+                energy=float(atoms.info["REF_energy"]),
+                forces=atoms.arrays["REF_forces"],
+                stress=None if stress is None else stress.reshape(3, 3),
+                origin=Origin("imported", 0, number),
+            )
+        )
+    return labels
+
+
+def _write(path: Path, records: Sequence[Record]) -> None:
+    text = io.StringIO()
+    ase.io.write(text, [_atoms(record) for record in records], format="extxyz")
+    write_atomically(path, text.getvalue())
+
+
+def _atoms(label: Record) -> Atoms:
+    atoms = Atoms(
+        numbers=label.numbers,
+        positions=label.positions,
+        cell=label.cell if label.pbc else None,
+        pbc=label.pbc,
+    )
+    if isinstance(label, Rejected):
+        atoms.info["reason"] = label.reason
+    else:
+        atoms.info["REF_energy"] = label.energy
+        atoms.arrays["REF_forces"] = label.forces
+        if label.stress is not None:
+            atoms.info["REF_stress"] = label.stress
+    atoms.info["config_type"] = (
+        label.origin.phase if label.origin.phase == "initial" else "active_learning"
+    )
+    atoms.info["trajectory"] = label.origin.trajectory
+    atoms.info["md_step"] = label.origin.step
+    return atoms
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,123 @@
+"""Open a run: read and check its inputs, wire its parts, close them again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fhi_al import mpi, preflight
+from fhi_al.reference.engine import EngineError
+from fhi_al.report.logs import log_to_terminal
+from fhi_al.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
+    from fhi_al.procedures.run import Run
+
+log = logging.getLogger(__name__)
+
+
+def read(workdir: Path) -> tuple[Path, Settings, preflight.Inputs]:
+    """The run's folder (absolute), settings and inputs, checked.
+
+    Raises
+    ------
+    SettingsError, InputError
+        With all problems found.
+    """
+    folder = workdir.resolve()
+    settings = read_settings(folder)
+    inputs = preflight.read_inputs(folder, settings)
+    preflight.check(folder, settings, inputs)
+    return folder, settings, inputs
+
+
+def checked(workdir: Path) -> list[str]:
+    """What ``--check`` prints for inputs without problems.
+
+    Raises
+    ------
+    SettingsError, InputError
+        With all problems found.
+    """
+    _, settings, inputs = read(workdir)
+    return [
+        settings.as_yaml("mace"),
+        settings.as_yaml("active_learning"),
+        *(f"note: {note}" for note in settings.notes),
+        *(f"warning: {warning}" for warning in settings.warnings),
+        *(f"added to control.in: {line}" for line in preflight.added_to_control(settings, inputs)),
+        *preflight.work_ahead(settings, inputs),
+        "all inputs are in order; nothing was run",
+    ]
+
+
+@contextmanager
+def opened(workdir: Path, comm: MPI.Intracomm) -> Iterator[Run]:
+    """On rank 0, the others serving: a run from its inputs, closed at the end.
+
+    Raises
+    ------
+    SettingsError, InputError
+        If the inputs are wrong; nothing was run then.
+    EngineError
+        If the reference engine fails for good.
+    """
+    folder, settings, inputs = read(workdir)
+    assert settings.mace is not None
+    log_to_terminal(settings.mace.misc.log_level)
+    for warning in settings.warnings:
+        log.warning("%s", warning)
+    for note in settings.notes:
+        log.info("%s", note)
+    # Imported here: torch takes seconds, and wrong inputs need none of it.
+    from fhi_al.assemble import assemble
+    from fhi_al.report.summary import summary
+
+    run = assemble(folder, settings, inputs, comm)
+    try:
+        yield run
+    except EngineError:
+        # Agreed on by all ranks, so that closing, which is collective, is safe.
+        run.close()
+        raise
+    for line in summary(run.state, run.store, run.clock.seconds()):
+        log.info("summary: %s", line)
+    run.close()
+
+
+@contextmanager
+def open_run(workdir: Path | str = ".") -> Iterator[Run]:
+    """Open the run in a folder, for use from Python; every rank of COMM_WORLD calls it.
+
+    Rank 0 gets the run.  The other ranks serve it and leave the program, with SystemExit, when the
+    block on rank 0 ends.
+
+    Parameters
+    ----------
+    workdir : Path or str
+        Folder with the inputs.
+
+    Raises
+    ------
+    SettingsError, InputError
+        If the inputs are wrong.
+    EngineError
+        If the reference engine fails for good.
+    """
+    comm = mpi.start()
+    if comm.rank != 0:
+        from fhi_al.reference.service import Labeller
+
+        raise SystemExit(mpi.serve(comm, Labeller(comm).act))
+    code = 1
+    try:
+        with opened(Path(workdir), comm) as run:
+            yield run
+        code = 0
+    finally:
+        mpi.call(comm, "stop", code)
