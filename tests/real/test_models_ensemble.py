@@ -19,7 +19,6 @@ from fhi_al.core.label import Label
 from fhi_al.core.structure import structure
 from fhi_al.models.calculator import EnsembleCalculator
 from fhi_al.models.ensemble import Ensemble, device_problem
-from fhi_al.models.mace_adapter import default_dtype  # noqa: F401  (before mace)
 from fhi_al.models.training import SerialTrainingPool
 
 pytestmark = pytest.mark.real
@@ -207,4 +206,4 @@ def test_device_problem_names_what_is_missing() -> None:
     assert device_problem("cpu") is None
     assert "unknown" in str(device_problem("gpu"))
     assert "unknown" in str(device_problem("cuda:x"))
-    assert "there are 1" in str(device_problem("cpu:3"))
+    assert "finds 1 cpu device(s)" in str(device_problem("cpu:3"))

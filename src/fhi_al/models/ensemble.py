@@ -190,7 +190,7 @@ def set_threads(num_threads: int | None) -> None:
 
 
 def device_problem(device: str) -> str | None:
-    """Why torch cannot use a device here, or None.
+    """Why torch cannot use a device here, without naming the key, or None.
 
     Parameters
     ----------
@@ -205,10 +205,10 @@ def device_problem(device: str) -> str | None:
         "xpu": lambda: torch.xpu.device_count() if hasattr(torch, "xpu") else 0,
     }
     if kind not in backends or (place and not place.isdigit()):
-        return f"MISC.device = {device}: unknown. Use cpu, cuda, cuda:N, mps or xpu."
+        return f"{device}: unknown device. Use cpu, cuda, cuda:N, mps or xpu."
     n_devices = backends[kind]()
     if n_devices == 0:
-        return f"MISC.device = {device}: torch {torch.__version__} finds none here. Use cpu."
+        return f"torch {torch.__version__} finds no {kind} device here. Use cpu."
     if place and int(place) >= n_devices:
-        return f"MISC.device = {device}: there are {n_devices}, counted from 0."
+        return f"torch finds {n_devices} {kind} device(s), counted from 0."
     return None

@@ -17,7 +17,7 @@ FETCH_TIMEOUT_S = 5.0
 
 
 def foundation_problem(al: Any, timeout_s: float = FETCH_TIMEOUT_S) -> str | None:
-    """Why the foundation model cannot be had here, or None.
+    """Why the foundation model cannot be had here, without naming the key, or None.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def foundation_problem(al: Any, timeout_s: float = FETCH_TIMEOUT_S) -> str | Non
         return _mace_mp_problem(al.initial_foundational_size, timeout_s)
     if al.initial_sampling == "foundation":
         try:
-            foundation_calculator(al)
+            _made(al, "cpu", "float64")
         except ValueError as error:
             return str(error)
     return None
@@ -54,14 +54,21 @@ def foundation_calculator(
     ValueError
         If it cannot be had; says what was looked for and how to mend it.
     """
-    if al.initial_sampling == "mace-mp0":
-        # Imported late: the other kinds do not need mace.
-        from fhi_al.models.mace_adapter.foundations import mace_mp_calculator
+    if al.initial_sampling == "foundation":
+        try:
+            return _made(al, device, dtype)
+        except ValueError as error:
+            raise ValueError(f"ACTIVE_LEARNING.initial_sampling = foundation: {error}") from error
+    problem = _mace_mp_problem(al.initial_foundational_size, timeout_s)
+    if problem is not None:
+        raise ValueError(f"ACTIVE_LEARNING.initial_sampling = mace-mp0: {problem}")
+    # Imported late: the other kinds do not need mace.
+    from fhi_al.models.mace_adapter.foundations import mace_mp_calculator
 
-        problem = _mace_mp_problem(al.initial_foundational_size, timeout_s)
-        if problem is not None:
-            raise ValueError(problem)
-        return mace_mp_calculator(al.initial_foundational_size, device, dtype)
+    return mace_mp_calculator(al.initial_foundational_size, device, dtype)
+
+
+def _made(al: Any, device: str, dtype: str) -> BaseCalculator:
     if al.foundation_model is not None:
         return _file_calculator(Path(al.foundation_model), device, dtype)
     return _named_calculator(al.foundation_calculator, dict(al.foundation_arguments))
@@ -73,26 +80,23 @@ def _file_calculator(path: Path, device: str, dtype: str) -> BaseCalculator:
     try:
         return mace_file_calculator(path, device, dtype)
     except FileNotFoundError as error:
-        raise ValueError(
-            f"ACTIVE_LEARNING.foundation_model = {path}: no such file. Expected a MACE model file."
-        ) from error
-    except ValueError as error:
-        raise ValueError(f"ACTIVE_LEARNING.foundation_model: {error}") from error
+        raise ValueError(f"{path}: no such file. Expected a MACE model file.") from error
 
 
 def _named_calculator(path: str, arguments: dict[str, Any]) -> BaseCalculator:
-    key = f"ACTIVE_LEARNING.foundation_calculator = {path}"
     try:
         made = import_calculator(path)(**arguments)
     except EngineError as error:
-        raise ValueError(f"ACTIVE_LEARNING.foundation_calculator: {error}") from error
+        raise ValueError(str(error)) from error
     except Exception as error:
         raise ValueError(
-            f"{key}: cannot be made with foundation_arguments {arguments}: "
+            f"calculator {path}: cannot be made with foundation_arguments {arguments}: "
             f"{type(error).__name__}: {error}"
         ) from error
     if not isinstance(made, BaseCalculator):
-        raise ValueError(f"{key}: makes a {type(made).__name__}, which is no ASE calculator.")
+        raise ValueError(
+            f"calculator {path}: makes a {type(made).__name__}, which is no ASE calculator"
+        )
     return made
 
 
@@ -106,7 +110,7 @@ def _mace_mp_problem(size: str, timeout_s: float) -> str | None:
     if why is None:
         return None
     return (
-        f"ACTIVE_LEARNING.initial_sampling = mace-mp0: the model {size} is not at {cached} and "
+        f"the model {size} is not at {cached} and "
         f"cannot be fetched ({why}). Download {url} where there is a network and put it at that "
         "path, or use initial_sampling: foundation with a foundation_model (a MACE file) or a "
         "foundation_calculator, or initial_sampling: aimd."
