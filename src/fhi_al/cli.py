@@ -90,11 +90,14 @@ def _guarded(
 
 
 def _is_wrong_input(error: Exception) -> bool:
+    from fhi_al.checkpoint import SnapshotError
+    from fhi_al.dataset import LabelStoreError
     from fhi_al.preflight import InputError
     from fhi_al.procedures.errors import NothingToStartFrom
     from fhi_al.settings import SettingsError
 
-    return isinstance(error, InputError | SettingsError | NothingToStartFrom)
+    wrong = InputError | SettingsError | NothingToStartFrom | SnapshotError | LabelStoreError
+    return isinstance(error, wrong)
 
 
 def _parser(name: str, description: str | None) -> argparse.ArgumentParser:

@@ -6,6 +6,7 @@ import inspect
 
 import pytest
 import torch
+from models_parts import settings
 
 from fhi_al.models import mace_adapter
 from fhi_al.models.mace_adapter import foundations, training
@@ -51,3 +52,10 @@ def test_tested_mace_is_taken() -> None:
 def test_profiling_executor_is_off() -> None:
     # With it on, the first gradients of a process differ in their last bits.
     assert torch._C._jit_set_profiling_mode(False) is False
+
+
+@pytest.mark.parametrize("amsgrad", [True, False])
+def test_amsgrad_reaches_the_optimizer(amsgrad) -> None:
+    factory = models.ModelFactory(settings(amsgrad=amsgrad), (1, 8))
+    optimizer = training.new_optimizer(factory, factory.model(seed=1))
+    assert {group["amsgrad"] for group in optimizer.param_groups} == {amsgrad}

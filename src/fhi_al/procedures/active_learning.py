@@ -14,8 +14,9 @@ from fhi_al.core.trajectory import TrajectoryState
 from fhi_al.md.driver import random_stream
 from fhi_al.md.walker import Walker
 from fhi_al.procedures.convergence import converge
-from fhi_al.procedures.run import Run, mean
+from fhi_al.procedures.run import Run
 from fhi_al.procedures.sweep import Sweep
+from fhi_al.report.error_table import mean
 from fhi_al.report.logs import log_to_file, stop_log
 
 log = logging.getLogger(__name__)

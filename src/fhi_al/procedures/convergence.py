@@ -9,7 +9,8 @@ from dataclasses import replace
 from fhi_al.core.improvement import BestError, improves, seen
 from fhi_al.core.run_state import ConvergenceState
 from fhi_al.core.stopping import convergence_stop
-from fhi_al.procedures.run import Run, mean
+from fhi_al.procedures.run import Run
+from fhi_al.report.error_table import mean
 
 log = logging.getLogger(__name__)
 
@@ -64,23 +65,24 @@ def _begin(run: Run, members: Sequence[int]) -> None:
 def _visit(run: Run, phase: str, state: ConvergenceState) -> None:
     al = run.settings.al
     epochs = min(al.valid_skip, al.max_final_epochs - state.ensemble.epoch)
-    maes = run.train(phase, state.ensemble.epoch, epochs, state.members)
+    visit = run.train(phase, state.ensemble.epoch, epochs, state.members)
     epoch = state.ensemble.epoch + epochs
     each = []
-    for index, history, mae in zip(state.members, state.each, maes, strict=True):
+    for index, history, mae in zip(state.members, state.each, visit.maes, strict=True):
         if improves(history.best, mae, al.margin):
             run.best_weights[index] = run.ensemble.members[index].weights()
         each.append(seen(history, mae, epoch, al.margin))
-    ensemble = seen(state.ensemble, mean(maes), epoch, al.margin)
+    ensemble = seen(state.ensemble, visit.mae, epoch, al.margin)
     run.state = replace(
         run.state, convergence=ConvergenceState(state.members, ensemble, tuple(each))
     )
     log.info(
-        "%s: epoch %d of at most %d, force MAE %.4f eV/A (best %.4f, %d epochs ago)",
+        "%s: epoch %d of at most %d, force MAE %.4f eV/A (best %.4f, %d epochs ago); %s",
         phase,
         epoch,
         al.max_final_epochs,
-        mean(maes),
+        visit.mae,
         ensemble.best,
         ensemble.epochs_without_improvement,
+        visit.words,
     )

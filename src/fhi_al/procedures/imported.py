@@ -9,7 +9,8 @@ from pathlib import Path
 from fhi_al.core.label import Label
 from fhi_al.core.run_state import Stage
 from fhi_al.procedures.errors import NothingToStartFrom
-from fhi_al.procedures.run import Run, mean
+from fhi_al.procedures.run import Run
+from fhi_al.report.error_table import mean
 from fhi_al.report.export import read_labels
 
 log = logging.getLogger(__name__)
@@ -25,6 +26,11 @@ def import_initial(run: Run) -> None:
     ValueError
         If a file does not hold what it should.
     """
+    if run.state.sampling.md_steps > 0:
+        raise NothingToStartFrom(
+            f"{run.restart}: the initial dataset there is not finished: expected a finished one. "
+            "Run FHI_AL-initial-ds (or FHI_AL) again: it goes on where it was."
+        )
     folder = run.export.dataset_folder / "initial"
     models = run.ensemble.model_paths(run.export.model_folder, run.export.name)
     needed = [

@@ -13,9 +13,10 @@ from fhi_al.md.driver import MDFailure, random_stream
 from fhi_al.md.walker import Walker
 from fhi_al.procedures.convergence import converge
 from fhi_al.procedures.errors import SamplingFailure
-from fhi_al.procedures.run import Run, mean
+from fhi_al.procedures.run import Run
 from fhi_al.reference.label_pool import LabelRequest
 from fhi_al.report import clock
+from fhi_al.report.error_table import mean
 from fhi_al.report.logs import log_to_file, stop_log
 
 log = logging.getLogger(__name__)
@@ -105,27 +106,28 @@ class InitialDatasetProcedure:
             self._share_out(member.index, labels[member.index :: len(members)])
             member.fit_statistics()
         epochs = min(al.intermediate_epochs, al.max_initial_epochs - run.state.sampling.epochs)
-        maes = run.train("initial", run.state.sampling.epochs, epochs, list(self._all_members))
+        visit = run.train("initial", run.state.sampling.epochs, epochs, list(self._all_members))
         run.state = replace(
             run.state,
             sampling=replace(
                 run.state.sampling,
                 rounds=run.state.sampling.rounds + 1,
                 epochs=run.state.sampling.epochs + epochs,
-                mae_forces=mean(maes),
+                mae_forces=visit.mae,
             ),
         )
         log.info(
             "initial dataset, round %d: %d labels, %d + %d points per member (training + "
-            "validation), epoch %d of at most %d, force MAE %.4f eV/A (target %g)",
+            "validation), epoch %d of at most %d, force MAE %.4f eV/A (target %g); %s",
             run.state.sampling.rounds,
             run.store.n_labels,
             len(members[0].training),
             len(members[0].validation),
             run.state.sampling.epochs,
             al.max_initial_epochs,
-            mean(maes),
+            visit.mae,
             self._target,
+            visit.words,
         )
 
     def _share_out(self, index: int, labels: list[Label]) -> None:

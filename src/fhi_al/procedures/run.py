@@ -6,12 +6,13 @@ Holds no decisions: those are in ``core``.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from fhi_al.checkpoint import read_snapshot, write_snapshot
+from fhi_al.checkpoint import SnapshotError, read_snapshot, write_snapshot
 from fhi_al.core.label import Label
 from fhi_al.core.run_state import RunState
 from fhi_al.core.structure import Structure
@@ -19,16 +20,42 @@ from fhi_al.dataset import LabelStore
 from fhi_al.md.driver import Driver, MDConditions
 from fhi_al.md.walker import Walker
 from fhi_al.models.ensemble import Ensemble
+from fhi_al.models.mace_adapter.training import ForceErrors
 from fhi_al.models.training import EpochRecord, TrainingPool
 from fhi_al.procedures import snapshot
 from fhi_al.reference.label_pool import LabelPool
 from fhi_al.report import clock
 from fhi_al.report.clock import Clock
+from fhi_al.report.error_table import error_words, mean
 from fhi_al.report.export import Exporter
 from fhi_al.report.journal import Journal
 from fhi_al.settings import Settings
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Visit:
+    """What a training visit gave.
+
+    Parameters
+    ----------
+    maes : list of float
+        Validation force MAE of each member, in eV/A.
+    loss : float
+        Mean training loss of the members in the last epoch.
+    words : str
+        Loss and errors for the log.
+    """
+
+    maes: list[float]
+    loss: float
+    words: str
+
+    @property
+    def mae(self) -> float:
+        """Mean validation force MAE of the members, in eV/A."""
+        return mean(self.maes)
 
 
 @dataclass
@@ -94,7 +121,13 @@ class Run:
         if files is None:
             self.journal.cut(0)
             return False
-        snapshot.unpack(self, files)
+        try:
+            snapshot.unpack(self, files)
+        except (ValueError, KeyError) as error:
+            raise SnapshotError(
+                f"{self.restart}: the snapshot does not fit the settings: {error}. Put the "
+                "settings back as they were (inputs/ has a copy), or start in a new folder."
+            ) from error
         self.clock.continue_from(self.state.seconds)
         log.info("continuing from the snapshot in %s: %s", self.restart, self.state.stage)
         return True
@@ -112,8 +145,11 @@ class Run:
         self.export.checkpoints(self.ensemble, files)
         self._saved_at = time.monotonic()
 
-    def train(self, phase: str, epoch: int, n_epochs: int, members: Sequence[int]) -> list[float]:
-        """Train members, journal every epoch, and return their last validation force MAE.
+    def train(self, phase: str, epoch: int, n_epochs: int, members: Sequence[int]) -> Visit:
+        """Train members, journal every epoch, and return their last validation errors.
+
+        A member whose loss or weights are no longer finite goes back to the weights it had, with a
+        fresh optimizer.
 
         Parameters
         ----------
@@ -126,17 +162,51 @@ class Run:
 
         Returns
         -------
-        list of float
-            One per member, in eV/A.
+        Visit
         """
         with self.clock.section(clock.TRAINING):
+            before = {index: self.ensemble.members[index].weights() for index in members}
             records = self.training.train(members, n_epochs)
-        return self._journal_epochs(phase, epoch, members, records)
+            for index in members:
+                self._undo_if_diverged(index, before[index], records)
+            errors = [self.ensemble.members[index].validate() for index in members]
+        self._journal_epochs(phase, epoch, records)
+        loss = mean([record.loss for record in records if record.epoch == n_epochs])
+        visit = Visit([e.mae_forces for e in errors], loss, self._in_words(loss, errors))
+        self.journal.add(
+            "ensemble",
+            phase=phase,
+            epoch=epoch + n_epochs,
+            n_training=len(self.ensemble.members[0].training),
+            n_validation=len(self.ensemble.members[0].validation),
+            training_loss=loss,
+            mae_forces=visit.mae,
+        )
+        return visit
 
-    def _journal_epochs(
-        self, phase: str, epoch: int, members: Sequence[int], records: Sequence[EpochRecord]
-    ) -> list[float]:
-        last: dict[int, float] = {}
+    def _undo_if_diverged(self, index: int, weights: bytes, records: Sequence[EpochRecord]) -> None:
+        member = self.ensemble.members[index]
+        losses = [record.loss for record in records if record.member == index]
+        if all(map(math.isfinite, losses)) and member.is_finite():
+            return
+        member.set_weights(weights)
+        member.fresh_optimizer(scheduler=False)
+        log.warning(
+            "member %d: training diverged (losses %s); back to the weights before, with a fresh "
+            "optimizer. If this goes on, lower TRAINING.lr",
+            index,
+            ", ".join(f"{loss:.3g}" for loss in losses),
+        )
+
+    def _in_words(self, loss: float, errors: Sequence[ForceErrors]) -> str:
+        """Loss and errors, averaged over the members, as MISC.error_table wants them."""
+        assert self.settings.mace is not None
+        n_atoms = max(len(system) for system in self.systems)
+        return f"loss {loss:.4g}, " + error_words(
+            self.settings.mace.misc.error_table, errors, n_atoms
+        )
+
+    def _journal_epochs(self, phase: str, epoch: int, records: Sequence[EpochRecord]) -> None:
         for record in records:
             member = self.ensemble.members[record.member]
             errors = record.errors
@@ -156,27 +226,8 @@ class Run:
                 mae_energy_per_atom=errors.mae_energy_per_atom if errors else None,
                 rmse_energy_per_atom=errors.rmse_energy_per_atom if errors else None,
             )
-            if errors:
-                last[record.member] = errors.mae_forces
-        maes = [last[index] for index in members]
-        final = [record for record in records if record.epoch == records[-1].epoch]
-        self.journal.add(
-            "ensemble",
-            phase=phase,
-            epoch=epoch + records[-1].epoch,
-            n_training=len(self.ensemble.members[0].training),
-            n_validation=len(self.ensemble.members[0].validation),
-            training_loss=mean([record.loss for record in final]),
-            mae_forces=mean(maes),
-        )
-        return maes
 
     def add_point(self, label: Label, *, to_validation: bool) -> None:
         """Add one label to the same set of every member."""
         for member in self.ensemble.members:
             (member.add_validation if to_validation else member.add_training)([label])
-
-
-def mean(values: Sequence[float]) -> float:
-    """Arithmetic mean of at least one value."""
-    return sum(values) / len(values)

@@ -33,7 +33,7 @@ from fhi_al.core.trajectory import (
 )
 from fhi_al.core.uncertainty import force_uncertainty
 from fhi_al.md.driver import Driver, MDFailure
-from fhi_al.procedures.run import Run, mean
+from fhi_al.procedures.run import Run
 from fhi_al.reference.label_pool import LabelRequest, Outcome
 from fhi_al.report import clock
 
@@ -257,21 +257,22 @@ class Sweep:
         run, state = self._run, self._state
         n_epochs = min(self._al.intermediate_epochs, self._al.max_epochs_worker - trajectory.epochs)
         members = list(range(len(run.ensemble.members)))
-        maes = run.train("active learning", state.epochs, n_epochs, members)
+        visit = run.train("active learning", state.epochs, n_epochs, members)
         epochs = state.epochs + n_epochs
         plateaus = [
             self._kicked_if_stuck(index, seen(plateau, mae, epochs, self._al.margin))
-            for index, (plateau, mae) in enumerate(zip(state.plateaus, maes, strict=True))
+            for index, (plateau, mae) in enumerate(zip(state.plateaus, visit.maes, strict=True))
         ]
-        self._update(epochs=epochs, mae_forces=mean(maes), plateaus=tuple(plateaus))
+        self._update(epochs=epochs, mae_forces=visit.mae, plateaus=tuple(plateaus))
         self._tell(trajectory.index, Trained(n_epochs))
         log.info(
-            "sweep %d: trained %d epochs for trajectory %d, force MAE %.4f eV/A (target %g)",
+            "sweep %d: trained %d epochs for trajectory %d, force MAE %.4f eV/A (target %g); %s",
             state.sweep,
             n_epochs,
             trajectory.index,
-            mean(maes),
+            visit.mae,
             self._stop_rules.desired_acc,
+            visit.words,
         )
 
     def _kicked_if_stuck(self, index: int, plateau: BestError) -> BestError:

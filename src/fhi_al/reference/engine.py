@@ -1,4 +1,4 @@
-"""What every reference engine promises.  Imports numpy only, so that a labelling rank stays small."""
+"""What every reference engine promises.  Imports numpy only: a labelling rank stays small."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fhi_al.core.structure import Array
 
 
 class EngineError(RuntimeError):
-    """The engine cannot go on (it is broken or was set up wrongly); raised on all its ranks alike."""
+    """The engine cannot go on: broken, or set up wrongly.  Raised on all its ranks alike."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,5 +58,5 @@ class ReferenceEngine(Protocol):
         ...
 
     def close(self) -> None:
-        """Collective over the engine's ranks: give the engine's resources back.  Twice is harmless."""
+        """Collective over the engine's ranks: give its resources back.  Twice is harmless."""
         ...

@@ -181,7 +181,7 @@ class SerialLabelPool:
         self._failures_in_row += 1
         if self._failures_in_row >= self._max_failures:
             raise TooManyFailures(
-                f"reference engine: the last {self._failures_in_row} labels in a row were discarded "
+                f"reference engine: the last {self._failures_in_row} labels were discarded "
                 f"(max_label_failures = {self._max_failures}), the last one because "
                 f"{record.reason}: expected labels that converge. Look at the engine's output and "
                 "its settings, or start from another geometry or temperature, then run again."

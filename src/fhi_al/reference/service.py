@@ -27,19 +27,13 @@ class EngineService:
     specs : sequence of EngineSpec
         One per system.
 
-    Raises
-    ------
-    EngineError
-        If an engine cannot be built; on all its ranks.
+    An engine starts with its first calculation: a run that has nothing to compute starts none.
     """
 
     def __init__(self, comm: MPI.Intracomm, specs: Sequence[EngineSpec]) -> None:
         self._comm = comm
         self._specs = list(specs)
         self._engines: dict[int, ReferenceEngine] = {}
-        for system, spec in enumerate(self._specs):
-            self._tell(spec, "build", (system, spec))
-            self._engines[system] = build_engine(spec, _group(comm, spec))
 
     def calculate(self, system: int, positions: Array, cell: Array) -> ReferenceResult:
         """Label a structure with all ranks of its engine.
@@ -55,9 +49,13 @@ class EngineService:
         Raises
         ------
         EngineError
-            If the engine is broken.
+            If the engine is broken, or cannot be started.
         """
-        self._tell(self._specs[system], "calculate", (system, positions, cell))
+        spec = self._specs[system]
+        if system not in self._engines:
+            self._tell(spec, "build", (system, spec))
+            self._engines[system] = build_engine(spec, _group(self._comm, spec))
+        self._tell(spec, "calculate", (system, positions, cell))
         return self._engines[system].calculate(positions, cell)
 
     def close(self) -> None:

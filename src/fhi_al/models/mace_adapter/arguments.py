@@ -50,7 +50,6 @@ _ARCHITECTURE = (
 _TRAINING = (
     "weight_decay",
     "lr",
-    "amsgrad",
     "optimizer",
     "scheduler",
     "lr_scheduler_gamma",
@@ -63,8 +62,6 @@ _TRAINING = (
     "stress_weight",
     "scaling",
 )
-# Given on MACE's command line without a value.
-_SWITCHES = ("amsgrad",)
 # What the weights depend on: a state saved with another value cannot be loaded.
 _IDENTITY = tuple(name for name in _ARCHITECTURE if name != "model")
 
@@ -104,6 +101,8 @@ def mace_arguments(settings: Any) -> argparse.Namespace:
     except AssertionError as refused:
         raise ValueError(f"mace_settings.yaml: MACE refuses: {refused}") from refused
     _check_supported(arguments)
+    # On MACE's command line a switch that is on by default: it cannot be switched off there.
+    arguments.amsgrad = settings.training.amsgrad
     arguments.compute_energy = True
     arguments.compute_dipole = False
     return arguments
@@ -112,8 +111,6 @@ def mace_arguments(settings: Any) -> argparse.Namespace:
 def _words(name: str, value: Any) -> list[str]:
     if value is None:
         return []
-    if name in _SWITCHES:
-        return [f"--{name}"] if value else []
     if isinstance(value, tuple):
         value = list(value)
     return [f"--{name}={value}"]

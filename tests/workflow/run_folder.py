@@ -1,0 +1,174 @@
+"""Small run folders, and the commands started in them under a real mpirun."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from asi.harness import mpirun
+
+TIMEOUT_S = 150.0
+
+WATER = """\
+atom 0.0000 0.0000 0.1173 O
+atom 0.0000 0.7572 -0.4692 H
+atom 0.0000 -0.7572 -0.4692 H
+"""
+CONTROL = """\
+# the user's own line, and one that no reader of ours knows
+xc gfn2
+many_body_dispersion_nl
+sc_iter_limit 250
+"""
+SPECIES = {"01_H": "  species H\n    nucleus 1\n", "08_O": "  species O\n    nucleus 8\n"}
+
+MACE: dict[str, Any] = {
+    "GENERAL": {"name_exp": "water", "seed": 7, "default_dtype": "float64"},
+    "ARCHITECTURE": {
+        "model": "ScaleShiftMACE",
+        "r_max": 3.0,
+        "num_channels": 8,
+        "max_L": 0,
+        "max_ell": 2,
+        "correlation": 2,
+        "radial_MLP": [8, 8],
+        "MLP_irreps": "8x0e",
+    },
+    "TRAINING": {"batch_size": 5, "lr": 0.02, "forces_weight": 1000.0, "ema": True},
+    "MISC": {"device": "cpu"},
+}
+ACTIVE_LEARNING: dict[str, Any] = {
+    "ACTIVE_LEARNING": {
+        "desired_acc": 0.02,
+        "lambda": 15.0,
+        "ensemble_size": 2,
+        "initial_sampling": "aimd",
+        "n_samples": 5,
+        "skip_step_initial": 4,
+        "max_initial_epochs": 10,
+        "intermediate_epochs": 5,
+        "valid_ratio": 0.2,
+        "valid_skip": 5,
+        "num_trajectories": 2,
+        "max_MD_steps": 40,
+        "skip_step_mlff": 5,
+        "max_epochs_worker": 5,
+        "threshold_warmup": 3,
+        "analysis": True,
+        "sanity_skip": 10,
+        "converge_al": True,
+        "converge_best": False,
+        "max_final_epochs": 5,
+        "patience": 5,
+    },
+    "MD": {"temperature": 300, "timestep": 0.5, "friction": 0.02, "seed": 3},
+    "MISC": {"snapshot_interval": 0},
+}
+
+
+def write_inputs(
+    folder: Path,
+    *,
+    asi_library: Path | None = None,
+    mace: dict[str, dict[str, Any]] | None = None,
+    active_learning: dict[str, dict[str, Any]] | None = None,
+    geometry: str = WATER,
+) -> Path:
+    """A complete run folder: tblite, or the ASI library if its path is given."""
+    folder.mkdir(parents=True, exist_ok=True)
+    changed = {key: dict(values) for key, values in ACTIVE_LEARNING.items()}
+    engine: dict[str, Any] = {"reference_engine": "tblite", "reference_method": "GFN2-xTB"}
+    if asi_library is not None:
+        species = folder / "species"
+        species.mkdir(exist_ok=True)
+        for name, text in SPECIES.items():
+            (species / f"{name}_default").write_text(text)
+        engine = {"aims_lib_path": str(asi_library), "species_dir": "species"}
+        (folder / "control.in").write_text(CONTROL)
+    changed["ACTIVE_LEARNING"] |= engine
+    for section, values in (active_learning or {}).items():
+        changed[section] = changed.get(section, {}) | values
+    models = {key: dict(values) for key, values in MACE.items()}
+    for section, values in (mace or {}).items():
+        models[section] |= values
+    (folder / "geometry.in").write_text(geometry)
+    (folder / "mace_settings.yaml").write_text(yaml.safe_dump(models))
+    (folder / "active_learning_settings.yaml").write_text(yaml.safe_dump(changed))
+    return folder
+
+
+def start(
+    folder: Path, ranks: int, *options: str, command: str = "FHI_AL", env: dict[str, str] | None = None
+) -> subprocess.Popen[str]:
+    """Start a command under mpirun, as the leader of its own process group."""
+    program = Path(sys.executable).parent / command
+    return subprocess.Popen(
+        [mpirun(), "-n", str(ranks), str(program), "--workdir", str(folder), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **(env or {})},
+    )
+
+
+def finish(job: subprocess.Popen[str], timeout_s: float = TIMEOUT_S) -> tuple[int, str]:
+    """Exit code and output; a job that hangs is killed and fails the test."""
+    try:
+        output, _ = job.communicate(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        os.killpg(job.pid, signal.SIGKILL)
+        output, _ = job.communicate()
+        pytest.fail(f"the job hung for {timeout_s} s:\n{output}")
+    return job.returncode, output
+
+
+def run(
+    folder: Path,
+    ranks: int = 1,
+    *options: str,
+    command: str = "FHI_AL",
+    env: dict[str, str] | None = None,
+    timeout_s: float = TIMEOUT_S,
+) -> tuple[int, str]:
+    """Run a command to its end."""
+    return finish(start(folder, ranks, *options, command=command, env=env), timeout_s)
+
+
+def succeed(folder: Path, ranks: int = 1, *options: str, **how: Any) -> str:
+    """Run a command that must succeed; its output."""
+    code, output = run(folder, ranks, *options, **how)
+    assert code == 0, output
+    return output
+
+
+def labels(folder: Path) -> list[dict[str, Any]]:
+    """The records of the label store, in order."""
+    lines = (folder / "restart" / "labels.jsonl").read_text().splitlines()
+    return [json.loads(line)["label"] for line in lines]
+
+
+def journal(folder: Path, kind: str) -> list[dict[str, Any]]:
+    """The journal's entries of a kind, in order."""
+    lines = (folder / "restart" / "journal.jsonl").read_text().splitlines()
+    return [entry for entry in map(json.loads, lines) if entry["kind"] == kind]
+
+
+def datasets(folder: Path) -> dict[str, str]:
+    """Content of every exported dataset, by its path in data/."""
+    data = folder / "data"
+    return {str(path.relative_to(data)): path.read_text() for path in sorted(data.rglob("*.xyz"))}
+
+
+def copy_of(folder: Path, target: Path) -> Path:
+    """A copy of a run folder."""
+    shutil.copytree(folder, target)
+    return target
