@@ -1,0 +1,117 @@
+"""Which set a point joins, whether an error still falls, and when a phase ends."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from fhi_al.core.improvement import BestError, improves, seen
+from fhi_al.core.split import goes_to_validation
+from fhi_al.core.stopping import (
+    StopRules,
+    active_learning_stop,
+    convergence_stop,
+    initial_stop,
+)
+from fhi_al.core.trajectory import Status, TrajectoryState
+
+
+def validation_points(valid_ratio: float, n_points: int) -> list[bool]:
+    places: list[bool] = []
+    for n in range(n_points):
+        places.append(goes_to_validation(sum(places), n, valid_ratio))
+    return places
+
+
+@pytest.mark.parametrize("valid_ratio", [0.01, 0.1, 0.25, 1 / 3, 0.5, 0.75, 0.9])
+def test_validation_gets_its_share_at_any_time(valid_ratio: float) -> None:
+    places = validation_points(valid_ratio, 100)
+    for n in range(1, 101):
+        # Never more than one point ahead of the ratio, never behind by a whole one.
+        assert -1.0 <= sum(places[:n]) - valid_ratio * n <= 1.0
+
+
+@pytest.mark.parametrize("valid_ratio", [0.01, 0.1, 0.5, 0.9])
+def test_the_first_point_goes_to_training_and_the_second_to_validation(valid_ratio: float) -> None:
+    assert validation_points(valid_ratio, 2) == [False, True]
+
+
+def test_validation_that_is_full_waits_for_its_share() -> None:
+    # 0.1: after the second point validation has enough until there are more than ten.
+    assert [n for n, place in enumerate(validation_points(0.1, 32)) if place] == [1, 11, 21, 31]
+
+
+def test_a_drop_counts_only_beyond_the_margin() -> None:
+    assert improves(1.0, 0.99, margin=0.0)
+    assert not improves(1.0, 1.0, margin=0.0)
+    assert improves(1.0, 0.7, margin=0.25)
+    assert not improves(1.0, 0.75, margin=0.25)
+    assert improves(math.inf, 5.0, margin=0.25)
+
+
+def test_nan_never_improves_and_never_becomes_the_best() -> None:
+    assert not improves(math.inf, math.nan, margin=0.0)
+    history = seen(seen(BestError(), math.nan, 1, 0.0), 0.5, 2, 0.0)
+    assert history == BestError(best=0.5, best_epoch=2, epoch=2)
+    assert seen(history, math.nan, 3, 0.0) == BestError(best=0.5, best_epoch=2, epoch=3)
+
+
+def test_slow_drops_add_up_against_the_last_best() -> None:
+    """Drops smaller than the margin do not move the best, so their sum counts in the end."""
+    history = BestError(best=1.0)
+    for epoch, error in enumerate([0.96, 0.92, 0.88], start=1):
+        history = seen(history, error, epoch, margin=0.1)
+    assert history == BestError(best=0.88, best_epoch=3, epoch=3)
+
+
+def test_patience_counts_epochs_since_the_best() -> None:
+    history = seen(seen(BestError(), 0.5, 4, 0.0), 0.6, 10, 0.0)
+    assert history.epochs_without_improvement == 6
+    assert convergence_stop(history, patience=7, max_epochs=100) is None
+    assert convergence_stop(history, patience=6, max_epochs=100) == "no improvement for 6 epochs"
+
+
+def test_a_convergence_ends_at_its_last_epoch() -> None:
+    history = BestError(best=0.5, best_epoch=10, epoch=10)
+    assert convergence_stop(history, patience=5, max_epochs=11) is None
+    assert "max_final_epochs = 10" in str(convergence_stop(history, patience=5, max_epochs=10))
+
+
+def test_the_initial_dataset_is_complete_at_its_target_or_last_epoch() -> None:
+    assert initial_stop(None, 0.1, epochs=0, max_epochs=5) is None
+    assert initial_stop(0.11, 0.1, epochs=4, max_epochs=5) is None
+    assert initial_stop(math.nan, 0.1, epochs=4, max_epochs=5) is None
+    assert "0.1 eV/A" in str(initial_stop(0.1, 0.1, epochs=1, max_epochs=5))
+    assert "max_initial_epochs = 5" in str(initial_stop(None, 0.1, epochs=5, max_epochs=5))
+
+
+TRAJECTORY = TrajectoryState(index=0)
+DONE = replace(TRAJECTORY, status=Status.DONE)
+
+
+@pytest.mark.parametrize(
+    ("mae", "n_training", "trajectories", "words"),
+    [
+        (None, 0, [TRAJECTORY], None),
+        (0.02, 99, [TRAJECTORY, DONE], None),
+        (math.nan, 99, [TRAJECTORY], None),
+        (0.0199, 1, [TRAJECTORY], "desired_acc = 0.02"),
+        (None, 100, [TRAJECTORY], "max_set_size = 100"),
+        (None, 1, [DONE, DONE], "all trajectories"),
+        # A trajectory that still trains or waits is not done.
+        (None, 1, [DONE, replace(TRAJECTORY, status=Status.TRAINING)], None),
+        (None, 1, [DONE, replace(TRAJECTORY, status=Status.WAITING)], None),
+    ],
+)
+def test_active_learning_stops_by_each_of_its_rules(
+    mae: float | None, n_training: int, trajectories: list[TrajectoryState], words: str | None
+) -> None:
+    rules = StopRules(desired_acc=0.02, max_set_size=100)
+    reason = active_learning_stop(rules, mae, n_training, trajectories)
+    assert (reason is None) if words is None else (words in str(reason))
+
+
+def test_without_a_set_size_the_set_may_grow() -> None:
+    assert active_learning_stop(StopRules(0.02), None, 10**9, [TRAJECTORY]) is None

@@ -1,0 +1,168 @@
+"""Overlaps, atoms flown apart and absurd labels; distances against ASE's."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, molecule
+from ase.geometry import get_distances
+from ase.neighborlist import neighbor_list
+
+from fhi_al.core.plausible import GeometryLimits, geometry_problem, label_problem, nearest_pairs
+from fhi_al.core.structure import Array, structure
+from fhi_al.md.atoms import radii_of
+
+LIMITS = GeometryLimits()
+
+
+def heights(cell: Array) -> Array:
+    return 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0)
+
+
+def random_cells(n_cells: int) -> list[Array]:
+    """Cells from nearly cubic to strongly skewed, left-handed ones among them."""
+    generator = np.random.default_rng(7)
+    cells: list[Array] = []
+    while len(cells) < n_cells:
+        cell = generator.uniform(-6.0, 6.0, (3, 3))
+        if heights(cell).min() > 1.0:
+            cells.append(cell)
+    return cells
+
+
+def test_periodic_distances_are_ases() -> None:
+    generator = np.random.default_rng(11)
+    off_diagonal = ~np.eye(6, dtype=bool)
+    n_compared = 0
+    for cell in random_cells(40):
+        # Some atoms far outside the cell: MD does not wrap.
+        positions = generator.uniform(-3.0, 4.0, (6, 3)) @ cell
+        found = nearest_pairs(positions, cell, pbc=True)
+        _, expected = get_distances(positions, cell=cell, pbc=True)
+        near = off_diagonal & (expected < heights(cell).min())
+        assert np.abs(found - expected)[near].max(initial=0.0) < 1e-9  # A, rounding
+        # Beyond the shortest height a distance may be too long, never too short.
+        assert (found - expected)[off_diagonal].min() > -1e-9
+        n_compared += int(near.sum())
+    assert n_compared > 300
+
+
+def test_distances_in_a_molecule_know_no_images() -> None:
+    atoms = molecule("CH3CH2OH")
+    found = nearest_pairs(atoms.positions, np.zeros((3, 3)), pbc=False)
+    off_diagonal = ~np.eye(len(atoms), dtype=bool)
+    assert np.abs(found - atoms.get_all_distances())[off_diagonal].max() < 1e-12  # A
+    assert np.isinf(np.diag(found)).all()
+
+
+def test_the_diagonal_is_the_nearest_image_of_the_atom_itself() -> None:
+    cell = np.array(bulk("Cu", a=3.6).cell)  # fcc: nearest neighbours at a / sqrt(2)
+    found = nearest_pairs(np.zeros((1, 3)), cell, pbc=True)
+    assert found == pytest.approx(np.array([[3.6 / np.sqrt(2)]]), rel=1e-12)
+
+
+def test_many_atoms_are_done_in_parts() -> None:
+    atoms = bulk("Al", cubic=True) * (4, 4, 4)  # 256 atoms: 65 536 pairs, more than one part
+    atoms.rattle(0.1, seed=1)
+    cell = np.array(atoms.cell)
+    found = nearest_pairs(atoms.positions, cell, pbc=True)
+    expected = atoms.get_all_distances(mic=True)
+    off_diagonal = ~np.eye(len(atoms), dtype=bool)
+    assert np.abs(found - expected)[off_diagonal].max() < 1e-9  # A
+
+
+@pytest.mark.parametrize("skew", [0.0, 0.4, 0.9])
+def test_an_overlap_across_the_boundary_is_found_where_ase_finds_one(skew: float) -> None:
+    """Random crystals: an overlap is reported exactly where ASE finds a short pair."""
+    generator = np.random.default_rng(3)
+    cell = 4.0 * np.array([[1.0, 0.0, 0.0], [skew, 1.0, 0.0], [skew, skew, 1.0]])
+    verdicts = []
+    for _ in range(60):
+        shape = structure([14] * 4, generator.uniform(0.0, 1.0, (4, 3)) @ cell, cell)
+        radii = radii_of(shape)
+        problem = geometry_problem(shape.positions, cell, True, radii, LIMITS)
+        limit = 0.4 * 2 * radii[0]
+        atoms = Atoms("Si4", positions=shape.positions, cell=cell, pbc=True)
+        pairs = neighbor_list("i", atoms, cutoff=limit)
+        assert (problem is not None) == (len(pairs) > 0)
+        verdicts.append(problem is not None)
+    assert any(verdicts) and not all(verdicts)
+
+
+def test_overlapping_atoms_are_named_with_their_distance() -> None:
+    water = structure([8, 1, 1], [[0, 0, 0], [0, 0, 0.96], [0, 0.2, 0.96]])
+    problem = geometry_problem(water.positions, water.cell, False, radii_of(water), LIMITS)
+    # Two H (radius 0.31 A) 0.2 A apart, at least 0.4 x 0.62 = 0.248 A expected.
+    assert problem == (
+        "atoms 2 and 3 overlap: they are 0.200 A apart, at least 0.248 A was expected"
+    )
+
+
+def test_the_boundary_of_an_overlap() -> None:
+    h2 = structure([1, 1], [[0, 0, 0], [0, 0, 0]])
+    for distance, overlaps in ((0.2479, True), (0.2481, False)):
+        positions = np.array([[0, 0, 0], [0, 0, distance]])
+        problem = geometry_problem(positions, h2.cell, False, radii_of(h2), LIMITS)
+        assert (problem is not None) is overlaps
+
+
+def test_an_atom_that_has_flown_apart_is_named() -> None:
+    far = structure([8, 1, 1], [[0, 0, 0], [0, 0.76, 0.59], [0, 0, 9.0]])
+    problem = geometry_problem(far.positions, far.cell, False, radii_of(far), LIMITS)
+    assert problem is not None
+    assert problem.startswith("atom 3 has flown apart")
+    near = far.positions.copy()
+    near[2, 2] = 8.5  # 7.95 A from the other H
+    assert geometry_problem(near, far.cell, False, radii_of(far), LIMITS) is None
+    # In a crystal nothing flies apart.
+    assert geometry_problem(far.positions, 40 * np.eye(3), True, radii_of(far), LIMITS) is None
+
+
+def test_a_whole_fragment_that_leaves_is_not_an_atom_that_has_flown_apart() -> None:
+    """Known limit of the check: two far fragments of two atoms each pass."""
+    pair = structure([1, 1, 1, 1], [[0, 0, 0], [0, 0, 0.74], [0, 0, 50.0], [0, 0, 50.74]])
+    assert geometry_problem(pair.positions, pair.cell, False, radii_of(pair), LIMITS) is None
+
+
+def test_one_atom_alone_is_fine() -> None:
+    atom = structure([8], [[0, 0, 0]])
+    assert geometry_problem(atom.positions, atom.cell, False, radii_of(atom), LIMITS) is None
+    collapsed = 0.5 * np.eye(3)
+    assert geometry_problem(atom.positions, collapsed, True, radii_of(atom), LIMITS) is not None
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_positions_and_cells_that_are_not_finite_are_found(bad: float) -> None:
+    shape = structure([1, 1], [[0, 0, 0], [0, 0, 0.74]], 5 * np.eye(3))
+    positions, cell = shape.positions.copy(), shape.cell.copy()
+    positions[1, 0] = bad
+    cell[2, 2] = bad
+    for where in ((positions, shape.cell), (shape.positions, cell)):
+        problem = geometry_problem(*where, True, radii_of(shape), LIMITS)
+        assert problem == "positions are not finite"
+
+
+GOOD = np.array([[0.0, 3.0, 4.0], [0.0, -3.0, -4.0]])  # norms of 5 eV/A
+
+
+@pytest.mark.parametrize(
+    ("energy", "forces", "converged", "words"),
+    [
+        (-1.0, GOOD, True, None),
+        (-1.0, GOOD, False, "did not converge"),
+        (np.nan, np.full((2, 3), np.nan), False, "did not converge"),
+        (np.nan, GOOD, True, "not finite"),
+        (-np.inf, GOOD, True, "not finite"),
+        (-1.0, GOOD * [1.0, np.nan, 1.0], True, "not finite"),
+        (-1.0, GOOD[:1], True, "shape (1, 3), expected (2, 3)"),
+        (-1.0, GOOD.ravel(), True, "shape (6,)"),
+        (-1.0, 20.1 * GOOD, True, "100.5 eV/A, more than max_force = 100 eV/A"),
+        (-1.0, 20.0 * GOOD, True, None),
+    ],
+)
+def test_a_label_that_must_not_be_trained_on_is_explained(
+    energy: float, forces: Array, converged: bool, words: str | None
+) -> None:
+    problem = label_problem(energy, forces, converged, n_atoms=2, max_force=100.0)
+    assert (problem is None) if words is None else (words in str(problem))

@@ -1,0 +1,185 @@
+"""The life of a trajectory: every pair of status and event, as one table."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+from typing import get_args
+
+import pytest
+
+from fhi_al.core.trajectory import (
+    Checked,
+    Event,
+    Exploded,
+    ImpossibleEvent,
+    Instruction,
+    LabelAccepted,
+    LabelDiscarded,
+    Limits,
+    Moved,
+    Status,
+    Trained,
+    TrajectoryState,
+    after,
+    block_length,
+    sanity_check_due,
+)
+
+RUNNING, WAITING, TRAINING, DONE = Status.RUNNING, Status.WAITING, Status.TRAINING, Status.DONE
+ASK = (Instruction.REQUEST_LABEL,)
+BACK = (Instruction.GO_BACK,)
+TRAIN = (Instruction.ADD_TO_TRAINING, Instruction.SET_RESTART_POINT)
+VALIDATE = (Instruction.ADD_TO_VALIDATION, Instruction.SET_RESTART_POINT)
+
+# The trajectory of the table has done 60 of 100 steps and trained 2 of 5 epochs, crossed at step
+# 20 and went back once; "last" is the same one with all 100 steps done.
+LIMITS = Limits(max_md_steps=100, max_epochs_worker=5)
+MIDDLE = TrajectoryState(index=3, system=1, md=2, step=60, epochs=2, last_crossing=20, setbacks=1)
+
+Changes = dict[str, object]
+Row = tuple[Changes, tuple[Instruction, ...]]  # what changes, and what the loop has to do
+
+# (status, event type) -> [(event, the state before differs by, (what changes, instructions))].
+# An empty list: impossible.
+TABLE: dict[tuple[Status, type], list[tuple[Event, Changes, Row]]] = {
+    (RUNNING, Moved): [
+        (Moved(10), {}, ({"step": 70}, ())),
+        # Not done yet at the last step: the structure it arrived at still has to be checked.
+        (Moved(40), {}, ({"step": 100}, ())),
+    ],
+    (RUNNING, Exploded): [
+        (Exploded(10, "overlap"), {}, ({"step": 70, "setbacks": 2}, BACK)),
+        (Exploded(0, "NaN"), {}, ({"setbacks": 2}, BACK)),
+        # The discarded steps count: it may not have any left.
+        (Exploded(40, "overlap"), {}, ({"step": 100, "setbacks": 2, "status": DONE}, BACK)),
+    ],
+    (RUNNING, Checked): [
+        (Checked(crosses=False), {}, ({}, ())),
+        (Checked(crosses=True), {}, ({"status": WAITING, "last_crossing": 60}, ASK)),
+        (Checked(crosses=False), {"step": 100}, ({"status": DONE}, ())),
+        (
+            Checked(crosses=True),
+            {"step": 100},
+            ({"status": WAITING, "last_crossing": 100}, ASK),
+        ),
+    ],
+    (RUNNING, LabelAccepted): [  # of a sanity check
+        (LabelAccepted(to_validation=True), {}, ({}, VALIDATE)),
+        (LabelAccepted(to_validation=False), {}, ({"status": TRAINING, "epochs": 0}, TRAIN)),
+        (LabelAccepted(to_validation=True), {"step": 100}, ({"status": DONE}, VALIDATE)),
+        (
+            LabelAccepted(to_validation=False),
+            {"step": 100},
+            ({"status": TRAINING, "epochs": 0}, TRAIN),
+        ),
+    ],
+    (RUNNING, LabelDiscarded): [  # of a sanity check
+        (LabelDiscarded("SCF"), {}, ({"setbacks": 2}, BACK)),
+        (LabelDiscarded("SCF"), {"step": 100}, ({"setbacks": 2, "status": DONE}, BACK)),
+    ],
+    (RUNNING, Trained): [],
+    (WAITING, Moved): [],
+    (WAITING, Exploded): [],
+    (WAITING, Checked): [],
+    (WAITING, LabelAccepted): [
+        (LabelAccepted(to_validation=True), {}, ({"status": RUNNING}, VALIDATE)),
+        (LabelAccepted(to_validation=False), {}, ({"status": TRAINING, "epochs": 0}, TRAIN)),
+        (LabelAccepted(to_validation=True), {"step": 100}, ({"status": DONE}, VALIDATE)),
+        # The members still learn from the last point of a trajectory.
+        (
+            LabelAccepted(to_validation=False),
+            {"step": 100},
+            ({"status": TRAINING, "epochs": 0}, TRAIN),
+        ),
+    ],
+    (WAITING, LabelDiscarded): [
+        (LabelDiscarded("SCF"), {}, ({"status": RUNNING, "setbacks": 2}, BACK)),
+        (LabelDiscarded("SCF"), {"step": 100}, ({"status": DONE, "setbacks": 2}, BACK)),
+    ],
+    (WAITING, Trained): [],
+    (TRAINING, Moved): [],
+    (TRAINING, Exploded): [],
+    (TRAINING, Checked): [],
+    (TRAINING, LabelAccepted): [],
+    (TRAINING, LabelDiscarded): [],
+    (TRAINING, Trained): [
+        (Trained(2), {}, ({"epochs": 4}, ())),
+        (Trained(3), {}, ({"status": RUNNING, "epochs": 0}, ())),
+        (Trained(4), {}, ({"status": RUNNING, "epochs": 0}, ())),
+        (Trained(2), {"step": 100}, ({"epochs": 4}, ())),
+        (Trained(3), {"step": 100}, ({"status": DONE, "epochs": 0}, ())),
+    ],
+    (DONE, Moved): [],
+    (DONE, Exploded): [],
+    (DONE, Checked): [],
+    (DONE, LabelAccepted): [  # of a sanity check in its last block
+        (LabelAccepted(to_validation=True), {"step": 100}, ({}, VALIDATE[:1])),
+        (LabelAccepted(to_validation=False), {"step": 100}, ({}, TRAIN[:1])),
+    ],
+    (DONE, LabelDiscarded): [(LabelDiscarded("SCF"), {"step": 100}, ({}, ()))],
+    (DONE, Trained): [],
+}
+ROWS = [
+    (status, event, before, row)
+    for (status, _), rows in TABLE.items()
+    for event, before, row in rows
+]
+EXAMPLES: dict[type, Event] = {
+    Moved: Moved(10),
+    Exploded: Exploded(10, "overlap"),
+    Checked: Checked(crosses=True),
+    LabelAccepted: LabelAccepted(to_validation=False),
+    LabelDiscarded: LabelDiscarded("SCF"),
+    Trained: Trained(1),
+}
+
+
+def test_the_table_holds_every_pair() -> None:
+    assert set(TABLE) == set(product(Status, get_args(Event)))
+    assert set(EXAMPLES) == set(get_args(Event))
+    for (_, kind), rows in TABLE.items():
+        assert all(type(event) is kind for event, _, _ in rows)
+
+
+@pytest.mark.parametrize(("status", "event", "before", "row"), ROWS)
+def test_possible_event(status: Status, event: Event, before: Changes, row: Row) -> None:
+    state = replace(MIDDLE, status=status, **before)  # type: ignore[arg-type]
+    changes, instructions = row
+    assert after(state, event, LIMITS) == (
+        replace(state, **changes),  # type: ignore[arg-type]
+        instructions,
+    )
+
+
+@pytest.mark.parametrize(("status", "kind"), [pair for pair, rows in TABLE.items() if not rows])
+def test_impossible_event(status: Status, kind: type) -> None:
+    with pytest.raises(ImpossibleEvent, match=f"trajectory 3 is {status}: {kind.__name__}"):
+        after(replace(MIDDLE, status=status), EXAMPLES[kind], LIMITS)
+
+
+def test_without_a_step_limit_a_trajectory_is_never_done() -> None:
+    limits = Limits(max_md_steps=float("inf"), max_epochs_worker=1)
+    state = replace(MIDDLE, step=10**9)
+    assert after(state, Checked(crosses=False), limits) == (state, ())
+    assert block_length(state, 25, limits) == 25
+
+
+@pytest.mark.parametrize(("step", "length"), [(0, 30), (60, 30), (70, 30), (71, 29), (99, 1)])
+def test_the_last_block_is_what_is_left(step: int, length: int) -> None:
+    assert block_length(replace(MIDDLE, step=step), 30, LIMITS) == length
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "due"),
+    [(0, 9, False), (0, 10, True), (9, 10, True), (10, 19, False), (10, 20, True), (15, 45, True)],
+)
+def test_a_sanity_check_is_due_when_a_multiple_is_reached(before: int, now: int, due: bool) -> None:
+    assert sanity_check_due(before, now, sanity_skip=10) is due
+
+
+def test_sanity_checks_come_at_their_rate_whatever_the_block_length() -> None:
+    for block in (1, 3, 7, 10):
+        steps = range(0, 2100, block)
+        checks = sum(sanity_check_due(step, step + block, 50) for step in steps)
+        assert checks == (steps[-1] + block) // 50
