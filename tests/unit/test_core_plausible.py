@@ -166,3 +166,9 @@ def test_a_label_that_must_not_be_trained_on_is_explained(
 ) -> None:
     problem = label_problem(energy, forces, converged, n_atoms=2, max_force=100.0)
     assert (problem is None) if words is None else (words in str(problem))
+
+
+@pytest.mark.parametrize("stress", [np.full((3, 3), np.nan), np.zeros(6)])
+def test_a_bad_stress_makes_a_bad_label(stress: Array) -> None:
+    assert "stress" in str(label_problem(-1.0, GOOD, True, 2, 100.0, stress))
+    assert label_problem(-1.0, GOOD, True, 2, 100.0, np.eye(3)) is None

@@ -108,7 +108,12 @@ def geometry_problem(
 
 
 def label_problem(
-    energy: float, forces: Array, converged: bool, n_atoms: int, max_force: float
+    energy: float,
+    forces: Array,
+    converged: bool,
+    n_atoms: int,
+    max_force: float,
+    stress: Array | None = None,
 ) -> str | None:
     """Why a reference result must not be trained on, in words; None if it may.
 
@@ -122,6 +127,8 @@ def label_problem(
         What the engine says of its SCF.
     max_force : float
         Largest norm of the force on an atom, in eV/A, that is believed.
+    stress : (3, 3) or None
+        In eV/A^3; None if it was not asked for.
     """
     if not converged:
         return "the SCF did not converge"
@@ -129,6 +136,8 @@ def label_problem(
         return f"the forces have shape {forces.shape}, expected {(n_atoms, 3)}"
     if not (np.isfinite(energy) and np.isfinite(forces).all()):
         return "the energy or a force is not finite"
+    if stress is not None and not (stress.shape == (3, 3) and np.isfinite(stress).all()):
+        return "the stress is not finite, or not (3, 3)"
     largest = float(np.linalg.norm(forces, axis=1).max())
     if largest > max_force:
         return f"the largest force is {largest:.1f} eV/A, more than max_force = {max_force:g} eV/A"

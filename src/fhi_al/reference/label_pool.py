@@ -158,7 +158,12 @@ class SerialLabelPool:
     def _judged(self, request: LabelRequest, result: ReferenceResult) -> Label | Rejected:
         system = self._systems[request.system]
         problem = label_problem(
-            result.energy, result.forces, result.converged, len(system), self._max_force
+            result.energy,
+            result.forces,
+            result.converged,
+            len(system),
+            self._max_force,
+            result.stress,
         )
         common: dict[str, Any] = {
             "key": request.key,
