@@ -1,4 +1,4 @@
-"""Snapshots of a run: complete or not there, verified when read, the one before kept.
+"""Snapshots of a run: complete or not there, verified when read, the last good one before kept.
 
 Owns ``restart/snapshot-*``: a folder of files and ``manifest.json``, written last, with the size
 and SHA-256 of each.  Knows nothing of what the files hold.
@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +20,7 @@ from fhi_al.atomic_file import sync_folder, write_atomically
 log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
-GENERATIONS_KEPT = 2
+_NAME = re.compile(r"snapshot-(\d+)")
 # Raised when the meaning of a snapshot's files changes; older ones are upgraded or refused by name.
 STATE_VERSION = 1
 
@@ -29,7 +30,7 @@ class SnapshotError(RuntimeError):
 
 
 def write_snapshot(folder: Path, files: Mapping[str, bytes]) -> Path:
-    """Write the next generation and drop those before the last two.
+    """Write the next generation and drop those before, but for the newest good one.
 
     Parameters
     ----------
@@ -69,8 +70,11 @@ def write_snapshot(folder: Path, files: Mapping[str, bytes]) -> Path:
     sync_folder(temporary)
     temporary.rename(target)
     sync_folder(folder)
-    for old in generations[: 1 - GENERATIONS_KEPT]:
-        shutil.rmtree(old)
+    # Verified, so that a damaged snapshot does not push out the good one before it.
+    kept = next((old for old in reversed(generations) if _verified(old)[0] is not None), None)
+    for old in generations:
+        if old != kept:
+            shutil.rmtree(old)
     return target
 
 
@@ -108,7 +112,8 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _generations(folder: Path) -> list[Path]:
-    return sorted(folder.glob("snapshot-*"), key=_number)
+    # Other names (a copy that a user made) are not ours to read or to drop.
+    return sorted((p for p in folder.glob("snapshot-*") if _NAME.fullmatch(p.name)), key=_number)
 
 
 def _number(generation: Path) -> int:
@@ -127,6 +132,6 @@ def _verified(generation: Path) -> tuple[dict[str, bytes] | None, str]:
             if hashlib.sha256(content).hexdigest() != expected["sha256"]:
                 return None, f"{name} does not match its checksum"
             files[name] = content
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return None, f"not complete ({error})"
     return files, ""
