@@ -66,7 +66,8 @@ class LabelStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._records: dict[str, Record] = {}
         self._read()
-        self._stream = path.open("ab")
+        # Unbuffered: what a full disk did not take must not be written by a later call.
+        self._stream = path.open("ab", buffering=0)
 
     def __len__(self) -> int:
         return len(self._records)
@@ -121,9 +122,10 @@ class LabelStore:
         if record.key in self._records:
             raise ValueError(f"{self.path}: there is a result for {record.key} already")
         start = self._stream.seek(0, os.SEEK_END)
+        rest = memoryview(_line(record))
         try:
-            self._stream.write(_line(record))
-            self._stream.flush()
+            while rest:
+                rest = rest[self._stream.write(rest) :]
             os.fsync(self._stream.fileno())
         except OSError:
             self._stream.truncate(start)
