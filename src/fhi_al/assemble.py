@@ -22,6 +22,7 @@ from fhi_al.models.training import SerialTrainingPool
 from fhi_al.procedures.run import Run
 from fhi_al.reference.label_pool import SerialLabelPool
 from fhi_al.reference.service import EngineService
+from fhi_al.reference.spec import fingerprint
 from fhi_al.report import clock
 from fhi_al.report.clock import Clock
 from fhi_al.report.export import Exporter
@@ -103,13 +104,14 @@ def _wire(
     conditions = tuple(_conditions(settings))
     limits = preflight.geometry_limits(settings)
     stopwatch = Clock()
-    store = LabelStore(folder / "restart" / "labels.jsonl")
+    specs = preflight.engine_specs(folder, settings, inputs)
+    store = LabelStore(folder / "restart" / "labels.jsonl", fingerprint(specs))
     parts.callback(store.close)
     journal = Journal(folder / "restart" / "journal.jsonl")
     parts.callback(journal.close)
     for line in preflight.added_to_control(settings, inputs):
         log.info("added to control.in: %s", line)
-    service = EngineService(comm, preflight.engine_specs(folder, settings, inputs))
+    service = EngineService(comm, specs)
     parts.callback(service.close)
     labels = SerialLabelPool(
         systems,

@@ -53,16 +53,20 @@ class LabelStore:
     ----------
     path : Path
         The file; made if it is not there.
+    engine : str
+        Fingerprint of the engine and its settings, kept with each result.  A rejection by another
+        engine is forgotten, so that it can be mended.
 
     Raises
     ------
     LabelStoreError
-        If a line before the last is damaged.  A damaged last line is the call that was in flight
-        when a run was killed: it is cut off with a warning.
+        If a line before the last is damaged, or labels are of another engine.  A damaged last line
+        is the call that was in flight when a run was killed: it is cut off with a warning.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, engine: str = "") -> None:
         self.path = path
+        self._engine = engine
         path.parent.mkdir(parents=True, exist_ok=True)
         self._records: dict[str, Record] = {}
         self._read()
@@ -87,6 +91,11 @@ class LabelStore:
     def n_rejected(self) -> int:
         """Results the gate refused."""
         return len(self._records) - self.n_labels
+
+    @property
+    def n_computed(self) -> int:
+        """Results the engine computed: all but those the user brought."""
+        return sum(record.origin.phase != "imported" for record in self._records.values())
 
     def get(self, key: str) -> Record | None:
         """The result for a geometry; None if it was never computed."""
@@ -122,7 +131,7 @@ class LabelStore:
         if record.key in self._records:
             raise ValueError(f"{self.path}: there is a result for {record.key} already")
         start = self._stream.seek(0, os.SEEK_END)
-        rest = memoryview(_line(record))
+        rest = memoryview(_line(record, self._engine))
         try:
             while rest:
                 rest = rest[self._stream.write(rest) :]
@@ -142,8 +151,8 @@ class LabelStore:
         content = self.path.read_bytes()
         good = 0
         for number, line in enumerate(content.splitlines(keepends=True), start=1):
-            record = _record(line)
-            if record is None:
+            read = _record(line)
+            if read is None:
                 if good + len(line) < len(content):
                     raise LabelStoreError(
                         f"{self.path}:{number}: damaged line, expected a label as this program "
@@ -152,15 +161,29 @@ class LabelStore:
                     )
                 log.warning("%s:%d: cut off a label that was not written whole", self.path, number)
                 break
-            self._records[record.key] = record
             good += len(line)
+            self._keep(*read, number)
         if good < len(content):
             os.truncate(self.path, good)
 
+    def _keep(self, record: Record, engine: str, line: int) -> None:
+        if isinstance(record, Label) and record.origin.phase != "imported":
+            if engine != self._engine:
+                raise LabelStoreError(
+                    f"{self.path}:{line}: this label was computed by another engine, method or "
+                    "control.in than the present one: expected one set of engine settings for all "
+                    "labels of a run. Put the settings back as they were (inputs/ has a copy), or "
+                    "start in a new folder."
+                )
+        elif isinstance(record, Rejected) and engine != self._engine:
+            return
+        self._records[record.key] = record
 
-def _line(record: Record) -> bytes:
+
+def _line(record: Record, engine: str) -> bytes:
     values: dict[str, Any] = {
         "key": record.key,
+        "engine": engine,
         "origin": asdict(record.origin),
         "system": record.system,
         "numbers": record.numbers.tolist(),
@@ -178,7 +201,7 @@ def _line(record: Record) -> bytes:
     return f'{{"crc":{zlib.crc32(text.encode())},"label":{text}}}\n'.encode()
 
 
-def _record(line: bytes) -> Record | None:
+def _record(line: bytes) -> tuple[Record, str] | None:
     try:
         head, text = line.rstrip(b"\n").split(b',"label":', 1)
         crc = int(head.removeprefix(b'{"crc":'))
@@ -198,11 +221,12 @@ def _record(line: bytes) -> Record | None:
         "origin": Origin(**values["origin"]),
     }
     if "rejected" in values:
-        return Rejected(**common, reason=values["rejected"])
+        return Rejected(**common, reason=values["rejected"]), values["engine"]
     stress = values["stress"]
-    return Label(
+    label = Label(
         **common,
         energy=values["energy"],
         forces=np.array(values["forces"]),
         stress=None if stress is None else np.array(stress),
     )
+    return label, values["engine"]

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 
+import numpy as np
+from ase.calculators.calculator import BaseCalculator, all_changes
 from ase.data import chemical_symbols
 
 from fhi_al.aims.control import Control, read_control
@@ -17,7 +19,8 @@ from fhi_al.aims.engine_input import control_problems, engine_input
 from fhi_al.aims.errors import AimsInputError
 from fhi_al.aims.geometry import Geometry, read_geometry
 from fhi_al.core.plausible import GeometryLimits, geometry_problem
-from fhi_al.md.atoms import radii_of
+from fhi_al.core.structure import Structure
+from fhi_al.md.atoms import atoms_of, radii_of
 from fhi_al.reference.ase_engine import import_calculator
 from fhi_al.reference.asi_library import library_problem
 from fhi_al.reference.engine import EngineError
@@ -227,13 +230,14 @@ def _engine_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:
 
 
 def _model_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:
-    # Imported here: torch takes seconds, and --help, wrong settings and labelling ranks need none.
-    from fhi_al.models.ensemble import device_problem
-
     assert settings.mace is not None
-    problem = device_problem(settings.mace.misc.device)
-    if problem is not None:
-        yield str(settings.problem("mace", "MISC.device", problem))
+    if settings.mace.misc.device != "cpu":
+        # Imported here: torch takes seconds, which a check on the CPU can do without.
+        from fhi_al.models.ensemble import device_problem
+
+        problem = device_problem(settings.mace.misc.device)
+        if problem is not None:
+            yield str(settings.problem("mace", "MISC.device", problem))
     given = settings.mace.architecture.atomic_energies
     if given:
         missing = [chemical_symbols[z] for z in elements(inputs) if z not in given]
@@ -247,21 +251,39 @@ def _model_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:
                     "averages from the data are used",
                 )
             )
-    yield from _foundation_problems(settings)
+    yield from _foundation_problems(settings, inputs)
 
 
-def _foundation_problems(settings: Settings) -> Iterator[str]:
+def _foundation_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:
     al = settings.al
     if al.initial_sampling == "aimd":
         return
-    from fhi_al.models.foundation import foundation_problem
+    from fhi_al.models.foundation import foundation_calculator, foundation_problem
 
-    problem = foundation_problem(foundation_settings(settings))
+    chosen = foundation_settings(settings)
+    problem = foundation_problem(chosen)
+    if problem is None and al.initial_sampling == "foundation":
+        problem = _sampling_problem(foundation_calculator(chosen), inputs.geometries[0].structure)
     if problem is not None:
         key = "initial_sampling"
         if al.initial_sampling == "foundation":
             key = "foundation_model" if al.foundation_model else "foundation_calculator"
         yield str(settings.problem("active_learning", f"{AL}.{key}", problem))
+
+
+def _sampling_problem(calculator: BaseCalculator, system: Structure) -> str | None:
+    """Why a calculator cannot sample from a structure: its forces are tried once."""
+    try:
+        calculator.calculate(atoms_of(system), ["energy", "forces"], all_changes)
+        forces = np.asarray(calculator.results["forces"])
+    except Exception as error:  # what a foreign calculator raises cannot be foreseen
+        return (
+            f"it cannot compute geometry.in ({type(error).__name__}: {error}): expected energy and "
+            "forces. Some models know periodic systems only; choose another one"
+        )
+    if forces.shape != (len(system), 3) or not np.isfinite(forces).all():
+        return "its forces on geometry.in are not finite: choose another one"
+    return None
 
 
 def foundation_settings(settings: Settings) -> ActiveLearning:

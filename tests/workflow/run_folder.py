@@ -106,7 +106,11 @@ def write_inputs(
 
 
 def start(
-    folder: Path, ranks: int, *options: str, command: str = "FHI_AL", env: dict[str, str] | None = None
+    folder: Path,
+    ranks: int,
+    *options: str,
+    command: str = "FHI_AL",
+    env: dict[str, str] | None = None,
 ) -> subprocess.Popen[str]:
     """Start a command under mpirun, as the leader of its own process group."""
     program = Path(sys.executable).parent / command

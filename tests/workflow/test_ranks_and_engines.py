@@ -24,7 +24,9 @@ def test_datasets_do_not_depend_on_the_number_of_ranks(finished_run, engine, ran
 
 def test_asi_and_tblite_give_the_same_first_round(finished_run) -> None:
     # Later rounds part: the engines agree to 1e-15, and MD on a trained model is chaotic.
-    pairs = list(zip(labels(finished_run("asi", 2)), labels(finished_run("tblite", 2)), strict=False))
+    pairs = list(
+        zip(labels(finished_run("asi", 2)), labels(finished_run("tblite", 2)), strict=False)
+    )
     for mine, theirs in pairs[:20]:
         assert mine["energy"] == pytest.approx(theirs["energy"], abs=1e-8)
         np.testing.assert_allclose(mine["forces"], theirs["forces"], atol=1e-7)

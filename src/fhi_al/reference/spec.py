@@ -5,7 +5,8 @@ Imports no calculator and no asi4py: who only carries a spec stays small.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,3 +99,26 @@ def tblite_spec(
 
 
 EngineSpec = AsiSpec | AseSpec
+
+
+def fingerprint(specs: Iterable[EngineSpec]) -> str:
+    """What decides the value of a label besides the geometry; where files lie does not.
+
+    Parameters
+    ----------
+    specs : iterable of EngineSpec
+        One per system.
+    """
+    digest = hashlib.sha256()
+    for spec in specs:
+        if isinstance(spec, AsiSpec):
+            points, parts = spec.geometry.structure, [spec.control, repr(spec.geometry.species)]
+            parts += [repr(spec.geometry.atom_lines), repr(spec.geometry.other_lines)]
+        else:
+            points = spec.structure
+            parts = [spec.calculator.replace(":", "."), repr(sorted(spec.arguments.items()))]
+            parts += [repr(spec.cold_start)]
+        parts += [repr(points.numbers.tolist()), repr(points.pbc), repr(spec.stress)]
+        parts += [repr(points.initial_moments.tolist()), repr(points.initial_charges.tolist())]
+        digest.update("\0".join(parts).encode())
+    return digest.hexdigest()[:16]

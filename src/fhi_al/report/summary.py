@@ -21,7 +21,7 @@ def summary(state: RunState, store: LabelStore, seconds: dict[str, float]) -> li
     total = sum(seconds.values())
     lines = [
         f"stage: {state.stage}" + (f" ({state.stop_reason})" if state.stop_reason else ""),
-        f"labels: {len(store)} computed, of which {store.n_rejected} discarded",
+        f"labels: {store.n_computed} computed, of which {store.n_rejected} discarded",
         "force MAE on validation: " + ("not measured yet" if mae is None else f"{mae:.4f} eV/A"),
     ]
     if state.active is not None:
