@@ -6,6 +6,7 @@ Usage: python readme_figs/draw_flowcharts.py [FOLDER]   (default: the folder of 
 from __future__ import annotations
 
 import argparse
+import hashlib
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -318,10 +319,11 @@ def main() -> None:
     folder = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
     mpl.rcdefaults()
+    # No date and no version in the files; which script drew them shows whether they are outdated.
+    origin = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
     for name, draw in PICTURES.items():
         figure = draw()
-        # No date and no version in the file: the same picture is the same bytes.
-        figure.savefig(folder / name, dpi=DPI, metadata={"Software": None})
+        figure.savefig(folder / name, dpi=DPI, metadata={"Software": None, "Source": origin})
         plt.close(figure)
 
 

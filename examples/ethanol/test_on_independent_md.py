@@ -7,6 +7,8 @@ after equilibration, and compares the models with xTB there.  Needs ASE, tblite 
 from __future__ import annotations
 
 import argparse
+import logging
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +33,12 @@ def independent_structures(start: Atoms, count: int, stride: int, seed: int) -> 
     ZeroRotation(atoms)
     atoms.set_constraint(FixCom())
     dynamics = Langevin(
-        atoms, 0.5 * units.fs, temperature_K=500, friction=0.01 / units.fs, rng=generator
+        atoms,
+        timestep=0.5 * units.fs,
+        temperature_K=500,
+        friction=0.01 / units.fs,
+        fixcm=False,
+        rng=generator,
     )
     dynamics.run(1000)
     structures = []
@@ -68,10 +75,14 @@ def main() -> None:
     parser.add_argument("--stride", type=int, default=40, help="MD steps between structures")
     parser.add_argument("--seed", type=int, default=2718, help="of the MD; not the run's")
     options = parser.parse_args()
+    # ASE, e3nn and MACE announce deprecations and dtypes, which would hide the numbers.
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
     models = sorted((options.folder / "model").glob("*.model"))
     if not models:
         parser.error(f"{options.folder / 'model'}: no models; run FHI_AL there first")
     start = read(options.folder / "geometry.in", format="aims")
+    assert isinstance(start, Atoms)  # not a list: the file holds one structure
     structures = independent_structures(start, options.structures, options.stride, options.seed)
     energy = np.array([atoms.get_potential_energy() for atoms in structures])
     forces = np.array([atoms.get_forces() for atoms in structures])

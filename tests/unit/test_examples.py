@@ -1,0 +1,87 @@
+"""The examples' inputs are right, but for the two paths that the FHI-aims one asks to adapt."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from fhi_al import preflight
+from fhi_al.settings import Settings, read_settings
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+NAMES = sorted(path.parent.name for path in EXAMPLES.glob("*/active_learning_settings.yaml"))
+FORMULAS = {"ethanol": (9, False), "diamond": (8, True), "aims_water": (3, False)}
+
+
+def inputs_of(name: str) -> tuple[Settings, preflight.Inputs]:
+    folder = EXAMPLES / name
+    settings = read_settings(folder)
+    return settings, preflight.read_inputs(folder, settings)
+
+
+def test_these_are_the_examples() -> None:
+    assert set(NAMES) == set(FORMULAS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_settings_and_inputs_are_read(name: str) -> None:
+    settings, inputs = inputs_of(name)
+    assert settings.mace is not None
+    assert settings.warnings == ()
+    assert not [note for note in settings.notes if "no effect" in note or "superseded" in note]
+    (geometry,) = inputs.geometries
+    assert (len(geometry.structure), geometry.structure.pbc) == FORMULAS[name]
+    assert (inputs.control is not None) == (name == "aims_water")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_example_says_what_to_expect(name: str) -> None:
+    text = (EXAMPLES / name / "README.md").read_text()
+    assert "FHI_AL" in text
+    assert re.search(r"^## (What to expect|What happens)$", text, re.MULTILINE)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", ["ethanol", "diamond"])
+def test_nothing_is_wrong_with_an_example_for_a_laptop(name: str) -> None:
+    preflight.check(EXAMPLES / name, *inputs_of(name))
+
+
+@pytest.mark.real
+def test_the_aims_example_lacks_exactly_the_two_paths_to_adapt() -> None:
+    settings, inputs = inputs_of("aims_water")
+    with pytest.raises(preflight.InputError) as caught:
+        preflight.check(EXAMPLES / "aims_water", settings, inputs)
+    assert len(caught.value.problems) == 2
+    species, library = sorted(caught.value.problems, key=lambda text: "aims_lib_path" in text)
+    assert str(settings.al.species_dir) in species and "ACTIVE_LEARNING.species_dir" in species
+    assert str(settings.al.aims_lib_path) in library and "no such file" in library
+
+
+def test_with_the_two_paths_the_aims_example_needs_only_what_we_add(tmp_path: Path) -> None:
+    for number, symbol in ((1, "H"), (8, "O")):
+        text = f"  species {symbol}\n    nucleus {number}\n"
+        (tmp_path / f"{number:02d}_{symbol}_default").write_text(text)
+    settings, inputs = inputs_of("aims_water")
+    mended = settings.al.model_copy(update={"species_dir": tmp_path})
+    changed = settings.active_learning.model_copy(update={"active_learning": mended})
+    added = preflight.added_to_control(
+        Settings(settings.mace, changed, settings.folder, _files=settings._files), inputs
+    )
+    assert added[:2] == ("compute_forces .true.", "postprocess_anyway .true.")
+    assert [line.split("/")[-1] for line in added[2:]] == ["08_O_default", "01_H_default"]
+
+
+def test_the_slurm_script_is_shell_and_runs_the_command() -> None:
+    script = EXAMPLES / "aims_water" / "submit.sh"
+    subprocess.run(["bash", "-n", str(script)], check=True, timeout=10)
+    assert "\nsrun FHI_AL\n" in script.read_text()
+
+
+def test_the_script_for_python_is_short() -> None:
+    text = (EXAMPLES / "run_from_python.py").read_text()
+    compile(text, "run_from_python.py", "exec")
+    assert len(text.splitlines()) <= 20
