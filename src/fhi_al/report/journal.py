@@ -31,9 +31,9 @@ class Journal:
         self._listeners: list[Callable[[Entry], None]] = []
 
     def cut(self, length: int) -> None:
-        """Forget everything after the first ``length`` bytes."""
+        """Forget everything after the first ``length`` bytes; a shorter journal stays as it is."""
         self._stream.flush()
-        os.truncate(self.path, length)
+        os.truncate(self.path, min(length, self._size()))
 
     def listen(self, listener: Callable[[Entry], None]) -> None:
         """Replay all entries to a listener, then tell it each new one."""
@@ -53,8 +53,12 @@ class Journal:
         """Bytes written so far, on the disk when this returns."""
         self._stream.flush()
         os.fsync(self._stream.fileno())
-        return self._stream.tell()
+        return self._size()
 
     def close(self) -> None:
         """Close the file."""
         self._stream.close()
+
+    def _size(self) -> int:
+        # Not tell(): after a cut and before the next entry it is the length before the cut.
+        return os.fstat(self._stream.fileno()).st_size

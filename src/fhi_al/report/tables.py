@@ -74,6 +74,12 @@ class Tables:
         if analysis is not None:
             self._routes.append((analysis, _ANALYSIS))
         self._streams: dict[Path, TextIO] = {}
+        for folder, tables in self._routes:
+            for name, _ in tables.values():
+                # What an abandoned launch wrote is not in the journal.  Tables with a member in
+                # their name may be another run's, if both write to one folder: left alone.
+                if "{" not in name:
+                    (folder / name).unlink(missing_ok=True)
 
     def add(self, entry: Entry) -> None:
         """Write the entry's rows, if it has any."""
