@@ -1,0 +1,231 @@
+"""The serial label pool on real engines: each geometry once, judged, stored before it is seen."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.build import bulk, molecule
+from label_parts import bits
+
+from fhi_al.core.label import Label, Origin
+from fhi_al.core.structure import Array, Structure, structure
+from fhi_al.dataset import LabelStore, Rejected
+from fhi_al.reference.ase_engine import AseEngine
+from fhi_al.reference.engine import EngineError, ReferenceResult
+from fhi_al.reference.label_pool import LabelRequest, SerialLabelPool, TooManyFailures
+from fhi_al.reference.spec import AseSpec, tblite_spec
+
+AL = structure(bulk("Al", cubic=True).numbers, bulk("Al", cubic=True).positions, 4.05 * np.eye(3))
+ETHANOL = structure(molecule("CH3CH2OH").numbers, molecule("CH3CH2OH").positions)
+# So few cycles that ethanol converges as it is, and does not when stretched.
+XTB = tblite_spec("GFN2-xTB", ETHANOL, {"max_iterations": 25})
+
+
+class Counted:
+    """A real engine that remembers what it was asked."""
+
+    def __init__(self, spec: AseSpec) -> None:
+        self.engine = AseEngine(spec)
+        self.asked: list[Array] = []
+
+    def __call__(self, system: int, positions: Array, cell: Array) -> ReferenceResult:
+        self.asked.append(positions)
+        return self.engine.calculate(positions, cell)
+
+
+@contextmanager
+def untimed() -> Iterator[None]:
+    yield
+
+
+def pool_on(
+    calculate: Callable[[int, Array, Array], ReferenceResult],
+    system: Structure,
+    path: Path,
+    max_force: float = 100.0,
+    max_failures: int = 3,
+) -> SerialLabelPool:
+    return SerialLabelPool(
+        [system],
+        calculate,
+        LabelStore(path),
+        max_force=max_force,
+        max_failures=max_failures,
+        timed=untimed,
+    )
+
+
+def emt(path: Path, **limits: float) -> tuple[SerialLabelPool, Counted]:
+    counted = Counted(AseSpec("ase.calculators.emt:EMT", AL, stress=True))
+    return pool_on(counted, AL, path, **limits), counted  # type: ignore[arg-type]
+
+
+def xtb(path: Path, max_failures: int = 3) -> tuple[SerialLabelPool, Counted]:
+    counted = Counted(XTB)
+    return pool_on(counted, ETHANOL, path, max_failures=max_failures), counted
+
+
+def request(system: Structure, seed: int, step: int = 0) -> LabelRequest:
+    """A rattled structure; the same seed is the same geometry, whoever asks."""
+    shift = 0.05 * np.random.default_rng(seed).standard_normal(system.positions.shape)
+    origin = Origin("active_learning", seed, step)
+    return LabelRequest(0, system.positions + shift, system.cell, origin)
+
+
+def stretched(seed: int) -> LabelRequest:
+    """Ethanol torn apart: its SCF does not converge in 25 cycles."""
+    near = request(ETHANOL, seed)
+    return LabelRequest(0, 2.5 * near.positions, ETHANOL.cell, near.origin)
+
+
+def test_a_label_is_what_the_engine_gave(tmp_path: Path) -> None:
+    pool, _ = emt(tmp_path / "labels.jsonl")
+    asked = request(AL, 1, step=40)
+    label = pool.label(asked)
+    assert isinstance(label, Label)
+    spec = AseSpec("ase.calculators.emt:EMT", AL, stress=True)
+    fresh = AseEngine(spec).calculate(asked.positions, AL.cell)
+    assert label.energy == fresh.energy
+    assert np.array_equal(label.forces, fresh.forces)
+    assert fresh.stress is not None and label.stress is not None
+    assert np.array_equal(label.stress, fresh.stress)
+    assert np.array_equal(label.numbers, AL.numbers)
+    assert np.array_equal(label.positions, asked.positions)
+    assert (label.key, label.pbc, label.origin) == (asked.key, True, asked.origin)
+
+
+def test_no_label_is_computed_twice(tmp_path: Path) -> None:
+    path = tmp_path / "labels.jsonl"
+    pool, counted = emt(path)
+    first = pool.label(request(AL, 1))
+    again = pool.label(request(AL, 1, step=99))
+    pool.submit(request(AL, 1))
+    (polled,) = pool.poll()
+    assert again is first
+    assert polled.record is first
+    # Another launch finds it on the disk.
+    resumed, counted_later = emt(path)
+    assert bits(resumed.label(request(AL, 1))) == bits(first)
+    assert (len(counted.asked), len(counted_later.asked)) == (1, 0)
+    assert (pool.n_computed, resumed.n_computed) == (1, 0)
+
+
+def test_outcomes_come_in_the_order_of_the_requests(tmp_path: Path) -> None:
+    pool, counted = emt(tmp_path / "labels.jsonl")
+    pool.label(request(AL, 3))  # one of them is known already
+    requests = [request(AL, seed) for seed in (5, 3, 1, 4)]
+    for asked in requests:
+        pool.submit(asked)
+    outcomes = pool.poll()
+    assert [outcome.request for outcome in outcomes] == requests
+    assert [outcome.record.key for outcome in outcomes] == [asked.key for asked in requests]
+    assert len(counted.asked) == 4
+    assert pool.poll() == []
+
+
+def test_the_label_is_on_the_disk_before_anybody_sees_it(tmp_path: Path) -> None:
+    path = tmp_path / "labels.jsonl"
+    pool, _ = emt(path)
+    label = pool.label(request(AL, 1))
+    (kept,) = LabelStore(path)
+    assert bits(kept) == bits(label)
+
+
+def test_a_failed_scf_is_stored_as_rejected_and_not_tried_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "labels.jsonl"
+    pool, counted = xtb(path)
+    with caplog.at_level(logging.WARNING, "fhi_al"):
+        record = pool.label(stretched(2))
+    assert isinstance(record, Rejected)
+    assert record.reason.startswith("the SCF did not converge")
+    assert len(record.reason) > len("the SCF did not converge ")  # and the engine's own words
+    assert "label discarded (trajectory 2, MD step 0): the SCF did not converge" in caplog.text
+    assert pool.label(stretched(2)) is record
+    resumed, counted_later = xtb(path)
+    assert bits(resumed.label(stretched(2))) == bits(record)
+    assert (len(counted.asked), len(counted_later.asked)) == (1, 0)
+    assert (resumed.store.n_labels, resumed.store.n_rejected) == (0, 1)
+
+
+def test_an_absurd_force_is_refused(tmp_path: Path) -> None:
+    asked = request(AL, 1)
+    forces = AseEngine(AseSpec("ase.calculators.emt:EMT", AL)).calculate(asked.positions, AL.cell)
+    largest = float(np.linalg.norm(forces.forces, axis=1).max())
+    strict, _ = emt(tmp_path / "strict.jsonl", max_force=0.999 * largest)
+    record = strict.label(asked)
+    assert isinstance(record, Rejected)
+    assert f"the largest force is {largest:.1f} eV/A" in record.reason
+    lenient, _ = emt(tmp_path / "lenient.jsonl", max_force=1.001 * largest)
+    assert isinstance(lenient.label(asked), Label)
+
+
+def test_failures_in_a_row_stop_the_run_and_are_all_stored(tmp_path: Path) -> None:
+    path = tmp_path / "labels.jsonl"
+    pool, counted = xtb(path)
+    assert isinstance(pool.label(stretched(1)), Rejected)
+    assert isinstance(pool.label(stretched(2)), Rejected)
+    assert isinstance(pool.label(request(ETHANOL, 0)), Label)  # the row is broken
+    for seed in (3, 4, 5):
+        pool.submit(stretched(seed))
+    with pytest.raises(TooManyFailures, match=r"last 3 labels .*max_label_failures = 3"):
+        pool.poll()
+    assert len(counted.asked) == 6
+    kept = LabelStore(path)
+    assert (kept.n_labels, kept.n_rejected) == (1, 5)
+    # A resumed run does not compute them again, and counts them.
+    resumed, counted_later = xtb(path, max_failures=2)
+    assert isinstance(resumed.label(stretched(3)), Rejected)
+    with pytest.raises(TooManyFailures):
+        resumed.label(stretched(4))
+    assert counted_later.asked == []
+
+
+def test_the_failure_of_one_request_does_not_lose_the_labels_before_it(tmp_path: Path) -> None:
+    path = tmp_path / "labels.jsonl"
+    pool, counted = xtb(path, max_failures=1)
+    for asked in (request(ETHANOL, 0), stretched(1), request(ETHANOL, 2)):
+        pool.submit(asked)
+    with pytest.raises(TooManyFailures):
+        pool.poll()
+    assert request(ETHANOL, 0).key in LabelStore(path)
+    assert [outcome.request.origin.trajectory for outcome in pool.poll()] == [2]
+    assert len(counted.asked) == 3
+
+
+def test_a_broken_engine_stores_nothing(tmp_path: Path) -> None:
+    pool, counted = emt(tmp_path / "labels.jsonl")
+    counted.engine.close()
+    with pytest.raises(EngineError, match="closed"):
+        pool.label(request(AL, 1))
+    assert len(pool.store) == 0
+    assert pool.n_computed == 0
+
+
+def test_only_the_engine_is_timed(tmp_path: Path) -> None:
+    inside: list[int] = []
+    counted = Counted(AseSpec("ase.calculators.emt:EMT", AL))
+
+    @contextmanager
+    def timed() -> Iterator[None]:
+        inside.append(len(counted.asked))
+        yield
+        inside.append(len(counted.asked))
+
+    pool = SerialLabelPool(
+        [AL],
+        counted,
+        LabelStore(tmp_path / "labels.jsonl"),
+        max_force=100.0,
+        max_failures=3,
+        timed=timed,
+    )
+    pool.label(request(AL, 1))
+    pool.label(request(AL, 1))
+    assert inside == [0, 1]
