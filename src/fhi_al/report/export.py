@@ -13,10 +13,11 @@ from pathlib import Path
 
 import ase.io
 from ase import Atoms
+from ase.stress import voigt_6_to_full_3x3_stress
 
 from fhi_al.atomic_file import write_atomically
 from fhi_al.core.label import Label, Origin
-from fhi_al.core.structure import geometry_key, structure
+from fhi_al.core.structure import Array, geometry_key, structure
 from fhi_al.dataset import LabelStore, Record, Rejected
 from fhi_al.models.ensemble import Ensemble, state_name
 
@@ -114,10 +115,12 @@ def write_labels(path: Path, labels: Sequence[Label]) -> None:
 def read_labels(path: Path) -> list[Label]:
     """Read labels that :func:`write_labels` wrote, or any extended xyz with REF_energy, REF_forces.
 
+    A REF_stress may be 3x3 or have ASE's six components (xx, yy, zz, yz, xz, xy).
+
     Raises
     ------
     ValueError
-        If a structure has no such energy or forces.
+        If a structure has no such energy or forces, or a stress of another size.
     """
     labels = []
     for number, atoms in enumerate(ase.io.read(path, index=":", format="extxyz"), start=1):
@@ -139,11 +142,16 @@ def read_labels(path: Path) -> list[Label]:
                 pbc=points.pbc,
                 energy=float(atoms.info["REF_energy"]),
                 forces=atoms.arrays["REF_forces"],
-                stress=None if stress is None else stress.reshape(3, 3),
+                stress=None if stress is None else _full_stress(stress),
                 origin=Origin("imported", 0, number),
             )
         )
     return labels
+
+
+def _full_stress(stress: Array) -> Array:
+    full: Array = voigt_6_to_full_3x3_stress(stress) if stress.size == 6 else stress.reshape(3, 3)
+    return full
 
 
 def _write(path: Path, records: Sequence[Record]) -> None:
@@ -160,7 +168,8 @@ def _atoms(label: Record) -> Atoms:
         pbc=label.pbc,
     )
     if isinstance(label, Rejected):
-        atoms.info["reason"] = label.reason
+        # On one line: a line break in it (engines' messages have them) would end the header.
+        atoms.info["reason"] = " ".join(label.reason.split())
     else:
         atoms.info["REF_energy"] = label.energy
         atoms.arrays["REF_forces"] = label.forces
