@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ase import Atoms
-from run_folder import datasets, journal, labels
+from run_folder import datasets, finish, journal, labels, start, write_inputs
 from tblite.ase import TBLite
 
 pytestmark = [pytest.mark.mpi, pytest.mark.real]
@@ -54,6 +56,37 @@ def test_exported_labels_are_the_stored_ones(finished_run) -> None:
         record = stored[round(label.energy, 9)]
         np.testing.assert_allclose(label.positions, record["positions"], atol=1e-8)  # xyz digits
         np.testing.assert_allclose(label.forces, record["forces"], atol=1e-8)
+
+
+def test_a_rank_that_only_labels_stays_small(asi_library, tmp_path, capsys) -> None:
+    """Of the command itself, at its peak: rank 0 holds torch and MACE, the others the engine."""
+    folder = write_inputs(tmp_path / "run", asi_library=asi_library)
+    job = start(folder, 3)
+    peaks: dict[int, float] = {}
+    while job.poll() is None:
+        peaks |= peak_memory_mb(folder)
+        time.sleep(0.05)
+    code, output = finish(job)
+    assert code == 0, output
+    rank_0, *labelling = sorted(peaks.values(), reverse=True)
+    with capsys.disabled():
+        told = ", ".join(f"{peak:.0f} MB" for peak in labelling)
+        print(f"\npeak resident memory: labelling ranks {told}; rank 0 {rank_0:.0f} MB")
+    assert len(labelling) == 2
+    assert max(labelling) <= 150
+
+
+def peak_memory_mb(folder: Path) -> dict[int, float]:
+    """Peak resident memory in MB of every rank that works in a folder, by its process number."""
+    peaks = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, KeyError):
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            status = (process / "status").read_text().splitlines()
+            fields = dict(line.split(":", 1) for line in status if ":" in line)
+            if b"python" in words[0] and str(folder).encode() in words:
+                peaks[int(process.name)] = int(fields["VmHWM"].split()[0]) / 1024
+    return peaks
 
 
 def test_no_trajectory_is_a_copy_of_another(finished_run) -> None:

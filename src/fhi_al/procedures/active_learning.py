@@ -18,6 +18,7 @@ from fhi_al.procedures.run import Run
 from fhi_al.procedures.sweep import Sweep
 from fhi_al.report.error_table import mean
 from fhi_al.report.logs import log_to_file, stop_log
+from fhi_al.report.pulse import Pulse
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ class ActiveLearningProcedure:
         self._run = run
         self._al = run.settings.al
         self._sweep = Sweep(run)
+        self._pulse = Pulse()
 
     @property
     def is_done(self) -> bool:
@@ -102,10 +104,10 @@ class ActiveLearningProcedure:
             ),
         )
         log.info(
-            "active learning: %d trajectories of at most %d MD steps, checked every %d; threshold "
+            "active learning: %d trajectories of at most %s MD steps, checked every %d; threshold "
             "= %.3g x moving average of the uncertainty (c_x = %g), after %d estimates",
             al.num_trajectories,
-            al.max_MD_steps,
+            al.max_MD_steps or "any number of",
             al.skip_step_mlff,
             1.0 - al.c_x,
             al.c_x,
@@ -118,6 +120,8 @@ class ActiveLearningProcedure:
         reason = self._sweep.stop_reason()
         if reason is None:
             self._sweep.go()
+            if self._pulse.is_due():
+                log.info("%s", self._sweep.progress())
             run.save()
             return
         log.info("active learning stops: %s", reason)

@@ -18,6 +18,7 @@ from fhi_al.reference.label_pool import LabelRequest
 from fhi_al.report import clock
 from fhi_al.report.error_table import mean
 from fhi_al.report.logs import log_to_file, stop_log
+from fhi_al.report.pulse import Pulse
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ class InitialDatasetProcedure:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._al = run.settings.al
+        self._pulse = Pulse()
 
     @property
     def is_done(self) -> bool:
@@ -175,7 +177,7 @@ class InitialDatasetProcedure:
                 continue
             in_row = 0
             walker.restart_point = walker.point
-            if len(labels) % max(1, n_points // 5) == 0:
+            if self._pulse.is_due():
                 log.info("initial dataset: %d of %d points of this round", len(labels), n_points)
         return labels
 

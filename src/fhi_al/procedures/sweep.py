@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -77,6 +78,20 @@ class Sweep:
         state = self._state
         return active_learning_stop(
             self._stop_rules, state.mae_forces, self._n_training, state.trajectories
+        )
+
+    def progress(self) -> str:
+        """How far active learning is, in a line."""
+        state = self._state
+        counts = Counter(str(trajectory.status) for trajectory in state.trajectories)
+        steps = [trajectory.step for trajectory in state.trajectories]
+        target = self._al.max_MD_steps or "any"
+        mae = "not measured yet" if state.mae_forces is None else f"{state.mae_forces:.4f} eV/A"
+        return (
+            f"sweep {state.sweep}: trajectories "
+            + ", ".join(f"{count} {status}" for status, count in counts.items())
+            + f"; MD steps {min(steps)} to {max(steps)} of {target}; "
+            f"{self._run.store.n_labels} labels; force MAE {mae}"
         )
 
     def go(self) -> None:

@@ -7,6 +7,7 @@ anybody sees it.
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -20,6 +21,8 @@ from fhi_al.dataset import LabelStore, Rejected
 from fhi_al.reference.engine import EngineError, ReferenceResult
 
 log = logging.getLogger(__name__)
+
+LONG_LABEL_S = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,9 +144,14 @@ class SerialLabelPool:
         return known
 
     def _compute(self, request: LabelRequest) -> Label | Rejected:
+        started = time.monotonic()
         with self._timed():
             result = self._calculate(request.system, request.positions, request.cell)
         self.n_computed += 1
+        wall_s = time.monotonic() - started
+        # Seconds of xTB labels would drown everything else; minutes of DFT are worth a line.
+        level = logging.INFO if wall_s > LONG_LABEL_S else logging.DEBUG
+        log.log(level, "label %d computed in %.1f s", len(self.store) + 1, wall_s)
         record = self._judged(request, result)
         self.store.append(record)
         if isinstance(record, Rejected):
