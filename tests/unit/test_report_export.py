@@ -170,7 +170,7 @@ def test_rejected_structures_are_written_with_their_reason(
 ) -> None:
     reasons = [
         "the SCF did not converge",
-        'SCF: "no" convergence\n  in 25 cycles\tafter C:\\path = {1, 2}',
+        'SCF: "no" convergence\n  in 25 cycles\tafter 3 s = {1, 2}',
     ]
     store = LabelStore(tmp_path / "labels.jsonl")
     for seed, reason in enumerate(reasons):
