@@ -62,7 +62,7 @@ def agree(comm: MPI.Comm, error: Exception | None) -> None:
     mine = None if error is None else f"{type(error).__name__}: {error}"
     everyones = [text for text in enumerate(comm.allgather(mine)) if text[1] is not None]
     if everyones:
-        if error is not None:
+        if error is not None and not isinstance(error, EngineError):
             traceback.print_exception(error)
         told = "; ".join(f"rank {rank}: {text}" for rank, text in everyones)
         raise EngineError(told) from error

@@ -145,7 +145,8 @@ class ActiveLearningProcedure:
         members = convergence.members if convergence else range(len(run.ensemble.members))
         mae = mean([run.ensemble.members[index].validate().mae_forces for index in members])
         run.state = replace(run.state, stage=Stage.DONE, final_mae_forces=mae)
-        run.save(now=True)
+        # The snapshot last: a run killed in between exports again.
         run.export.dataset("final", run.ensemble, run.store)
         run.export.models(run.ensemble, members)
+        run.save(now=True)
         log.info("active learning done: force MAE on validation %.4f eV/A", mae)

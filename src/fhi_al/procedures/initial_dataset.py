@@ -200,9 +200,10 @@ class InitialDatasetProcedure:
         run.state = replace(
             run.state, stage=Stage.INITIAL_DONE, convergence=None, final_mae_forces=mae
         )
-        run.save(now=True)
+        # The snapshot last: a run killed in between exports again.
         run.export.dataset("initial", run.ensemble, run.store)
         run.export.models(run.ensemble, list(self._all_members))
+        run.save(now=True)
         log.info(
             "initial dataset done: %d labels, force MAE on validation %.4f eV/A; models in %s",
             run.store.n_labels,
