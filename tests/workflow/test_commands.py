@@ -191,3 +191,132 @@ def test_no_snapshots_without_create_restart(tmp_path) -> None:
 def test_help_and_version(tmp_path, command, option) -> None:
     output = succeed(tmp_path, 2, option, command=command)
     assert output.count(command) in (1, 2)  # printed once, not by every rank
+
+
+# As files written for the original program look: comments, capitals, lists, superseded keys.
+ORIGINAL_AL = """\
+ACTIVE LEARNING:
+  desired_acc: 0    # not a stop rule here
+  lambda: 20.
+  n_samples: 2
+  valid_ratio: 0.3  # 30 % of the data
+  converge_initial: False
+  converge_al: True
+  converge_best: True
+  scheduler_initial: True
+  max_initial_epochs: 2
+  max_epochs_worker: 2
+  max_final_epochs: 2
+  intermediate_epochs: 2
+  patience: 50
+  max_MD_steps: 30
+  max_set_size: 11
+  valid_skip: 2
+  sanity_skip: 50
+  ensemble_size: 2
+  c_x: -0.5
+  dataset_dir: "./data"
+  skip_step_initial: 2
+  skip_step_mlff: 5
+  num_trajectories: 2
+  species_dir: "{species}"
+  aims_lib_path: "{library}"
+  analysis: False
+  initial_sampling: AIMD
+  initial_foundational_size: "small"
+  parallel: True
+
+MD:
+  stat_ensemble: nvt
+  thermostat: langevin
+  temperature: 300
+  timestep: 0.5
+  friction: 1e-3
+  seed: 42
+
+MISC:
+  create_restart: True
+"""
+ORIGINAL_MACE = """\
+GENERAL:
+  name_exp: test
+  log_dir: ./logs
+  checkpoints_dir: ./checkpoints
+  results_dir: ./results
+  model_dir: ./model
+  default_dtype: float32
+  compute_stress: False
+  seed: 100
+
+ARCHITECTURE:
+  model: ScaleShiftMACE
+  r_max: 3.
+  num_channels: 8
+  max_L: 0
+  max_ell: 2
+  radial_type: bessel
+  num_radial_basis: 8
+  num_cutoff_basis: 5
+  interaction: RealAgnosticResidualInteractionBlock
+  num_interactions: 2
+  correlation: 2
+  radial_MLP:
+  - 16
+  - 16
+  gate: silu
+  MLP_irreps: 16x0e
+  interaction_first: RealAgnosticResidualInteractionBlock
+  compute_avg_num_neighbors: True
+  atomic_energies:
+    1: -11.68
+    8: -104.03
+
+TRAINING:
+  valid_fraction: 0.1
+  batch_size: 5
+  valid_batch_size: 5
+  weight_decay: 5.e-07
+  scaling: rms_forces_scaling
+  lr: 0.01
+  amsgrad: True
+  optimizer: adam
+  scheduler: ReduceLROnPlateau
+  lr_scheduler_gamma: 0.9993
+  lr_factor: 0.8
+  scheduler_patience: 5
+  swa: False
+  ema: True
+  ema_decay: 0.99
+  max_num_epochs: 30
+  loss: weighted
+  energy_weight: 1.
+  forces_weight: 1000.
+  virials_weight: 1.
+  stress_weight: 1.
+  config_type_weights: {Default: 1.0}
+  patience: 15
+  clip_grad: 10.
+  eval_interval: 5
+
+MISC:
+  device: CPU
+  keep_checkpoints: False
+  restart_latest: False
+  error_table: PerAtomMAE
+  log_level: INFO
+"""
+
+
+def test_files_of_the_original_program_run_unchanged(asi_library, tmp_path) -> None:
+    folder = write_inputs(tmp_path / "run", asi_library=asi_library)
+    filled = ORIGINAL_AL.format(species=folder / "species", library=asi_library)
+    (folder / "active_learning_settings.yaml").write_text(filled)
+    (folder / "mace_settings.yaml").write_text(ORIGINAL_MACE)
+    output = succeed(folder, 2)
+    assert "WARNING: ACTIVE_LEARNING.parallel = true" in output and "serial" in output
+    assert "TRAINING.max_num_epochs = 30: superseded" in output
+    assert "MAE of E" in output  # error_table
+    # converge_best: the one member that was converged stands apart.
+    models = {path.name: path.read_bytes() for path in (folder / "model").glob("*.model")}
+    best = models.pop("test_best.model")
+    assert len(models) == 2 and list(models.values()).count(best) == 1

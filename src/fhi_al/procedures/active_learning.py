@@ -147,6 +147,8 @@ class ActiveLearningProcedure:
         run.state = replace(run.state, stage=Stage.DONE, final_mae_forces=mae)
         # The snapshot last: a run killed in between exports again.
         run.export.dataset("final", run.ensemble, run.store)
-        run.export.models(run.ensemble, members)
+        run.export.models(
+            run.ensemble, best=members[0] if convergence and self._al.converge_best else None
+        )
         run.save(now=True)
         log.info("active learning done: force MAE on validation %.4f eV/A", mae)

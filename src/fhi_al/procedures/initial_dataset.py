@@ -202,7 +202,7 @@ class InitialDatasetProcedure:
         )
         # The snapshot last: a run killed in between exports again.
         run.export.dataset("initial", run.ensemble, run.store)
-        run.export.models(run.ensemble, list(self._all_members))
+        run.export.models(run.ensemble)
         run.save(now=True)
         log.info(
             "initial dataset done: %d labels, force MAE on validation %.4f eV/A; models in %s",

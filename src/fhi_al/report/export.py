@@ -94,9 +94,19 @@ class Exporter:
         if rejected:
             _write(self.dataset_folder / "rejected" / "rejected.xyz", rejected)
 
-    def models(self, ensemble: Ensemble, members: Sequence[int]) -> list[Path]:
-        """Write members' models, loadable by MACE's own calculator."""
-        return ensemble.export(self.model_folder, self.name, members)
+    def models(self, ensemble: Ensemble, best: int | None = None) -> None:
+        """Write the members' models, loadable by MACE's own calculator.
+
+        Parameters
+        ----------
+        ensemble : Ensemble
+        best : int or None
+            The one member that was converged; its model is written as ``<name>_best.model`` too.
+        """
+        paths = ensemble.export(self.model_folder, self.name)
+        if best is not None:
+            content = paths[best].read_bytes()
+            write_atomically(self.model_folder / f"{self.name}_best.model", content)
 
     def checkpoints(self, ensemble: Ensemble, states: dict[str, bytes]) -> None:
         """Write the members' training states (weights, optimizer, EMA) to ``checkpoints/``."""
