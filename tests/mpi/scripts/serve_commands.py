@@ -1,0 +1,41 @@
+"""Rank 0 commands, the others obey: serve_commands.py.  Reports what each rank was told."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import numpy as np
+
+from fhi_al import mpi
+
+comm = mpi.start()
+told: list[list[Any]] = []
+
+
+def act(name: str, payload: Any) -> None:
+    """Remember a command; "sum" is a collective that rank 0 takes part in."""
+    if name == "sum":
+        payload = comm.allreduce(payload)
+    elif isinstance(payload, np.ndarray):
+        payload = [float(x).hex() for x in payload]
+    told.append([name, payload])
+
+
+if comm.rank == 0:
+    for n in range(50):
+        mpi.call(comm, "number", n)
+    mpi.call(comm, "array", np.array([0.1, 5e-324, -0.0]))
+    mpi.call(comm, "sum", 7)
+    total = comm.allreduce(1)
+    mpi.call(comm, "nothing")
+    mpi.call(comm, "stop", 4)
+    code = 4
+    told = [["total", total]]
+else:
+    code = mpi.serve(comm, act)
+everyones = comm.gather(told, root=0)
+if comm.rank == 0:
+    print("RESULT " + json.dumps(everyones), flush=True)
+sys.exit(code)
