@@ -149,9 +149,11 @@ class Driver:
             atoms, temperature_K=self.conditions.temperature, rng=generator
         )
         if not atoms.constraints and len(atoms) > 1:
-            Stationary(atoms)
+            # Not rescaled to ASE's temperature of before, which counts the drift in: measured at
+            # 300 K, six atoms would start at 450 K, two at 1800 K.
+            Stationary(atoms, preserve_temperature=False)
             if not self.structure.pbc:
-                ZeroRotation(atoms)
+                ZeroRotation(atoms, preserve_temperature=False)
         return replace(point, momenta=atoms.get_momenta(), thermostat={})
 
     def advance(self, point: MDPoint, n_steps: int, generator: np.random.Generator) -> MDPoint:
