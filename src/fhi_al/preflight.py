@@ -198,16 +198,6 @@ def _structure_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:
         problem = geometry_problem(s.positions, s.cell, s.pbc, radii_of(s), limits)
         if problem is not None:
             yield f"{geometry.path}: {problem}. Correct the positions."
-        if s.fixed.any() and any(
-            md.stat_ensemble == "NVT" and md.thermostat == "NoseHoover" for md in settings.md
-        ):
-            yield str(
-                settings.problem(
-                    "active_learning",
-                    "MD.thermostat",
-                    "NoseHoover in ASE counts fixed atoms as moving; use Langevin or Bussi",
-                )
-            )
 
 
 def _engine_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:

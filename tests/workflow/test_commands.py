@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import ase.io
 import pytest
 import yaml
 from asi.harness import mpirun
@@ -66,7 +67,8 @@ def test_active_learning_from_data_and_models(finished_run, tmp_path) -> None:
     # Imported points are not computed; what is computed is counted on top of them.
     origins = [record["origin"]["phase"] for record in labels(folder)]
     n_imported = origins.count("imported")
-    assert n_imported == 20
+    sets = (folder / "data" / "initial").glob("*/combined.xyz")
+    assert n_imported == sum(len(ase.io.read(path, ":")) for path in sets) > 0
     assert f"labels: {len(origins) - n_imported} computed" in output
 
 
