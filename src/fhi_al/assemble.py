@@ -13,6 +13,7 @@ from mpi4py import MPI
 from fhi_al import preflight
 from fhi_al.core.structure import Structure
 from fhi_al.dataset import LabelStore
+from fhi_al.folder_lock import FolderLock
 from fhi_al.md.driver import Driver, MDConditions
 from fhi_al.md.reference_calculator import ReferenceCalculator
 from fhi_al.models.calculator import EnsembleCalculator
@@ -30,6 +31,7 @@ from fhi_al.report.journal import Journal
 from fhi_al.report.logs import log_libraries_to_file
 from fhi_al.report.tables import Tables
 from fhi_al.settings import MaceSettings, Settings
+from fhi_al.soft_stop import SoftStop
 
 log = logging.getLogger(__name__)
 
@@ -63,16 +65,18 @@ def assemble(
     log_libraries_to_file(settings.resolve(general.log_dir) / f"{general.name_exp}_libraries.log")
     seeds = member_seeds(general.seed, settings.al.ensemble_size)
     export = _exporter(settings, mace, folder, seeds)
-    export.inputs(
-        [folder / name for name in INPUT_FILES],
-        {
-            "mace_settings.yaml": settings.as_yaml("mace"),
-            "active_learning_settings.yaml": settings.as_yaml("active_learning"),
-        },
-    )
     with ExitStack() as parts:
+        parts.callback(FolderLock(folder / "restart").release)
         run = _wire(folder, settings, inputs, comm, export, parts)
         run.restore()
+        # After the folder is known to be ours and the settings to fit what is in it.
+        export.inputs(
+            [folder / name for name in INPUT_FILES],
+            {
+                "mace_settings.yaml": settings.as_yaml("mace"),
+                "active_learning_settings.yaml": settings.as_yaml("active_learning"),
+            },
+        )
         tables = Tables(
             settings.resolve(general.results_dir),
             folder / "analysis" if settings.al.analysis else None,
@@ -104,6 +108,7 @@ def _wire(
     conditions = tuple(_conditions(settings))
     limits = preflight.geometry_limits(settings)
     stopwatch = Clock()
+    soft_stop = SoftStop(folder, settings.misc.walltime_limit)
     specs = preflight.engine_specs(folder, settings, inputs)
     store = LabelStore(folder / "restart" / "labels.jsonl", fingerprint(specs))
     parts.callback(store.close)
@@ -120,6 +125,7 @@ def _wire(
         max_force=al.max_force,
         max_failures=al.max_label_failures,
         timed=lambda: stopwatch.section(clock.DFT),
+        before_each=soft_stop.check,
     )
     ensemble = Ensemble(settings.mace, preflight.elements(inputs), export.seeds)
     sampling = _SamplingDriver(settings, systems[0], conditions[0], labels)
@@ -144,6 +150,7 @@ def _wire(
         journal=journal,
         clock=stopwatch,
         export=export,
+        soft_stop=soft_stop,
         close=parts.close,
     )
 

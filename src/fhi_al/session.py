@@ -12,6 +12,7 @@ from fhi_al import mpi, preflight
 from fhi_al.reference.engine import EngineError
 from fhi_al.report.logs import log_to_terminal
 from fhi_al.settings import Settings, read_settings
+from fhi_al.soft_stop import Stopped, leave_signals_to_rank_0
 
 if TYPE_CHECKING:
     from mpi4py import MPI
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from fhi_al.procedures.run import Run
 
 log = logging.getLogger(__name__)
+
+STOPPED = 3
 
 
 def read(workdir: Path) -> tuple[Path, Settings, preflight.Inputs]:
@@ -81,8 +84,8 @@ def opened(workdir: Path, comm: MPI.Intracomm) -> Iterator[Run]:
     run = assemble(folder, settings, inputs, comm)
     try:
         yield run
-    except EngineError:
-        # Agreed on by all ranks, so that closing, which is collective, is safe.
+    except (EngineError, Stopped):
+        # Agreed on by all ranks, or between two calls: closing, which is collective, is safe.
         run.close()
         raise
     for line in summary(run.state, run.store, run.clock.seconds()):
@@ -108,9 +111,12 @@ def open_run(workdir: Path | str = ".") -> Iterator[Run]:
         If the inputs are wrong.
     EngineError
         If the reference engine fails for good.
+    SystemExit
+        With code 3, if the run was asked to stop.
     """
     comm = mpi.start()
     if comm.rank != 0:
+        leave_signals_to_rank_0()
         from fhi_al.reference.service import Labeller
 
         raise SystemExit(mpi.serve(comm, Labeller(comm).act))
@@ -119,5 +125,9 @@ def open_run(workdir: Path | str = ".") -> Iterator[Run]:
         with opened(Path(workdir), comm) as run:
             yield run
         code = 0
+    except Stopped as stopped:
+        code = STOPPED
+        log.warning("stopped: %s; start again to continue", stopped)
+        raise SystemExit(STOPPED) from stopped
     finally:
         mpi.call(comm, "stop", code)

@@ -33,7 +33,7 @@ DOCUMENTS = [
 ]
 PICTURES = ("al_flowchart_example.png", "parallel_algorithm_flowchart.png")
 SCRIPT = ROOT / "readme_figs" / "draw_flowcharts.py"
-PIP_OPTIONS = {"--no-binary"}
+OTHER_PROGRAMS_OPTIONS = {"--signal", "--no-binary"}
 
 
 def section(title: str) -> str:
@@ -75,7 +75,7 @@ def test_every_option_exists_and_every_option_is_told() -> None:
     existing = set(re.findall(r"--[a-z]+", help_of("main") + help_of("main_atomic_energies")))
     assert set(re.findall(r"--[a-z]+", section("Commands"))) == existing
     text = re.sub(r"<!--.*?-->", "", README)
-    assert set(re.findall(r"(?<![\w|-])--[a-z][a-z-]*", text)) <= existing | PIP_OPTIONS
+    assert set(re.findall(r"(?<![\w|-])--[a-z][a-z-]*", text)) <= existing | OTHER_PROGRAMS_OPTIONS
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +125,26 @@ def start(
         start_new_session=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", **(env or {})},
     )
+
+
+def ranks_of(folder: Path) -> list[int]:
+    """Process numbers of the ranks that work in a folder."""
+    ranks = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            if b"python" in words[0] and str(folder).encode() in words:
+                ranks.append(int(process.name))
+    return ranks
+
+
+def wait_for_labels(folder: Path, n_labels: int) -> None:
+    store = folder / "restart" / "labels.jsonl"
+    for _ in range(1200):
+        time.sleep(0.05)
+        if store.exists() and len(store.read_bytes().splitlines()) >= n_labels:
+            return
+    pytest.fail(f"there were never {n_labels} labels")
 
 
 def finish(job: subprocess.Popen[str], timeout_s: float = TIMEOUT_S) -> tuple[int, str]:

@@ -111,6 +111,16 @@ def test_a_killed_run_ends_as_the_unbroken_one(finished_run, tmp_path, stage) ->
     assert store.read_bytes() == (unbroken / "restart" / "labels.jsonl").read_bytes()
     journals = [(f / "restart" / "journal.jsonl").read_text() for f in (folder, unbroken)]
     assert journals[0] == journals[1]  # every loss and uncertainty, to the last bit
+    assert final_weights(folder) == final_weights(unbroken)
+
+
+def final_weights(folder: Path) -> dict[str, str]:
+    """Checksums of the members' weights, averages and optimizers in the last snapshot."""
+    newest = sorted((folder / "restart").glob("snapshot-*"))[-1]
+    files = json.loads((newest / "manifest.json").read_text())["files"]
+    sums = {name: entry["sha256"] for name, entry in files.items() if name.startswith("member")}
+    assert len(sums) == 2
+    return sums
 
 
 def test_exploding_md_goes_back_and_stores_nothing(tmp_path) -> None:

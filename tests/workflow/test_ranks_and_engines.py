@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms
-from run_folder import datasets, finish, journal, labels, start, write_inputs
+from run_folder import datasets, finish, journal, labels, ranks_of, start, write_inputs
 from tblite.ase import TBLite
 
 pytestmark = [pytest.mark.mpi, pytest.mark.real]
@@ -79,13 +79,11 @@ def test_a_rank_that_only_labels_stays_small(asi_library, tmp_path, capsys) -> N
 def peak_memory_mb(folder: Path) -> dict[int, float]:
     """Peak resident memory in MB of every rank that works in a folder, by its process number."""
     peaks = {}
-    for process in Path("/proc").glob("[0-9]*"):
+    for rank in ranks_of(folder):
         with contextlib.suppress(OSError, KeyError):
-            words = (process / "cmdline").read_bytes().split(b"\0")
-            status = (process / "status").read_text().splitlines()
+            status = Path(f"/proc/{rank}/status").read_text().splitlines()
             fields = dict(line.split(":", 1) for line in status if ":" in line)
-            if b"python" in words[0] and str(folder).encode() in words:
-                peaks[int(process.name)] = int(fields["VmHWM"].split()[0]) / 1024
+            peaks[rank] = int(fields["VmHWM"].split()[0]) / 1024
     return peaks
 
 

@@ -122,7 +122,7 @@ class ActiveLearningProcedure:
             self._sweep.go()
             if self._pulse.is_due():
                 log.info("%s", self._sweep.progress())
-            run.save()
+            run.end_step()
             return
         log.info("active learning stops: %s", reason)
         run.walkers = []

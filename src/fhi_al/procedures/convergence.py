@@ -40,7 +40,7 @@ def converge(run: Run, phase: str, members: Sequence[int]) -> None:
         if reason is not None:
             break
         _visit(run, phase, state)
-        run.save()
+        run.end_step()
     for index in state.members:
         run.ensemble.members[index].set_weights(run.best_weights[index])
     log.info(

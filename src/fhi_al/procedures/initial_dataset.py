@@ -89,7 +89,7 @@ class InitialDatasetProcedure:
             )
             if reason is None:
                 self._round()
-                run.save()
+                run.end_step()
                 continue
             log.info("initial dataset: %s", reason)
             goes_on = self._al.converge_initial

@@ -30,6 +30,7 @@ from fhi_al.report.error_table import error_words, mean
 from fhi_al.report.export import Exporter
 from fhi_al.report.journal import Journal
 from fhi_al.settings import Settings
+from fhi_al.soft_stop import SoftStop
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ class Run:
         (MD step) -> Driver of the initial dataset's trajectory.
     driver : callable
         (system, md, member or None) -> Driver on the ensemble's mean or one member's forces.
-    journal, clock, export : Journal, Clock, Exporter
+    journal, clock, export, soft_stop : Journal, Clock, Exporter, SoftStop
     state : RunState
     walkers : list of Walker
         The trajectories of the stage under way.
@@ -98,6 +99,7 @@ class Run:
     journal: Journal
     clock: Clock
     export: Exporter
+    soft_stop: SoftStop
     close: Callable[[], None]
     state: RunState = field(default_factory=RunState)
     walkers: list[Walker] = field(default_factory=list)
@@ -131,6 +133,18 @@ class Run:
         self.clock.continue_from(self.state.seconds)
         log.info("continuing from the snapshot in %s: %s", self.restart, self.state.stage)
         return True
+
+    def end_step(self) -> None:
+        """A whole step is done: write a snapshot if one is due, or stop if that was asked for.
+
+        Raises
+        ------
+        Stopped
+            After a snapshot was written.
+        """
+        reason = self.soft_stop.reason()
+        self.save(now=reason is not None)
+        self.soft_stop.check()
 
     def save(self, *, now: bool = False) -> None:
         """Write a snapshot if ``now`` or if the last one is older than the interval."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,13 @@ from pydantic import TypeAdapter
 from fhi_al.core.run_state import RunState
 from fhi_al.core.structure import Array
 from fhi_al.md.walker import Walker
+from fhi_al.settings import Settings
+from fhi_al.settings.changes import changes
 
 if TYPE_CHECKING:
     from fhi_al.procedures.run import Run
+
+log = logging.getLogger(__name__)
 
 RUN, PHASE_SPACE = "run.json", "phase_space.npz"
 BEST = "best_{index}.pt"
@@ -41,6 +46,7 @@ def pack(run: Run) -> dict[str, bytes]:
             for member in run.ensemble.members
         ],
         "journal_bytes": run.journal.length(),
+        "settings": run.settings.values(),
     }
     best = {BEST.format(index=index): weights for index, weights in run.best_weights.items()}
     return {
@@ -59,9 +65,10 @@ def unpack(run: Run, files: dict[str, bytes]) -> None:
     LabelStoreError
         If a label of the sets is not in the store.
     ValueError
-        If the settings do not fit the weights.
+        If settings were changed that must not, or do not fit the weights.
     """
     content = json.loads(files[RUN])
+    _compare_settings(content["settings"], run.settings)
     run.state = _STATE.validate_python(_with_lists_as_tuples(content["state"]))
     with np.load(io.BytesIO(files[PHASE_SPACE]), allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
@@ -79,6 +86,16 @@ def unpack(run: Run, files: dict[str, bytes]) -> None:
         if BEST.format(index=index) in files
     }
     run.journal.cut(content["journal_bytes"])
+
+
+def _compare_settings(before: dict[str, Any], settings: Settings) -> None:
+    # Through JSON, as the snapshot's went: a tuple there is a list here.
+    now = json.loads(json.dumps(settings.values()))
+    allowed, refused = changes(before, now)
+    if refused:
+        raise ValueError(f"these settings were changed: {'; '.join(refused)}")
+    for change in allowed:
+        log.info("changed since the snapshot: %s", change)
 
 
 def _with_lists_as_tuples(value: Any) -> Any:

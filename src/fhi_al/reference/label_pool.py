@@ -87,6 +87,9 @@ class SerialLabelPool:
         Failures in a row that stop the run.
     timed : callable
         Returns a context manager under which the engine's time is booked.
+    before_each : callable
+        Called before each calculation; may raise to stop the run there, which loses nothing: a
+        resumed run finds all labels before this one in the store.
     """
 
     def __init__(
@@ -98,6 +101,7 @@ class SerialLabelPool:
         max_force: float,
         max_failures: int,
         timed: Callable[[], AbstractContextManager[None]],
+        before_each: Callable[[], None] = lambda: None,
     ) -> None:
         self.store = store
         self.n_computed = 0
@@ -106,6 +110,7 @@ class SerialLabelPool:
         self._max_force = max_force
         self._max_failures = max_failures
         self._timed = timed
+        self._before_each = before_each
         self._failures_in_row = 0
         self._queue: deque[LabelRequest] = deque()
 
@@ -144,6 +149,7 @@ class SerialLabelPool:
         return known
 
     def _compute(self, request: LabelRequest) -> Label | Rejected:
+        self._before_each()
         started = time.monotonic()
         with self._timed():
             result = self._calculate(request.system, request.positions, request.cell)

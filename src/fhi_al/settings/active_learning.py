@@ -17,6 +17,7 @@ from fhi_al.settings.value_types import (
     Number,
     OptionalImportPath,
     OptionalInteger,
+    OptionalNumber,
     OptionalPath,
     Section,
     setting,
@@ -195,6 +196,13 @@ class ActiveLearningMisc(Section):
         True, "Write snapshots to `restart/`. Labels are stored as they come in any case."
     )
     snapshot_interval: Number = setting(60.0, "Time between snapshots.", unit="s", ge=0)
+    walltime_limit: OptionalNumber = setting(
+        None,
+        "Stop softly after this time: finish the step, write a snapshot, exit with code 3.",
+        unit="s",
+        gt=0,
+        shown_default="no limit",
+    )
 
 
 class ActiveLearningSettings(BaseModel):

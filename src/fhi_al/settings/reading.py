@@ -88,6 +88,17 @@ class Settings:
             raise KeyError(key_path)
         return self._files[file_kind].problem(key_path, message)
 
+    def values(self) -> dict[str, Any]:
+        """Every value by ``SECTION.key`` (``MISC`` of both files together), as JSON can hold it."""
+        found: dict[str, Any] = {}
+        for checked in self._files.values():
+            for section, blocks in checked.blocks.items():
+                for index, block in enumerate(blocks):
+                    label = section if len(blocks) == 1 else f"{section}[{index}]"
+                    plain = block.model_dump(mode="json", by_alias=True)
+                    found |= {f"{label}.{key}": value for key, value in plain.items()}
+        return found
+
     def as_yaml(self, file_kind: FileKind) -> str:
         """All values of one file, defaults included; reading it gives the same settings.
 

@@ -1,0 +1,65 @@
+"""One run in a folder at a time.
+
+Owns ``restart/lock``.  The operating system holds the lock (flock) and lets it go when the process
+dies, however it dies: a lock that is left over is never in the way, on this or another host.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import socket
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+LOCK = "lock"
+
+
+class FolderInUse(Exception):
+    """Another run works in the folder."""
+
+
+class FolderLock:
+    """Holds the folder from its making until :meth:`release`.
+
+    Parameters
+    ----------
+    restart : Path
+        ``restart/``.
+
+    Raises
+    ------
+    FolderInUse
+        Naming host and process of the run that has it.
+    """
+
+    def __init__(self, restart: Path) -> None:
+        restart.mkdir(parents=True, exist_ok=True)
+        path = restart / LOCK
+        self._stream = path.open("a+")
+        try:
+            fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._stream.seek(0)
+            holder = self._stream.read().strip() or "unknown"
+            self._stream.close()
+            raise FolderInUse(
+                f"{restart.parent}: another run works in this folder ({holder}): expected to be "
+                "the only one. Wait for it, stop it (a file STOP in the folder does), or use a "
+                "folder of its own."
+            ) from error
+        except OSError as error:
+            log.warning(
+                "%s: this file system knows no locks (%s); make sure no other run is here",
+                path,
+                error.strerror,
+            )
+        self._stream.truncate(0)
+        self._stream.write(f"host {socket.gethostname()}, process {os.getpid()}\n")
+        self._stream.flush()
+
+    def release(self) -> None:
+        """Let the folder go; the file stays, so that nobody locks a file that is being removed."""
+        self._stream.close()

@@ -1,0 +1,88 @@
+"""What may change in the settings between two launches of a run, and what changed.
+
+A key that is not listed here decides what was already done (weights, sets, random streams): with
+another value the run would be neither the old one nor a new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+# Limits, targets and decisions that only the steps to come depend on; folders; what is logged.
+MAY_CHANGE: Mapping[str, frozenset[str]] = {
+    "GENERAL": frozenset({"log_dir", "checkpoints_dir", "results_dir", "model_dir"}),
+    "ARCHITECTURE": frozenset(),
+    "TRAINING": frozenset({"valid_fraction", "max_num_epochs", "patience", "eval_interval"}),
+    "MISC": frozenset(
+        {
+            "device",
+            "keep_checkpoints",
+            "restart_latest",
+            "error_table",
+            "log_level",
+            "num_threads",
+            "create_restart",
+            "snapshot_interval",
+            "walltime_limit",
+        }
+    ),
+    "ACTIVE_LEARNING": frozenset(
+        {
+            "desired_acc",
+            "lambda",
+            "converge_initial",
+            "converge_al",
+            "converge_best",
+            "max_initial_epochs",
+            "max_epochs_worker",
+            "max_final_epochs",
+            "intermediate_epochs",
+            "patience",
+            "margin",
+            "max_MD_steps",
+            "max_set_size",
+            "valid_skip",
+            "sanity_skip",
+            "sanity_action",
+            "c_x",
+            "dataset_dir",
+            "species_dir",
+            "aims_lib_path",
+            "analysis",
+            "parallel",
+            "max_label_failures",
+            "min_distance",
+            "max_distance",
+        }
+    ),
+    "MD": frozenset(),
+}
+
+Values = Mapping[str, Any]
+
+
+def changes(before: Values, now: Values) -> tuple[list[str], list[str]]:
+    """What changed since a snapshot: allowed changes, and those that are refused.
+
+    Parameters
+    ----------
+    before, now : mapping
+        As from ``Settings.values``.  A key that one side lacks is new or gone with a version of the
+        program, not a change of the user's.
+
+    Returns
+    -------
+    allowed, refused : list of str
+        ``SECTION.key: old -> new``.
+    """
+    allowed: list[str] = []
+    refused: list[str] = []
+    for label in before:
+        if label not in now or before[label] == now[label]:
+            continue
+        section, _, key = label.partition(".")
+        known = MAY_CHANGE.get(section.partition("[")[0], frozenset())
+        told = f"{label}: {before[label]} -> {now[label]}"
+        (allowed if key in known else refused).append(told)
+    return allowed, refused

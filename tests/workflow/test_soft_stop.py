@@ -1,0 +1,81 @@
+"""Asked to stop, a run finishes its step, exits with 3 and goes on as if nothing had been."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from run_folder import (
+    datasets,
+    finish,
+    labels,
+    ranks_of,
+    run,
+    start,
+    succeed,
+    wait_for_labels,
+    write_inputs,
+)
+
+pytestmark = [pytest.mark.mpi, pytest.mark.real]
+
+Job = subprocess.Popen[str]
+
+
+def sigterm_to_mpirun(job: Job, folder: Path) -> None:
+    os.kill(job.pid, signal.SIGTERM)
+
+
+def sigusr1_to_every_rank(job: Job, folder: Path) -> None:
+    # As Slurm's --signal does.
+    for rank in ranks_of(folder):
+        os.kill(rank, signal.SIGUSR1)
+
+
+def stop_file(job: Job, folder: Path) -> None:
+    (folder / "STOP").touch()
+
+
+@pytest.mark.parametrize(
+    ("ask", "n_labels"),
+    [(sigterm_to_mpirun, 30), (sigusr1_to_every_rank, 83), (stop_file, 84)],
+)
+def test_a_stopped_run_goes_on_as_the_unbroken_one(
+    finished_run, tmp_path, ask: Callable[[Job, Path], None], n_labels: int
+) -> None:
+    unbroken = finished_run("tblite", 1)
+    folder = write_inputs(tmp_path / "run")
+    job = start(folder, 2)
+    wait_for_labels(folder, n_labels)
+    ask(job, folder)
+    code, output = finish(job, timeout_s=60)
+    assert code == 3, output
+    assert "run the same command again to continue" in output
+    assert "Traceback" not in output
+    assert not (folder / "STOP").exists()
+    assert not (folder / "data" / "final").exists()
+    succeed(folder, 1)
+    assert datasets(folder) == datasets(unbroken)
+    stores = [(f / "restart" / "labels.jsonl").read_bytes() for f in (folder, unbroken)]
+    assert stores[0] == stores[1]
+
+
+def test_the_walltime_limit_stops_a_run_that_always_gets_further(asi_library, tmp_path) -> None:
+    folder = write_inputs(
+        tmp_path / "run",
+        asi_library=asi_library,
+        active_learning={"MISC": {"walltime_limit": 0.01}},
+    )
+    code, output = run(folder, 2)
+    assert code == 3, output
+    assert "walltime_limit = 0.01 s" in output
+    assert not (folder / "restart" / "labels.jsonl").read_bytes()
+    text = (folder / "active_learning_settings.yaml").read_text()
+    (folder / "active_learning_settings.yaml").write_text(text.replace("0.01\n", "1.5\n"))
+    code, output = run(folder, 2)
+    assert code == 3, output
+    assert 0 < len(labels(folder)) < 81  # it got further, not to the end of the first phase
