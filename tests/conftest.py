@@ -4,5 +4,21 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 # Oversubscribed threads make a 6 ms call take 150 ms; set before numpy and torch load OpenMP.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests measured (``record_property("measured", ...)``), from whichever process."""
+    measured = [
+        (report.nodeid, value)
+        for report in terminalreporter.stats.get("passed", [])
+        for name, value in getattr(report, "user_properties", [])
+        if name == "measured" and report.when == "call"
+    ]
+    if measured:
+        terminalreporter.section("measured")
+        for test, value in measured:
+            terminalreporter.write_line(f"{value}  ({test})")

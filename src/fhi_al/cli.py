@@ -79,14 +79,25 @@ def _guarded(
 
     try:
         arguments = _parser(name, description).parse_args(argv)
-        return drive(arguments, comm)
-    except SystemExit as end:  # argparse: --help, --version, wrong arguments
+    except SystemExit as end:  # --help, --version, wrong arguments
         return end.code if isinstance(end.code, int) else FAILED
+    try:
+        return drive(arguments, comm)
     except Stopped as stopped:
         print(f"{name}: stopped ({stopped}); run the same command again to continue", flush=True)
         return STOPPED
     except EngineError as error:
         print(f"{name}: {error}", file=sys.stderr, flush=True)
+        return FAILED
+    except OSError as error:
+        # Of rank 0 alone, between two calls of the engine, which turns its own into EngineError.
+        print(
+            f"{name}: {error.filename or arguments.workdir.resolve()}: {error.strerror or error}: "
+            "expected files that can be read, and a folder that can be written and has space left. "
+            "What was written before is intact: mend that, then run the same command again.",
+            file=sys.stderr,
+            flush=True,
+        )
         return FAILED
     except Exception as error:
         if not _is_wrong_input(error):

@@ -209,10 +209,12 @@ def test_a_folder_that_cannot_be_made_is_the_same_error_on_every_rank(
 def test_a_rank_that_only_labels_stays_small(
     asi_library: Path,  # noqa: F811
     tmp_path: Path,
+    record_property: Callable[[str, object], None],
 ) -> None:
     job = run_mpi("asi_memory.py", 2, asi_library, tmp_path / "work")
     assert job.exit_code == 0, job.output
-    print([f"rank {rank}: {mine['resident_mb']:.0f} MB" for rank, mine in enumerate(job.result)])
+    sizes = ", ".join(f"{mine['resident_mb']:.0f} MB" for mine in job.result)
+    record_property("measured", f"memory of an ASI engine alone, by rank: {sizes}")
     for mine in job.result:
         assert mine["unwanted"] == []
         assert mine["resident_mb"] <= 150

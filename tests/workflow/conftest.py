@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from asi.harness import asi_library  # noqa: F401 (a fixture)
+from filelock import FileLock
 from run_folder import succeed, write_inputs
 
 FinishedRun = Callable[[str, int], Path]
@@ -17,16 +19,22 @@ def finished_run(
     tmp_path_factory: pytest.TempPathFactory,
     asi_library: Path,  # noqa: F811
 ) -> FinishedRun:
-    """Folder of a finished run by engine ("tblite" or "asi") and number of ranks."""
-    folder = tmp_path_factory.mktemp("runs")
-    done: dict[tuple[str, int], Path] = {}
+    """Folder of a finished run by engine ("tblite" or "asi") and number of ranks.
+
+    The processes of pytest-xdist share the runs: the first that needs one makes it.
+    """
+    folder = tmp_path_factory.getbasetemp() / "runs"
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = tmp_path_factory.getbasetemp().parent / "runs"
+    folder.mkdir(exist_ok=True)
 
     def get(engine: str, ranks: int) -> Path:
-        if (engine, ranks) not in done:
-            library = asi_library if engine == "asi" else None
-            run = write_inputs(folder / f"{engine}_{ranks}", asi_library=library)
-            (run / "output.txt").write_text(succeed(run, ranks))
-            done[engine, ranks] = run
-        return done[engine, ranks]
+        run = folder / f"{engine}_{ranks}"
+        output = run / "output.txt"
+        with FileLock(folder / f"{engine}_{ranks}.lock"):
+            if not output.exists():
+                library = asi_library if engine == "asi" else None
+                output.write_text(succeed(write_inputs(run, asi_library=library), ranks))
+        return run
 
     return get

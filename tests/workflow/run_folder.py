@@ -163,11 +163,11 @@ def run(
     ranks: int = 1,
     *options: str,
     command: str = "FHI_AL",
-    env: dict[str, str] | None = None,
     timeout_s: float = TIMEOUT_S,
+    **how: Any,
 ) -> tuple[int, str]:
-    """Run a command to its end."""
-    return finish(start(folder, ranks, *options, command=command, env=env), timeout_s)
+    """Run a command to its end; ``how`` is passed on to :func:`start`."""
+    return finish(start(folder, ranks, *options, command=command, **how), timeout_s)
 
 
 def succeed(folder: Path, ranks: int = 1, *options: str, **how: Any) -> str:

@@ -182,6 +182,7 @@ def test_no_snapshots_without_create_restart(tmp_path) -> None:
     assert {path.name for path in (folder / "restart").iterdir()} == {
         "labels.jsonl",
         "journal.jsonl",
+        "lock",
     }
     assert (folder / "data" / "final" / "training" / "combined.xyz").is_file()
 

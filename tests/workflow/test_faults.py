@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import shutil
 import signal
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ase.io import read
-from run_folder import datasets, finish, labels, run, start, succeed, write_inputs
+from run_folder import (
+    datasets,
+    finish,
+    labels,
+    ranks_of,
+    run,
+    start,
+    succeed,
+    wait_for_labels,
+    write_inputs,
+)
 
 pytestmark = [pytest.mark.mpi, pytest.mark.real]
 
@@ -69,7 +80,7 @@ def test_labels_of_another_method_are_not_mixed(finished_run, tmp_path) -> None:
     folder = write_inputs(
         tmp_path / "run", active_learning={"ACTIVE_LEARNING": {"reference_method": "GFN1-xTB"}}
     )
-    (folder / "restart").symlink_to(finished_run("tblite", 1) / "restart")
+    shutil.copytree(finished_run("tblite", 1) / "restart", folder / "restart")
     code, output = run(folder, 2)
     assert code == 2, output
     assert "labels.jsonl:1: this label was computed by another engine" in output
@@ -96,13 +107,9 @@ def test_mpi_abort_in_the_library_ends_the_job_and_a_resume_goes_on(
 def test_a_killed_run_ends_as_the_unbroken_one(finished_run, tmp_path, stage) -> None:
     unbroken = finished_run("tblite", 1)
     folder = write_inputs(tmp_path / "run")
-    wanted = {"initial dataset": 60, "active learning": 83}[stage]
     job = start(folder, 2)
     store = folder / "restart" / "labels.jsonl"
-    for _ in range(1200):
-        time.sleep(0.05)
-        if store.exists() and len(store.read_bytes().splitlines()) >= wanted:
-            break
+    wait_for_labels(folder, {"initial dataset": 60, "active learning": 83}[stage])
     os.killpg(job.pid, signal.SIGKILL)
     finish(job)
     assert not (folder / "data" / "final").exists()
@@ -112,6 +119,23 @@ def test_a_killed_run_ends_as_the_unbroken_one(finished_run, tmp_path, stage) ->
     journals = [(f / "restart" / "journal.jsonl").read_text() for f in (folder, unbroken)]
     assert journals[0] == journals[1]  # every loss and uncertainty, to the last bit
     assert final_weights(folder) == final_weights(unbroken)
+
+
+def test_a_full_disk_is_a_clear_error_and_loses_nothing(finished_run, tmp_path) -> None:
+    folder = write_inputs(tmp_path / "run")
+    job = start(folder, 2)
+    wait_for_labels(folder, 1)
+    # Labels still fit; the first snapshot's weights do not.
+    for rank in ranks_of(folder):
+        resource.prlimit(rank, resource.RLIMIT_FSIZE, (100_000, 100_000))
+    code, output = finish(job)
+    assert code == 1, output
+    assert "File too large" in output and "What was written before is intact" in output
+    assert "Traceback" not in output
+    assert len(labels(folder)) == 41
+    assert not list((folder / "restart").glob("snapshot-*"))
+    succeed(folder, 1)
+    assert datasets(folder) == datasets(finished_run("tblite", 1))
 
 
 def final_weights(folder: Path) -> dict[str, str]:
@@ -142,11 +166,11 @@ def test_exploding_md_goes_back_and_stores_nothing(tmp_path) -> None:
 def test_a_changed_architecture_is_refused_on_resume(finished_run, tmp_path) -> None:
     finished = finished_run("tblite", 1)
     folder = write_inputs(tmp_path / "run", mace={"ARCHITECTURE": {"num_channels": 4}})
-    (folder / "restart").symlink_to(finished / "restart")
-    before = (finished / "restart" / "journal.jsonl").read_text()
+    shutil.copytree(finished / "restart", folder / "restart")
+    before = (folder / "restart" / "journal.jsonl").read_text()
     code, output = run(folder, 2)
     assert code == 2
     assert "num_channels" in output or "hidden_irreps" in output
     assert "Traceback" not in output
-    assert (finished / "restart" / "journal.jsonl").read_text() == before
+    assert (folder / "restart" / "journal.jsonl").read_text() == before
     assert json.loads(before.splitlines()[0])

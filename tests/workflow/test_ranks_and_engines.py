@@ -58,7 +58,7 @@ def test_exported_labels_are_the_stored_ones(finished_run) -> None:
         np.testing.assert_allclose(label.forces, record["forces"], atol=1e-8)
 
 
-def test_a_rank_that_only_labels_stays_small(asi_library, tmp_path, capsys) -> None:
+def test_a_rank_that_only_labels_stays_small(asi_library, tmp_path, record_property) -> None:
     """Of the command itself, at its peak: rank 0 holds torch and MACE, the others the engine."""
     folder = write_inputs(tmp_path / "run", asi_library=asi_library)
     job = start(folder, 3)
@@ -69,9 +69,8 @@ def test_a_rank_that_only_labels_stays_small(asi_library, tmp_path, capsys) -> N
     code, output = finish(job)
     assert code == 0, output
     rank_0, *labelling = sorted(peaks.values(), reverse=True)
-    with capsys.disabled():
-        told = ", ".join(f"{peak:.0f} MB" for peak in labelling)
-        print(f"\npeak resident memory: labelling ranks {told}; rank 0 {rank_0:.0f} MB")
+    told = ", ".join(f"{peak:.0f} MB" for peak in labelling)
+    record_property("measured", f"peak memory: labelling ranks {told}; rank 0 {rank_0:.0f} MB")
     assert len(labelling) == 2
     assert max(labelling) <= 150
 
