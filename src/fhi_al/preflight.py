@@ -205,8 +205,14 @@ def _engine_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:
     if al.reference_engine == "aims":
         assert inputs.control is not None and al.aims_lib_path is not None
         for geometry in inputs.geometries:
-            for error in control_problems(inputs.control, geometry, species_dir(settings), False):
-                yield str(error)
+            folder = species_dir(settings)
+            for error in control_problems(inputs.control, geometry, folder, False):
+                if error.path == folder:
+                    # What has to be corrected is the key that names the folder.
+                    message = f"{error.what}: {error.expected}. {error.mend}"
+                    yield str(settings.problem("active_learning", f"{AL}.species_dir", message))
+                else:
+                    yield str(error)
         problem = library_problem(settings.resolve(al.aims_lib_path))
         if problem is not None:
             yield str(settings.problem("active_learning", f"{AL}.aims_lib_path", problem))

@@ -11,17 +11,19 @@ from run_folder import run, write_inputs
 pytestmark = pytest.mark.mpi
 
 AL, MACE = "active_learning_settings.yaml", "mace_settings.yaml"
-Spoil = Callable[[Path], None]
+# Spoils an input and says where ("file:line:") the message must point, if it can.
+Spoil = Callable[[Path], str | None]
 
 
 def line(file: str, old: str, new: str) -> Spoil:
     """Replace the one line of a file that holds a text."""
 
-    def spoil(folder: Path) -> None:
+    def spoil(folder: Path) -> str:
         lines = (folder / file).read_text().splitlines()
         (place,) = (n for n, text in enumerate(lines) if old in text)
         lines[place] = new
         (folder / file).write_text("\n".join(lines) + "\n")
+        return f"{file}:{place + 1}:"
 
     return spoil
 
@@ -44,14 +46,24 @@ def remove(file: str) -> Spoil:
     return lambda folder: (folder / file).unlink()
 
 
-def library(folder: Path) -> None:
+def library(folder: Path) -> str | None:
     (folder / "libaims.so").write_text("this is no library\n")
-    line(AL, "aims_lib_path", "  aims_lib_path: libaims.so")(folder)
+    return line(AL, "aims_lib_path", "  aims_lib_path: libaims.so")(folder)
 
 
-def unknown_calculator(folder: Path) -> None:
+def unknown_calculator(folder: Path) -> str | None:
     line(AL, "reference_engine", "  reference_engine: ase")(folder)
-    line(AL, "reference_method", "  reference_calculator: ase.calculators.nix.Nix")(folder)
+    new = "  reference_calculator: ase.calculators.nix.Nix"
+    return line(AL, "reference_method", new)(folder)
+
+
+def gone(file: str, old: str) -> Spoil:
+    """Take a line away: there is none to point at."""
+
+    def spoil(folder: Path) -> None:
+        line(file, old, "# gone")(folder)
+
+    return spoil
 
 
 PWNED = "!!python/object/apply:os.system ['touch pwned']"
@@ -103,7 +115,7 @@ ON_TBLITE: dict[str, tuple[Spoil, tuple[str, ...]]] = {
 ON_AIMS: dict[str, tuple[Spoil, tuple[str, ...]]] = {
     "text as library": (library, (AL, "ACTIVE_LEARNING.aims_lib_path")),
     "no library": (line(AL, "aims_lib_path", "  aims_lib_path: gone.so"), (AL, "aims_lib_path")),
-    "no library key": (line(AL, "aims_lib_path", "  # gone"), (AL, "aims_lib_path")),
+    "no library key": (gone(AL, "aims_lib_path"), (AL, "aims_lib_path")),
     "no species folder": (line(AL, "species_dir", "  species_dir: gone"), ("gone", "species_dir")),
     "no species file": (remove("species/08_O_default"), ("08_O_default",)),
     "no control": (remove("control.in"), ("control.in", "No such file")),
@@ -129,16 +141,16 @@ def refused(folder: Path, *expected: str) -> None:
 def test_bad_input_is_refused(tmp_path, name) -> None:
     folder = write_inputs(tmp_path / "run")
     spoil, expected = ON_TBLITE[name]
-    spoil(folder)
-    refused(folder, *expected)
+    where = spoil(folder)
+    refused(folder, *expected, *([where] if where else []))
 
 
 @pytest.mark.parametrize("name", ON_AIMS)
 def test_bad_aims_input_is_refused(tmp_path, asi_library, name) -> None:
     folder = write_inputs(tmp_path / "run", asi_library=asi_library)
     spoil, expected = ON_AIMS[name]
-    spoil(folder)
-    refused(folder, *expected)
+    where = spoil(folder)
+    refused(folder, *expected, *([where] if where else []))
 
 
 def test_all_problems_of_both_files_are_told_at_once_with_their_lines(tmp_path) -> None:
