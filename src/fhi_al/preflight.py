@@ -21,9 +21,8 @@ from fhi_al.aims.geometry import Geometry, read_geometry
 from fhi_al.core.plausible import GeometryLimits, geometry_problem
 from fhi_al.core.structure import Structure
 from fhi_al.md.atoms import atoms_of, radii_of
-from fhi_al.reference.ase_engine import import_calculator
+from fhi_al.reference.ase_engine import calculator_problem
 from fhi_al.reference.asi_library import library_problem
-from fhi_al.reference.engine import EngineError
 from fhi_al.reference.spec import AseSpec, AsiSpec, EngineSpec, tblite_spec
 from fhi_al.settings import ActiveLearning, Settings
 
@@ -217,12 +216,14 @@ def _engine_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:
         if problem is not None:
             yield str(settings.problem("active_learning", f"{AL}.aims_lib_path", problem))
         return
-    key = "reference_engine" if al.reference_engine == "tblite" else "reference_calculator"
-    path = "tblite.ase.TBLite" if al.reference_engine == "tblite" else al.reference_calculator
-    try:
-        import_calculator(str(path))
-    except EngineError as error:
-        yield str(settings.problem("active_learning", f"{AL}.{key}", str(error)))
+    key = "reference_calculator"
+    if al.reference_engine == "tblite":
+        key = "reference_arguments" if al.reference_arguments else "reference_engine"
+    for spec in engine_specs(settings.folder, settings, inputs):
+        assert isinstance(spec, AseSpec)
+        problem = calculator_problem(spec)
+        if problem is not None:
+            yield str(settings.problem("active_learning", f"{AL}.{key}", problem))
 
 
 def _model_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:

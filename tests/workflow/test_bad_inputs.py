@@ -103,6 +103,10 @@ ON_TBLITE: dict[str, tuple[Spoil, tuple[str, ...]]] = {
     ),
     "NPT": (line(AL, "friction", "  stat_ensemble: NPT"), (AL, "NPT", "not supported")),
     "stress": (line(MACE, "seed", "  compute_stress: true"), (MACE, "compute_stress", "supported")),
+    "misspelt argument": (
+        line(AL, "reference_method", "  reference_arguments: {max_iteratoins: 9}"),
+        (AL, "ACTIVE_LEARNING.reference_arguments", "did you mean max_iterations?"),
+    ),
     "no such calculator": (
         unknown_calculator,
         (AL, "ACTIVE_LEARNING.reference_calculator = ase.calculators.nix.Nix", "no module"),
