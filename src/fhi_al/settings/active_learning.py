@@ -173,6 +173,27 @@ class ActiveLearning(Section):
     max_force: Number = setting(
         300.0, "A label with a larger force is discarded.", unit="eV/A", gt=0, try_=300.0
     )
+    max_energy_per_atom: Number = setting(
+        50.0,
+        "A label whose energy per atom is farther than this from the E0s is discarded; without"
+        " `atomic_energies`, farther from the mean of the labels so far.",
+        unit="eV",
+        gt=0,
+        try_=50.0,
+    )
+    max_setbacks: Integer = setting(
+        10,
+        "Returns of a trajectory to the same good point after which it is retired.",
+        ge=1,
+        try_=10,
+    )
+    max_training_failures: Integer = setting(
+        3,
+        "Visits in a row in which a member's training diverges, after which it counts as ill;"
+        " fewer than two healthy members stop the run.",
+        ge=1,
+        try_=3,
+    )
     min_distance: Number = setting(
         0.4,
         "Two atoms overlap below this fraction of the sum of their covalent radii.",

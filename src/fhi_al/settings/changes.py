@@ -52,6 +52,10 @@ MAY_CHANGE: Mapping[str, frozenset[str]] = {
             "analysis",
             "parallel",
             "max_label_failures",
+            "max_force",
+            "max_energy_per_atom",
+            "max_setbacks",
+            "max_training_failures",
             "min_distance",
             "max_distance",
         }
