@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from fhi_al.atomic_file import sync_folder, write_atomically
@@ -21,8 +22,16 @@ log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 _NAME = re.compile(r"snapshot-(\d+)")
-# Raised when the meaning of a snapshot's files changes; older ones are upgraded or refused by name.
-STATE_VERSION = 1
+# Raised when the meaning of a snapshot's files changes; who reads older ones upgrades them.
+STATE_VERSION = 2
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A complete snapshot: the version of the state in it, and its files by name."""
+
+    version: int
+    files: dict[str, bytes]
 
 
 class SnapshotError(RuntimeError):
@@ -71,15 +80,15 @@ def write_snapshot(folder: Path, files: Mapping[str, bytes]) -> Path:
     temporary.rename(target)
     sync_folder(folder)
     # Verified, so that a damaged snapshot does not push out the good one before it.
-    kept = next((old for old in reversed(generations) if _verified(old)[0] is not None), None)
+    kept = next((old for old in reversed(generations) if not isinstance(_read(old), str)), None)
     for old in generations:
         if old != kept:
             shutil.rmtree(old)
     return target
 
 
-def read_snapshot(folder: Path) -> dict[str, bytes] | None:
-    """Files of the newest complete snapshot; None if there never was one.
+def read_snapshot(folder: Path) -> Snapshot | None:
+    """The newest complete snapshot; None if there never was one.
 
     Raises
     ------
@@ -89,12 +98,12 @@ def read_snapshot(folder: Path) -> dict[str, bytes] | None:
     generations = _generations(folder)
     problems: list[str] = []
     for generation in reversed(generations):
-        files, problem = _verified(generation)
-        if files is not None:
+        found = _read(generation)
+        if isinstance(found, Snapshot):
             if problems:
                 log.warning("%s; continuing from %s", "; ".join(problems), generation)
-            return files
-        problems.append(f"{generation}: {problem}")
+            return found
+        problems.append(f"{generation}: {found}")
     if problems:
         raise SnapshotError(
             f"{'; '.join(problems)}: expected at least one complete snapshot. Put restart/ back "
@@ -120,18 +129,22 @@ def _number(generation: Path) -> int:
     return int(generation.name.removeprefix("snapshot-"))
 
 
-def _verified(generation: Path) -> tuple[dict[str, bytes] | None, str]:
+def _read(generation: Path) -> Snapshot | str:
+    """The snapshot in a folder, or what is wrong with it."""
     try:
         manifest = json.loads((generation / MANIFEST).read_text())
-        version = manifest["state_version"]
-        if version != STATE_VERSION:
-            return None, f"written by a program with state version {version}, not {STATE_VERSION}"
+        version = int(manifest["state_version"])
+        if not 1 <= version <= STATE_VERSION:
+            return (
+                f"written by a newer program (state version {version}; this one reads 1 to "
+                f"{STATE_VERSION})"
+            )
         files = {}
         for name, expected in manifest["files"].items():
             content = (generation / name).read_bytes()
             if hashlib.sha256(content).hexdigest() != expected["sha256"]:
-                return None, f"{name} does not match its checksum"
+                return f"{name} does not match its checksum"
             files[name] = content
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return None, f"not complete ({error})"
-    return files, ""
+        return f"not complete ({error})"
+    return Snapshot(version, files)

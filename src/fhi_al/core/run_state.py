@@ -31,27 +31,75 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True)
 class SamplingState:
-    """Initial dataset: rounds done, epochs trained, MD steps of the sampling trajectory.
+    """Initial dataset after a whole step: a sampled point, or a round's training.
 
-    ``mae_forces`` is the members' mean validation force MAE in eV/A; None before the first
-    validation.  ``setbacks`` counts returns to the last good point.
+    Parameters
+    ----------
+    rounds, epochs, md_steps : int
+        Rounds done, epochs trained, MD steps of the sampling trajectory.
+    points : tuple of str
+        Label keys of the points sampled in the round under way.
+    setbacks, setbacks_in_row : int
+        Returns of the trajectory to its last good point: in all, and since that point was set.
+    mae_forces : float or None
+        Members' mean validation force MAE in eV/A; None before the first validation.
     """
 
     rounds: int = 0
     epochs: int = 0
     md_steps: int = 0
+    points: tuple[str, ...] = ()
     setbacks: int = 0
+    setbacks_in_row: int = 0
     mae_forces: float | None = None
+
+
+class SweepStage(StrEnum):
+    """What a sweep does next; in this order."""
+
+    MOVE = "move"
+    LABEL = "label"
+    TRAIN = "train"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A label that was asked for, and what the ensemble said of the structure.
+
+    Parameters
+    ----------
+    trajectory : int
+        Its present point is the structure.
+    uncertainty, threshold : float
+        In eV/A; the threshold is None while it warms up.
+    crossed, is_sanity_check : bool
+        Why the label is wanted: one of them, or both.
+    forces : tuple of (x, y, z)
+        The ensemble's mean force on each atom in eV/A.
+    """
+
+    trajectory: int
+    uncertainty: float
+    threshold: float | None
+    crossed: bool
+    is_sanity_check: bool
+    forces: tuple[tuple[float, float, float], ...]
 
 
 @dataclass(frozen=True)
 class ActiveLearningState:
-    """Active learning after a whole sweep.
+    """Active learning after a whole step: the move of all trajectories, a label, or a visit.
 
     Parameters
     ----------
     sweep : int
         Sweeps done.
+    stage : SweepStage
+        What the sweep under way does next.
+    asked : tuple of Asked
+        Labels that are still to come, in the order they were asked for.
+    next_visit : int
+        In the TRAIN stage: trajectories with a lower index have had their visit.
     epochs : int
         Epochs trained in this phase.
     trajectories : tuple of TrajectoryState
@@ -66,6 +114,9 @@ class ActiveLearningState:
     """
 
     sweep: int
+    stage: SweepStage
+    asked: tuple[Asked, ...]
+    next_visit: int
     epochs: int
     trajectories: tuple[TrajectoryState, ...]
     uncertainties: tuple[MovingAverage, ...]
@@ -103,6 +154,10 @@ class RunState:
         Why active learning ended.
     seconds : dict
         Activity -> wall seconds spent so far, over all launches.
+    label_failures_in_row : int
+        Labels discarded since the last good one.
+    training_failures_in_row : tuple of int
+        For each member: visits since its training last stayed finite; empty before the first.
     """
 
     stage: Stage = Stage.INITIAL_SAMPLING
@@ -112,3 +167,5 @@ class RunState:
     final_mae_forces: float | None = None
     stop_reason: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
+    label_failures_in_row: int = 0
+    training_failures_in_row: tuple[int, ...] = ()

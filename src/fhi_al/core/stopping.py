@@ -41,8 +41,10 @@ def active_learning_stop(
         )
     if n_training >= rules.max_set_size:
         return f"the training set has {n_training} points (max_set_size = {rules.max_set_size:g})"
-    if all(trajectory.status is Status.DONE for trajectory in trajectories):
-        return "all trajectories have done max_MD_steps"
+    if all(trajectory.status.is_over for trajectory in trajectories):
+        retired = sum(trajectory.status is Status.RETIRED for trajectory in trajectories)
+        others = f" but the {retired} that were retired" if retired else ""
+        return f"all trajectories{others} have done max_MD_steps"
     return None
 
 

@@ -16,6 +16,12 @@ class Status(StrEnum):
     WAITING = "waiting"
     TRAINING = "training"
     DONE = "done"
+    RETIRED = "retired"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the trajectory moves no more."""
+        return self in (Status.DONE, Status.RETIRED)
 
 
 class Instruction(StrEnum):
@@ -43,8 +49,8 @@ class TrajectoryState:
         Epochs trained since it entered TRAINING.
     last_crossing : int
         Step of the last crossing of the threshold (0 before the first).
-    setbacks : int
-        How often it had to go back to its restart point.
+    setbacks, setbacks_in_row : int
+        How often it had to go back to its restart point: in all, and since that point was set.
     """
 
     index: int
@@ -55,14 +61,26 @@ class TrajectoryState:
     epochs: int = 0
     last_crossing: int = 0
     setbacks: int = 0
+    setbacks_in_row: int = 0
 
 
 @dataclass(frozen=True)
 class Limits:
-    """MD steps of a trajectory in all (inf: no limit), and epochs of one stay in TRAINING."""
+    """When a trajectory changes its status.
+
+    Parameters
+    ----------
+    max_md_steps : float
+        MD steps in all; inf for no limit.
+    max_epochs_worker : int
+        Epochs of one stay in TRAINING.
+    max_setbacks : int
+        Returns to the same restart point after which it is retired.
+    """
 
     max_md_steps: float
     max_epochs_worker: int
+    max_setbacks: int
 
 
 @dataclass(frozen=True)
@@ -138,9 +156,9 @@ def after(state: TrajectoryState, event: Event, limits: Limits) -> Transition:
         case (Status.WAITING | Status.RUNNING, LabelAccepted(to_validation)):
             # RUNNING: a sanity check whose true error earned the point a place in the sets.
             if to_validation:
-                moving = _on_the_move(state, limits)
+                moving = replace(_on_the_move(state, limits), setbacks_in_row=0)
                 return moving, (Instruction.ADD_TO_VALIDATION, Instruction.SET_RESTART_POINT)
-            training = replace(state, status=Status.TRAINING, epochs=0)
+            training = replace(state, status=Status.TRAINING, epochs=0, setbacks_in_row=0)
             return training, (Instruction.ADD_TO_TRAINING, Instruction.SET_RESTART_POINT)
         case (Status.WAITING | Status.RUNNING, LabelDiscarded()):
             return _set_back(state, limits)
@@ -164,8 +182,22 @@ def _on_the_move(state: TrajectoryState, limits: Limits) -> TrajectoryState:
 
 
 def _set_back(state: TrajectoryState, limits: Limits) -> Transition:
-    moving = _on_the_move(replace(state, setbacks=state.setbacks + 1), limits)
+    back = replace(state, setbacks=state.setbacks + 1, setbacks_in_row=state.setbacks_in_row + 1)
+    moving = _on_the_move(back, limits)
+    if moving.status is Status.RUNNING and _fails_too_often(moving, limits):
+        moving = replace(moving, status=Status.RETIRED)
     return moving, (Instruction.GO_BACK,)
+
+
+def _fails_too_often(state: TrajectoryState, limits: Limits) -> bool:
+    return state.setbacks_in_row >= limits.max_setbacks
+
+
+def reinstated(state: TrajectoryState, limits: Limits) -> TrajectoryState:
+    """The trajectory, running again if it was retired under a lower ``max_setbacks``."""
+    if state.status is Status.RETIRED and not _fails_too_often(state, limits):
+        return _on_the_move(state, limits)
+    return state
 
 
 def block_length(state: TrajectoryState, skip_step: int, limits: Limits) -> int:

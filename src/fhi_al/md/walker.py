@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,10 @@ class Walker:
         """A walker at the system's own geometry with velocities from its stream."""
         point = driver.start(generator)
         return cls(point, point, generator)
+
+    def copy(self) -> Walker:
+        """Itself as it is now; a point never changes, a random stream does."""
+        return replace(self, generator=copy.deepcopy(self.generator))
 
     def go_back(self, driver: Driver) -> None:
         """Return to the last good point with new velocities; the random stream goes on."""

@@ -221,6 +221,11 @@ class Member:
         self.optimisation.scheduler_step(mae_forces)
 
     @property
+    def has_scheduler(self) -> bool:
+        """Whether a learning-rate scheduler is at work."""
+        return self.optimisation.scheduler is not None
+
+    @property
     def learning_rate(self) -> float:
         """Of the next optimizer step."""
         return float(self.optimisation.optimizer.param_groups[0]["lr"])

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from fhi_al.core.improvement import BestError
-from fhi_al.core.run_state import ActiveLearningState, Stage
+from fhi_al.core.run_state import ActiveLearningState, Stage, SweepStage
 from fhi_al.core.threshold import MovingAverage
 from fhi_al.core.trajectory import TrajectoryState
 from fhi_al.md.driver import random_stream
@@ -66,6 +66,8 @@ class ActiveLearningProcedure:
         try:
             if run.state.stage is Stage.INITIAL_DONE:
                 self._begin()
+            if run.state.stage is Stage.ACTIVE_LEARNING:
+                self._sweep.reinstate()
             while run.state.stage is Stage.ACTIVE_LEARNING:
                 self._sweep_or_stop()
             if run.state.stage is Stage.FINAL_CONVERGENCE:
@@ -93,6 +95,9 @@ class ActiveLearningProcedure:
             stage=Stage.ACTIVE_LEARNING,
             active=ActiveLearningState(
                 sweep=0,
+                stage=SweepStage.MOVE,
+                asked=(),
+                next_visit=0,
                 epochs=0,
                 trajectories=trajectories,
                 uncertainties=empty,
@@ -119,10 +124,10 @@ class ActiveLearningProcedure:
         run = self._run
         reason = self._sweep.stop_reason()
         if reason is None:
-            self._sweep.go()
+            with run.step():
+                self._sweep.step()
             if self._pulse.is_due():
                 log.info("%s", self._sweep.progress())
-            run.end_step()
             return
         log.info("active learning stops: %s", reason)
         run.walkers = []

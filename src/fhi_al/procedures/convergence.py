@@ -39,8 +39,8 @@ def converge(run: Run, phase: str, members: Sequence[int]) -> None:
         reason = convergence_stop(state.ensemble, al.patience, al.max_final_epochs)
         if reason is not None:
             break
-        _visit(run, phase, state)
-        run.end_step()
+        with run.step():
+            _visit(run, phase, state)
     for index in state.members:
         run.ensemble.members[index].set_weights(run.best_weights[index])
     log.info(

@@ -5,8 +5,20 @@ from __future__ import annotations
 from fhi_al.reference.engine import EngineError
 
 
-class SamplingFailure(EngineError):
-    """The sampling MD fails so often in a row that going on would be in vain."""
+class ProcedureFailure(EngineError):
+    """Going on would be in vain; what was done so far is on the disk."""
+
+
+class SamplingFailure(ProcedureFailure):
+    """The sampling MD fails so often in a row that no new point comes."""
+
+
+class AllRetired(ProcedureFailure):
+    """No trajectory of active learning is left, and none came to its end."""
+
+
+class TrainingFailure(ProcedureFailure):
+    """Fewer than two members can be trained: there is no ensemble any more."""
 
 
 class NothingToStartFrom(Exception):

@@ -83,13 +83,13 @@ class InitialDatasetProcedure:
                 self._target,
             )
         while run.state.stage is Stage.INITIAL_SAMPLING:
-            sampling = run.state.sampling
-            reason = initial_stop(
-                sampling.mae_forces, self._target, sampling.epochs, self._al.max_initial_epochs
-            )
+            reason = self._stop_reason()
             if reason is None:
-                self._round()
-                run.end_step()
+                with run.step():
+                    if len(run.state.sampling.points) < self._points_per_round:
+                        self._sample()
+                    else:
+                        self._train()
                 continue
             log.info("initial dataset: %s", reason)
             goes_on = self._al.converge_initial
@@ -100,10 +100,23 @@ class InitialDatasetProcedure:
     def _target(self) -> float:
         return float(self._al.lambda_ * self._al.desired_acc)
 
-    def _round(self) -> None:
+    @property
+    def _points_per_round(self) -> int:
+        return int(self._al.n_samples) * len(self._all_members)
+
+    def _stop_reason(self) -> str | None:
+        sampling = self._run.state.sampling
+        if sampling.points:  # in the midst of a round
+            return None
+        return initial_stop(
+            sampling.mae_forces, self._target, sampling.epochs, self._al.max_initial_epochs
+        )
+
+    def _train(self) -> None:
+        """The end of a round: share its points out and train."""
         run, al = self._run, self._al
         members = run.ensemble.members
-        labels = self._sample(al.n_samples * len(members))
+        labels = [run.store.label(key) for key in run.state.sampling.points]
         for member in members:
             self._share_out(member.index, labels[member.index :: len(members)])
             member.fit_statistics()
@@ -114,6 +127,7 @@ class InitialDatasetProcedure:
             sampling=replace(
                 run.state.sampling,
                 rounds=run.state.sampling.rounds + 1,
+                points=(),
                 epochs=run.state.sampling.epochs + epochs,
                 mae_forces=visit.mae,
             ),
@@ -142,44 +156,43 @@ class InitialDatasetProcedure:
             else:
                 member.add_training([label])
 
-    def _sample(self, n_points: int) -> list[Label]:
-        """Labels of ``n_points`` structures, ``skip_step_initial`` MD steps apart."""
+    def _sample(self) -> None:
+        """The next structure, ``skip_step_initial`` MD steps on, and its label."""
         run = self._run
-        walker = run.walkers[0]
-        labels: list[Label] = []
-        in_row = 0
-        while len(labels) < n_points:
-            sampling = run.state.sampling
-            driver = run.sampling_driver(sampling.md_steps)
-            n_steps = self._al.skip_step_initial
-            step = sampling.md_steps + n_steps
-            run.state = replace(run.state, sampling=replace(sampling, md_steps=step))
-            try:
-                with run.clock.section(clock.MD):
-                    walker.point = driver.advance(walker.point, n_steps, walker.generator)
-                labels.append(self._label(walker, step))
-            except MDFailure as failure:
-                setbacks = run.state.sampling.setbacks + 1
-                run.state = replace(
-                    run.state, sampling=replace(run.state.sampling, setbacks=setbacks)
-                )
-                log.warning(
-                    "initial dataset, MD step %d: %s; back to the last good point with new "
-                    "velocities (setback %d)",
-                    step,
-                    failure,
-                    setbacks,
-                )
-                in_row += 1
-                if in_row >= self._al.max_label_failures:
-                    raise SamplingFailure(_hopeless(in_row, failure)) from failure
-                walker.go_back(driver)
-                continue
-            in_row = 0
+        walker, sampling = run.walkers[0], run.state.sampling
+        driver = run.sampling_driver(sampling.md_steps)
+        n_steps = self._al.skip_step_initial
+        sampling = replace(sampling, md_steps=sampling.md_steps + n_steps)
+        try:
+            with run.clock.section(clock.MD):
+                walker.point = driver.advance(walker.point, n_steps, walker.generator)
+            label = self._label(walker, sampling.md_steps)
+        except MDFailure as failure:
+            sampling = replace(
+                sampling,
+                setbacks=sampling.setbacks + 1,
+                setbacks_in_row=sampling.setbacks_in_row + 1,
+            )
+            log.warning(
+                "initial dataset, MD step %d: %s; back to the last good point with new velocities "
+                "(setback %d)",
+                sampling.md_steps,
+                failure,
+                sampling.setbacks,
+            )
+            if sampling.setbacks_in_row >= self._al.max_setbacks:
+                raise SamplingFailure(_hopeless(sampling.setbacks_in_row, failure)) from failure
+            walker.go_back(driver)
+        else:
             walker.restart_point = walker.point
-            if self._pulse.is_due():
-                log.info("initial dataset: %d of %d points of this round", len(labels), n_points)
-        return labels
+            sampling = replace(sampling, points=(*sampling.points, label.key), setbacks_in_row=0)
+        run.state = replace(run.state, sampling=sampling)
+        if self._pulse.is_due():
+            log.info(
+                "initial dataset: %d of %d points of this round",
+                len(sampling.points),
+                self._points_per_round,
+            )
 
     def _label(self, walker: Walker, step: int) -> Label:
         request = LabelRequest(
@@ -214,7 +227,8 @@ class InitialDatasetProcedure:
 
 def _hopeless(in_row: int, failure: MDFailure) -> str:
     return (
-        f"initial dataset: the sampling MD failed {in_row} times in a row, the last time because "
-        f"{failure}: expected structures that make sense. Lower MD.temperature or MD.timestep, "
-        "look at geometry.in, or choose another initial_sampling, then run again."
+        f"initial dataset: the sampling MD failed {in_row} times in a row (max_setbacks), the last "
+        f"time because {failure}: expected structures that make sense. Look at geometry.in; start "
+        "in a new folder with a lower MD.temperature or MD.timestep, or another initial_sampling; "
+        "or raise max_setbacks and run again."
     )

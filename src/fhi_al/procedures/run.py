@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from fhi_al.models.ensemble import Ensemble
 from fhi_al.models.mace_adapter.training import ForceErrors
 from fhi_al.models.training import EpochRecord, TrainingPool
 from fhi_al.procedures import snapshot
+from fhi_al.procedures.errors import TrainingFailure
+from fhi_al.procedures.upgrades import upgraded
 from fhi_al.reference.label_pool import LabelPool
 from fhi_al.report import clock
 from fhi_al.report.clock import Clock
@@ -30,9 +33,12 @@ from fhi_al.report.error_table import error_words, mean
 from fhi_al.report.export import Exporter
 from fhi_al.report.journal import Journal
 from fhi_al.settings import Settings
-from fhi_al.soft_stop import SoftStop
+from fhi_al.soft_stop import SoftStop, Stopped
 
 log = logging.getLogger(__name__)
+
+# Of the wall time that snapshots may take, unless one is asked for after every step.
+LARGEST_SHARE = 0.01
 
 
 @dataclass(frozen=True)
@@ -105,6 +111,7 @@ class Run:
     walkers: list[Walker] = field(default_factory=list)
     best_weights: dict[int, bytes] = field(default_factory=dict)
     _saved_at: float = field(default_factory=time.monotonic)
+    _save_took_s: float = 0.0
 
     @property
     def restart(self) -> Path:
@@ -119,51 +126,72 @@ class Run:
         SnapshotError, LabelStoreError
             If there is one and it cannot be used.
         """
-        files = read_snapshot(self.restart)
-        if files is None:
+        found = read_snapshot(self.restart)
+        if found is None:
             self.journal.cut(0)
             return False
         try:
-            snapshot.unpack(self, files)
+            snapshot.unpack(self, upgraded(found))
         except (ValueError, KeyError) as error:
             raise SnapshotError(
-                f"{self.restart}: the snapshot does not fit the settings: {error}. Put the "
-                "settings back as they were (inputs/ has a copy), or start in a new folder."
+                f"{self.restart}: the snapshot does not fit the inputs: {error}. Put them back as "
+                "they were (inputs/ has a copy), or start in a new folder."
             ) from error
         self.clock.continue_from(self.state.seconds)
         log.info("continuing from the snapshot in %s: %s", self.restart, self.state.stage)
         return True
 
-    def end_step(self) -> None:
-        """A whole step is done: write a snapshot if one is due, or stop if that was asked for.
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """A step that is done as a whole or not at all; then a snapshot, if one is due.
+
+        A label pool that is asked to stop raises before it calculates: the state and the walkers
+        are put back to the beginning of the step (labels and weights have not changed until then).
 
         Raises
         ------
         Stopped
-            After a snapshot was written.
+            If the run was asked to stop; after a snapshot was written.
         """
-        reason = self.soft_stop.reason()
-        self.save(now=reason is not None)
+        state, walkers = self.state, [walker.copy() for walker in self.walkers]
+        try:
+            yield
+        except Stopped:
+            self.state, self.walkers = state, walkers
+            self.save(now=True)
+            raise
+        self.save(now=self.soft_stop.reason() is not None)
         self.soft_stop.check()
 
     def save(self, *, now: bool = False) -> None:
-        """Write a snapshot if ``now`` or if the last one is older than the interval."""
-        if not self.settings.misc.create_restart:
+        """Write a snapshot if ``now`` or if one is due."""
+        if not self.settings.misc.create_restart or not (now or self._snapshot_is_due()):
             return
-        interval_s = self.settings.misc.snapshot_interval
-        if not now and time.monotonic() - self._saved_at < interval_s:
-            return
-        self.state = replace(self.state, seconds=self.clock.seconds())
-        files = snapshot.pack(self)
-        write_snapshot(self.restart, files)
-        self.export.checkpoints(self.ensemble, files)
+        started = time.monotonic()
+        with self.clock.section(clock.SNAPSHOTS):
+            self.state = replace(
+                self.state,
+                seconds=self.clock.seconds(),
+                label_failures_in_row=self.labels.failures_in_row,
+            )
+            files = snapshot.pack(self)
+            write_snapshot(self.restart, files)
+            self.export.checkpoints(self.ensemble, files)
         self._saved_at = time.monotonic()
+        self._save_took_s = self._saved_at - started
+
+    def _snapshot_is_due(self) -> bool:
+        interval_s = float(self.settings.misc.snapshot_interval)
+        if interval_s > 0:
+            # Large models on a slow disk: snapshots then come less often, not at a higher price.
+            interval_s = max(interval_s, self._save_took_s / LARGEST_SHARE)
+        return time.monotonic() - self._saved_at >= interval_s
 
     def train(self, phase: str, epoch: int, n_epochs: int, members: Sequence[int]) -> Visit:
         """Train members, journal every epoch, and return their last validation errors.
 
-        A member whose loss or weights are no longer finite goes back to the weights it had, with a
-        fresh optimizer.
+        A member whose loss, weights or validation error are no longer finite goes back to the
+        weights it had, with a fresh optimizer.
 
         Parameters
         ----------
@@ -177,12 +205,21 @@ class Run:
         Returns
         -------
         Visit
+
+        Raises
+        ------
+        TrainingFailure
+            If fewer than two members of the ensemble are healthy.
         """
         with self.clock.section(clock.TRAINING):
             before = {index: self.ensemble.members[index].weights() for index in members}
             records = self.training.train(members, n_epochs)
+            failures = list(self.state.training_failures_in_row or [0] * len(self.ensemble))
             for index in members:
-                self._undo_if_diverged(index, before[index], records)
+                diverged = self._undo_if_diverged(index, before[index], records)
+                failures[index] = failures[index] + 1 if diverged else 0
+            self.state = replace(self.state, training_failures_in_row=tuple(failures))
+            self._require_an_ensemble(failures)
             errors = [self.ensemble.members[index].validate() for index in members]
         self._journal_epochs(phase, epoch, records)
         loss = mean([record.loss for record in records if record.epoch == n_epochs])
@@ -198,19 +235,36 @@ class Run:
         )
         return visit
 
-    def _undo_if_diverged(self, index: int, weights: bytes, records: Sequence[EpochRecord]) -> None:
+    def _undo_if_diverged(self, index: int, weights: bytes, records: Sequence[EpochRecord]) -> bool:
         member = self.ensemble.members[index]
         losses = [record.loss for record in records if record.member == index]
-        if all(map(math.isfinite, losses)) and member.is_finite():
-            return
+        if (
+            all(map(math.isfinite, losses))
+            and member.is_finite()
+            and math.isfinite(member.validate().mae_forces)
+        ):
+            return False
         member.set_weights(weights)
-        member.fresh_optimizer(scheduler=False)
+        member.fresh_optimizer(scheduler=member.has_scheduler)
         log.warning(
             "member %d: training diverged (losses %s); back to the weights before, with a fresh "
             "optimizer. If this goes on, lower TRAINING.lr",
             index,
             ", ".join(f"{loss:.3g}" for loss in losses),
         )
+        return True
+
+    def _require_an_ensemble(self, failures_in_row: Sequence[int]) -> None:
+        limit = self.settings.al.max_training_failures
+        ill = [index for index, failures in enumerate(failures_in_row) if failures >= limit]
+        if len(failures_in_row) - len(ill) < 2:
+            raise TrainingFailure(
+                f"training: members {', '.join(map(str, ill))} diverged in {limit} visits in a row "
+                "(max_training_failures), fewer than two healthy ones are left: expected losses "
+                "and weights that stay finite. Lower TRAINING.lr or set TRAINING.clip_grad (both "
+                "may change in this folder), look at the largest forces in the labels, then run "
+                "again."
+            )
 
     def _in_words(self, loss: float, errors: Sequence[ForceErrors]) -> str:
         """Loss and errors, averaged over the members, as MISC.error_table wants them."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 import io
 import json
 import logging
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import TypeAdapter
 
 from fhi_al.core.run_state import RunState
-from fhi_al.core.structure import Array
+from fhi_al.core.structure import Array, Structure
 from fhi_al.md.walker import Walker
 from fhi_al.settings import Settings
 from fhi_al.settings.changes import changes
@@ -45,6 +46,7 @@ def pack(run: Run) -> dict[str, bytes]:
             }
             for member in run.ensemble.members
         ],
+        "systems": [_plain(system) for system in run.systems],
         "journal_bytes": run.journal.length(),
         "settings": run.settings.values(),
     }
@@ -57,7 +59,7 @@ def pack(run: Run) -> dict[str, bytes]:
     }
 
 
-def unpack(run: Run, files: dict[str, bytes]) -> None:
+def unpack(run: Run, files: Mapping[str, bytes]) -> None:
     """Put a run back where :func:`pack` left it.
 
     Raises
@@ -65,10 +67,11 @@ def unpack(run: Run, files: dict[str, bytes]) -> None:
     LabelStoreError
         If a label of the sets is not in the store.
     ValueError
-        If settings were changed that must not, or do not fit the weights.
+        If settings or geometry.in were changed that must not, or do not fit the weights.
     """
     content = json.loads(files[RUN])
     _compare_settings(content["settings"], run.settings)
+    _compare_systems(content["systems"], run.systems)
     run.state = _STATE.validate_python(_with_lists_as_tuples(content["state"]))
     with np.load(io.BytesIO(files[PHASE_SPACE]), allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
@@ -85,7 +88,34 @@ def unpack(run: Run, files: dict[str, bytes]) -> None:
         for index in range(len(run.ensemble.members))
         if BEST.format(index=index) in files
     }
+    run.labels.failures_in_row = run.state.label_failures_in_row
+    if content["settings"]["TRAINING.lr"] != run.settings.values()["TRAINING.lr"]:
+        _with_new_learning_rate(run)
     run.journal.cut(content["journal_bytes"])
+
+
+def _with_new_learning_rate(run: Run) -> None:
+    # The saved optimizers hold the old one; whoever changes it wants another course anyway.
+    for member in run.ensemble.members:
+        member.fresh_optimizer(scheduler=member.has_scheduler)
+    run.state = replace(run.state, training_failures_in_row=())
+    log.info("TRAINING.lr was changed: every member's optimizer starts afresh")
+
+
+def _plain(system: Structure) -> dict[str, Any]:
+    return {each.name: np.asarray(getattr(system, each.name)).tolist() for each in fields(system)}
+
+
+def _compare_systems(before: list[dict[str, Any]] | None, systems: Sequence[Structure]) -> None:
+    if before is None:
+        return
+    for then, system in zip(before, systems, strict=True):
+        now = _plain(system)
+        changed = [name.replace("_", " ") for name in now if now[name] != then[name]]
+        if changed:
+            raise ValueError(
+                f"geometry.in was changed: its {', '.join(changed)} are not those of the run"
+            )
 
 
 def _compare_settings(before: dict[str, Any], settings: Settings) -> None:

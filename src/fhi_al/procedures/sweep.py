@@ -1,20 +1,23 @@
-"""One sweep of active learning: move, label, train.  Feeds events to ``core`` and obeys it."""
+"""Sweeps of active learning: move, label, train.  Feeds events to ``core`` and obeys it.
+
+A sweep goes in steps (the move of all trajectories, one label, one training visit), after each of
+which the state is whole: a run can be stopped and continued between any two of them.
+"""
 
 from __future__ import annotations
 
 import logging
 import math
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from fhi_al.core.improvement import BestError, seen
-from fhi_al.core.label import Label, Origin
-from fhi_al.core.run_state import ActiveLearningState
+from fhi_al.core.label import Label, Origin, Phase
+from fhi_al.core.run_state import ActiveLearningState, Asked, SweepStage
 from fhi_al.core.split import goes_to_validation
 from fhi_al.core.stopping import StopRules, active_learning_stop
-from fhi_al.core.structure import Array
 from fhi_al.core.threshold import ThresholdRule, crosses, observed, threshold
 from fhi_al.core.trajectory import (
     Checked,
@@ -30,29 +33,17 @@ from fhi_al.core.trajectory import (
     TrajectoryState,
     after,
     block_length,
+    reinstated,
     sanity_check_due,
 )
 from fhi_al.core.uncertainty import force_uncertainty
 from fhi_al.md.driver import Driver, MDFailure
+from fhi_al.procedures.errors import AllRetired
 from fhi_al.procedures.run import Run
 from fhi_al.reference.label_pool import LabelRequest, Outcome
 from fhi_al.report import clock
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class _Asked:
-    """What the ensemble said of a structure when its label was asked for.
-
-    ``forces`` is the ensemble mean, (n_atoms, 3) in eV/A; uncertainty and threshold in eV/A.
-    """
-
-    uncertainty: float
-    threshold: float | None
-    forces: Array
-    crossed: bool
-    is_sanity_check: bool
 
 
 class Sweep:
@@ -67,18 +58,43 @@ class Sweep:
         al = run.settings.al
         self._run = run
         self._al = al
-        self._limits = Limits(al.max_MD_steps or math.inf, al.max_epochs_worker)
+        self._limits = Limits(al.max_MD_steps or math.inf, al.max_epochs_worker, al.max_setbacks)
         self._rule = ThresholdRule(al.c_x, al.threshold_warmup, al.threshold_window)
         self._stop_rules = StopRules(al.desired_acc, al.max_set_size or math.inf)
-        # By trajectory; empty between sweeps where the label pool answers at once.
-        self._asked: dict[int, _Asked] = {}
+        # Of the labels asked for, those that the pool has been handed: by trajectory.
+        self._submitted: set[int] = set()
+
+    def reinstate(self) -> None:
+        """Let trajectories run again that a lower ``max_setbacks`` had retired."""
+        trajectories = tuple(reinstated(t, self._limits) for t in self._state.trajectories)
+        for before, now in zip(self._state.trajectories, trajectories, strict=True):
+            if before != now:
+                log.info("trajectory %d: reinstated, max_setbacks was raised", now.index)
+        self._update(trajectories=trajectories)
 
     def stop_reason(self) -> str | None:
-        """Why active learning is over; None if it goes on."""
+        """Why active learning is over; None if it goes on, which it does in the midst of a sweep.
+
+        Raises
+        ------
+        AllRetired
+            If no trajectory moves any more and none came to its end.
+        """
         state = self._state
-        return active_learning_stop(
+        if state.stage is not SweepStage.MOVE:
+            return None
+        reason = active_learning_stop(
             self._stop_rules, state.mae_forces, self._n_training, state.trajectories
         )
+        if reason is not None and all(t.status is Status.RETIRED for t in state.trajectories):
+            raise AllRetired(
+                f"active learning: all {len(state.trajectories)} trajectories were retired after "
+                f"{self._al.max_setbacks} returns to the same point (max_setbacks): expected MD "
+                "that gets somewhere; AL.log says what went wrong each time. Raise max_setbacks "
+                "and run again to give them another chance; or start in a new folder with a lower "
+                "MD.temperature or MD.timestep, or a better initial dataset (a smaller lambda)."
+            )
+        return reason
 
     def progress(self) -> str:
         """How far active learning is, in a line."""
@@ -94,11 +110,27 @@ class Sweep:
             f"{self._run.store.n_labels} labels; force MAE {mae}"
         )
 
-    def go(self) -> None:
-        """Move, label, train: one whole step of active learning."""
-        self._label(self._move())
-        self._train()
-        self._update(sweep=self._state.sweep + 1)
+    def step(self) -> None:
+        """The next step: the move of all trajectories, the labels the pool has ready, or a visit.
+
+        Raises
+        ------
+        Stopped
+            From the label pool, before anything has changed.
+        """
+        match self._state.stage:
+            case SweepStage.MOVE:
+                self._move()
+                self._update(stage=SweepStage.LABEL)
+            case SweepStage.LABEL:
+                self._take_in_labels()
+            case SweepStage.TRAIN:
+                self._visit_next()
+        # Past stages with nothing left to do, so that every step does something.
+        if self._state.stage is SweepStage.LABEL and not self._state.asked:
+            self._update(stage=SweepStage.TRAIN, next_visit=0)
+        if self._state.stage is SweepStage.TRAIN and self._next_to_train() is None:
+            self._update(stage=SweepStage.MOVE, sweep=self._state.sweep + 1)
 
     @property
     def _state(self) -> ActiveLearningState:
@@ -119,8 +151,8 @@ class Sweep:
 
     # ------------------------------------------------------------------ move
 
-    def _move(self) -> list[TrajectoryState]:
-        """Every running trajectory advances one block; returns those that arrived, as they were."""
+    def _move(self) -> None:
+        """Every running trajectory advances one block; those that arrive are checked, in order."""
         arrived = []
         for trajectory in self._with_status(Status.RUNNING):
             walker = self._run.walkers[trajectory.index]
@@ -135,7 +167,8 @@ class Sweep:
                 continue
             self._tell(trajectory.index, Moved(n_steps))
             arrived.append(trajectory)
-        return arrived
+        for before in arrived:
+            self._check(before)
 
     def _driver(self, trajectory: TrajectoryState) -> Driver:
         member = None
@@ -144,15 +177,6 @@ class Sweep:
             n_members = len(self._run.ensemble.members)
             member = (self._state.sweep + trajectory.index) % n_members
         return self._run.driver(trajectory.system, trajectory.md, member)
-
-    # ------------------------------------------------------------------ label
-
-    def _label(self, arrived: list[TrajectoryState]) -> None:
-        """Checks and requests in index order; then take in what the pool has finished."""
-        for before in arrived:
-            self._check(before)
-        for outcome in self._run.labels.poll():
-            self._take_in(outcome)
 
     def _check(self, before: TrajectoryState) -> None:
         run, index = self._run, before.index
@@ -184,9 +208,9 @@ class Sweep:
         self._tell(index, Checked(crossed))
         sanity = self._al.analysis and due
         if crossed or sanity:
-            origin = Origin("active_learning" if crossed else "sanity", index, now.step)
-            self._asked[index] = _Asked(uncertainty, limit, forces.mean(axis=0), crossed, sanity)
-            run.labels.submit(LabelRequest(now.system, point.positions, point.cell, origin))
+            mean_forces = tuple((x, y, z) for x, y, z in forces.mean(axis=0).tolist())
+            asked = Asked(index, uncertainty, limit, crossed, sanity, mean_forces)
+            self._update(asked=(*self._state.asked, asked))
 
     def _observe(self, system: int, uncertainty: float) -> float | None:
         """Add to the moving average of the system; the threshold, the current estimate included."""
@@ -197,12 +221,32 @@ class Sweep:
 
     def _has_room(self) -> bool:
         # A label that no set can take would be DFT time for nothing.
-        coming = sum(asked.crossed for asked in self._asked.values())
+        coming = sum(asked.crossed for asked in self._state.asked)
         return self._n_training + coming < self._stop_rules.max_set_size
+
+    # ------------------------------------------------------------------ label
+
+    def _take_in_labels(self) -> None:
+        """Take in what the pool has finished of the labels that were asked for."""
+        for asked in self._state.asked:
+            if asked.trajectory not in self._submitted:
+                self._run.labels.submit(self._request(asked))
+                self._submitted.add(asked.trajectory)
+        for outcome in self._run.labels.poll():
+            self._take_in(outcome)
+
+    def _request(self, asked: Asked) -> LabelRequest:
+        trajectory = self._state.trajectories[asked.trajectory]
+        point = self._run.walkers[asked.trajectory].point
+        phase: Phase = "active_learning" if asked.crossed else "sanity"
+        origin = Origin(phase, asked.trajectory, trajectory.step)
+        return LabelRequest(trajectory.system, point.positions, point.cell, origin)
 
     def _take_in(self, outcome: Outcome) -> None:
         index = outcome.request.origin.trajectory
-        asked = self._asked.pop(index)
+        (asked,) = (each for each in self._state.asked if each.trajectory == index)
+        self._submitted.remove(index)
+        self._update(asked=tuple(each for each in self._state.asked if each is not asked))
         if not isinstance(outcome.record, Label):
             self._tell(index, LabelDiscarded(outcome.record.reason))
             return
@@ -212,11 +256,11 @@ class Sweep:
         if joins:
             self._add(index, outcome.record)
 
-    def _compare(self, outcome: Outcome, label: Label, asked: _Asked) -> bool:
+    def _compare(self, outcome: Outcome, label: Label, asked: Asked) -> bool:
         """Journal the true error of a sanity check; whether the point has earned its place."""
         system = outcome.request.system
-        error = np.abs(asked.forces - label.forces)
-        mae = float(error.mean())
+        difference = np.array(asked.forces) - label.forces
+        mae = float(np.abs(difference).mean())
         histories = list(self._state.true_errors)
         histories[system] = observed(histories[system], mae, self._rule.window)
         self._update(true_errors=tuple(histories))
@@ -230,7 +274,7 @@ class Sweep:
             uncertainty=asked.uncertainty,
             threshold=asked.threshold,
             mae_forces=mae,
-            max_force_error=float(np.linalg.norm(asked.forces - label.forces, axis=1).max()),
+            max_force_error=float(np.linalg.norm(difference, axis=1).max()),
             joined=joins or asked.crossed,
         )
         return joins
@@ -260,13 +304,20 @@ class Sweep:
 
     # ------------------------------------------------------------------ train
 
-    def _train(self) -> None:
-        """A visit for every trajectory in training, in index order."""
-        for trajectory in self._with_status(Status.TRAINING):
-            self._visit(trajectory)
-            mae = self._state.mae_forces
-            if mae is not None and mae < self._stop_rules.desired_acc:
-                return
+    def _next_to_train(self) -> TrajectoryState | None:
+        """Whose visit is next: each sweep has one for every trajectory in training, in order."""
+        state = self._state
+        reached = state.mae_forces is not None and state.mae_forces < self._stop_rules.desired_acc
+        if reached and state.next_visit > 0:
+            return None
+        waiting = (t for t in self._with_status(Status.TRAINING) if t.index >= state.next_visit)
+        return next(waiting, None)
+
+    def _visit_next(self) -> None:
+        trajectory = self._next_to_train()
+        assert trajectory is not None
+        self._visit(trajectory)
+        self._update(next_visit=trajectory.index + 1)
 
     def _visit(self, trajectory: TrajectoryState) -> None:
         run, state = self._run, self._state
@@ -322,6 +373,15 @@ class Sweep:
                 now.step,
                 getattr(event, "reason", event),
                 now.setbacks,
+            )
+        if now.status is Status.RETIRED:
+            log.warning(
+                "trajectory %d: retired at MD step %d after %d returns to the same point "
+                "(max_setbacks), the last time because %s",
+                index,
+                now.step,
+                now.setbacks_in_row,
+                getattr(event, "reason", event),
             )
         if now.status is Status.DONE and not isinstance(event, LabelAccepted | LabelDiscarded):
             log.info("trajectory %d: done after %d MD steps", index, now.step)

@@ -49,7 +49,15 @@ class Outcome:
 
 
 class LabelPool(Protocol):
-    """Labels structures, now or later, here or elsewhere."""
+    """Labels structures, now or later, here or elsewhere.
+
+    Attributes
+    ----------
+    failures_in_row : int
+        Labels discarded since the last good one; part of the run's state.
+    """
+
+    failures_in_row: int
 
     def submit(self, request: LabelRequest) -> None:
         """Hand in a structure."""
@@ -111,7 +119,7 @@ class SerialLabelPool:
         self._max_failures = max_failures
         self._timed = timed
         self._before_each = before_each
-        self._failures_in_row = 0
+        self.failures_in_row = 0
         self._queue: deque[LabelRequest] = deque()
 
     def submit(self, request: LabelRequest) -> None:
@@ -119,7 +127,7 @@ class SerialLabelPool:
         self._queue.append(request)
 
     def poll(self) -> list[Outcome]:
-        """Label everything queued, in order.
+        """Label the next structure in the queue.
 
         Raises
         ------
@@ -128,11 +136,10 @@ class SerialLabelPool:
         EngineError
             If the engine is broken.
         """
-        outcomes = []
-        while self._queue:
-            request = self._queue.popleft()
-            outcomes.append(Outcome(request, self.label(request)))
-        return outcomes
+        if not self._queue:
+            return []
+        request = self._queue.popleft()
+        return [Outcome(request, self.label(request))]
 
     def label(self, request: LabelRequest) -> Label | Rejected:
         """Label one structure, past the queue; from the store if it is there.
@@ -195,12 +202,12 @@ class SerialLabelPool:
 
     def _count_failures(self, record: Label | Rejected) -> None:
         if isinstance(record, Label):
-            self._failures_in_row = 0
+            self.failures_in_row = 0
             return
-        self._failures_in_row += 1
-        if self._failures_in_row >= self._max_failures:
+        self.failures_in_row += 1
+        if self.failures_in_row >= self._max_failures:
             raise TooManyFailures(
-                f"reference engine: the last {self._failures_in_row} labels were discarded "
+                f"reference engine: the last {self.failures_in_row} labels were discarded "
                 f"(max_label_failures = {self._max_failures}), the last one because "
                 f"{record.reason}: expected labels that converge. Look at the engine's output and "
                 "its settings, or start from another geometry or temperature, then run again."

@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-DFT, TRAINING, MD, OTHER = "DFT", "training", "MD", "everything else"
-ACTIVITIES = (DFT, TRAINING, MD, OTHER)
+DFT, TRAINING, MD, SNAPSHOTS, OTHER = "DFT", "training", "MD", "snapshots", "everything else"
+ACTIVITIES = (DFT, TRAINING, MD, SNAPSHOTS, OTHER)
 
 
 class Clock:

@@ -13,7 +13,10 @@ from typing import Any
 MAY_CHANGE: Mapping[str, frozenset[str]] = {
     "GENERAL": frozenset({"log_dir", "checkpoints_dir", "results_dir", "model_dir"}),
     "ARCHITECTURE": frozenset(),
-    "TRAINING": frozenset({"valid_fraction", "max_num_epochs", "patience", "eval_interval"}),
+    "TRAINING": frozenset(
+        # The way out for members whose training diverges.
+        {"lr", "clip_grad", "valid_fraction", "max_num_epochs", "patience", "eval_interval"}
+    ),
     "MISC": frozenset(
         {
             "device",
