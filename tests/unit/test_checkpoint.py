@@ -12,10 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from fhi_al.checkpoint import MANIFEST, STATE_VERSION, SnapshotError, read_snapshot, write_snapshot
+from fhi_al import checkpoint
+from fhi_al.checkpoint import MANIFEST, STATE_VERSION, SnapshotError, write_snapshot
 
 FIRST = {"run.json": b'{"n": 1}', "weights.pt": bytes(range(256)) * 40, "empty": b""}
 SECOND = {**FIRST, "run.json": b'{"n": 2}'}
+
+
+def read_snapshot(folder: Path) -> dict[str, bytes] | None:
+    found = checkpoint.read_snapshot(folder)
+    assert found is None or found.version == STATE_VERSION
+    return None if found is None else found.files
 
 
 def snapshots(folder: Path) -> list[str]:
@@ -104,7 +111,7 @@ DAMAGES = [
     (manifest_with_a_list, "not complete"),
     (binary_manifest, "not complete"),
     (empty_the_folder, "not complete"),
-    (newer_version, f"state version {STATE_VERSION + 1}, not {STATE_VERSION}"),
+    (newer_version, f"newer program (state version {STATE_VERSION + 1}; this one reads 1 to"),
 ]
 
 
@@ -139,6 +146,14 @@ def test_if_all_are_damaged_that_is_an_error_that_names_each(
         assert f"{generation}: " in str(caught.value)
     assert words in str(caught.value)
     assert "from a copy" in str(caught.value)
+
+
+def test_an_older_version_is_read_and_named(tmp_path: Path) -> None:
+    newest = write_snapshot(tmp_path, FIRST)
+    manifest = json.loads((newest / MANIFEST).read_text())
+    manifest["state_version"] = 1
+    (newest / MANIFEST).write_text(json.dumps(manifest))
+    assert checkpoint.read_snapshot(tmp_path) == checkpoint.Snapshot(1, FIRST)
 
 
 def test_a_damaged_snapshot_does_not_push_out_the_last_good_one(tmp_path: Path) -> None:

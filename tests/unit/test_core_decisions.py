@@ -10,6 +10,7 @@ import pytest
 from fhi_al.core.improvement import BestError, improves, seen
 from fhi_al.core.split import goes_to_validation
 from fhi_al.core.stopping import (
+    NobodyLeft,
     StopRules,
     active_learning_stop,
     convergence_stop,
@@ -89,6 +90,7 @@ def test_the_initial_dataset_is_complete_at_its_target_or_last_epoch() -> None:
 
 TRAJECTORY = TrajectoryState(index=0)
 DONE = replace(TRAJECTORY, status=Status.DONE)
+RETIRED = replace(TRAJECTORY, status=Status.RETIRED)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +101,10 @@ DONE = replace(TRAJECTORY, status=Status.DONE)
         (math.nan, 99, [TRAJECTORY], None),
         (0.0199, 1, [TRAJECTORY], "desired_acc = 0.02"),
         (None, 100, [TRAJECTORY], "max_set_size = 100"),
-        (None, 1, [DONE, DONE], "all trajectories"),
+        (None, 1, [DONE, DONE], "all trajectories have done max_MD_steps"),
+        (None, 1, [DONE, RETIRED], "all trajectories but the 1 that were retired have done"),
+        (None, 1, [TRAJECTORY, RETIRED], None),
+        (0.0199, 1, [RETIRED], "desired_acc = 0.02"),
         # A trajectory that still trains or waits is not done.
         (None, 1, [DONE, replace(TRAJECTORY, status=Status.TRAINING)], None),
         (None, 1, [DONE, replace(TRAJECTORY, status=Status.WAITING)], None),
@@ -111,6 +116,11 @@ def test_active_learning_stops_by_each_of_its_rules(
     rules = StopRules(desired_acc=0.02, max_set_size=100)
     reason = active_learning_stop(rules, mae, n_training, trajectories)
     assert (reason is None) if words is None else (words in str(reason))
+
+
+def test_nothing_is_reached_if_all_were_retired() -> None:
+    with pytest.raises(NobodyLeft):
+        active_learning_stop(StopRules(0.02), 0.5, 1, [RETIRED, RETIRED])
 
 
 def test_without_a_set_size_the_set_may_grow() -> None:

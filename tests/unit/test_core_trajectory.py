@@ -23,19 +23,26 @@ from fhi_al.core.trajectory import (
     TrajectoryState,
     after,
     block_length,
+    reinstated,
     sanity_check_due,
 )
 
 RUNNING, WAITING, TRAINING, DONE = Status.RUNNING, Status.WAITING, Status.TRAINING, Status.DONE
+RETIRED = Status.RETIRED
 ASK = (Instruction.REQUEST_LABEL,)
 BACK = (Instruction.GO_BACK,)
 TRAIN = (Instruction.ADD_TO_TRAINING, Instruction.SET_RESTART_POINT)
 VALIDATE = (Instruction.ADD_TO_VALIDATION, Instruction.SET_RESTART_POINT)
 
 # The trajectory of the table has done 60 of 100 steps and trained 2 of 5 epochs, crossed at step
-# 20 and went back once; "last" is the same one with all 100 steps done.
-LIMITS = Limits(max_md_steps=100, max_epochs_worker=5)
-MIDDLE = TrajectoryState(index=3, system=1, md=2, step=60, epochs=2, last_crossing=20, setbacks=1)
+# 20 and went back seven times, once since its restart point was set.
+LIMITS = Limits(max_md_steps=100, max_epochs_worker=5, max_setbacks=3)
+MIDDLE = TrajectoryState(
+    index=3, system=1, md=2, step=60, epochs=2, last_crossing=20, setbacks=7, setbacks_in_row=1
+)
+BACK_AGAIN: dict[str, object] = {"setbacks": 8, "setbacks_in_row": 2}
+TOO_OFTEN: dict[str, object] = {"setbacks": 8, "setbacks_in_row": 3}
+GOOD_POINT: dict[str, object] = {"setbacks_in_row": 0}
 
 Changes = dict[str, object]
 Row = tuple[Changes, tuple[Instruction, ...]]  # what changes, and what the loop has to do
@@ -49,10 +56,21 @@ TABLE: dict[tuple[Status, type], list[tuple[Event, Changes, Row]]] = {
         (Moved(40), {}, ({"step": 100}, ())),
     ],
     (RUNNING, Exploded): [
-        (Exploded(10, "overlap"), {}, ({"step": 70, "setbacks": 2}, BACK)),
-        (Exploded(0, "NaN"), {}, ({"setbacks": 2}, BACK)),
+        (Exploded(10, "overlap"), {}, ({"step": 70, **BACK_AGAIN}, BACK)),
+        (Exploded(0, "NaN"), {}, (BACK_AGAIN, BACK)),
         # The discarded steps count: it may not have any left.
-        (Exploded(40, "overlap"), {}, ({"step": 100, "setbacks": 2, "status": DONE}, BACK)),
+        (Exploded(40, "overlap"), {}, ({"step": 100, **BACK_AGAIN, "status": DONE}, BACK)),
+        # Too often from the same point: no use in going on, unless it is over anyway.
+        (
+            Exploded(10, "overlap"),
+            {"setbacks_in_row": 2},
+            ({"step": 70, **TOO_OFTEN, "status": RETIRED}, BACK),
+        ),
+        (
+            Exploded(40, "overlap"),
+            {"setbacks_in_row": 2},
+            ({"step": 100, **TOO_OFTEN, "status": DONE}, BACK),
+        ),
     ],
     (RUNNING, Checked): [
         (Checked(crosses=False), {}, ({}, ())),
@@ -65,37 +83,58 @@ TABLE: dict[tuple[Status, type], list[tuple[Event, Changes, Row]]] = {
         ),
     ],
     (RUNNING, LabelAccepted): [  # of a sanity check
-        (LabelAccepted(to_validation=True), {}, ({}, VALIDATE)),
-        (LabelAccepted(to_validation=False), {}, ({"status": TRAINING, "epochs": 0}, TRAIN)),
-        (LabelAccepted(to_validation=True), {"step": 100}, ({"status": DONE}, VALIDATE)),
+        (LabelAccepted(to_validation=True), {}, (GOOD_POINT, VALIDATE)),
+        (
+            LabelAccepted(to_validation=False),
+            {},
+            ({"status": TRAINING, "epochs": 0, **GOOD_POINT}, TRAIN),
+        ),
+        (
+            LabelAccepted(to_validation=True),
+            {"step": 100},
+            ({"status": DONE, **GOOD_POINT}, VALIDATE),
+        ),
         (
             LabelAccepted(to_validation=False),
             {"step": 100},
-            ({"status": TRAINING, "epochs": 0}, TRAIN),
+            ({"status": TRAINING, "epochs": 0, **GOOD_POINT}, TRAIN),
         ),
     ],
     (RUNNING, LabelDiscarded): [  # of a sanity check
-        (LabelDiscarded("SCF"), {}, ({"setbacks": 2}, BACK)),
-        (LabelDiscarded("SCF"), {"step": 100}, ({"setbacks": 2, "status": DONE}, BACK)),
+        (LabelDiscarded("SCF"), {}, (BACK_AGAIN, BACK)),
+        (LabelDiscarded("SCF"), {"step": 100}, ({**BACK_AGAIN, "status": DONE}, BACK)),
     ],
     (RUNNING, Trained): [],
     (WAITING, Moved): [],
     (WAITING, Exploded): [],
     (WAITING, Checked): [],
     (WAITING, LabelAccepted): [
-        (LabelAccepted(to_validation=True), {}, ({"status": RUNNING}, VALIDATE)),
-        (LabelAccepted(to_validation=False), {}, ({"status": TRAINING, "epochs": 0}, TRAIN)),
-        (LabelAccepted(to_validation=True), {"step": 100}, ({"status": DONE}, VALIDATE)),
+        (LabelAccepted(to_validation=True), {}, ({"status": RUNNING, **GOOD_POINT}, VALIDATE)),
+        (
+            LabelAccepted(to_validation=False),
+            {},
+            ({"status": TRAINING, "epochs": 0, **GOOD_POINT}, TRAIN),
+        ),
+        (
+            LabelAccepted(to_validation=True),
+            {"step": 100},
+            ({"status": DONE, **GOOD_POINT}, VALIDATE),
+        ),
         # The members still learn from the last point of a trajectory.
         (
             LabelAccepted(to_validation=False),
             {"step": 100},
-            ({"status": TRAINING, "epochs": 0}, TRAIN),
+            ({"status": TRAINING, "epochs": 0, **GOOD_POINT}, TRAIN),
         ),
     ],
     (WAITING, LabelDiscarded): [
-        (LabelDiscarded("SCF"), {}, ({"status": RUNNING, "setbacks": 2}, BACK)),
-        (LabelDiscarded("SCF"), {"step": 100}, ({"status": DONE, "setbacks": 2}, BACK)),
+        (LabelDiscarded("SCF"), {}, ({"status": RUNNING, **BACK_AGAIN}, BACK)),
+        (LabelDiscarded("SCF"), {"step": 100}, ({"status": DONE, **BACK_AGAIN}, BACK)),
+        (
+            LabelDiscarded("SCF"),
+            {"setbacks_in_row": 2},
+            ({"status": RETIRED, **TOO_OFTEN}, BACK),
+        ),
     ],
     (WAITING, Trained): [],
     (TRAINING, Moved): [],
@@ -119,6 +158,7 @@ TABLE: dict[tuple[Status, type], list[tuple[Event, Changes, Row]]] = {
     ],
     (DONE, LabelDiscarded): [(LabelDiscarded("SCF"), {"step": 100}, ({}, ()))],
     (DONE, Trained): [],
+    **{(RETIRED, kind): [] for kind in get_args(Event)},
 }
 ROWS = [
     (status, event, before, row)
@@ -159,10 +199,18 @@ def test_impossible_event(status: Status, kind: type) -> None:
 
 
 def test_without_a_step_limit_a_trajectory_is_never_done() -> None:
-    limits = Limits(max_md_steps=float("inf"), max_epochs_worker=1)
+    limits = Limits(max_md_steps=float("inf"), max_epochs_worker=1, max_setbacks=1)
     state = replace(MIDDLE, step=10**9)
     assert after(state, Checked(crosses=False), limits) == (state, ())
     assert block_length(state, 25, limits) == 25
+
+
+def test_a_raised_limit_gives_a_retired_trajectory_another_chance() -> None:
+    retired = replace(MIDDLE, status=RETIRED, setbacks_in_row=3)
+    assert reinstated(retired, LIMITS) == retired
+    more = replace(LIMITS, max_setbacks=4)
+    assert reinstated(retired, more) == replace(retired, status=RUNNING)
+    assert reinstated(replace(retired, status=DONE), more).status is DONE
 
 
 @pytest.mark.parametrize(("step", "length"), [(0, 30), (60, 30), (70, 30), (71, 29), (99, 1)])

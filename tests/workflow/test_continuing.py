@@ -29,7 +29,8 @@ def test_limits_may_change_and_the_change_is_told(finished_run, tmp_path) -> Non
 @pytest.mark.parametrize(
     ("file", "old", "new", "told"),
     [
-        ("mace_settings.yaml", "lr: 0.02", "lr: 0.01", "TRAINING.lr: 0.02 -> 0.01"),
+        ("mace_settings.yaml", "batch_size: 5", "batch_size: 6", "TRAINING.batch_size: 5 -> 6"),
+        ("geometry.in", "0.1173", "0.1273", "geometry.in was changed: its positions"),
         ("mace_settings.yaml", "seed: 7", "seed: 8", "GENERAL.seed: 7 -> 8"),
         (
             "active_learning_settings.yaml",
@@ -45,7 +46,7 @@ def test_what_decided_the_past_must_stay(finished_run, tmp_path, file, old, new,
     change(folder, file, old, new)
     code, output = run(folder, 2)
     assert code == 2, output
-    assert told in output and "Put the settings back" in output and "Traceback" not in output
+    assert told in output and "Put them back as they were" in output and "Traceback" not in output
     after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     changed = {
         path.relative_to(folder).parts[0] for path in after if before.get(path) != after[path]

@@ -153,13 +153,13 @@ def test_exploding_md_goes_back_and_stores_nothing(tmp_path) -> None:
         tmp_path / "run",
         active_learning={
             "MD": {"timestep": 8.0, "temperature": 2000},
-            "ACTIVE_LEARNING": {"max_label_failures": 3, "min_distance": 0.7},
+            "ACTIVE_LEARNING": {"max_setbacks": 3, "min_distance": 0.7},
         },
     )
     code, output = run(folder, 1)
     assert code == 1, output
     assert "the sampling MD failed 3 times in a row" in output
-    assert "Lower MD.temperature or MD.timestep" in output
+    assert "a lower MD.temperature or MD.timestep" in output
     assert "Traceback" not in output
 
 

@@ -18,6 +18,10 @@ class StopRules:
     max_set_size: float = math.inf
 
 
+class NobodyLeft(Exception):
+    """Every trajectory was retired."""
+
+
 def active_learning_stop(
     rules: StopRules,
     mae_forces: float | None,
@@ -33,6 +37,11 @@ def active_learning_stop(
         phase; None before.
     n_training : int
         Training points of one member.
+
+    Raises
+    ------
+    NobodyLeft
+        If all trajectories were retired before anything was reached.
     """
     if mae_forces is not None and mae_forces < rules.desired_acc:
         return (
@@ -43,6 +52,8 @@ def active_learning_stop(
         return f"the training set has {n_training} points (max_set_size = {rules.max_set_size:g})"
     if all(trajectory.status.is_over for trajectory in trajectories):
         retired = sum(trajectory.status is Status.RETIRED for trajectory in trajectories)
+        if retired == len(trajectories):
+            raise NobodyLeft
         others = f" but the {retired} that were retired" if retired else ""
         return f"all trajectories{others} have done max_MD_steps"
     return None

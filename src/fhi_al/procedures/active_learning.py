@@ -67,7 +67,7 @@ class ActiveLearningProcedure:
             if run.state.stage is Stage.INITIAL_DONE:
                 self._begin()
             if run.state.stage is Stage.ACTIVE_LEARNING:
-                self._sweep.reinstate()
+                self._sweep.trajectories.reinstate()
             while run.state.stage is Stage.ACTIVE_LEARNING:
                 self._sweep_or_stop()
             if run.state.stage is Stage.FINAL_CONVERGENCE:

@@ -1,0 +1,184 @@
+"""Which structures get a label, and what becomes of it: checks, requests, the points that join."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from fhi_al.core.improvement import BestError
+from fhi_al.core.label import Label, Origin, Phase
+from fhi_al.core.run_state import Asked
+from fhi_al.core.split import goes_to_validation
+from fhi_al.core.threshold import ThresholdRule, crosses, observed, threshold
+from fhi_al.core.trajectory import (
+    Checked,
+    Exploded,
+    LabelAccepted,
+    LabelDiscarded,
+    TrajectoryState,
+    sanity_check_due,
+)
+from fhi_al.core.uncertainty import force_uncertainty
+from fhi_al.procedures.run import Run
+from fhi_al.procedures.trajectories import Trajectories
+from fhi_al.reference.label_pool import LabelRequest, Outcome
+from fhi_al.report import clock
+
+log = logging.getLogger(__name__)
+
+
+class Labelling:
+    """The labels that active learning asks for.
+
+    Parameters
+    ----------
+    run : Run
+    trajectories : Trajectories
+        Of the same run.
+    """
+
+    def __init__(self, run: Run, trajectories: Trajectories) -> None:
+        al = run.settings.al
+        self._run = run
+        self._al = al
+        self._trajectories = trajectories
+        self._rule = ThresholdRule(al.c_x, al.threshold_warmup, al.threshold_window)
+        # Of the labels asked for, those that the pool has been handed: by trajectory.
+        self._submitted: set[int] = set()
+
+    def check(self, before: TrajectoryState) -> None:
+        """Ask for a label of a trajectory's point if the ensemble disagrees on it, or one is due.
+
+        Parameters
+        ----------
+        before : TrajectoryState
+            The trajectory before its last block.
+        """
+        run, index = self._run, before.index
+        now = self._trajectories.state.trajectories[index]
+        point = run.walkers[index].point
+        with run.clock.section(clock.MD):
+            forces = run.ensemble.forces(
+                replace(run.systems[now.system], positions=point.positions, cell=point.cell)
+            )
+        uncertainty = force_uncertainty(forces, self._al.uncertainty_type)
+        if not np.isfinite(uncertainty):
+            self._trajectories.tell(index, Exploded(0, "the uncertainty is not finite"))
+            return
+        limit = self._observe(now.system, uncertainty)
+        crossed = crosses(uncertainty, limit) and self._has_room()
+        due = sanity_check_due(before.step, now.step, self._al.sanity_skip)
+        run.journal.add(
+            "check",
+            sweep=self._trajectories.state.sweep,
+            trajectory=index,
+            md_step=now.step,
+            uncertainty=uncertainty,
+            threshold=limit,
+            crosses=crossed,
+        )
+        if crossed:
+            since = now.step - now.last_crossing
+            run.journal.add("crossing", trajectory=index, md_step=now.step, steps_since_last=since)
+        self._trajectories.tell(index, Checked(crossed))
+        sanity = self._al.analysis and due
+        if crossed or sanity:
+            mean_forces = tuple((x, y, z) for x, y, z in forces.mean(axis=0).tolist())
+            asked = Asked(index, uncertainty, limit, crossed, sanity, mean_forces)
+            self._trajectories.update(asked=(*self._trajectories.state.asked, asked))
+
+    def _observe(self, system: int, uncertainty: float) -> float | None:
+        """Add to the moving average of the system; the threshold, the current estimate included."""
+        histories = list(self._trajectories.state.uncertainties)
+        histories[system] = observed(histories[system], uncertainty, self._rule.window)
+        self._trajectories.update(uncertainties=tuple(histories))
+        return threshold(histories[system], self._rule)
+
+    def _has_room(self) -> bool:
+        # A label that no set can take would be DFT time for nothing.
+        coming = sum(asked.crossed for asked in self._trajectories.state.asked)
+        n_training = len(self._run.ensemble.members[0].training)
+        return n_training + coming < (self._al.max_set_size or math.inf)
+
+    def take_in(self) -> None:
+        """Take in what the pool has finished of the labels that were asked for."""
+        for asked in self._trajectories.state.asked:
+            if asked.trajectory not in self._submitted:
+                self._run.labels.submit(self._request(asked))
+                self._submitted.add(asked.trajectory)
+        for outcome in self._run.labels.poll():
+            self._take_in(outcome)
+
+    def _request(self, asked: Asked) -> LabelRequest:
+        trajectory = self._trajectories.state.trajectories[asked.trajectory]
+        point = self._run.walkers[asked.trajectory].point
+        phase: Phase = "active_learning" if asked.crossed else "sanity"
+        origin = Origin(phase, asked.trajectory, trajectory.step)
+        return LabelRequest(trajectory.system, point.positions, point.cell, origin)
+
+    def _take_in(self, outcome: Outcome) -> None:
+        index = outcome.request.origin.trajectory
+        (asked,) = (each for each in self._trajectories.state.asked if each.trajectory == index)
+        self._submitted.remove(index)
+        self._trajectories.update(
+            asked=tuple(each for each in self._trajectories.state.asked if each is not asked)
+        )
+        if not isinstance(outcome.record, Label):
+            self._trajectories.tell(index, LabelDiscarded(outcome.record.reason))
+            return
+        joins = asked.crossed
+        if asked.is_sanity_check:
+            joins = self._compare(outcome, outcome.record, asked) or joins
+        if joins:
+            self._add(index, outcome.record)
+
+    def _compare(self, outcome: Outcome, label: Label, asked: Asked) -> bool:
+        """Journal the true error of a sanity check; whether the point has earned its place."""
+        system = outcome.request.system
+        difference = np.array(asked.forces) - label.forces
+        mae = float(np.abs(difference).mean())
+        histories = list(self._trajectories.state.true_errors)
+        histories[system] = observed(histories[system], mae, self._rule.window)
+        self._trajectories.update(true_errors=tuple(histories))
+        average = histories[system].mean
+        joins = self._al.sanity_action == "add" and average is not None and mae > average
+        self._run.journal.add(
+            "sanity",
+            sweep=self._trajectories.state.sweep,
+            trajectory=outcome.request.origin.trajectory,
+            md_step=outcome.request.origin.step,
+            uncertainty=asked.uncertainty,
+            threshold=asked.threshold,
+            mae_forces=mae,
+            max_force_error=float(np.linalg.norm(difference, axis=1).max()),
+            joined=joins or asked.crossed,
+        )
+        return joins
+
+    def _add(self, index: int, label: Label) -> None:
+        state = self._trajectories.state
+        to_validation = goes_to_validation(state.n_validation, state.n_points, self._al.valid_ratio)
+        self._run.add_point(label, to_validation=to_validation)
+        self._trajectories.update(
+            n_points=state.n_points + 1, n_validation=state.n_validation + to_validation
+        )
+        if to_validation:
+            # Errors on another validation set cannot be compared with those before.
+            self._trajectories.update(
+                plateaus=tuple(BestError(epoch=p.epoch, best_epoch=p.epoch) for p in state.plateaus)
+            )
+        member = self._run.ensemble.members[0]
+        log.info(
+            "sweep %d, trajectory %d, MD step %d: point joins %s; %d labels, %d + %d points",
+            state.sweep,
+            index,
+            state.trajectories[index].step,
+            "validation" if to_validation else "training",
+            self._run.store.n_labels,
+            len(member.training),
+            len(member.validation),
+        )
+        self._trajectories.tell(index, LabelAccepted(to_validation))

@@ -1,0 +1,139 @@
+"""MD that explodes, training that diverges, a state of an older program: how the run goes on.
+
+All start from a snapshot that version 1 of the state wrote in the midst of active learning.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from run_folder import datasets, journal, labels, run, succeed, write_inputs
+
+pytestmark = [pytest.mark.mpi, pytest.mark.real]
+
+OLD_STATES = Path(__file__).parent / "old_states"
+
+
+def old_run(folder: Path, version: int, **changes: Any) -> Path:
+    """Inputs and restart/ of a run that an older program began; AL settings may be changed."""
+    write_inputs(
+        folder,
+        mace={
+            "GENERAL": {"default_dtype": "float32"},
+            "ARCHITECTURE": {"num_channels": 2, "radial_MLP": [4]},
+            "TRAINING": changes.pop("TRAINING", {}),
+        },
+        active_learning={"ACTIVE_LEARNING": {"n_samples": 2, "max_MD_steps": 60, **changes}},
+    )
+    shutil.copytree(OLD_STATES / f"version_{version}" / "restart", folder / "restart")
+    return folder
+
+
+def state(folder: Path) -> dict[str, Any]:
+    newest = sorted((folder / "restart").glob("snapshot-*"))[-1]
+    return json.loads((newest / "run.json").read_text())["state"]
+
+
+def rewrite(folder: Path, file: str, old: str, new: str) -> None:
+    text = (folder / file).read_text()
+    assert text.count(old) == 1
+    (folder / file).write_text(text.replace(old, new))
+
+
+@pytest.mark.parametrize("version", [1])
+def test_a_run_of_an_older_program_goes_on(tmp_path, version: int) -> None:
+    folder = old_run(tmp_path / "run", version)
+    before = journal(folder, "check")
+    n_labels = len(labels(folder))
+    output = succeed(folder, 2)
+    assert "continuing from the snapshot" in output and "active learning" in output
+    assert journal(folder, "check")[: len(before)] == before
+    assert len(labels(folder)) > n_labels
+    active = state(folder)["active"]
+    assert active["sweep"] > 5
+    assert [t["step"] for t in active["trajectories"]] == [60, 60]
+    assert datasets(folder)
+
+
+def test_a_trajectory_that_explodes_too_often_is_retired_and_may_come_back(tmp_path) -> None:
+    # Near the covalent radii's sum the bonds of water count as overlaps, sooner or later.
+    folder = old_run(tmp_path / "run", 1, max_setbacks=2, min_distance=0.97, max_MD_steps=400)
+    code, output = run(folder, 2)
+    assert code == 1, output
+    assert "overlap" in output and "back to the last good point with new velocities" in output
+    assert output.count("retired at MD step") == 2
+    assert "all 2 trajectories were retired after 2 returns" in output
+    assert "Traceback" not in output
+    assert not (folder / "data" / "final").exists()
+    rewrite(folder, "active_learning_settings.yaml", "max_setbacks: 2", "max_setbacks: 3")
+    rewrite(folder, "active_learning_settings.yaml", "min_distance: 0.97", "min_distance: 0.3")
+    rewrite(folder, "active_learning_settings.yaml", "max_MD_steps: 400", "max_MD_steps: 80")
+    output = succeed(folder, 1)
+    assert "trajectory 0: reinstated" in output and "trajectory 1: reinstated" in output
+    trajectories = state(folder)["active"]["trajectories"]
+    assert {t["status"] for t in trajectories} == {"done"}
+    setbacks = sum(t["setbacks"] for t in trajectories)
+    assert setbacks >= 4
+    assert f"MD that had to go back: {setbacks} times; trajectories retired: 0" in output
+
+
+def test_the_others_go_on_without_a_retired_trajectory(tmp_path) -> None:
+    # Seeded: one of the two meets an overlap twice before its restart point moves on.
+    folder = old_run(tmp_path / "run", 1, max_setbacks=2, min_distance=0.95)
+    output = succeed(folder, 1)
+    assert output.count("retired at MD step") == 1
+    statuses = [t["status"] for t in state(folder)["active"]["trajectories"]]
+    assert sorted(statuses) == ["done", "retired"]
+    assert "all trajectories but the 1 that were retired have done max_MD_steps" in output
+
+
+def test_an_ensemble_that_cannot_be_trained_stops_the_run(tmp_path) -> None:
+    folder = old_run(tmp_path / "run", 1, c_x=0.9, max_MD_steps=80)
+    store = folder / "restart" / "labels.jsonl"
+    good = store.read_bytes()
+    make_absurd(store, trained_on(folder))
+    code, output = run(folder, 2)
+    assert code == 1, output
+    for member in (0, 1):
+        assert output.count(f"member {member}: training diverged") == 3
+    assert "members 0, 1 diverged in 3 visits in a row (max_training_failures)" in output
+    assert "Lower TRAINING.lr" in output and "Traceback" not in output
+    n_labels = len(store.read_bytes().splitlines())
+    added = b"".join(store.read_bytes().splitlines(keepends=True)[len(good.splitlines()) :])
+    store.write_bytes(good + added)
+    rewrite(folder, "mace_settings.yaml", "lr: 0.02", "lr: 0.01")
+    rewrite(folder, "active_learning_settings.yaml", "c_x: 0.9", "c_x: 0.0")
+    output = succeed(folder, 1)
+    assert "changed since the snapshot: TRAINING.lr: 0.02 -> 0.01" in output
+    assert "every member's optimizer starts afresh" in output
+    assert "diverged" not in output
+    assert len(labels(folder)) >= n_labels
+    assert state(folder)["training_failures_in_row"] == [0, 0]
+    newest = sorted((folder / "restart").glob("snapshot-*"))[-1]
+    for index in (0, 1):
+        weights = torch.load(newest / f"member_{index}.pt", weights_only=True)["model"]
+        assert all(bool(torch.isfinite(tensor).all()) for tensor in weights.values())
+
+
+def trained_on(folder: Path) -> str:
+    """Key of a label that both members train on: one of active learning."""
+    (snapshot,) = (folder / "restart").glob("snapshot-*")
+    first, second = json.loads((snapshot / "run.json").read_text())["sets"]
+    return next(key for key in first["training"] if key in second["training"])
+
+
+def make_absurd(store: Path, key: str) -> None:
+    """Give a stored label forces whose square no float32 holds."""
+    lines = store.read_text().splitlines()
+    (place,) = (n for n, line in enumerate(lines) if json.loads(line)["label"]["key"] == key)
+    label = json.loads(lines[place])["label"]
+    label["forces"] = [[1e25, 0.0, 0.0] for _ in label["forces"]]
+    text = json.dumps(label, separators=(",", ":"))
+    lines[place] = f'{{"crc":{zlib.crc32(text.encode())},"label":{text}}}'
+    store.write_text("\n".join(lines) + "\n")
