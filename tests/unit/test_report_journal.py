@@ -206,3 +206,13 @@ def test_without_analysis_there_is_no_analysis_folder(tmp_path: Path) -> None:
     tables.add({"kind": "ensemble", "epoch": 1})
     tables.close()
     assert [path.name for path in tmp_path.iterdir()] == ["results"]
+
+
+def test_a_damaged_line_is_left_out_and_told(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    journal = Journal(path)
+    for n in (1, 2, 3):
+        journal.add("check", n=n)
+    journal.close()
+    path.write_text(path.read_text().replace('"n": 2', '"n": 2"'))
+    assert [entry["n"] for entry in entries(path)] == [1, 3]
+    assert caplog.messages == [f"{path}:2: damaged line, left out of the tables"]

@@ -58,6 +58,11 @@ class Ensemble:
     def __len__(self) -> int:
         return len(self.members)
 
+    def build(self) -> None:
+        """Build the models that have not been built yet."""
+        for member in self.members:
+            member.build()
+
     @property
     def r_max(self) -> float:
         """Cutoff radius in A."""

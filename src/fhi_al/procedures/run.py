@@ -167,6 +167,7 @@ class Run:
         """Write a snapshot if ``now`` or if one is due."""
         if not self.settings.misc.create_restart or not (now or self._snapshot_is_due()):
             return
+        self.ensemble.build()  # now, so that it is not booked as the snapshot's cost
         started = time.monotonic()
         with self.clock.section(clock.SNAPSHOTS):
             self.state = replace(

@@ -7,10 +7,13 @@ cuts off what was written after it and will happen again.
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+log = logging.getLogger(__name__)
 
 Entry = dict[str, Any]
 
@@ -33,13 +36,26 @@ class Journal:
     def cut(self, length: int) -> None:
         """Forget everything after the first ``length`` bytes; a shorter journal stays as it is."""
         self._stream.flush()
-        os.truncate(self.path, min(length, self._size()))
+        size = self._size()
+        if size < length:
+            log.warning(
+                "%s: %d bytes are missing at its end: the tables lack what they told, the run "
+                "does not need it",
+                self.path,
+                length - size,
+            )
+        os.truncate(self.path, min(length, size))
 
     def listen(self, listener: Callable[[Entry], None]) -> None:
         """Replay all entries to a listener, then tell it each new one."""
         self._stream.flush()
-        for line in self.path.read_bytes().splitlines():
-            listener(json.loads(line))
+        for number, line in enumerate(self.path.read_bytes().splitlines(), start=1):
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                log.warning("%s:%d: damaged line, left out of the tables", self.path, number)
+                continue
+            listener(entry)
         self._listeners.append(listener)
 
     def add(self, kind: str, **values: Any) -> None:
