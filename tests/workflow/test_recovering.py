@@ -5,15 +5,19 @@ All start from a snapshot that version 1 of the state wrote in the midst of acti
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from run_folder import datasets, journal, labels, run, succeed, write_inputs
+from run_folder import TIMEOUT_S, datasets, journal, labels, run, succeed, write_inputs
 
 pytestmark = [pytest.mark.mpi, pytest.mark.real]
 
@@ -137,3 +141,38 @@ def make_absurd(store: Path, key: str) -> None:
     text = json.dumps(label, separators=(",", ":"))
     lines[place] = f'{{"crc":{zlib.crc32(text.encode())},"label":{text}}}'
     store.write_text("\n".join(lines) + "\n")
+
+
+def begun_with(folder: Path, **values: Any) -> None:
+    """Let the old snapshot have been written with other AL settings than it was."""
+    (snapshot,) = (folder / "restart").glob("snapshot-*")
+    content = json.loads((snapshot / "run.json").read_text())
+    content["settings"] |= {f"ACTIVE_LEARNING.{key}": value for key, value in values.items()}
+    text = json.dumps(content)
+    (snapshot / "run.json").write_text(text)
+    manifest = json.loads((snapshot / "manifest.json").read_text())
+    manifest["files"]["run.json"]["sha256"] = hashlib.sha256(text.encode()).hexdigest()
+    (snapshot / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_snapshots_do_not_grow_with_the_steps(tmp_path) -> None:
+    often: dict[str, Any] = {"skip_step_mlff": 1, "threshold_window": 3}
+    # Nothing crosses the threshold, so the datasets stay as they are.
+    folder = old_run(tmp_path / "run", 1, c_x=-50.0, max_MD_steps=75, analysis=False, **often)
+    begun_with(folder, **often)
+    script = Path(__file__).parent / "scripts" / "snapshot_sizes.py"
+    done = subprocess.run(
+        [sys.executable, str(script), str(folder)],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    journal_bytes, snapshot_bytes = zip(
+        *json.loads(done.stdout.rpartition("SIZES ")[2]), strict=True
+    )
+    assert len(snapshot_bytes) == 100
+    early, late = snapshot_bytes[10], snapshot_bytes[-1]
+    assert journal_bytes[-1] > 2 * journal_bytes[10]  # there was something to write down
+    assert abs(late - early) < 300  # numbers have more or fewer digits

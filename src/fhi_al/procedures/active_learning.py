@@ -140,7 +140,8 @@ class ActiveLearningProcedure:
         maes = [member.validate().mae_forces for member in self._run.ensemble.members]
         if not self._al.converge_best:
             return list(range(len(maes)))
-        best = int(np.argmin(maes))
+        # NaN, which no comparison ranks, comes last.
+        best = int(np.argmin(np.nan_to_num(maes, nan=np.inf)))
         log.info("final convergence: member %d only, the one with the lowest force MAE", best)
         return [best]
 
