@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fhi_al import mpi, preflight
+from fhi_al.procedures.continuing import continuation
 from fhi_al.reference.engine import EngineError
 from fhi_al.report.logs import log_to_terminal
 from fhi_al.settings import Settings, read_settings
@@ -46,8 +47,13 @@ def checked(workdir: Path) -> list[str]:
     ------
     SettingsError, InputError
         With all problems found.
+    SnapshotError
+        If the folder holds a run that these inputs cannot continue.
     """
-    _, settings, inputs = read(workdir)
+    folder, settings, inputs = read(workdir)
+    systems = [geometry.structure for geometry in inputs.geometries]
+    found = continuation(folder / "restart", settings, systems)
+    begun = [] if found is None else [f"continues the run in restart/: {found.stage}"]
     return [
         settings.as_yaml("mace"),
         settings.as_yaml("active_learning"),
@@ -55,6 +61,8 @@ def checked(workdir: Path) -> list[str]:
         *(f"warning: {warning}" for warning in settings.warnings),
         *(f"added to control.in: {line}" for line in preflight.added_to_control(settings, inputs)),
         *preflight.work_ahead(settings, inputs),
+        *begun,
+        *(f"changed since the snapshot: {change}" for change in (found.changes if found else [])),
         "all inputs are in order; nothing was run",
     ]
 

@@ -21,6 +21,9 @@ def change(folder: Path, file: str, old: str, new: str) -> None:
 def test_limits_may_change_and_the_change_is_told(finished_run, tmp_path) -> None:
     folder = copy_of(finished_run("tblite", 1), tmp_path / "run")
     change(folder, "active_learning_settings.yaml", "desired_acc: 0.02", "desired_acc: 0.03")
+    output = succeed(folder, 1, "--check")
+    assert "continues the run in restart/: done" in output
+    assert "changed since the snapshot: ACTIVE_LEARNING.desired_acc: 0.02 -> 0.03" in output
     output = succeed(folder, 2)
     assert "changed since the snapshot: ACTIVE_LEARNING.desired_acc: 0.02 -> 0.03" in output
     assert "complete already" in output
@@ -30,7 +33,7 @@ def test_limits_may_change_and_the_change_is_told(finished_run, tmp_path) -> Non
     ("file", "old", "new", "told"),
     [
         ("mace_settings.yaml", "batch_size: 5", "batch_size: 6", "TRAINING.batch_size: 5 -> 6"),
-        ("geometry.in", "0.1173", "0.1273", "geometry.in was changed: its positions"),
+        ("geometry.in", "0.1173", "0.1273", "geometry.in: other positions"),
         ("mace_settings.yaml", "seed: 7", "seed: 8", "GENERAL.seed: 7 -> 8"),
         (
             "active_learning_settings.yaml",
@@ -44,6 +47,8 @@ def test_what_decided_the_past_must_stay(finished_run, tmp_path, file, old, new,
     folder = copy_of(finished_run("tblite", 1), tmp_path / "run")
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     change(folder, file, old, new)
+    code, output = run(folder, 1, "--check")
+    assert code == 2 and told in output, output
     code, output = run(folder, 2)
     assert code == 2, output
     assert told in output and "Put them back as they were" in output and "Traceback" not in output

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from fhi_al.checkpoint import SnapshotError, read_snapshot, write_snapshot
+from fhi_al.checkpoint import write_snapshot
 from fhi_al.core.label import Label
 from fhi_al.core.run_state import RunState
 from fhi_al.core.structure import Structure
@@ -24,8 +24,8 @@ from fhi_al.models.ensemble import Ensemble
 from fhi_al.models.mace_adapter.training import ForceErrors
 from fhi_al.models.training import EpochRecord, TrainingPool
 from fhi_al.procedures import snapshot
+from fhi_al.procedures.continuing import continuation, misfit
 from fhi_al.procedures.errors import TrainingFailure
-from fhi_al.procedures.upgrades import upgraded
 from fhi_al.reference.label_pool import LabelPool
 from fhi_al.report import clock
 from fhi_al.report.clock import Clock
@@ -126,17 +126,16 @@ class Run:
         SnapshotError, LabelStoreError
             If there is one and it cannot be used.
         """
-        found = read_snapshot(self.restart)
+        found = continuation(self.restart, self.settings, self.systems)
         if found is None:
             self.journal.cut(0)
             return False
+        for change in found.changes:
+            log.info("changed since the snapshot: %s", change)
         try:
-            snapshot.unpack(self, upgraded(found))
+            snapshot.unpack(self, found.files)
         except (ValueError, KeyError) as error:
-            raise SnapshotError(
-                f"{self.restart}: the snapshot does not fit the inputs: {error}. Put them back as "
-                "they were (inputs/ has a copy), or start in a new folder."
-            ) from error
+            raise misfit(self.restart, str(error)) from error
         self.clock.continue_from(self.state.seconds)
         log.info("continuing from the snapshot in %s: %s", self.restart, self.state.stage)
         return True

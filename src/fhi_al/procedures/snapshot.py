@@ -5,25 +5,24 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import TypeAdapter
 
 from fhi_al.core.run_state import RunState
-from fhi_al.core.structure import Array, Structure
+from fhi_al.core.structure import Array
 from fhi_al.md.walker import Walker
-from fhi_al.settings import Settings
-from fhi_al.settings.changes import changes
+from fhi_al.procedures.continuing import RUN, plain
 
 if TYPE_CHECKING:
     from fhi_al.procedures.run import Run
 
 log = logging.getLogger(__name__)
 
-RUN, PHASE_SPACE = "run.json", "phase_space.npz"
+PHASE_SPACE = "phase_space.npz"
 BEST = "best_{index}.pt"
 
 _STATE = TypeAdapter(RunState)
@@ -46,7 +45,7 @@ def pack(run: Run) -> dict[str, bytes]:
             }
             for member in run.ensemble.members
         ],
-        "systems": [_plain(system) for system in run.systems],
+        "systems": [plain(system) for system in run.systems],
         "journal_bytes": run.journal.length(),
         "settings": run.settings.values(),
     }
@@ -67,11 +66,9 @@ def unpack(run: Run, files: Mapping[str, bytes]) -> None:
     LabelStoreError
         If a label of the sets is not in the store.
     ValueError
-        If settings or geometry.in were changed that must not, or do not fit the weights.
+        If the settings do not fit the weights.
     """
     content = json.loads(files[RUN])
-    _compare_settings(content["settings"], run.settings)
-    _compare_systems(content["systems"], run.systems)
     run.state = _STATE.validate_python(_with_lists_as_tuples(content["state"]))
     with np.load(io.BytesIO(files[PHASE_SPACE]), allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
@@ -100,32 +97,6 @@ def _with_new_learning_rate(run: Run) -> None:
         member.fresh_optimizer(scheduler=member.has_scheduler)
     run.state = replace(run.state, training_failures_in_row=())
     log.info("TRAINING.lr was changed: every member's optimizer starts afresh")
-
-
-def _plain(system: Structure) -> dict[str, Any]:
-    return {each.name: np.asarray(getattr(system, each.name)).tolist() for each in fields(system)}
-
-
-def _compare_systems(before: list[dict[str, Any]] | None, systems: Sequence[Structure]) -> None:
-    if before is None:
-        return
-    for then, system in zip(before, systems, strict=True):
-        now = _plain(system)
-        changed = [name.replace("_", " ") for name in now if now[name] != then[name]]
-        if changed:
-            raise ValueError(
-                f"geometry.in was changed: its {', '.join(changed)} are not those of the run"
-            )
-
-
-def _compare_settings(before: dict[str, Any], settings: Settings) -> None:
-    # Through JSON, as the snapshot's went: a tuple there is a list here.
-    now = json.loads(json.dumps(settings.values()))
-    allowed, refused = changes(before, now)
-    if refused:
-        raise ValueError(f"these settings were changed: {'; '.join(refused)}")
-    for change in allowed:
-        log.info("changed since the snapshot: %s", change)
 
 
 def _with_lists_as_tuples(value: Any) -> Any:
