@@ -13,13 +13,13 @@ from mpi4py import MPI
 from fhi_al import preflight
 from fhi_al.core.structure import Structure
 from fhi_al.dataset import LabelStore
-from fhi_al.folder_lock import FolderLock
 from fhi_al.md.driver import Driver, MDConditions
 from fhi_al.md.reference_calculator import ReferenceCalculator
 from fhi_al.models.calculator import EnsembleCalculator
 from fhi_al.models.ensemble import Ensemble
 from fhi_al.models.foundation import foundation_calculator
 from fhi_al.models.training import SerialTrainingPool
+from fhi_al.procedures.continuing import Continuation
 from fhi_al.procedures.run import Run
 from fhi_al.reference.label_pool import SerialLabelPool
 from fhi_al.reference.service import EngineService
@@ -39,7 +39,11 @@ INPUT_FILES = ("control.in", "geometry.in", "mace_settings.yaml", "active_learni
 
 
 def assemble(
-    folder: Path, settings: Settings, inputs: preflight.Inputs, comm: MPI.Intracomm
+    folder: Path,
+    settings: Settings,
+    inputs: preflight.Inputs,
+    comm: MPI.Intracomm,
+    found: Continuation | None,
 ) -> Run:
     """Wire a run on rank 0 and continue from its snapshot, if there is one.
 
@@ -51,6 +55,8 @@ def assemble(
         Checked by :mod:`fhi_al.preflight`.
     comm : communicator
         The private one; the other ranks serve.
+    found : Continuation or None
+        What the run continues from.
 
     Raises
     ------
@@ -66,10 +72,8 @@ def assemble(
     seeds = member_seeds(general.seed, settings.al.ensemble_size)
     export = _exporter(settings, mace, folder, seeds)
     with ExitStack() as parts:
-        parts.callback(FolderLock(folder / "restart").release)
         run = _wire(folder, settings, inputs, comm, export, parts)
-        run.restore()
-        # After the folder is known to be ours and the settings to fit what is in it.
+        run.restore(found)
         export.inputs(
             [folder / name for name in INPUT_FILES],
             {

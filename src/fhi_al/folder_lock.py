@@ -22,7 +22,7 @@ class FolderInUse(Exception):
 
 
 class FolderLock:
-    """Holds the folder from its making until :meth:`release`.
+    """Holds the folder from its making until :meth:`close`.
 
     Parameters
     ----------
@@ -60,6 +60,6 @@ class FolderLock:
         self._stream.write(f"host {socket.gethostname()}, process {os.getpid()}\n")
         self._stream.flush()
 
-    def release(self) -> None:
+    def close(self) -> None:
         """Let the folder go; the file stays, so that nobody locks a file that is being removed."""
         self._stream.close()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fhi_al import mpi, preflight
+from fhi_al.folder_lock import FolderLock
 from fhi_al.procedures.continuing import continuation
 from fhi_al.reference.engine import EngineError
 from fhi_al.report.logs import log_to_terminal
@@ -75,6 +76,10 @@ def opened(workdir: Path, comm: MPI.Intracomm) -> Iterator[Run]:
     ------
     SettingsError, InputError
         If the inputs are wrong; nothing was run then.
+    FolderInUse
+        If another run works in the folder.
+    SnapshotError
+        If the folder holds a run that these inputs cannot continue.
     EngineError
         If the reference engine fails for good.
     """
@@ -85,20 +90,23 @@ def opened(workdir: Path, comm: MPI.Intracomm) -> Iterator[Run]:
         log.warning("%s", warning)
     for note in settings.notes:
         log.info("%s", note)
-    # Imported here: torch takes seconds, and wrong inputs need none of it.
-    from fhi_al.assemble import assemble
-    from fhi_al.report.summary import summary
+    with closing(FolderLock(folder / "restart")):
+        systems = [geometry.structure for geometry in inputs.geometries]
+        found = continuation(folder / "restart", settings, systems)
+        # Imported here: torch takes seconds, and a run that cannot begin needs none of it.
+        from fhi_al.assemble import assemble
+        from fhi_al.report.summary import summary
 
-    run = assemble(folder, settings, inputs, comm)
-    try:
-        yield run
-    except (EngineError, Stopped):
-        # Agreed on by all ranks, or between two calls: closing, which is collective, is safe.
+        run = assemble(folder, settings, inputs, comm, found)
+        try:
+            yield run
+        except (EngineError, Stopped):
+            # Agreed on by all ranks, or between two calls: closing, which is collective, is safe.
+            run.close()
+            raise
+        for line in summary(run.state, run.store, run.clock.seconds()):
+            log.info("summary: %s", line)
         run.close()
-        raise
-    for line in summary(run.state, run.store, run.clock.seconds()):
-        log.info("summary: %s", line)
-    run.close()
 
 
 @contextmanager

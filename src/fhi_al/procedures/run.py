@@ -24,7 +24,7 @@ from fhi_al.models.ensemble import Ensemble
 from fhi_al.models.mace_adapter.training import ForceErrors
 from fhi_al.models.training import EpochRecord, TrainingPool
 from fhi_al.procedures import snapshot
-from fhi_al.procedures.continuing import continuation, misfit
+from fhi_al.procedures.continuing import Continuation, misfit
 from fhi_al.procedures.errors import TrainingFailure
 from fhi_al.reference.label_pool import LabelPool
 from fhi_al.report import clock
@@ -118,18 +118,17 @@ class Run:
         """Folder of the state to continue from."""
         return self.folder / "restart"
 
-    def restore(self) -> bool:
-        """Continue from the newest snapshot; False if there is none.
+    def restore(self, found: Continuation | None) -> None:
+        """Continue from a snapshot, or begin if there is none.
 
         Raises
         ------
         SnapshotError, LabelStoreError
-            If there is one and it cannot be used.
+            If the weights in it do not fit the settings, or a label is missing.
         """
-        found = continuation(self.restart, self.settings, self.systems)
         if found is None:
             self.journal.cut(0)
-            return False
+            return
         for change in found.changes:
             log.info("changed since the snapshot: %s", change)
         try:
@@ -138,7 +137,6 @@ class Run:
             raise misfit(self.restart, str(error)) from error
         self.clock.continue_from(self.state.seconds)
         log.info("continuing from the snapshot in %s: %s", self.restart, self.state.stage)
-        return True
 
     @contextmanager
     def step(self) -> Iterator[None]:
