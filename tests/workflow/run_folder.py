@@ -18,6 +18,7 @@ import yaml
 from asi.harness import mpirun
 
 TIMEOUT_S = 150.0
+KILL_TIMEOUT_S = 30.0
 
 WATER = """\
 atom 0.0000 0.0000 0.1173 O
@@ -75,6 +76,9 @@ ACTIVE_LEARNING: dict[str, Any] = {
     "MD": {"temperature": 300, "timestep": 0.5, "friction": 0.02, "seed": 3},
     "MISC": {"snapshot_interval": 0},
 }
+
+# Active learning and convergence long enough to be killed five times in each.
+LONG = {"max_MD_steps": 80, "max_final_epochs": 60, "patience": 60}
 
 
 def write_inputs(
@@ -138,6 +142,53 @@ def ranks_of(folder: Path) -> list[int]:
     return ranks
 
 
+def kill_all(job: subprocess.Popen[str]) -> None:
+    """SIGKILL to mpirun, its proxy and every rank; returns when none of them is left."""
+    # The ranks first: mpirun's end would make their proxy ask rank 0 to stop.
+    family = _descendants(job.pid)
+    for process in reversed(family):
+        _kill(process)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(job.pid, signal.SIGKILL)
+    job.wait(KILL_TIMEOUT_S)
+    wait_until_gone(family)
+
+
+def wait_until_gone(processes: list[int]) -> None:
+    """Wait for processes to end; fail if they do not."""
+    deadline = time.monotonic() + KILL_TIMEOUT_S
+    while alive := [process for process in processes if _is_alive(process)]:
+        if time.monotonic() > deadline:
+            pytest.fail(f"processes {alive} are still there after {KILL_TIMEOUT_S:g} s")
+        time.sleep(0.01)
+
+
+def _descendants(process: int) -> list[int]:
+    """A process, its children, theirs, and so on."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(entry.name))
+    found = [process]
+    for one in found:
+        found += children.get(one, [])
+    return found
+
+
+def _kill(process: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, signal.SIGKILL)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"
+
+
 def wait_for_labels(folder: Path, n_labels: int) -> None:
     store = folder / "restart" / "labels.jsonl"
     for _ in range(1200):
@@ -187,6 +238,36 @@ def journal(folder: Path, kind: str) -> list[dict[str, Any]]:
     """The journal's entries of a kind, in order."""
     lines = (folder / "restart" / "journal.jsonl").read_text().splitlines()
     return [entry for entry in map(json.loads, lines) if entry["kind"] == kind]
+
+
+def snapshots(folder: Path) -> list[Path]:
+    """The run's snapshots, oldest first."""
+    return sorted((folder / "restart").glob("snapshot-*"))
+
+
+def final_weights(folder: Path) -> dict[str, str]:
+    """Checksums of the members' weights, averages and optimizers in the last snapshot."""
+    files = json.loads((snapshots(folder)[-1] / "manifest.json").read_text())["files"]
+    sums = {name: entry["sha256"] for name, entry in files.items() if name.startswith("member")}
+    assert len(sums) == 2
+    return sums
+
+
+def tables(folder: Path) -> dict[str, str]:
+    """Content of every table in results/ and analysis/, by its path."""
+    found = [path for part in ("results", "analysis") for path in (folder / part).glob("*.csv")]
+    return {str(path.relative_to(folder)): path.read_text() for path in sorted(found)}
+
+
+def assert_same_end(folder: Path, unbroken: Path) -> None:
+    """To the last bit: labels, losses and uncertainties, datasets, weights, tables."""
+    assert datasets(folder) == datasets(unbroken)
+    for file in ("labels.jsonl", "journal.jsonl"):
+        contents = [(run / "restart" / file).read_bytes() for run in (folder, unbroken)]
+        assert contents[0] == contents[1], f"{file} differs"
+    assert final_weights(folder) == final_weights(unbroken)
+    assert len(tables(unbroken)) >= 6
+    assert tables(folder) == tables(unbroken)
 
 
 def datasets(folder: Path) -> dict[str, str]:

@@ -14,6 +14,7 @@ import pytest
 from ase.io import read
 from run_folder import (
     datasets,
+    final_weights,
     finish,
     labels,
     ranks_of,
@@ -136,15 +137,6 @@ def test_a_full_disk_is_a_clear_error_and_loses_nothing(finished_run, tmp_path) 
     assert not list((folder / "restart").glob("snapshot-*"))
     succeed(folder, 1)
     assert datasets(folder) == datasets(finished_run("tblite", 1))
-
-
-def final_weights(folder: Path) -> dict[str, str]:
-    """Checksums of the members' weights, averages and optimizers in the last snapshot."""
-    newest = sorted((folder / "restart").glob("snapshot-*"))[-1]
-    files = json.loads((newest / "manifest.json").read_text())["files"]
-    sums = {name: entry["sha256"] for name, entry in files.items() if name.startswith("member")}
-    assert len(sums) == 2
-    return sums
 
 
 def test_exploding_md_goes_back_and_stores_nothing(tmp_path) -> None:
