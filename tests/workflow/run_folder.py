@@ -78,7 +78,7 @@ ACTIVE_LEARNING: dict[str, Any] = {
 }
 
 # Active learning and convergence long enough to be killed five times in each.
-LONG = {"max_MD_steps": 80, "max_final_epochs": 60, "patience": 60}
+LONG = {"max_MD_steps": 60, "max_final_epochs": 40, "patience": 40}
 
 
 def write_inputs(
@@ -142,16 +142,17 @@ def ranks_of(folder: Path) -> list[int]:
     return ranks
 
 
-def kill_all(job: subprocess.Popen[str]) -> None:
-    """SIGKILL to mpirun, its proxy and every rank; returns when none of them is left."""
+def kill_all(job: subprocess.Popen[str]) -> str:
+    """SIGKILL to mpirun, its proxy and every rank; the output, when none of them is left."""
     # The ranks first: mpirun's end would make their proxy ask rank 0 to stop.
     family = _descendants(job.pid)
     for process in reversed(family):
         _kill(process)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(job.pid, signal.SIGKILL)
-    job.wait(KILL_TIMEOUT_S)
+    output, _ = job.communicate(timeout=KILL_TIMEOUT_S)
     wait_until_gone(family)
+    return output
 
 
 def wait_until_gone(processes: list[int]) -> None:

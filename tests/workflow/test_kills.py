@@ -1,0 +1,197 @@
+"""Killed or asked to stop at seeded moments, a run ends as the unbroken one, to the last bit.
+
+A moment is a number of labels and journal entries on the disk, plus a delay; or a time since the
+start, which may fall into start-up and restoring.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from run_folder import (
+    LONG,
+    TIMEOUT_S,
+    assert_same_end,
+    finish,
+    kill_all,
+    labels,
+    ranks_of,
+    snapshots,
+    start,
+    succeed,
+    write_inputs,
+)
+
+pytestmark = [pytest.mark.mpi, pytest.mark.real]
+
+PHASES = ("initial dataset", "active learning", "final convergence")
+# What the snapshot after a kill in a phase may call itself: the kill comes a little after the
+# moment that was waited for.
+STAGES = {
+    "initial dataset": {"initial sampling", "initial dataset done"},
+    "active learning": {"active learning", "final convergence"},
+    "final convergence": {"final convergence"},
+}
+LONGEST_DELAY_S = 0.3
+KILLS_BY_PROGRESS, KILLS_BY_TIME, SIGTERMS = range(80), range(20), range(10)
+
+
+def progress(folder: Path) -> int:
+    """Labels and journal entries on the disk."""
+    files = [folder / "restart" / name for name in ("labels.jsonl", "journal.jsonl")]
+    return sum(file.read_bytes().count(b"\n") for file in files if file.exists())
+
+
+def progress_in(phase: str, unbroken: Path) -> tuple[int, int]:
+    """The progress with which a run enters and leaves a phase."""
+    lines = (unbroken / "restart" / "journal.jsonl").read_text().splitlines()
+    names = [json.loads(line).get("phase", "active learning") for line in lines]
+    n_labels = len(labels(unbroken))
+    n_initial = sum(label["origin"]["phase"] == "initial" for label in labels(unbroken))
+    first_al, first_final = names.index("active learning"), names.index("final convergence")
+    bounds = (0, n_initial + first_al, n_labels + first_final, n_labels + len(lines))
+    index = PHASES.index(phase)
+    return bounds[index], bounds[index + 1]
+
+
+def moments(phase: str, unbroken: Path, n_moments: int, generator: random.Random) -> list[int]:
+    """Seeded values of the progress, one in each of ``n_moments`` equal parts of a phase."""
+    first, last = progress_in(phase, unbroken)
+    # Behind the last entries there may be nothing left to interrupt.
+    part = 0.85 * (last - first) / n_moments
+    return [first + 1 + int(part * (n + generator.random())) for n in range(n_moments)]
+
+
+def wait_for_progress(job: subprocess.Popen[str], folder: Path, target: int) -> None:
+    deadline = time.monotonic() + TIMEOUT_S
+    while progress(folder) < target:
+        if job.poll() is not None:
+            pytest.fail(f"over before its moment ({target}):\n{finish(job)[1]}")
+        if time.monotonic() > deadline:
+            kill_all(job)
+            pytest.fail(f"the progress never was {target}, but {progress(folder)}")
+        time.sleep(0.005)
+
+
+def stage(folder: Path) -> str:
+    """What the newest snapshot says the run is at."""
+    taken = snapshots(folder)
+    if not taken:
+        return "initial sampling"
+    return str(json.loads((taken[-1] / "run.json").read_text())["state"]["stage"])
+
+
+def long_run(folder: Path, asi_library: Path) -> Path:
+    return write_inputs(folder, asi_library=asi_library, active_learning={"ACTIVE_LEARNING": LONG})
+
+
+def n_calls(log: Path) -> int:
+    return len(log.read_text().splitlines())
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_killed_five_times_in_a_phase(finished_run, asi_library, tmp_path, phase: str) -> None:
+    unbroken = finished_run("asi", 1, long=True)
+    generator = random.Random(f"five kills in {phase}")
+    folder = long_run(tmp_path / "run", asi_library)
+    log = tmp_path / "calls.txt"
+    for n, moment in enumerate(moments(phase, unbroken, 5, generator)):
+        target = max(moment, progress(folder) + 1)
+        job = start(folder, 1 + n % 3, env={"ASI_LOG": str(log)})
+        wait_for_progress(job, folder, target)
+        time.sleep(generator.uniform(0, LONGEST_DELAY_S))
+        assert job.poll() is None, finish(job)[1]
+        kill_all(job)
+        assert not ranks_of(folder)
+        assert stage(folder) in STAGES[phase]
+    succeed(folder, 3, env={"ASI_LOG": str(log)})
+    assert_same_end(folder, unbroken)
+    # At most the call in flight is repeated.
+    assert len(labels(folder)) <= n_calls(log) <= len(labels(folder)) + 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", KILLS_BY_PROGRESS)
+def test_killed_once_in_any_phase(finished_run, asi_library, tmp_path, seed: int) -> None:
+    unbroken = finished_run("asi", 1, long=True)
+    generator = random.Random(f"killed by progress {seed}")
+    folder = long_run(tmp_path / "run", asi_library)
+    (moment,) = moments(PHASES[seed % 3], unbroken, 1, generator)
+    job = start(folder, 1 + seed % 3)
+    wait_for_progress(job, folder, moment)
+    time.sleep(generator.uniform(0, LONGEST_DELAY_S))
+    kill_all(job)
+    assert not ranks_of(folder)
+    succeed(folder, generator.choice([n for n in (1, 2, 3) if n != 1 + seed % 3]))
+    assert_same_end(folder, unbroken)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", KILLS_BY_TIME)
+def test_killed_some_time_after_the_start(finished_run, asi_library, tmp_path, seed: int) -> None:
+    unbroken = finished_run("asi", 1, long=True)
+    generator = random.Random(f"killed by time {seed}")
+    folder = long_run(tmp_path / "run", asi_library)
+    latest_s = 20.0
+    if seed % 2:  # a run that has something to restore, killed within or soon after that
+        latest_s = 9.0
+        (moment,) = moments("active learning", unbroken, 1, generator)
+        job = start(folder, 2)
+        wait_for_progress(job, folder, moment)
+        kill_all(job)
+    job = start(folder, 1 + seed % 3)
+    time.sleep(generator.uniform(0.1, latest_s))
+    kill_all(job)
+    assert not ranks_of(folder)
+    succeed(folder, generator.choice([n for n in (1, 2, 3) if n != 1 + seed % 3]))
+    assert_same_end(folder, unbroken)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", SIGTERMS)
+def test_asked_to_stop_in_any_phase(finished_run, asi_library, tmp_path, seed: int) -> None:
+    unbroken = finished_run("asi", 1, long=True)
+    generator = random.Random(f"asked to stop {seed}")
+    folder = long_run(tmp_path / "run", asi_library)
+    phase = PHASES[seed % 3]
+    (moment,) = moments(phase, unbroken, 1, generator)
+    job = start(folder, 1 + seed % 3)
+    wait_for_progress(job, folder, moment)
+    time.sleep(generator.uniform(0, LONGEST_DELAY_S))
+    job.send_signal(signal.SIGTERM)
+    code, output = finish(job, timeout_s=60)
+    assert code in (0, 3), output
+    assert "Traceback" not in output
+    if code == 3:
+        assert "run the same command again to continue" in output
+    succeed(folder, generator.choice([n for n in (1, 2, 3) if n != 1 + seed % 3]))
+    assert_same_end(folder, unbroken)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_asked_to_stop_while_it_restores(finished_run, asi_library, tmp_path, seed: int) -> None:
+    """Whether it hears that or dies of it, nothing is lost."""
+    unbroken = finished_run("asi", 1, long=True)
+    generator = random.Random(f"asked to stop early {seed}")
+    folder = long_run(tmp_path / "run", asi_library)
+    (moment,) = moments("active learning", unbroken, 1, generator)
+    job = start(folder, 2)
+    wait_for_progress(job, folder, moment)
+    kill_all(job)
+    n_labels = len(labels(folder))
+    job = start(folder, 2)
+    time.sleep(generator.uniform(0.1, 6))
+    job.send_signal(signal.SIGTERM)
+    code, output = finish(job, timeout_s=60)
+    assert code != 0, output
+    assert not ranks_of(folder)
+    assert len(labels(folder)) >= n_labels
+    succeed(folder, 1)
+    assert_same_end(folder, unbroken)
