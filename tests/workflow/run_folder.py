@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +144,13 @@ def ranks_of(folder: Path) -> list[int]:
     return ranks
 
 
+def rank_number(process: int) -> int:
+    """MPI rank of a process that mpirun started."""
+    variables = Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
+    (rank,) = (word[9:] for word in variables if word.startswith(b"PMI_RANK="))
+    return int(rank)
+
+
 def kill_all(job: subprocess.Popen[str]) -> str:
     """SIGKILL to mpirun, its proxy and every rank; the output, when none of them is left."""
     # The ranks first: mpirun's end would make their proxy ask rank 0 to stop.
@@ -247,11 +256,36 @@ def snapshots(folder: Path) -> list[Path]:
 
 
 def final_weights(folder: Path) -> dict[str, str]:
-    """Checksums of the members' weights, averages and optimizers in the last snapshot."""
-    files = json.loads((snapshots(folder)[-1] / "manifest.json").read_text())["files"]
-    sums = {name: entry["sha256"] for name, entry in files.items() if name.startswith("member")}
+    """Checksums of the members' weights, averages and optimizers in the last snapshot.
+
+    Of the values, to the last bit, not of the files: pickle writes two equal strings as one or as
+    two, depending on whether they are the same object.
+    """
+    import torch
+
+    sums = {}
+    for path in sorted(snapshots(folder)[-1].glob("member_*.pt")):
+        digest = hashlib.sha256()
+        for piece in _pieces(torch.load(path, weights_only=True)):
+            digest.update(piece)
+        sums[path.name] = digest.hexdigest()
     assert len(sums) == 2
     return sums
+
+
+def _pieces(value: Any) -> Iterator[bytes]:
+    """Everything in a state, in order."""
+    if isinstance(value, dict):
+        value = [value.keys(), *value.values()]
+    if isinstance(value, str | float | int | None):
+        yield repr(value).encode()
+    elif hasattr(value, "numpy"):
+        yield f"{value.dtype}{tuple(value.shape)}".encode()
+        yield value.numpy().tobytes()
+    else:
+        yield f"{len(value)} values".encode()
+        for each in value:
+            yield from _pieces(each)
 
 
 def tables(folder: Path) -> dict[str, str]:
