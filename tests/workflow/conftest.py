@@ -9,9 +9,27 @@ from pathlib import Path
 import pytest
 from asi.harness import asi_library  # noqa: F401 (a fixture)
 from filelock import FileLock
-from run_folder import LONG, succeed, write_inputs
+from run_folder import (
+    LONG,
+    kill_all,
+    snapshots,
+    start,
+    succeed,
+    wait_for_a_visit,
+    write_inputs,
+)
 
 FinishedRun = Callable[..., Path]
+
+
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of pytest-xdist share."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    runs = folder / "runs"
+    runs.mkdir(exist_ok=True)
+    return runs
 
 
 @pytest.fixture(scope="session")
@@ -23,10 +41,7 @@ def finished_run(
 
     The processes of pytest-xdist share the runs: the first that needs one makes it.
     """
-    folder = tmp_path_factory.getbasetemp() / "runs"
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = tmp_path_factory.getbasetemp().parent / "runs"
-    folder.mkdir(exist_ok=True)
+    folder = shared_folder(tmp_path_factory)
 
     def get(engine: str, ranks: int, *, long: bool = False) -> Path:
         run = folder / f"{engine}_{ranks}{'_long' * long}"
@@ -40,3 +55,21 @@ def finished_run(
         return run
 
     return get
+
+
+@pytest.fixture(scope="session")
+def killed_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a run (tblite) that was killed in active learning, after its first training visit.
+
+    For tests that continue a copy of it; it ends as ``finished_run("tblite", 1)``.
+    """
+    run = shared_folder(tmp_path_factory) / "killed"
+    killed = run.with_suffix(".txt")
+    with FileLock(f"{run}.lock"):
+        if not killed.exists():
+            job = start(write_inputs(run), 1)
+            wait_for_a_visit(run, job)
+            kill_all(job)
+            assert len(snapshots(run)) >= 2
+            killed.touch()
+    return run

@@ -21,6 +21,7 @@ from asi.harness import mpirun
 
 TIMEOUT_S = 150.0
 KILL_TIMEOUT_S = 30.0
+FAULT_SITE = Path(__file__).parent / "fault_site"
 
 WATER = """\
 atom 0.0000 0.0000 0.1173 O
@@ -133,6 +134,12 @@ def start(
     )
 
 
+def fault_env(**values: object) -> dict[str, str]:
+    """Environment in which fault_site/sitecustomize.py, which names its variables, is at work."""
+    path = os.pathsep.join(filter(None, [str(FAULT_SITE), os.environ.get("PYTHONPATH")]))
+    return {"PYTHONPATH": path, **{name: str(value) for name, value in values.items()}}
+
+
 def ranks_of(folder: Path) -> list[int]:
     """Process numbers of the ranks that work in a folder."""
     ranks = []
@@ -206,6 +213,21 @@ def wait_for_labels(folder: Path, n_labels: int) -> None:
         if store.exists() and len(store.read_bytes().splitlines()) >= n_labels:
             return
     pytest.fail(f"there were never {n_labels} labels")
+
+
+def wait_for_a_visit(folder: Path, job: subprocess.Popen[str]) -> None:
+    """Return when a run has saved its first training visit of active learning."""
+    deadline = time.monotonic() + TIMEOUT_S
+    newest: Path | None = None
+    while newest is None or snapshots(folder)[-1] == newest:
+        if job.poll() is not None or time.monotonic() > deadline:
+            kill_all(job)
+            pytest.fail(f"{folder}: no training visit in active learning was saved")
+        with contextlib.suppress(OSError, ValueError):  # not there yet, or half a line
+            visits = [e for e in journal(folder, "ensemble") if e["phase"] == "active learning"]
+            if visits and newest is None:
+                newest = snapshots(folder)[-1]
+        time.sleep(0.005)
 
 
 def finish(job: subprocess.Popen[str], timeout_s: float = TIMEOUT_S) -> tuple[int, str]:
