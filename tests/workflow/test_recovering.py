@@ -6,7 +6,9 @@ All start from a snapshot that version 1 of the state wrote in the midst of acti
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -119,10 +121,7 @@ def test_an_ensemble_that_cannot_be_trained_stops_the_run(tmp_path) -> None:
     assert "diverged" not in output
     assert len(labels(folder)) >= n_labels
     assert state(folder)["training_failures_in_row"] == [0, 0]
-    newest = sorted((folder / "restart").glob("snapshot-*"))[-1]
-    for index in (0, 1):
-        weights = torch.load(newest / f"member_{index}.pt", weights_only=True)["model"]
-        assert all(bool(torch.isfinite(tensor).all()) for tensor in weights.values())
+    assert_finite_weights(folder)
 
 
 def trained_on(folder: Path) -> str:
@@ -148,11 +147,59 @@ def begun_with(folder: Path, **values: Any) -> None:
     (snapshot,) = (folder / "restart").glob("snapshot-*")
     content = json.loads((snapshot / "run.json").read_text())
     content["settings"] |= {f"ACTIVE_LEARNING.{key}": value for key, value in values.items()}
-    text = json.dumps(content)
-    (snapshot / "run.json").write_text(text)
+    put(snapshot, "run.json", json.dumps(content).encode())
+
+
+def put(snapshot: Path, name: str, content: bytes) -> None:
+    """Replace a file of a snapshot and its checksum."""
+    (snapshot / name).write_bytes(content)
     manifest = json.loads((snapshot / "manifest.json").read_text())
-    manifest["files"]["run.json"]["sha256"] = hashlib.sha256(text.encode()).hexdigest()
+    manifest["files"][name] = {
+        "bytes": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
     (snapshot / "manifest.json").write_text(json.dumps(manifest))
+
+
+def spoil_optimizer(folder: Path, member: int) -> None:
+    """Let the next training step of a member make all its weights NaN."""
+    (snapshot,) = (folder / "restart").glob("snapshot-*")
+    name = f"member_{member}.pt"
+    saved = torch.load(snapshot / name, weights_only=True)
+    history = saved["optimisation"]["optimizer"]["state"]
+    assert history
+    for each in history.values():
+        each["exp_avg"].fill_(torch.nan)
+    buffer = io.BytesIO()
+    torch.save(saved, buffer)
+    put(snapshot, name, buffer.getvalue())
+
+
+def test_a_member_whose_weights_become_nan_goes_back_and_the_run_ends(tmp_path) -> None:
+    folder = old_run(tmp_path / "run", 1)
+    n_epochs = len(journal(folder, "epoch"))
+    spoil_optimizer(folder, 0)
+    output = succeed(folder, 1)
+    assert output.count("member 0: training diverged (losses ") == 1  # a fresh one is sound
+    assert "member 1: training diverged" not in output
+    assert "Traceback" not in output
+    assert state(folder)["training_failures_in_row"] == [0, 0]
+    losses = [e["training_loss"] for e in journal(folder, "epoch")[n_epochs:] if e["member"] == 0]
+    n_bad = sum(not math.isfinite(loss) for loss in losses)
+    assert 0 < n_bad < len(losses)
+    assert all(map(math.isfinite, losses[-5:]))
+    assert_finite_weights(folder)
+    assert len(list((folder / "model").glob("*.model"))) == 2
+
+
+def assert_finite_weights(folder: Path) -> None:
+    """Neither member's weights, nor their moving average, hold NaN or infinity."""
+    newest = sorted((folder / "restart").glob("snapshot-*"))[-1]
+    for index in (0, 1):
+        saved = torch.load(newest / f"member_{index}.pt", weights_only=True)
+        average = saved["optimisation"]["average"]["shadow_params"]
+        tensors = [*saved["model"].values(), *average]
+        assert tensors and all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
 
 
 def test_snapshots_do_not_grow_with_the_steps(tmp_path) -> None:
