@@ -69,7 +69,11 @@ def _is_of_the_file_system(function: Any) -> bool:
     if getattr(function, "__name__", "") not in CALLS:
         return False
     owner = getattr(function, "__self__", None)
-    return isinstance(owner, io.IOBase) or getattr(function, "__module__", "") in ("posix", "_io")
+    return isinstance(owner, io.IOBase) or getattr(function, "__module__", "") in (
+        "posix",
+        "io",
+        "_io",
+    )
 
 
 class ChangesOfFolder:
