@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from ase.calculators.calculator import BaseCalculator
 from mpi4py import MPI
 
 from fhi_al import preflight
+from fhi_al.core.plausible import LabelLimits
 from fhi_al.core.structure import Structure
 from fhi_al.dataset import LabelStore
 from fhi_al.md.driver import Driver, MDConditions
@@ -21,6 +23,7 @@ from fhi_al.models.foundation import foundation_calculator
 from fhi_al.models.training import SerialTrainingPool
 from fhi_al.procedures.continuing import Continuation
 from fhi_al.procedures.run import Run
+from fhi_al.reference.crash_trace import TRACES, CallRecord
 from fhi_al.reference.label_pool import SerialLabelPool
 from fhi_al.reference.service import EngineService
 from fhi_al.reference.spec import fingerprint
@@ -114,19 +117,25 @@ def _wire(
     stopwatch = Clock()
     soft_stop = SoftStop(folder, settings.misc.walltime_limit)
     specs = preflight.engine_specs(folder, settings, inputs)
-    store = LabelStore(folder / "restart" / "labels.jsonl", fingerprint(specs))
+    label_limits = LabelLimits(al.max_force, al.max_energy_per_atom)
+    store = LabelStore(folder / "restart" / "labels.jsonl", fingerprint(specs), repr(label_limits))
     parts.callback(store.close)
     journal = Journal(folder / "restart" / "journal.jsonl")
     parts.callback(journal.close)
     for line in preflight.added_to_control(settings, inputs):
         log.info("added to control.in: %s", line)
-    service = EngineService(comm, specs)
+    traces = folder / "restart" / TRACES
+    service = EngineService(comm, specs, traces)
+    calls = CallRecord(folder / "restart", service.last_words)
+    parts.callback(calls.close)
     parts.callback(service.close)
     labels = SerialLabelPool(
         systems,
-        service.calculate,
+        service,
         store,
-        max_force=al.max_force,
+        calls,
+        limits=label_limits,
+        e0_sums=[_e0_sum(settings, system) for system in systems],
         max_failures=al.max_label_failures,
         timed=lambda: stopwatch.section(clock.DFT),
         before_each=soft_stop.check,
@@ -157,6 +166,15 @@ def _wire(
         soft_stop=soft_stop,
         close=parts.close,
     )
+
+
+def _e0_sum(settings: Settings, system: Structure) -> float | None:
+    """Sum of the E0s that the user gave, in eV; None without any."""
+    assert settings.mace is not None
+    energies = settings.mace.architecture.atomic_energies
+    if not energies:
+        return None
+    return math.fsum(energies[int(number)] for number in system.numbers)
 
 
 class _SamplingDriver:

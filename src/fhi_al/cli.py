@@ -52,6 +52,8 @@ def _command(name: str, description: str | None, drive: Drive, argv: Sequence[st
     # Before numpy and the engine load OpenMP: n ranks with all cores each would fight for them
     # (measured: a 6 ms call takes 150 ms).
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # Read when MPI starts: without it MPI_Abort in Open MPI leaves no trace (see crash_trace).
+    os.environ.setdefault("OMPI_MCA_mpi_abort_print_stack", "1")
     from fhi_al import mpi
     from fhi_al.soft_stop import leave_signals_to_rank_0
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import tempfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -54,8 +55,10 @@ class LabelStore:
     path : Path
         The file; made if it is not there.
     engine : str
-        Fingerprint of the engine and its settings, kept with each result.  A rejection by another
-        engine is forgotten, so that it can be mended.
+        Fingerprint of the engine and its settings, kept with each result.
+    limits : str
+        What results are judged by.  A rejection by another engine or other limits is forgotten, so
+        that it can be mended.
 
     Raises
     ------
@@ -64,9 +67,10 @@ class LabelStore:
         is the call that was in flight when a run was killed: it is cut off with a warning.
     """
 
-    def __init__(self, path: Path, engine: str = "") -> None:
+    def __init__(self, path: Path, engine: str = "", limits: str = "") -> None:
         self.path = path
         self._engine = engine
+        self._limits = limits
         path.parent.mkdir(parents=True, exist_ok=True)
         self._records: dict[str, Record] = {}
         self._read()
@@ -131,14 +135,16 @@ class LabelStore:
         if record.key in self._records:
             raise ValueError(f"{self.path}: there is a result for {record.key} already")
         start = self._stream.seek(0, os.SEEK_END)
-        rest = memoryview(_line(record, self._engine))
+        line = _line(record, self._engine, self._limits)
+        rest = memoryview(line)
         try:
             while rest:
                 rest = rest[self._stream.write(rest) :]
             os.fsync(self._stream.fileno())
-        except OSError:
+        except OSError as error:
             self._stream.truncate(start)
-            raise
+            words = f"{error.strerror}; {_rescued(record.key, line, self.path)}"
+            raise OSError(error.errno, words, str(self.path)) from error
         self._records[record.key] = record
 
     def close(self) -> None:
@@ -166,21 +172,23 @@ class LabelStore:
         if good < len(content):
             os.truncate(self.path, good)
 
-    def _keep(self, record: Record, engine: str, line: int) -> None:
-        if isinstance(record, Label) and record.origin.phase != "imported":
-            if engine != self._engine:
-                raise LabelStoreError(
-                    f"{self.path}:{line}: this label was computed by another engine, method or "
-                    "control.in than the present one: expected one set of engine settings for all "
-                    "labels of a run. Put the settings back as they were (inputs/ has a copy), or "
-                    "start in a new folder."
-                )
-        elif isinstance(record, Rejected) and engine != self._engine:
+    def _keep(self, record: Record, engine: str, limits: str | None, line: int) -> None:
+        computed = isinstance(record, Label) and record.origin.phase != "imported"
+        if computed and engine != self._engine:
+            raise LabelStoreError(
+                f"{self.path}:{line}: this label was computed by another engine, method or "
+                "control.in than the present one: expected one set of engine settings for all "
+                "labels of a run. Put the settings back as they were (inputs/ has a copy), or "
+                "start in a new folder."
+            )
+        # Older programs did not write the limits down.
+        judged_alike = engine == self._engine and limits in (None, self._limits)
+        if isinstance(record, Rejected) and not judged_alike:
             return
         self._records[record.key] = record
 
 
-def _line(record: Record, engine: str) -> bytes:
+def _line(record: Record, engine: str, limits: str) -> bytes:
     values: dict[str, Any] = {
         "key": record.key,
         "engine": engine,
@@ -193,6 +201,7 @@ def _line(record: Record, engine: str) -> bytes:
     }
     if isinstance(record, Rejected):
         values["rejected"] = record.reason
+        values["limits"] = limits
     else:
         values["energy"] = record.energy
         values["forces"] = record.forces.tolist()
@@ -201,7 +210,18 @@ def _line(record: Record, engine: str) -> bytes:
     return f'{{"crc":{zlib.crc32(text.encode())},"label":{text}}}\n'.encode()
 
 
-def _record(line: bytes) -> tuple[Record, str] | None:
+def _rescued(key: str, line: bytes, store: Path) -> str:
+    """Put a label that the store could not take elsewhere: it may have cost an hour."""
+    path = Path(tempfile.gettempdir()) / f"fhi_al_label_{key}.jsonl"
+    try:
+        path.write_bytes(line)
+    except OSError as error:
+        return f"the label is lost ({path}: {error.strerror})"
+    return f"the label was saved: cat {path} >> {store} when there is space again"
+
+
+def _record(line: bytes) -> tuple[Record, str, str | None] | None:
+    """The result in a line, its engine and its limits; None if the line is damaged."""
     try:
         head, text = line.rstrip(b"\n").split(b',"label":', 1)
         crc = int(head.removeprefix(b'{"crc":'))
@@ -221,7 +241,8 @@ def _record(line: bytes) -> tuple[Record, str] | None:
         "origin": Origin(**values["origin"]),
     }
     if "rejected" in values:
-        return Rejected(**common, reason=values["rejected"]), values["engine"]
+        rejected = Rejected(**common, reason=values["rejected"])
+        return rejected, values["engine"], values.get("limits")
     stress = values["stress"]
     label = Label(
         **common,
@@ -229,4 +250,4 @@ def _record(line: bytes) -> tuple[Record, str] | None:
         forces=np.array(values["forces"]),
         stress=None if stress is None else np.array(stress),
     )
-    return label, values["engine"]
+    return label, values["engine"], None

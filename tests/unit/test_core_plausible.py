@@ -9,7 +9,14 @@ from ase.build import bulk, molecule
 from ase.geometry import get_distances
 from ase.neighborlist import neighbor_list
 
-from fhi_al.core.plausible import GeometryLimits, geometry_problem, label_problem, nearest_pairs
+from fhi_al.core.plausible import (
+    EnergyReference,
+    GeometryLimits,
+    LabelLimits,
+    geometry_problem,
+    label_problem,
+    nearest_pairs,
+)
 from fhi_al.core.structure import Array, structure
 from fhi_al.md.atoms import radii_of
 
@@ -143,6 +150,7 @@ def test_positions_and_cells_that_are_not_finite_are_found(bad: float) -> None:
         assert problem == "positions are not finite"
 
 
+LABEL_LIMITS = LabelLimits(max_force=100.0, max_energy_per_atom=50.0)
 GOOD = np.array([[0.0, 3.0, 4.0], [0.0, -3.0, -4.0]])  # norms of 5 eV/A
 
 
@@ -164,11 +172,27 @@ GOOD = np.array([[0.0, 3.0, 4.0], [0.0, -3.0, -4.0]])  # norms of 5 eV/A
 def test_a_label_that_must_not_be_trained_on_is_explained(
     energy: float, forces: Array, converged: bool, words: str | None
 ) -> None:
-    problem = label_problem(energy, forces, converged, n_atoms=2, max_force=100.0)
+    problem = label_problem(energy, forces, converged, n_atoms=2, limits=LABEL_LIMITS)
     assert (problem is None) if words is None else (words in str(problem))
 
 
 @pytest.mark.parametrize("stress", [np.full((3, 3), np.nan), np.zeros(6)])
 def test_a_bad_stress_makes_a_bad_label(stress: Array) -> None:
-    assert "stress" in str(label_problem(-1.0, GOOD, True, 2, 100.0, stress))
-    assert label_problem(-1.0, GOOD, True, 2, 100.0, np.eye(3)) is None
+    assert "stress" in str(label_problem(-1.0, GOOD, True, 2, LABEL_LIMITS, stress))
+    assert label_problem(-1.0, GOOD, True, 2, LABEL_LIMITS, np.eye(3)) is None
+
+
+@pytest.mark.parametrize(
+    ("energy", "problem"),
+    [
+        (-100.0, None),
+        (-199.0, None),  # 49.5 eV per atom lower
+        (-201.0, "the energy is 50.5 eV per atom from what was expected, more than "),
+        (1.0, "the energy is 50.5 eV per atom from what was expected, more than "),
+    ],
+)
+def test_an_energy_far_from_its_reference_is_absurd(energy: float, problem: str | None) -> None:
+    reference = EnergyReference(-100.0, "what was expected")
+    found = label_problem(energy, GOOD, True, 2, LABEL_LIMITS, None, reference)
+    assert found is None if problem is None else str(found).startswith(problem)
+    assert label_problem(energy, GOOD, True, 2, LABEL_LIMITS) is None

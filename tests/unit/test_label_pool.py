@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,9 +13,11 @@ from ase.build import bulk, molecule
 from label_parts import bits
 
 from fhi_al.core.label import Label, Origin
+from fhi_al.core.plausible import LabelLimits
 from fhi_al.core.structure import Array, Structure, structure
 from fhi_al.dataset import LabelStore, Rejected
 from fhi_al.reference.ase_engine import AseEngine
+from fhi_al.reference.crash_trace import CallRecord
 from fhi_al.reference.engine import EngineError, ReferenceResult
 from fhi_al.reference.label_pool import LabelRequest, SerialLabelPool, TooManyFailures
 from fhi_al.reference.spec import AseSpec, tblite_spec
@@ -33,9 +35,18 @@ class Counted:
         self.engine = AseEngine(spec)
         self.asked: list[Array] = []
 
-    def __call__(self, system: int, positions: Array, cell: Array) -> ReferenceResult:
+    def start(self, system: int) -> None:
+        pass
+
+    def calculate(self, system: int, positions: Array, cell: Array) -> ReferenceResult:
         self.asked.append(positions)
         return self.engine.calculate(positions, cell)
+
+    def ranks(self, system: int) -> int:
+        return 1
+
+    def last_words(self) -> str:
+        return f"call {len(self.asked)} was the last"
 
 
 @contextmanager
@@ -44,23 +55,27 @@ def untimed() -> Iterator[None]:
 
 
 def pool_on(
-    calculate: Callable[[int, Array, Array], ReferenceResult],
+    counted: Counted,
     system: Structure,
     path: Path,
     max_force: float = 100.0,
+    max_energy_per_atom: float = 50.0,
+    e0_sum: float | None = None,
     max_failures: int = 3,
 ) -> SerialLabelPool:
     return SerialLabelPool(
         [system],
-        calculate,
+        counted,
         LabelStore(path),
-        max_force=max_force,
+        CallRecord(path.parent),
+        limits=LabelLimits(max_force, max_energy_per_atom),
+        e0_sums=[e0_sum],
         max_failures=max_failures,
         timed=untimed,
     )
 
 
-def emt(path: Path, **limits: float) -> tuple[SerialLabelPool, Counted]:
+def emt(path: Path, **limits: float | None) -> tuple[SerialLabelPool, Counted]:
     counted = Counted(AseSpec("ase.calculators.emt:EMT", AL, stress=True))
     return pool_on(counted, AL, path, **limits), counted  # type: ignore[arg-type]
 
@@ -112,7 +127,6 @@ def test_no_label_is_computed_twice(tmp_path: Path) -> None:
     resumed, counted_later = emt(path)
     assert bits(resumed.label(request(AL, 1))) == bits(first)
     assert (len(counted.asked), len(counted_later.asked)) == (1, 0)
-    assert (pool.n_computed, resumed.n_computed) == (1, 0)
 
 
 def test_outcomes_come_in_the_order_of_the_requests(tmp_path: Path) -> None:
@@ -121,7 +135,7 @@ def test_outcomes_come_in_the_order_of_the_requests(tmp_path: Path) -> None:
     requests = [request(AL, seed) for seed in (5, 3, 1, 4)]
     for asked in requests:
         pool.submit(asked)
-    outcomes = pool.poll()
+    outcomes = [outcome for _ in requests for outcome in pool.poll()]
     assert [outcome.request for outcome in outcomes] == requests
     assert [outcome.record.key for outcome in outcomes] == [asked.key for asked in requests]
     assert len(counted.asked) == 4
@@ -166,6 +180,37 @@ def test_an_absurd_force_is_refused(tmp_path: Path) -> None:
     assert isinstance(lenient.label(asked), Label)
 
 
+def test_an_absurd_energy_is_refused(tmp_path: Path) -> None:
+    pool, _ = emt(tmp_path / "mean.jsonl", max_energy_per_atom=1e-6)
+    first = pool.label(request(AL, 1))
+    assert isinstance(first, Label)  # nothing to compare it with
+    record = pool.label(request(AL, 2))
+    assert isinstance(record, Rejected)
+    assert "eV per atom from the mean of the labels so far" in record.reason
+    assert "max_energy_per_atom = 1e-06 eV" in record.reason
+    near, _ = emt(tmp_path / "near.jsonl", e0_sum=first.energy + 4 * 49.9)
+    assert isinstance(near.label(request(AL, 1)), Label)
+    far, _ = emt(tmp_path / "far.jsonl", e0_sum=first.energy - 4 * 50.1)
+    record = far.label(request(AL, 1))
+    assert isinstance(record, Rejected)
+    assert record.reason.startswith("the energy is 50.1 eV per atom from the sum of the E0s")
+
+
+def test_an_engine_that_dies_on_a_structure_is_not_asked_a_fourth_time(tmp_path: Path) -> None:
+    path = tmp_path / "labels.jsonl"
+    for launch in range(3):
+        pool, counted = emt(path)
+        counted.engine.close()
+        with pytest.raises(EngineError, match="closed"):
+            pool.label(request(AL, 1))
+        assert len(counted.asked) == 1, launch
+    pool, counted = emt(path)
+    record = pool.label(request(AL, 1))
+    assert isinstance(record, Rejected) and record.reason == "the engine died on it 3 times"
+    assert counted.asked == []
+    assert isinstance(pool.label(request(AL, 2)), Label)
+
+
 def test_failures_in_a_row_stop_the_run_and_are_all_stored(tmp_path: Path) -> None:
     path = tmp_path / "labels.jsonl"
     pool, counted = xtb(path)
@@ -174,7 +219,10 @@ def test_failures_in_a_row_stop_the_run_and_are_all_stored(tmp_path: Path) -> No
     assert isinstance(pool.label(request(ETHANOL, 0)), Label)  # the row is broken
     for seed in (3, 4, 5):
         pool.submit(stretched(seed))
-    with pytest.raises(TooManyFailures, match=r"last 3 labels .*max_label_failures = 3"):
+    words = r"(?s)last 3 labels .*max_label_failures = 3.*last lines:\ncall 6 was the last"
+    pool.poll()
+    pool.poll()
+    with pytest.raises(TooManyFailures, match=words):
         pool.poll()
     assert len(counted.asked) == 6
     kept = LabelStore(path)
@@ -192,6 +240,7 @@ def test_the_failure_of_one_request_does_not_lose_the_labels_before_it(tmp_path:
     pool, counted = xtb(path, max_failures=1)
     for asked in (request(ETHANOL, 0), stretched(1), request(ETHANOL, 2)):
         pool.submit(asked)
+    pool.poll()
     with pytest.raises(TooManyFailures):
         pool.poll()
     assert request(ETHANOL, 0).key in LabelStore(path)
@@ -205,7 +254,6 @@ def test_a_broken_engine_stores_nothing(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="closed"):
         pool.label(request(AL, 1))
     assert len(pool.store) == 0
-    assert pool.n_computed == 0
 
 
 def test_only_the_engine_is_timed(tmp_path: Path) -> None:
@@ -222,7 +270,9 @@ def test_only_the_engine_is_timed(tmp_path: Path) -> None:
         [AL],
         counted,
         LabelStore(tmp_path / "labels.jsonl"),
-        max_force=100.0,
+        CallRecord(tmp_path),
+        limits=LabelLimits(100.0, 50.0),
+        e0_sums=[None],
         max_failures=3,
         timed=timed,
     )

@@ -16,6 +16,30 @@ _PAIRS_AT_ONCE = 20_000
 
 
 @dataclass(frozen=True)
+class LabelLimits:
+    """What a reference result must not exceed; absolute, never what the ensemble expects.
+
+    Parameters
+    ----------
+    max_force : float
+        Largest norm of the force on an atom that is believed, in eV/A.
+    max_energy_per_atom : float
+        Largest distance of the energy from its reference, in eV per atom.
+    """
+
+    max_force: float
+    max_energy_per_atom: float
+
+
+@dataclass(frozen=True)
+class EnergyReference:
+    """An energy (eV) that a system's energies cannot be far from, and what it is, in words."""
+
+    energy: float
+    words: str
+
+
+@dataclass(frozen=True)
 class GeometryLimits:
     """When atoms overlap or have flown apart.
 
@@ -112,8 +136,9 @@ def label_problem(
     forces: Array,
     converged: bool,
     n_atoms: int,
-    max_force: float,
+    limits: LabelLimits,
     stress: Array | None = None,
+    reference: EnergyReference | None = None,
 ) -> str | None:
     """Why a reference result must not be trained on, in words; None if it may.
 
@@ -125,10 +150,11 @@ def label_problem(
         In eV/A.
     converged : bool
         What the engine says of its SCF.
-    max_force : float
-        Largest norm of the force on an atom, in eV/A, that is believed.
+    limits : LabelLimits
     stress : (3, 3) or None
         In eV/A^3; None if it was not asked for.
+    reference : EnergyReference or None
+        None if there is nothing to compare the energy with.
     """
     if not converged:
         return "the SCF did not converge"
@@ -139,6 +165,17 @@ def label_problem(
     if stress is not None and not (stress.shape == (3, 3) and np.isfinite(stress).all()):
         return "the stress is not finite, or not (3, 3)"
     largest = float(np.linalg.norm(forces, axis=1).max())
-    if largest > max_force:
-        return f"the largest force is {largest:.1f} eV/A, more than max_force = {max_force:g} eV/A"
+    if largest > limits.max_force:
+        return (
+            f"the largest force is {largest:.1f} eV/A, more than max_force = "
+            f"{limits.max_force:g} eV/A"
+        )
+    if reference is None:
+        return None
+    distance = abs(energy - reference.energy) / n_atoms
+    if distance > limits.max_energy_per_atom:
+        return (
+            f"the energy is {distance:.1f} eV per atom from {reference.words}, more than "
+            f"max_energy_per_atom = {limits.max_energy_per_atom:g} eV"
+        )
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -10,12 +11,14 @@ import yaml
 from ase.data import chemical_symbols
 
 from fhi_al.atomic_file import write_atomically
-from fhi_al.core.plausible import label_problem
+from fhi_al.core.plausible import LabelLimits, label_problem
 from fhi_al.reference.engine import EngineError, ReferenceResult
 from fhi_al.report.logs import log_to_file, stop_log
 
 log = logging.getLogger(__name__)
 
+# A free atom feels no force, and nothing is known of its energy.
+ANY = LabelLimits(max_force=1.0, max_energy_per_atom=math.inf)
 LOG, TABLE = "atomic_energies.log", "atomic_energies.yaml"
 
 
@@ -53,7 +56,7 @@ class AtomicEnergiesProcedure:
                 symbol = chemical_symbols[number]
                 log.info("isolated atom %s: started", symbol)
                 result = calculate()
-                problem = label_problem(result.energy, result.forces, result.converged, 1, 1.0)
+                problem = label_problem(result.energy, result.forces, result.converged, 1, ANY)
                 if problem is None:
                     energies[number] = float(result.energy)
                     log.info("isolated atom %s: %.9f eV", symbol, result.energy)

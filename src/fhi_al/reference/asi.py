@@ -152,7 +152,12 @@ class AsiEngine:
         with _asi4py_output() as output:
             # The inputs are there already: an initialiser that raises would hang the other ranks.
             library = ASIlib(
-                str(self._library), lambda asi: None, self._comm, None, str(self._work_dir)
+                str(self._library),
+                lambda asi: None,
+                self._comm,
+                None,
+                str(self._work_dir),
+                self._spec.log.name,
             )
             started = library.init()
         if started is not library:  # init() returns None after an exception it has printed

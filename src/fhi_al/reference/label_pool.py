@@ -7,6 +7,7 @@ anybody sees it.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -15,9 +16,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from fhi_al.core.label import Label, Origin
-from fhi_al.core.plausible import label_problem
+from fhi_al.core.plausible import EnergyReference, LabelLimits, label_problem
 from fhi_al.core.structure import Array, Structure, geometry_key
 from fhi_al.dataset import LabelStore, Rejected
+from fhi_al.reference.crash_trace import MOST_ATTEMPTS, CallRecord
 from fhi_al.reference.engine import EngineError, ReferenceResult
 
 log = logging.getLogger(__name__)
@@ -76,7 +78,24 @@ class TooManyFailures(EngineError):
     """The engine failed so often in a row that going on would waste hours."""
 
 
-Calculate = Callable[[int, Array, Array], ReferenceResult]
+class Engines(Protocol):
+    """The engines of a run, one per system, as :class:`fhi_al.reference.service.EngineService`."""
+
+    def start(self, system: int) -> None:
+        """Make ready for calculations."""
+        ...
+
+    def calculate(self, system: int, positions: Array, cell: Array) -> ReferenceResult:
+        """Compute a structure: positions and cell in A."""
+        ...
+
+    def ranks(self, system: int) -> int:
+        """How many ranks take part in a calculation."""
+        ...
+
+    def last_words(self) -> str:
+        """The engines' own last lines; may be empty."""
+        ...
 
 
 class SerialLabelPool:
@@ -86,11 +105,14 @@ class SerialLabelPool:
     ----------
     systems : sequence of Structure
         One per geometry.in.
-    calculate : callable
-        (system, positions, cell) -> ReferenceResult, computed by all ranks of the engine.
+    engines : Engines
     store : LabelStore
-    max_force : float
-        Largest force (eV/A) a label may have.
+    calls : CallRecord
+        Says on which structure an engine died before.
+    limits : LabelLimits
+        What a label must not exceed.
+    e0_sums : sequence of float or None
+        Sum of the E0s the user gave, in eV, for each system.
     max_failures : int
         Failures in a row that stop the run.
     timed : callable
@@ -103,19 +125,22 @@ class SerialLabelPool:
     def __init__(
         self,
         systems: Sequence[Structure],
-        calculate: Calculate,
+        engines: Engines,
         store: LabelStore,
+        calls: CallRecord,
         *,
-        max_force: float,
+        limits: LabelLimits,
+        e0_sums: Sequence[float | None],
         max_failures: int,
         timed: Callable[[], AbstractContextManager[None]],
         before_each: Callable[[], None] = lambda: None,
     ) -> None:
         self.store = store
-        self.n_computed = 0
         self._systems = systems
-        self._calculate = calculate
-        self._max_force = max_force
+        self._engines = engines
+        self._calls = calls
+        self._limits = limits
+        self._e0_sums = e0_sums
         self._max_failures = max_failures
         self._timed = timed
         self._before_each = before_each
@@ -156,15 +181,23 @@ class SerialLabelPool:
         return known
 
     def _compute(self, request: LabelRequest) -> Label | Rejected:
+        crashes = self._calls.crashes(request.key)
+        if crashes >= MOST_ATTEMPTS:
+            return self._stored(request, f"the engine died on it {crashes} times")
         self._before_each()
+        # Apart: an engine that does not start is not the structure's fault.
+        self._engines.start(request.system)
         started = time.monotonic()
-        with self._timed():
-            result = self._calculate(request.system, request.positions, request.cell)
-        self.n_computed += 1
+        with self._timed(), self._calls.of(request.key, self._engines.ranks(request.system)):
+            result = self._engines.calculate(request.system, request.positions, request.cell)
         wall_s = time.monotonic() - started
         # Seconds of xTB labels would drown everything else; minutes of DFT are worth a line.
         level = logging.INFO if wall_s > LONG_LABEL_S else logging.DEBUG
         log.log(level, "label %d computed in %.1f s", len(self.store) + 1, wall_s)
+        return self._stored(request, result)
+
+    def _stored(self, request: LabelRequest, result: ReferenceResult | str) -> Label | Rejected:
+        """Write a result, or why there is none, to the disk."""
         record = self._judged(request, result)
         self.store.append(record)
         if isinstance(record, Rejected):
@@ -176,16 +209,8 @@ class SerialLabelPool:
             )
         return record
 
-    def _judged(self, request: LabelRequest, result: ReferenceResult) -> Label | Rejected:
+    def _judged(self, request: LabelRequest, result: ReferenceResult | str) -> Label | Rejected:
         system = self._systems[request.system]
-        problem = label_problem(
-            result.energy,
-            result.forces,
-            result.converged,
-            len(system),
-            self._max_force,
-            result.stress,
-        )
         common: dict[str, Any] = {
             "key": request.key,
             "system": request.system,
@@ -195,10 +220,36 @@ class SerialLabelPool:
             "pbc": system.pbc,
             "origin": request.origin,
         }
+        if isinstance(result, str):
+            return Rejected(**common, reason=result)
+        problem = label_problem(
+            result.energy,
+            result.forces,
+            result.converged,
+            len(system),
+            self._limits,
+            result.stress,
+            self._energy_reference(request.system),
+        )
         if problem is not None:
             return Rejected(**common, reason=f"{problem} {result.message}".strip())
         energy = float(result.energy)
         return Label(**common, energy=energy, forces=result.forces, stress=result.stress)
+
+    def _energy_reference(self, system: int) -> EnergyReference | None:
+        e0_sum = self._e0_sums[system]
+        if e0_sum is not None:
+            return EnergyReference(e0_sum, "the sum of the E0s (ARCHITECTURE.atomic_energies)")
+        # What least squares makes of the E0s of one composition.  The store holds the same labels
+        # here as in a run that nothing interrupted: a label is computed once, in order.
+        energies = [
+            record.energy
+            for record in self.store
+            if isinstance(record, Label) and record.system == system
+        ]
+        if not energies:
+            return None
+        return EnergyReference(math.fsum(energies) / len(energies), "the mean of the labels so far")
 
     def _count_failures(self, record: Label | Rejected) -> None:
         if isinstance(record, Label):
@@ -206,9 +257,11 @@ class SerialLabelPool:
             return
         self.failures_in_row += 1
         if self.failures_in_row >= self._max_failures:
+            words = self._engines.last_words()
             raise TooManyFailures(
                 f"reference engine: the last {self.failures_in_row} labels were discarded "
                 f"(max_label_failures = {self._max_failures}), the last one because "
                 f"{record.reason}: expected labels that converge. Look at the engine's output and "
                 "its settings, or start from another geometry or temperature, then run again."
+                + (f"\nThe engine's last lines:\n{words}" if words else "")
             )

@@ -41,6 +41,11 @@ class AsiSpec:
     geometry: Geometry
     stress: bool = False
 
+    @property
+    def log(self) -> Path:
+        """What the library says of itself; FHI-aims' main output."""
+        return self.work_dir / "asi.log"
+
 
 @dataclass(frozen=True, eq=False)
 class AseSpec:

@@ -1,0 +1,203 @@
+"""Did the engine die on a structure, or was the run killed from outside?
+
+A structure on which the engine dies is tried three times and then rejected.  A run that is killed
+(time limit, node, SIGKILL) must end as if nothing had been, even if it is killed three times in the
+same calculation.  So only a death of which the process itself has left a trace counts.
+
+Owns ``restart/in_flight.json``, which names the structure being computed, and a file for each rank
+of the engine in ``restart/engine_trace/``:
+
+* a fatal signal (SIGSEGV, SIGABRT, SIGFPE, ...) writes a traceback into it (faulthandler);
+* MPI_Abort is told on standard error, which goes to the file during a call (MPICH and its kin say
+  so themselves; Open MPI prints a stack with ``OMPI_MCA_mpi_abort_print_stack``, see cli);
+* exit(), or a Fortran STOP, removes it: a handler of the C library, for no Python may run then.
+
+Imports nothing heavy: every labelling rank uses it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import faulthandler
+import json
+import logging
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+MOST_ATTEMPTS = 3
+RECORD, TRACES = "in_flight.json", "engine_trace"
+_TRACE = re.compile(rb"Fatal Python error|mpi_abort", re.IGNORECASE)
+
+
+class RankTrace:
+    """On a rank of the engine: what it would leave behind if it died inside a call.
+
+    Parameters
+    ----------
+    folder : Path
+        ``restart/engine_trace``, there already.
+    rank : int
+    """
+
+    def __init__(self, folder: Path, rank: int) -> None:
+        self._path = folder / f"rank_{rank}.txt"
+        self._stream = self._path.open("ab", buffering=0)
+        faulthandler.enable(self._stream)
+        libc = ctypes.CDLL(None)
+        self._name = ctypes.create_string_buffer(os.fsencode(self._path))
+        _KEPT.append(self)  # the name must outlive everything else
+        libc.__cxa_atexit(ctypes.cast(libc.unlink, ctypes.c_void_p), self._name, None)
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Around a call of the engine: its standard error goes through the file."""
+        sys.stderr.flush()
+        stderr = os.dup(2)
+        os.dup2(self._stream.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        if os.fstat(self._stream.fileno()).st_size == 0:
+            return
+        words = self._path.read_bytes()
+        self._stream.truncate(0)
+        os.write(2, words)
+
+
+_KEPT: list[RankTrace] = []
+
+
+@dataclass(frozen=True)
+class InFlight:
+    """The structure of the call under way.
+
+    Parameters
+    ----------
+    key : str
+        Of its geometry.
+    ranks : int
+        That take part in the call.
+    crashes : int
+        How often the engine died on it, or could not compute it.
+    deaths : int
+        How often the run ended during its calculation without a trace of the engine.
+    """
+
+    key: str
+    ranks: int
+    crashes: int = 0
+    deaths: int = 0
+
+
+class CallRecord:
+    """On rank 0: the call under way on disk, and what became of the one that the last run died in.
+
+    Parameters
+    ----------
+    restart : Path
+        ``restart/``, of which this run holds the lock.
+    last_words : callable
+        Gives the engine's own last lines.
+    """
+
+    def __init__(self, restart: Path, last_words: Callable[[], str] = lambda: "") -> None:
+        restart.mkdir(parents=True, exist_ok=True)
+        self.traces = restart / TRACES
+        self._path = restart / RECORD
+        self._last = self._judged(self._read(), last_words)
+        shutil.rmtree(self.traces, ignore_errors=True)
+        self.traces.mkdir()
+        # Unbuffered and not fsynced: what a process has written stays when it dies, and a machine
+        # that dies is no crash of the engine.
+        self._stream = self._path.open("wb", buffering=0)
+        if self._last is not None:
+            self._write(self._last)
+
+    def crashes(self, key: str) -> int:
+        """How often the engine has died on this structure."""
+        return self._last.crashes if self._last is not None and self._last.key == key else 0
+
+    @contextmanager
+    def of(self, key: str, ranks: int) -> Iterator[None]:
+        """Around a call of the engine; an error that comes out of it counts as a crash."""
+        last = self._last if self._last is not None and self._last.key == key else None
+        crashes, deaths = (last.crashes, last.deaths) if last else (0, 0)
+        self._last = InFlight(key, ranks, crashes, deaths)
+        self._write(self._last)
+        try:
+            yield
+        except Exception:
+            self._last = InFlight(key, 0, crashes + 1, deaths)
+            self._write(self._last)
+            raise
+        self._last = None
+        self._stream.truncate(0)
+
+    def close(self) -> None:
+        """Close the file; nothing is left of it and the traces where no call was under way."""
+        self._stream.close()
+        if self._last is None:
+            self._path.unlink(missing_ok=True)
+            shutil.rmtree(self.traces, ignore_errors=True)
+
+    def _write(self, call: InFlight) -> None:
+        content = json.dumps(asdict(call)).encode()
+        os.pwrite(self._stream.fileno(), content, 0)
+        self._stream.truncate(len(content))
+
+    def _read(self) -> InFlight | None:
+        try:
+            return InFlight(**json.loads(self._path.read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def _judged(self, call: InFlight | None, last_words: Callable[[], str]) -> InFlight | None:
+        """The call the last run died in, with that death counted."""
+        if call is None or call.ranks == 0:  # not begun, or counted when it failed
+            return call
+        if self._left_a_trace(call.ranks):
+            crashed = InFlight(call.key, 0, call.crashes + 1, call.deaths)
+            words = last_words()
+            log.warning(
+                "the reference engine died on structure %s, attempt %d of %d%s",
+                call.key,
+                crashed.crashes,
+                MOST_ATTEMPTS,
+                f"; its last lines:\n{words}" if words else "",
+            )
+            return crashed
+        died = InFlight(call.key, 0, call.crashes, call.deaths + 1)
+        if died.deaths >= MOST_ATTEMPTS:
+            log.warning(
+                "%s: the run has ended %d times during the calculation of structure %s: if the "
+                'engine dies on it and leaves no trace, set "crashes" to %d in this file; the '
+                "structure is then rejected",
+                self._path,
+                died.deaths,
+                call.key,
+                MOST_ATTEMPTS,
+            )
+        return died
+
+    def _left_a_trace(self, ranks: int) -> bool:
+        for rank in range(ranks):
+            try:
+                if _TRACE.search((self.traces / f"rank_{rank}.txt").read_bytes()):
+                    return True
+            except FileNotFoundError:
+                return True
+        return False
