@@ -3,10 +3,16 @@
  * Environment, for tests: lists count the ASI_run calls of a process from 1.
  *   ASI_FAIL_AT=2,5    these calls report an unconverged SCF
  *   ASI_NAN_AT=3       this call gives NaN forces
- *   ASI_ABORT_AT=4     this call ends in MPI_Abort
+ *   ASI_ENERGY_AT=3    this call's energy is 10,000 eV too high
+ *   ASI_ABORT_AT=4     this call ends in MPI_Abort,
+ *   ASI_EXIT_AT=4      in exit(3),
+ *   ASI_SEGFAULT_AT=4  or in a segmentation fault
+ *   ASI_DIE_ON=1       on this rank (0 if not given)
+ *   ASI_SLEEP_MS=50    every call takes so much longer
  *   ASI_LOG=file       rank 0 appends one line per ASI_run
  *   ASI_WARM_START=1   an SCF starts from the last wave function
  */
+#define _DEFAULT_SOURCE /* usleep */
 #include "generated.h"
 #include "inputs.h"
 #include "xtb.h"
@@ -17,11 +23,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static MPI_Comm comm;
 static int rank, initialised, n_runs;
 static Inputs inputs;
 static Result result;
+static FILE *own_log; /* on rank 0 */
 
 static void stop(const char *why) {
     fprintf(stderr, "ASI library, rank %d: %s\n", rank, why);
@@ -51,11 +59,8 @@ void ASI_init(const char *input_path, const char *log_path, int fortran_comm) {
     memset(&result, 0, sizeof result);
     initialised = 1;
     if (rank == 0) {
-        FILE *log_file = fopen(log_path, "w");
-        if (log_file) {
-            fprintf(log_file, "xTB method %d, %d atoms\n", inputs.method, inputs.n_atoms);
-            fclose(log_file);
-        }
+        own_log = fopen(log_path, "w");
+        if (own_log) fprintf(own_log, "xTB method %d, %d atoms\n", inputs.method, inputs.n_atoms);
     }
     MPI_Barrier(comm);
 }
@@ -91,11 +96,25 @@ static void log_run(void) {
     fclose(file);
 }
 
+static void die_if_told(void) {
+    const char *who = getenv("ASI_DIE_ON");
+    if (rank != (who ? atoi(who) : 0)) return;
+    if (is_listed("ASI_ABORT_AT")) stop("aborts at this call because ASI_ABORT_AT says so");
+    if (is_listed("ASI_EXIT_AT")) exit(3);
+    if (is_listed("ASI_SEGFAULT_AT")) *(volatile int *)NULL = 1;
+}
+
 void ASI_run(void) {
     char problem[512] = "";
+    const char *sleep_ms = getenv("ASI_SLEEP_MS");
     n_runs++;
     require_same_geometry();
-    if (is_listed("ASI_ABORT_AT")) stop("aborts at this call because ASI_ABORT_AT says so");
+    if (own_log) {
+        fprintf(own_log, "calculation %d begins\n", n_runs);
+        fflush(own_log);
+    }
+    if (sleep_ms) usleep(1000 * atoi(sleep_ms));
+    die_if_told();
     if (rank == 0) {
         const char *warm = getenv("ASI_WARM_START");
         if (is_listed("ASI_FAIL_AT")) {
@@ -105,6 +124,11 @@ void ASI_run(void) {
             xtb_single_point(&inputs, warm && !strcmp(warm, "1"), &result, problem);
         }
         if (is_listed("ASI_NAN_AT")) result.forces[0] = NAN;
+        if (is_listed("ASI_ENERGY_AT")) result.energy += 1e4;
+        if (own_log) {
+            fprintf(own_log, "calculation %d: %s\n", n_runs, result.converged ? "done" : problem);
+            fflush(own_log);
+        }
         log_run();
         if (!result.converged) {
             fprintf(stderr, "ASI library: SCF not converged: %s\n", problem);
@@ -119,6 +143,8 @@ void ASI_finalize(void) {
     if (!initialised) stop("ASI_finalize without ASI_init");
     MPI_Barrier(comm);
     if (rank == 0) xtb_unload();
+    if (own_log) fclose(own_log);
+    own_log = NULL;
     initialised = 0;
 }
 

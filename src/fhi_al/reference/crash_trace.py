@@ -54,7 +54,8 @@ class RankTrace:
         libc = ctypes.CDLL(None)
         self._name = ctypes.create_string_buffer(os.fsencode(self._path))
         _KEPT.append(self)  # the name must outlive everything else
-        libc.__cxa_atexit(ctypes.cast(libc.unlink, ctypes.c_void_p), self._name, None)
+        at_exit = libc["__cxa_atexit"]  # as an attribute, Python would mangle its name
+        at_exit(ctypes.cast(libc.unlink, ctypes.c_void_p), self._name, None)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
