@@ -36,18 +36,26 @@ def test_failed_and_nan_labels_are_never_stored(asi_library, tmp_path) -> None:
     bad = {
         "ASI_FAIL_AT": ",".join(map(str, (*IN_INITIAL, IN_ACTIVE_LEARNING[0]))),
         "ASI_NAN_AT": str(IN_ACTIVE_LEARNING[1]),
+        "ASI_ENERGY_AT": "40",
     }
     output = succeed(folder, 2, env=bad)
     records = labels(folder)
     rejected = [record for record in records if "rejected" in record]
-    assert len(rejected) == 5
-    assert f"{len(records)} computed, of which 5 discarded" in output
-    assert output.count("back to the last good point with new velocities") == 5
+    assert len(rejected) == 6
+    assert f"{len(records)} computed, of which 6 discarded" in output
+    assert output.count("back to the last good point with new velocities") == 6
+    reasons = [record["rejected"].split(":")[0] for record in rejected]
+    assert sum("the SCF did not converge" in reason for reason in reasons) == 4
+    assert sum("the energy or a force is not finite" in reason for reason in reasons) == 1
+    # 10,000 eV too high, three atoms.
+    assert (
+        sum("eV per atom from the mean of the labels so far" in reason for reason in reasons) == 1
+    )
     used = {tuple(atoms.positions.ravel()) for atoms in all_points(folder)}
     for record in rejected:
         assert tuple(np.round(np.ravel(record["positions"]), 8)) not in used
     kept = read(folder / "data" / "rejected" / "rejected.xyz", index=":")
-    assert len(kept) == 5
+    assert len(kept) == 6
     assert {atoms.info["reason"].split()[0] for atoms in kept} == {"the"}
 
 
@@ -69,6 +77,8 @@ def test_an_engine_that_always_fails_stops_the_run(asi_library, tmp_path) -> Non
     code, output = run(folder, 2, env={"ASI_FAIL_AT": always})
     assert code == 1
     assert "the last 4 labels were discarded (max_label_failures = 4)" in output
+    last_lines = output.partition("The engine's last lines:\n")[2]
+    assert "calculation 1 begins" in last_lines and "ASI_FAIL_AT" in last_lines
     assert "Traceback" not in output
     # The MD cannot leave its start: its label is not computed again and again.
     assert len(labels(folder)) == 1
@@ -81,7 +91,8 @@ def test_labels_of_another_method_are_not_mixed(finished_run, tmp_path) -> None:
     folder = write_inputs(
         tmp_path / "run", active_learning={"ACTIVE_LEARNING": {"reference_method": "GFN1-xTB"}}
     )
-    shutil.copytree(finished_run("tblite", 1) / "restart", folder / "restart")
+    (folder / "restart").mkdir()
+    shutil.copy(finished_run("tblite", 1) / "restart" / "labels.jsonl", folder / "restart")
     code, output = run(folder, 2)
     assert code == 2, output
     assert "labels.jsonl:1: this label was computed by another engine" in output
