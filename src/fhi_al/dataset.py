@@ -7,6 +7,7 @@ a resumed run neither trains on it nor asks for it again.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -130,7 +131,8 @@ class LabelStore:
         ValueError
             If the store has a result for this geometry.
         OSError
-            If the disk is full or read-only; the store is then as before the call.
+            If the disk is full or read-only, or the file is gone; the store is then as before the
+            call, and the label saved elsewhere.
         """
         if record.key in self._records:
             raise ValueError(f"{self.path}: there is a result for {record.key} already")
@@ -138,6 +140,7 @@ class LabelStore:
         line = _line(record, self._engine, self._limits)
         rest = memoryview(line)
         try:
+            self.require_in_place()
             while rest:
                 rest = rest[self._stream.write(rest) :]
             os.fsync(self._stream.fileno())
@@ -146,6 +149,21 @@ class LabelStore:
             words = f"{error.strerror}; {_rescued(record.key, line, self.path)}"
             raise OSError(error.errno, words, str(self.path)) from error
         self._records[record.key] = record
+
+    def require_in_place(self) -> None:
+        """Return if the file is still where it was opened.
+
+        Raises
+        ------
+        OSError
+            If it was removed or replaced: what is written would be lost.
+        """
+        try:
+            same = os.path.samestat(self.path.stat(), os.fstat(self._stream.fileno()))
+        except FileNotFoundError:
+            same = False
+        if not same:
+            raise OSError(errno.ENOENT, "was removed or replaced under the run", str(self.path))
 
     def close(self) -> None:
         """Close the file."""

@@ -196,7 +196,6 @@ def test_the_engines_folder_vanishes_while_it_runs(finished_run, asi_library, tm
     assert_same_end(folder, finished_run("asi", 1))
 
 
-@pytest.mark.xfail(strict=True, reason="the run goes on and writes its labels to a removed file")
 def test_the_restart_folder_vanishes_while_it_is_used(tmp_path) -> None:
     folder = write_inputs(tmp_path / "run")
     job = start(folder, 1)

@@ -173,6 +173,7 @@ class Run:
                 label_failures_in_row=self.labels.failures_in_row,
             )
             files = snapshot.pack(self)
+            self.store.require_in_place()
             write_snapshot(self.restart, files)
             self.export.checkpoints(self.ensemble, files)
         self._saved_at = time.monotonic()

@@ -168,31 +168,33 @@ class CallRecord:
 
     def _judged(self, call: InFlight | None, last_words: Callable[[], str]) -> InFlight | None:
         """The call the last run died in, with that death counted."""
-        if call is None or call.ranks == 0:  # not begun, or counted when it failed
-            return call
-        if self._left_a_trace(call.ranks):
-            crashed = InFlight(call.key, 0, call.crashes + 1, call.deaths)
+        if call is None:
+            return None
+        crashes, deaths = call.crashes, call.deaths
+        if call.ranks and self._left_a_trace(call.ranks):
+            crashes += 1
+        elif call.ranks:  # else not begun again, or counted when it failed
+            deaths += 1
+        if crashes:
             words = last_words()
             log.warning(
                 "the reference engine died on structure %s, attempt %d of %d%s",
                 call.key,
-                crashed.crashes,
+                crashes,
                 MOST_ATTEMPTS,
                 f"; its last lines:\n{words}" if words else "",
             )
-            return crashed
-        died = InFlight(call.key, 0, call.crashes, call.deaths + 1)
-        if died.deaths >= MOST_ATTEMPTS:
+        if deaths >= MOST_ATTEMPTS and crashes < MOST_ATTEMPTS:
             log.warning(
                 "%s: the run has ended %d times during the calculation of structure %s: if the "
                 'engine dies on it and leaves no trace, set "crashes" to %d in this file; the '
                 "structure is then rejected",
                 self._path,
-                died.deaths,
+                deaths,
                 call.key,
                 MOST_ATTEMPTS,
             )
-        return died
+        return InFlight(call.key, 0, crashes, deaths)
 
     def _left_a_trace(self, ranks: int) -> bool:
         for rank in range(ranks):

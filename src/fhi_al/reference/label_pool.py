@@ -188,13 +188,20 @@ class SerialLabelPool:
         # Apart: an engine that does not start is not the structure's fault.
         self._engines.start(request.system)
         started = time.monotonic()
-        with self._timed(), self._calls.of(request.key, self._engines.ranks(request.system)):
-            result = self._engines.calculate(request.system, request.positions, request.cell)
+        try:
+            with self._timed(), self._calls.of(request.key, self._engines.ranks(request.system)):
+                result = self._engines.calculate(request.system, request.positions, request.cell)
+        except EngineError as error:
+            raise EngineError(f"reference engine: {error}{self._last_words()}") from error
         wall_s = time.monotonic() - started
         # Seconds of xTB labels would drown everything else; minutes of DFT are worth a line.
         level = logging.INFO if wall_s > LONG_LABEL_S else logging.DEBUG
         log.log(level, "label %d computed in %.1f s", len(self.store) + 1, wall_s)
         return self._stored(request, result)
+
+    def _last_words(self) -> str:
+        words = self._engines.last_words()
+        return f"\nThe engine's last lines:\n{words}" if words else ""
 
     def _stored(self, request: LabelRequest, result: ReferenceResult | str) -> Label | Rejected:
         """Write a result, or why there is none, to the disk."""
@@ -257,11 +264,10 @@ class SerialLabelPool:
             return
         self.failures_in_row += 1
         if self.failures_in_row >= self._max_failures:
-            words = self._engines.last_words()
             raise TooManyFailures(
                 f"reference engine: the last {self.failures_in_row} labels were discarded "
                 f"(max_label_failures = {self._max_failures}), the last one because "
                 f"{record.reason}: expected labels that converge. Look at the engine's output and "
                 "its settings, or start from another geometry or temperature, then run again."
-                + (f"\nThe engine's last lines:\n{words}" if words else "")
+                + self._last_words()
             )
