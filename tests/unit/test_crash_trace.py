@@ -86,7 +86,7 @@ def test_a_call_that_returns_leaves_nothing(tmp_path: Path) -> None:
     assert CallRecord(tmp_path).crashes("a structure") == 0
 
 
-@pytest.mark.parametrize("end", ["exit", "abort"])
+@pytest.mark.parametrize("end", ["exit", "abort", "error"])
 def test_the_engines_last_words_are_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, end: str
 ) -> None:

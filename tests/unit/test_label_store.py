@@ -7,6 +7,7 @@ import logging
 import resource
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -207,6 +208,30 @@ def test_what_another_engine_could_not_label_may_be_tried_again(path: Path) -> N
     store.append(some_label(0))
     (kept,) = LabelStore(path, "GFN2, more cycles")
     assert bits(kept) == bits(some_label(0))
+
+
+def test_a_rejection_is_forgotten_with_the_limits_it_was_judged_by(path: Path) -> None:
+    store = LabelStore(path, limits="max_force=10")
+    store.append(some_label(0))
+    store.append(some_rejected(1))
+    assert len(LabelStore(path, limits="max_force=10")) == 2
+    changed = LabelStore(path, limits="max_force=20")
+    assert [bits(record) for record in changed] == [bits(some_label(0))]
+    changed.append(some_label(1))
+    # The verdict of the limits that hold now counts, also with the old line still there.
+    for limits in ("max_force=20", "max_force=10"):
+        kept = LabelStore(path, limits=limits)
+        assert bits(kept.label(some_label(1).key)) == bits(some_label(1))
+
+
+def test_a_rejection_without_limits_is_of_an_older_program_and_stays(path: Path) -> None:
+    LabelStore(path, limits="max_force=10").append(some_rejected(0))
+    old = json.loads(path.read_text())["label"]
+    del old["limits"]
+    text = json.dumps(old, separators=(",", ":"))
+    path.write_text(f'{{"crc":{zlib.crc32(text.encode())},"label":{text}}}\n')
+    (kept,) = LabelStore(path, limits="max_force=20")
+    assert bits(kept) == bits(some_rejected(0))
 
 
 def test_labels_that_the_user_brought_fit_any_engine(path: Path) -> None:
