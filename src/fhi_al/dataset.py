@@ -235,7 +235,7 @@ def _rescued(key: str, line: bytes, store: Path) -> str:
         path.write_bytes(line)
     except OSError as error:
         return f"the label is lost ({path}: {error.strerror})"
-    return f"the label was saved: cat {path} >> {store} when there is space again"
+    return f"the label was saved: when this is mended, cat {path} >> {store}"
 
 
 def _record(line: bytes) -> tuple[Record, str, str | None] | None:

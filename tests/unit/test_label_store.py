@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import resource
 import subprocess
 import sys
@@ -188,9 +189,49 @@ store.append(some_label(2))
 store.close()
 """
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "TMPDIR": str(path.parent)},
+    )
     assert run.returncode == 0, run.stdout + run.stderr
     expected = [some_label(0), some_label(1, n_atoms=n_atoms), some_label(2)]
+    assert [bits(record) for record in LabelStore(path)] == [bits(label) for label in expected]
+
+
+def test_a_label_that_does_not_fit_is_saved_elsewhere(path: Path, tmp_path: Path) -> None:
+    script = f"""
+import resource, sys
+from pathlib import Path
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from label_parts import some_label
+from fhi_al.dataset import LabelStore
+
+path = Path({str(path)!r})
+store = LabelStore(path)
+store.append(some_label(0, n_atoms=20))
+_, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 1, hard))
+try:
+    store.append(some_label(1, n_atoms=2))
+except OSError as error:
+    assert error.filename == str(path)
+    print(error.strerror)
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+    words, _, cure = run.stdout.strip().partition("; the label was saved: when this is mended, ")
+    assert words == "File too large"
+    assert cure.endswith(f" >> {path}")
+    subprocess.run(["sh", "-c", cure], check=True, timeout=60)
+    expected = [some_label(0, n_atoms=20), some_label(1, n_atoms=2)]
     assert [bits(record) for record in LabelStore(path)] == [bits(label) for label in expected]
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from run_folder import (
@@ -40,6 +42,12 @@ def stop_file(job: Job, folder: Path) -> None:
     (folder / "STOP").touch()
 
 
+def newest_state(folder: Path) -> dict[str, Any]:
+    newest = max((folder / "restart").glob("snapshot-*"))
+    state: dict[str, Any] = json.loads((newest / "run.json").read_text())["state"]
+    return state
+
+
 @pytest.mark.parametrize(
     ("ask", "n_labels"),
     [(sigterm_to_mpirun, 30), (sigusr1_to_every_rank, 83), (stop_file, 84)],
@@ -48,7 +56,8 @@ def test_a_stopped_run_goes_on_as_the_unbroken_one(
     finished_run, tmp_path, ask: Callable[[Job, Path], None], n_labels: int
 ) -> None:
     unbroken = finished_run("tblite", 1)
-    folder = write_inputs(tmp_path / "run")
+    # No snapshot is due: the stop itself writes one, of the step it interrupted or finished.
+    folder = write_inputs(tmp_path / "run", active_learning={"MISC": {"snapshot_interval": 1000.0}})
     job = start(folder, 2)
     wait_for_labels(folder, n_labels)
     ask(job, folder)
@@ -57,6 +66,12 @@ def test_a_stopped_run_goes_on_as_the_unbroken_one(
     assert "run the same command again to continue" in output
     assert "Traceback" not in output
     assert not (folder / "STOP").exists()
+    state = newest_state(folder)
+    if n_labels < 81:
+        assert state["sampling"]["md_steps"] >= 4 * (n_labels // 4 - 1)
+    else:
+        # One label, of geometry.in, comes before the first MD step; sweeps have checked the rest.
+        assert state["active"]["sweep"] >= 1
     assert not (folder / "data" / "final").exists()
     succeed(folder, 1)
     assert datasets(folder) == datasets(unbroken)
@@ -75,7 +90,8 @@ def test_the_walltime_limit_stops_a_run_that_always_gets_further(asi_library, tm
     assert "walltime_limit = 0.01 s" in output
     assert not (folder / "restart" / "labels.jsonl").read_bytes()
     text = (folder / "active_learning_settings.yaml").read_text()
-    (folder / "active_learning_settings.yaml").write_text(text.replace("0.01\n", "1.5\n"))
-    code, output = run(folder, 2)
+    (folder / "active_learning_settings.yaml").write_text(text.replace("0.01\n", "8\n"))
+    # 81 labels would take 40 s.
+    code, output = run(folder, 2, env={"ASI_SLEEP_MS": "500"})
     assert code == 3, output
     assert 0 < len(labels(folder)) < 81  # it got further, not to the end of the first phase
