@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import resource
 import shutil
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +11,9 @@ import pytest
 from ase.io import read
 from run_folder import (
     datasets,
-    final_weights,
-    finish,
     labels,
-    ranks_of,
     run,
-    start,
     succeed,
-    wait_for_labels,
     write_inputs,
 )
 
@@ -113,41 +105,6 @@ def test_mpi_abort_in_the_library_ends_the_job_and_a_resume_goes_on(
     n_calls = len(count.read_text().splitlines())
     # Only the call in flight is repeated (the library may have counted it before it aborted).
     assert n_calls - len(labels(folder)) in (0, 1)
-
-
-@pytest.mark.parametrize("stage", ["initial dataset", "active learning"])
-def test_a_killed_run_ends_as_the_unbroken_one(finished_run, tmp_path, stage) -> None:
-    unbroken = finished_run("tblite", 1)
-    folder = write_inputs(tmp_path / "run")
-    job = start(folder, 2)
-    store = folder / "restart" / "labels.jsonl"
-    wait_for_labels(folder, {"initial dataset": 60, "active learning": 83}[stage])
-    os.killpg(job.pid, signal.SIGKILL)
-    finish(job)
-    assert not (folder / "data" / "final").exists()
-    succeed(folder, 1)
-    assert datasets(folder) == datasets(unbroken)
-    assert store.read_bytes() == (unbroken / "restart" / "labels.jsonl").read_bytes()
-    journals = [(f / "restart" / "journal.jsonl").read_text() for f in (folder, unbroken)]
-    assert journals[0] == journals[1]  # every loss and uncertainty, to the last bit
-    assert final_weights(folder) == final_weights(unbroken)
-
-
-def test_a_full_disk_is_a_clear_error_and_loses_nothing(finished_run, tmp_path) -> None:
-    folder = write_inputs(tmp_path / "run")
-    job = start(folder, 2)
-    wait_for_labels(folder, 1)
-    # Labels still fit; the first snapshot's weights do not.
-    for rank in ranks_of(folder):
-        resource.prlimit(rank, resource.RLIMIT_FSIZE, (100_000, 100_000))
-    code, output = finish(job)
-    assert code == 1, output
-    assert "File too large" in output and "What was written before is intact" in output
-    assert "Traceback" not in output
-    assert len(labels(folder)) == 41
-    assert not list((folder / "restart").glob("snapshot-*"))
-    succeed(folder, 1)
-    assert datasets(folder) == datasets(finished_run("tblite", 1))
 
 
 def test_exploding_md_goes_back_and_stores_nothing(tmp_path) -> None:
