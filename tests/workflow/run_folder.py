@@ -206,13 +206,17 @@ def _is_alive(process: int) -> bool:
     return state not in "ZX"
 
 
-def wait_for_labels(folder: Path, n_labels: int) -> None:
+def wait_for_labels(job: subprocess.Popen[str], folder: Path, n_labels: int) -> None:
+    """Return when a run has stored so many labels; fail if it ends before."""
     store = folder / "restart" / "labels.jsonl"
-    for _ in range(1200):
+    deadline = time.monotonic() + TIMEOUT_S
+    while not store.exists() or store.read_bytes().count(b"\n") < n_labels:
+        if job.poll() is not None:
+            pytest.fail(f"the run ended before it had {n_labels} labels:\n{finish(job)[1]}")
+        if time.monotonic() > deadline:
+            kill_all(job)
+            pytest.fail(f"there were never {n_labels} labels")
         time.sleep(0.05)
-        if store.exists() and len(store.read_bytes().splitlines()) >= n_labels:
-            return
-    pytest.fail(f"there were never {n_labels} labels")
 
 
 def wait_for_a_visit(folder: Path, job: subprocess.Popen[str]) -> None:

@@ -63,7 +63,7 @@ def test_what_decided_the_past_must_stay(finished_run, tmp_path, file, old, new,
 def test_a_second_run_in_the_folder_is_refused(asi_library, tmp_path) -> None:
     folder = write_inputs(tmp_path / "run", asi_library=asi_library)
     first = start(folder, 2)
-    wait_for_labels(folder, 1)
+    wait_for_labels(first, folder, 1)
     code, output = run(folder, 2)
     assert code == 2, output
     assert "another run works in this folder (host " in output and "Traceback" not in output

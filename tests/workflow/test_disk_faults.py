@@ -128,7 +128,7 @@ def test_a_full_disk_is_a_clear_error_and_loses_nothing(
     folder = write_inputs(disk.folder / "run", active_learning=changes)
     store = folder / "restart" / "labels.jsonl"
     job = start(folder, 2)
-    wait_for_labels(folder, 20)
+    wait_for_labels(job, folder, 20)
     deadline = time.monotonic() + TIMEOUT_S
     while job.poll() is None and time.monotonic() < deadline:
         # Again and again: the run drops old snapshots, and what it writes may come in between.
@@ -187,7 +187,7 @@ def test_a_vanished_input_is_named_and_the_snapshot_stays(
 def test_the_engines_folder_vanishes_while_it_runs(finished_run, asi_library, tmp_path) -> None:
     folder = write_inputs(tmp_path / "run", asi_library=asi_library)
     job = start(folder, 2)
-    wait_for_labels(folder, 20)
+    wait_for_labels(job, folder, 20)
     shutil.rmtree(folder / "aims")
     code, output = finish(job, timeout_s=60)
     assert code == 1, output
@@ -199,7 +199,7 @@ def test_the_engines_folder_vanishes_while_it_runs(finished_run, asi_library, tm
 def test_the_restart_folder_vanishes_while_it_is_used(tmp_path) -> None:
     folder = write_inputs(tmp_path / "run")
     job = start(folder, 1)
-    wait_for_labels(folder, 20)
+    wait_for_labels(job, folder, 20)
     (folder / "restart").rename(tmp_path / "taken away")
     try:
         code, output = finish(job, timeout_s=60)

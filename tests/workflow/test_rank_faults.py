@@ -42,7 +42,7 @@ def test_the_end_of_one_rank_is_the_end_of_the_job_on_all(
     """Killed, or stopped by an exception that nobody expects."""
     folder = write_inputs(tmp_path / "run", asi_library=asi_library)
     job = start(folder, 3, env=fault_env(FAIL_ON_RANK=1, FAIL_ON_SIGUSR2=1))
-    wait_for_labels(folder, n_labels)
+    wait_for_labels(job, folder, n_labels)
     ranks = ranks_of(folder)
     assert sorted(map(rank_number, ranks)) == [0, 1, 2]
     os.kill(rank_1_of(folder), fault)
@@ -63,7 +63,7 @@ def test_an_exception_on_one_rank_in_a_call_is_told_on_all(
 ) -> None:
     folder = write_inputs(tmp_path / "run", asi_library=asi_library)
     job = start(folder, 3, env=fault_env(FAIL_ON_RANK=2, FAIL_AT_CHDIR=120))
-    wait_for_labels(folder, 1)
+    wait_for_labels(job, folder, 1)
     ranks = ranks_of(folder)
     code, output = finish(job)  # the fault itself comes some calls later
     wait_until_gone(ranks)

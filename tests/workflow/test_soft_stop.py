@@ -59,7 +59,7 @@ def test_a_stopped_run_goes_on_as_the_unbroken_one(
     # No snapshot is due: the stop itself writes one, of the step it interrupted or finished.
     folder = write_inputs(tmp_path / "run", active_learning={"MISC": {"snapshot_interval": 1000.0}})
     job = start(folder, 2)
-    wait_for_labels(folder, n_labels)
+    wait_for_labels(job, folder, n_labels)
     ask(job, folder)
     code, output = finish(job, timeout_s=60)
     assert code == 3, output
