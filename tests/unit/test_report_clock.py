@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from fhi_al.report.clock import ACTIVITIES, DFT, MD, OTHER, TRAINING, Clock
+from fhi_al.report.clock import ACTIVITIES, DFT, MD, OTHER, SNAPSHOTS, TRAINING, Clock
 
 
 @pytest.fixture
@@ -28,7 +28,10 @@ def test_time_in_an_inner_section_is_not_booked_on_the_outer(now: list[float]) -
     now[0] += 16
     with measured.section(TRAINING):
         now[0] += 32
-    assert measured.seconds() == {DFT: 4.0, TRAINING: 32.0, MD: 10.0, OTHER: 17.0}
+    with measured.section(SNAPSHOTS):
+        now[0] += 64
+    booked = {DFT: 4.0, TRAINING: 32.0, MD: 10.0, SNAPSHOTS: 64.0, OTHER: 17.0}
+    assert measured.seconds() == booked
     assert sum(measured.seconds().values()) == now[0] - 100.0
 
 
@@ -56,11 +59,11 @@ def test_an_exception_closes_its_section(now: list[float]) -> None:
         now[0] += 3
         raise RuntimeError
     now[0] += 4
-    assert measured.seconds() == {DFT: 3.0, TRAINING: 0.0, MD: 0.0, OTHER: 4.0}
+    assert measured.seconds() == {DFT: 3.0, TRAINING: 0.0, MD: 0.0, SNAPSHOTS: 0.0, OTHER: 4.0}
 
 
 def test_launches_add_up(now: list[float]) -> None:
-    earlier = {DFT: 10.0, TRAINING: 20.0, MD: 30.0, OTHER: 40.0}
+    earlier = {DFT: 10.0, TRAINING: 20.0, MD: 30.0, SNAPSHOTS: 5.0, OTHER: 40.0}
     started, continued = Clock(earlier), Clock()
     continued.continue_from(earlier)
     now[0] += 1

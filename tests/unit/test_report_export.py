@@ -204,13 +204,13 @@ def test_the_summary_counts_and_shares_out_the_time(tmp_path: Path) -> None:
     for record in (some_label(1), some_label(2), some_rejected(3)):
         store.append(record)
     state = RunState(stage=Stage.DONE, final_mae_forces=0.01234, stop_reason="enough")
-    lines = summary(state, store, dict(zip(ACTIVITIES, (60.0, 30.0, 10.0, 0.0), strict=True)))
+    lines = summary(state, store, dict(zip(ACTIVITIES, (60.0, 29.0, 10.0, 0.8, 0.2), strict=True)))
     text = "\n".join(lines)
     assert "done (enough)" in text
     assert "3 computed, of which 1 discarded" in text
     assert "0.0123 eV/A" in text
     assert lines[-1] == (
-        "wall time 100 s: DFT 60 s (60 %), training 30 s (30 %), MD 10 s (10 %), "
-        "everything else 0 s (0 %)"
+        "wall time 100 s: DFT 60 s (60.0 %), training 29 s (29.0 %), MD 10 s (10.0 %), "
+        "snapshots 1 s (0.8 %), everything else 0 s (0.2 %)"
     )
     assert "not measured yet" in "\n".join(summary(RunState(), store, dict.fromkeys(ACTIVITIES, 0)))
