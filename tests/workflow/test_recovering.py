@@ -221,5 +221,5 @@ def test_snapshots_do_not_grow_with_the_steps(tmp_path) -> None:
     )
     assert len(snapshot_bytes) == 100
     early, late = snapshot_bytes[10], snapshot_bytes[-1]
-    assert journal_bytes[-1] > 2 * journal_bytes[10]  # there was something to write down
+    assert journal_bytes[-1] - journal_bytes[10] > 10_000  # there was much to write down
     assert abs(late - early) < 300  # numbers have more or fewer digits
