@@ -5,7 +5,7 @@
  *   ASI_NAN_AT=3       this call gives NaN forces
  *   ASI_ENERGY_AT=3    this call's energy is 10,000 eV too high
  *   ASI_ABORT_AT=4     this call ends in MPI_Abort,
- *   ASI_EXIT_AT=4      in exit(3),
+ *   ASI_EXIT_AT=4      in exit(7),
  *   ASI_SEGFAULT_AT=4  or in a segmentation fault
  *   ASI_DIE_ON=1       on this rank (0 if not given)
  *   ASI_SLEEP_MS=50    every call takes so much longer
@@ -100,7 +100,7 @@ static void die_if_told(void) {
     const char *who = getenv("ASI_DIE_ON");
     if (rank != (who ? atoi(who) : 0)) return;
     if (is_listed("ASI_ABORT_AT")) stop("aborts at this call because ASI_ABORT_AT says so");
-    if (is_listed("ASI_EXIT_AT")) exit(3);
+    if (is_listed("ASI_EXIT_AT")) exit(7);
     if (is_listed("ASI_SEGFAULT_AT")) *(volatile int *)NULL = 1;
 }
 
