@@ -86,6 +86,17 @@ def test_a_call_that_returns_leaves_nothing(tmp_path: Path) -> None:
     assert CallRecord(tmp_path).crashes("a structure") == 0
 
 
+def test_the_handler_at_exit_outlives_the_interpreter(tmp_path: Path) -> None:
+    # It runs after Python has given its memory back: a name in there would be any name by then.
+    code = (
+        "import sys; from pathlib import Path; from fhi_al.reference.crash_trace import RankTrace\n"
+        "trace = RankTrace(Path(sys.argv[1]), 0)"
+    )
+    (tmp_path / "bystander").touch()
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=60)
+    assert [path.name for path in tmp_path.iterdir()] == ["bystander"]
+
+
 @pytest.mark.parametrize("end", ["exit", "abort", "error"])
 def test_the_engines_last_words_are_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, end: str

@@ -52,10 +52,11 @@ class RankTrace:
         self._stream = self._path.open("ab", buffering=0)
         faulthandler.enable(self._stream)
         libc = ctypes.CDLL(None)
-        self._name = ctypes.create_string_buffer(os.fsencode(self._path))
-        _KEPT.append(self)  # the name must outlive everything else
+        libc.strdup.restype = ctypes.c_void_p
+        # Not Python's memory: at a normal exit that is gone when the handler reads the name.
+        name = ctypes.c_void_p(libc.strdup(os.fsencode(self._path)))
         at_exit = libc["__cxa_atexit"]  # as an attribute, Python would mangle its name
-        at_exit(ctypes.cast(libc.unlink, ctypes.c_void_p), self._name, None)
+        at_exit(ctypes.cast(libc.unlink, ctypes.c_void_p), name, None)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -77,9 +78,6 @@ class RankTrace:
         words = self._path.read_bytes()
         self._stream.truncate(0)
         os.write(2, words)
-
-
-_KEPT: list[RankTrace] = []
 
 
 @dataclass(frozen=True)
