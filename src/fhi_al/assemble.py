@@ -111,7 +111,7 @@ def _wire(
     parts: ExitStack,
 ) -> Run:
     al = settings.al
-    systems = tuple(geometry.structure for geometry in inputs.geometries)
+    systems = inputs.systems
     conditions = tuple(_conditions(settings))
     limits = preflight.geometry_limits(settings)
     stopwatch = Clock()

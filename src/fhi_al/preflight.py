@@ -50,6 +50,11 @@ class Inputs:
     geometries: tuple[Geometry, ...]
     control: Control | None
 
+    @property
+    def systems(self) -> tuple[Structure, ...]:
+        """The structure of each geometry.in."""
+        return tuple(geometry.structure for geometry in self.geometries)
+
 
 def read_inputs(folder: Path, settings: Settings) -> Inputs:
     """Read geometry.in, and control.in if the engine needs it.

@@ -52,8 +52,7 @@ def checked(workdir: Path) -> list[str]:
         If the folder holds a run that these inputs cannot continue.
     """
     folder, settings, inputs = read(workdir)
-    systems = [geometry.structure for geometry in inputs.geometries]
-    found = continuation(folder / "restart", settings, systems)
+    found = continuation(folder / "restart", settings, inputs.systems)
     begun = [] if found is None else [f"continues the run in restart/: {found.stage}"]
     return [
         settings.as_yaml("mace"),
@@ -91,8 +90,7 @@ def opened(workdir: Path, comm: MPI.Intracomm) -> Iterator[Run]:
     for note in settings.notes:
         log.info("%s", note)
     with closing(FolderLock(folder / "restart")):
-        systems = [geometry.structure for geometry in inputs.geometries]
-        found = continuation(folder / "restart", settings, systems)
+        found = continuation(folder / "restart", settings, inputs.systems)
         # Imported here: torch takes seconds, and a run that cannot begin needs none of it.
         from fhi_al.assemble import assemble
         from fhi_al.report.summary import summary

@@ -208,6 +208,8 @@ def test_an_engine_that_dies_on_a_structure_is_not_asked_a_fourth_time(tmp_path:
     record = pool.label(request(AL, 1))
     assert isinstance(record, Rejected) and record.reason == "the engine died on it 3 times"
     assert counted.asked == []
+    # Settled: the next launch is not told of it again.
+    assert CallRecord(tmp_path).crashes(record.key) == 0
     assert isinstance(pool.label(request(AL, 2)), Label)
 
 

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -209,14 +209,23 @@ def _is_alive(process: int) -> bool:
 def wait_for_labels(job: subprocess.Popen[str], folder: Path, n_labels: int) -> None:
     """Return when a run has stored so many labels; fail if it ends before."""
     store = folder / "restart" / "labels.jsonl"
+    wait_until(
+        job,
+        lambda: store.exists() and store.read_bytes().count(b"\n") >= n_labels,
+        f"{n_labels} labels",
+    )
+
+
+def wait_until(job: subprocess.Popen[str], happened: Callable[[], bool], what: str) -> None:
+    """Return when something has happened; fail if the run ends before, or if it takes too long."""
     deadline = time.monotonic() + TIMEOUT_S
-    while not store.exists() or store.read_bytes().count(b"\n") < n_labels:
+    while not happened():
         if job.poll() is not None:
-            pytest.fail(f"the run ended before it had {n_labels} labels:\n{finish(job)[1]}")
+            pytest.fail(f"the run ended before there were {what}:\n{finish(job)[1]}")
         if time.monotonic() > deadline:
             kill_all(job)
-            pytest.fail(f"there were never {n_labels} labels")
-        time.sleep(0.05)
+            pytest.fail(f"there never were {what}")
+        time.sleep(0.005)
 
 
 def wait_for_a_visit(folder: Path, job: subprocess.Popen[str]) -> None:

@@ -1,4 +1,4 @@
-"""Failed labels, a crash of the library, a kill: what is stored, and how the run goes on."""
+"""Failed labels, a crash of the library: what is stored, and how the run goes on."""
 
 from __future__ import annotations
 

@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 from run_folder import (
     LONG,
-    TIMEOUT_S,
     assert_same_end,
     finish,
     kill_all,
@@ -24,6 +23,7 @@ from run_folder import (
     ranks_of,
     start,
     succeed,
+    wait_until,
     write_inputs,
 )
 
@@ -62,14 +62,7 @@ def moments(phase: str, unbroken: Path, n_moments: int, generator: random.Random
 
 
 def wait_for_progress(job: subprocess.Popen[str], folder: Path, target: int) -> None:
-    deadline = time.monotonic() + TIMEOUT_S
-    while progress(folder) < target:
-        if job.poll() is not None:
-            pytest.fail(f"over before its moment ({target}):\n{finish(job)[1]}")
-        if time.monotonic() > deadline:
-            kill_all(job)
-            pytest.fail(f"the progress never was {target}, but {progress(folder)}")
-        time.sleep(0.005)
+    wait_until(job, lambda: progress(folder) >= target, f"{target} labels and journal entries")
 
 
 def long_run(folder: Path, asi_library: Path) -> Path:

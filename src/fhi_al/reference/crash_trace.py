@@ -143,6 +143,10 @@ class CallRecord:
             self._last = InFlight(key, 0, crashes + 1, deaths)
             self._write(self._last)
             raise
+        self.forget()
+
+    def forget(self) -> None:
+        """The structure is settled: it has a result, or was rejected."""
         self._last = None
         self._stream.truncate(0)
 

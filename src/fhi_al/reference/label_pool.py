@@ -183,7 +183,9 @@ class SerialLabelPool:
     def _compute(self, request: LabelRequest) -> Label | Rejected:
         crashes = self._calls.crashes(request.key)
         if crashes >= MOST_ATTEMPTS:
-            return self._stored(request, f"the engine died on it {crashes} times")
+            rejected = self._stored(request, f"the engine died on it {crashes} times")
+            self._calls.forget()
+            return rejected
         self._before_each()
         # Apart: an engine that does not start is not the structure's fault.
         self._engines.start(request.system)
