@@ -17,7 +17,7 @@ from mpi4py import MPI
 
 from fhi_al.reference.engine import EngineError
 
-COMMAND_TAG = 1
+COMMAND_TAG, LABEL_TAG, TRAINING_TAG = 1, 2, 3
 # Idle ranks poll: a blocking receive burns the core that rank 0's torch needs (measured: 1 s/s).
 SHORTEST_SLEEP_S = 0.0005
 LONGEST_SLEEP_S = 0.01
@@ -74,6 +74,45 @@ def call(comm: MPI.Comm, name: str, payload: Any = None) -> None:
         comm.send((name, payload), dest=rank, tag=COMMAND_TAG)
 
 
+def tell(comm: MPI.Comm, rank: int, name: str, payload: Any = None) -> None:
+    """On rank 0: give one serving rank a command; it takes it when it has done those before."""
+    _sent(comm, (name, payload), rank, COMMAND_TAG)
+
+
+def answer(comm: MPI.Comm, tag: int, content: Any) -> None:
+    """On a serving rank: send rank 0 what came of a command; sleeps until it is taken."""
+    _sent(comm, content, 0, tag)
+
+
+def answers(comm: MPI.Comm, tag: int) -> list[tuple[int, Any]]:
+    """On rank 0: the answers that have arrived, as (rank, content), without waiting."""
+    arrived = []
+    status = MPI.Status()
+    while (message := comm.improbe(tag=tag, status=status)) is not None:
+        arrived.append((status.source, message.recv()))
+    return arrived
+
+
+def _sent(comm: MPI.Comm, content: Any, rank: int, tag: int) -> None:
+    # Large messages wait for the receiver, who may be computing: asleep, not in a blocking send.
+    request = comm.isend(content, dest=rank, tag=tag)
+    nap = Nap()
+    while not request.test()[0]:
+        nap.take()
+
+
+class Nap:
+    """Sleeps of growing length for who waits for others: short ones first, to lose little time."""
+
+    def __init__(self) -> None:
+        self._next_s = SHORTEST_SLEEP_S
+
+    def take(self) -> None:
+        """Sleep once."""
+        time.sleep(self._next_s)
+        self._next_s = min(1.5 * self._next_s, LONGEST_SLEEP_S)
+
+
 def serve(comm: MPI.Comm, act: Callable[[str, Any], None]) -> int:
     """On every other rank: obey commands until "stop"; return the exit code that came with it."""
     while True:
@@ -84,9 +123,8 @@ def serve(comm: MPI.Comm, act: Callable[[str, Any], None]) -> int:
 
 
 def _next_command(comm: MPI.Comm) -> Command:
-    pause_s = SHORTEST_SLEEP_S
+    nap = Nap()
     while not comm.iprobe(source=0, tag=COMMAND_TAG):
-        time.sleep(pause_s)
-        pause_s = min(1.5 * pause_s, LONGEST_SLEEP_S)
+        nap.take()
     command: Command = comm.recv(source=0, tag=COMMAND_TAG)
     return command
