@@ -4,35 +4,41 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
-from ase.calculators.calculator import BaseCalculator
 from mpi4py import MPI
 
 from fhi_al import preflight
 from fhi_al.core.plausible import LabelLimits
 from fhi_al.core.structure import Structure
+from fhi_al.crew import Crew
 from fhi_al.dataset import LabelStore
+from fhi_al.event_order import EventOrder
 from fhi_al.md.driver import Driver, MDConditions
-from fhi_al.md.reference_calculator import ReferenceCalculator
 from fhi_al.models.calculator import EnsembleCalculator
 from fhi_al.models.ensemble import Ensemble
-from fhi_al.models.foundation import foundation_calculator
 from fhi_al.models.training import SerialTrainingPool
 from fhi_al.procedures.continuing import Continuation
 from fhi_al.procedures.run import Run
-from fhi_al.reference.crash_trace import TRACES, CallRecord
+from fhi_al.reference.crash_trace import CallRecord
+from fhi_al.reference.engine_groups import EngineGroups, OwnWorker, last_words, specs_of_group
+from fhi_al.reference.label_gate import LabelGate
 from fhi_al.reference.label_pool import SerialLabelPool
+from fhi_al.reference.overlapped_pool import OverlappedLabelPool
 from fhi_al.reference.service import EngineService
 from fhi_al.reference.spec import fingerprint
+from fhi_al.reference.workers import Workers
 from fhi_al.report import clock
 from fhi_al.report.clock import Clock
 from fhi_al.report.export import Exporter
 from fhi_al.report.journal import Journal
 from fhi_al.report.logs import log_libraries_to_file
+from fhi_al.report.summary import idle_shares
 from fhi_al.report.tables import Tables
+from fhi_al.sampling import SamplingDriver
 from fhi_al.settings import MaceSettings, Settings
 from fhi_al.soft_stop import SoftStop
 
@@ -46,6 +52,7 @@ def assemble(
     settings: Settings,
     inputs: preflight.Inputs,
     comm: MPI.Intracomm,
+    crew: Crew,
     found: Continuation | None,
 ) -> Run:
     """Wire a run on rank 0 and continue from its snapshot, if there is one.
@@ -58,6 +65,8 @@ def assemble(
         Checked by :mod:`fhi_al.preflight`.
     comm : communicator
         The private one; the other ranks serve.
+    crew : Crew
+        Who does what.
     found : Continuation or None
         What the run continues from.
 
@@ -75,7 +84,7 @@ def assemble(
     seeds = member_seeds(general.seed, settings.al.ensemble_size)
     export = _exporter(settings, mace, folder, seeds)
     with ExitStack() as parts:
-        run = _wire(folder, settings, inputs, comm, export, parts)
+        run = _wire(folder, settings, inputs, comm, crew, export, parts)
         run.restore(found)
         export.inputs(
             [folder / name for name in INPUT_FILES],
@@ -107,6 +116,7 @@ def _wire(
     settings: Settings,
     inputs: preflight.Inputs,
     comm: MPI.Intracomm,
+    crew: Crew,
     export: Exporter,
     parts: ExitStack,
 ) -> Run:
@@ -124,32 +134,74 @@ def _wire(
     parts.callback(journal.close)
     for line in preflight.added_to_control(settings, inputs):
         log.info("added to control.in: %s", line)
-    traces = folder / "restart" / TRACES
-    service = EngineService(comm, specs, traces)
-    calls = CallRecord(folder / "restart", service.last_words)
+    groups = crew.layout.groups
+    logs = [s for k in range(max(1, len(groups))) for s in specs_of_group(specs, k, len(groups))]
+    calls = CallRecord(folder / "restart", lambda: last_words(logs))
     parts.callback(calls.close)
-    parts.callback(service.close)
-    labels = SerialLabelPool(
+    gate = LabelGate(
         systems,
-        service,
         store,
-        calls,
         limits=label_limits,
         e0_sums=[_e0_sum(settings, system) for system in systems],
         max_failures=al.max_label_failures,
-        timed=lambda: stopwatch.section(clock.DFT),
-        before_each=soft_stop.check,
+        last_words=lambda: last_words(logs),
     )
-    ensemble = Ensemble(settings.mace, preflight.elements(inputs), export.seeds)
-    sampling = _SamplingDriver(settings, systems[0], conditions[0], labels)
+    order = EventOrder(folder / "restart" / "order.jsonl")
+    parts.callback(order.close)
+    labels: SerialLabelPool | OverlappedLabelPool
+    busy: list[Callable[[], dict[int, float]]]
+    if al.parallel:
+        workers: Workers
+        if groups:
+            workers = EngineGroups(comm, specs, groups, calls)
+        else:
+            alone = EngineService(comm, specs, calls.traces, alone=True)
+            workers = OwnWorker(alone, calls)
+        labels = OverlappedLabelPool(
+            gate,
+            workers,
+            order,
+            waiting=lambda: stopwatch.section(clock.WAITING),
+            check_stop=soft_stop.check,
+        )
+        busy = [workers.busy_seconds]
+    else:
+        service = EngineService(comm, specs, calls.traces)
+        busy = [
+            lambda: dict.fromkeys(
+                crew.layout.labelling, stopwatch.in_this_launch().get(clock.DFT, 0.0)
+            )
+        ]
+        order.forget_the_rest()
+        labels = SerialLabelPool(
+            gate,
+            service,
+            calls,
+            timed=lambda: stopwatch.section(clock.DFT),
+            before_each=soft_stop.check,
+        )
+    parts.callback(labels.close)
+    ensemble = Ensemble(settings.mace, preflight.elements(inputs), export.seeds, crew.threads)
+    sampling = SamplingDriver(settings, systems[0], conditions[0], labels)
     calculators: dict[int | None, EnsembleCalculator] = {}
 
     def driver(system: int, md: int, member: int | None) -> Driver:
         if member not in calculators:
             calculators[member] = EnsembleCalculator(ensemble, member)
-        return Driver(systems[system], conditions[md], calculators[member], limits)
+        return Driver(systems[system], conditions[md], calculators[member], limits, labels.pump)
 
-    return Run(
+    training = SerialTrainingPool(ensemble, al.valid_skip)
+    parts.callback(training.close)
+    busy.append(training.busy_seconds)
+
+    def idle() -> list[str]:
+        seconds = stopwatch.in_this_launch()
+        wall_s = sum(seconds.values())
+        return idle_shares(
+            crew.layout, wall_s, wall_s - seconds[clock.WAITING], [each() for each in busy]
+        )
+
+    run = Run(
         folder=folder,
         settings=settings,
         systems=systems,
@@ -157,15 +209,21 @@ def _wire(
         store=store,
         labels=labels,
         ensemble=ensemble,
-        training=SerialTrainingPool(ensemble, al.valid_skip),
+        training=training,
         sampling_driver=sampling.at,
         driver=driver,
+        order=order,
         journal=journal,
         clock=stopwatch,
         export=export,
         soft_stop=soft_stop,
+        threads=crew.threads,
+        idle=idle,
         close=parts.close,
     )
+    if isinstance(labels, OverlappedLabelPool):
+        labels.while_waiting = run.advance_background
+    return run
 
 
 def _e0_sum(settings: Settings, system: Structure) -> float | None:
@@ -175,41 +233,6 @@ def _e0_sum(settings: Settings, system: Structure) -> float | None:
     if not energies:
         return None
     return math.fsum(energies[int(number)] for number in system.numbers)
-
-
-class _SamplingDriver:
-    """Makes the driver of the initial dataset's MD; loads a foundation model when first needed."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        system: Structure,
-        conditions: MDConditions,
-        labels: SerialLabelPool,
-    ) -> None:
-        self._settings = settings
-        self._system = system
-        self._conditions = conditions
-        self._labels = labels
-        self._foundation: BaseCalculator | None = None
-
-    def at(self, md_step: int) -> Driver:
-        """The driver of a block that begins at an MD step."""
-        limits = preflight.geometry_limits(self._settings)
-        return Driver(self._system, self._conditions, self._calculator(md_step), limits)
-
-    def _calculator(self, md_step: int) -> BaseCalculator:
-        al, mace = self._settings.al, self._settings.mace
-        if al.initial_sampling == "aimd":
-            return ReferenceCalculator(self._labels, 0, md_step)
-        assert mace is not None
-        if self._foundation is None:
-            self._foundation = foundation_calculator(
-                preflight.foundation_settings(self._settings),
-                device=mace.misc.device,
-                dtype=mace.general.default_dtype,
-            )
-        return self._foundation
 
 
 def _exporter(

@@ -15,15 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mpi4py import MPI
-
+    from fhi_al.mpi import Ranks
     from fhi_al.procedures.run import Run
 
 DONE, FAILED, WRONG_INPUT, STOPPED = 0, 1, 2, 3
 
 log = logging.getLogger("fhi_al")
 
-Drive = Callable[[argparse.Namespace, "MPI.Intracomm"], int]
+Drive = Callable[[argparse.Namespace, "Ranks"], int]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,6 +50,7 @@ def main_atomic_energies(argv: Sequence[str] | None = None) -> int:
 def _command(name: str, description: str | None, drive: Drive, argv: Sequence[str] | None) -> int:
     # Before numpy and the engine load OpenMP: n ranks with all cores each would fight for them
     # (measured: a 6 ms call takes 150 ms).
+    omp_threads = os.environ.get("OMP_NUM_THREADS")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     # Read when MPI starts: without it MPI_Abort in Open MPI leaves no trace (see crash_trace).
     os.environ.setdefault("OMPI_MCA_mpi_abort_print_stack", "1")
@@ -58,12 +58,13 @@ def _command(name: str, description: str | None, drive: Drive, argv: Sequence[st
     from fhi_al.soft_stop import leave_signals_to_rank_0
 
     comm = mpi.start()
+    places = mpi.places(comm, omp_threads)
     if comm.rank != 0:
         leave_signals_to_rank_0()
-        from fhi_al.reference.service import Labeller
+        from fhi_al.serving import Server
 
-        return mpi.serve(comm, Labeller(comm).act)
-    code = _guarded(name, description, drive, argv, comm)
+        return mpi.serve(comm, Server(comm).act)
+    code = _guarded(name, description, drive, argv, mpi.Ranks(comm, places))
     mpi.call(comm, "stop", code)
     return code
 
@@ -73,7 +74,7 @@ def _guarded(
     description: str | None,
     drive: Drive,
     argv: Sequence[str] | None,
-    comm: MPI.Intracomm,
+    ranks: Ranks,
 ) -> int:
     """Run a command; errors a user can mend become a message, the others end the job."""
     from fhi_al.reference.engine import EngineError
@@ -84,7 +85,7 @@ def _guarded(
     except SystemExit as end:  # --help, --version, wrong arguments
         return end.code if isinstance(end.code, int) else FAILED
     try:
-        return drive(arguments, comm)
+        return drive(arguments, ranks)
     except Stopped as stopped:
         print(f"{name}: stopped ({stopped}); run the same command again to continue", flush=True)
         return STOPPED
@@ -149,26 +150,26 @@ def _parser(name: str, description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def _run_all(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
+def _run_all(arguments: argparse.Namespace, ranks: Ranks) -> int:
     def act(run: Run) -> None:
         from fhi_al import ActiveLearningProcedure, InitialDatasetProcedure
 
         InitialDatasetProcedure(run).run()
         ActiveLearningProcedure(run).run()
 
-    return _run(arguments, comm, act)
+    return _run(arguments, ranks, act)
 
 
-def _run_initial(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
+def _run_initial(arguments: argparse.Namespace, ranks: Ranks) -> int:
     def act(run: Run) -> None:
         from fhi_al import InitialDatasetProcedure
 
         InitialDatasetProcedure(run).run()
 
-    return _run(arguments, comm, act)
+    return _run(arguments, ranks, act)
 
 
-def _run_active_learning(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
+def _run_active_learning(arguments: argparse.Namespace, ranks: Ranks) -> int:
     def act(run: Run) -> None:
         from fhi_al import ActiveLearningProcedure
         from fhi_al.procedures.imported import import_initial
@@ -177,26 +178,26 @@ def _run_active_learning(arguments: argparse.Namespace, comm: MPI.Intracomm) -> 
             import_initial(run)
         ActiveLearningProcedure(run).run()
 
-    return _run(arguments, comm, act)
+    return _run(arguments, ranks, act)
 
 
-def _run(arguments: argparse.Namespace, comm: MPI.Intracomm, act: Callable[[Run], None]) -> int:
+def _run(arguments: argparse.Namespace, ranks: Ranks, act: Callable[[Run], None]) -> int:
     from fhi_al import session
 
     if arguments.check:
-        print("\n".join(session.checked(arguments.workdir)))
+        print("\n".join(session.checked(arguments.workdir, ranks)))
         return DONE
-    with session.opened(arguments.workdir, comm) as run:
+    with session.opened(arguments.workdir, ranks) as run:
         act(run)
     return DONE
 
 
-def _run_atomic_energies(arguments: argparse.Namespace, comm: MPI.Intracomm) -> int:
+def _run_atomic_energies(arguments: argparse.Namespace, ranks: Ranks) -> int:
     from fhi_al import isolated_atoms
 
     folder = arguments.workdir.resolve()
     if arguments.check:
         print("\n".join(isolated_atoms.checked(folder, arguments.elements)))
         return DONE
-    isolated_atoms.compute(folder, arguments.elements, comm)
+    isolated_atoms.compute(folder, arguments.elements, ranks.comm)
     return DONE

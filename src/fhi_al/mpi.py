@@ -1,20 +1,23 @@
 """Who does what among the MPI ranks: rank 0 drives, the others wait for its commands.
 
 Owns the private communicator, the serve loop and the rule that an error on one rank ends the job
-on all.  The only module, with ``reference``, in which a rank number is looked at.
+on all.  Ranks are dealt out by ``layout``.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import ase.parallel
 from mpi4py import MPI
 
+from fhi_al.layout import Place
 from fhi_al.reference.engine import EngineError
 
 COMMAND_TAG, LABEL_TAG, TRAINING_TAG = 1, 2, 3
@@ -23,6 +26,14 @@ SHORTEST_SLEEP_S = 0.0005
 LONGEST_SLEEP_S = 0.01
 
 Command = tuple[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Ranks:
+    """On rank 0: the private communicator, and where each of its ranks runs."""
+
+    comm: MPI.Intracomm
+    places: list[Place]
 
 
 def start() -> MPI.Intracomm:
@@ -36,6 +47,20 @@ def start() -> MPI.Intracomm:
     comm = MPI.COMM_WORLD.Dup()
     sys.excepthook = _abort_hook(comm)
     return comm
+
+
+def places(comm: MPI.Intracomm, omp_threads: str | None) -> list[Place]:
+    """Collective over `comm`: on rank 0 where every rank runs; elsewhere nothing.
+
+    Parameters
+    ----------
+    comm : communicator
+    omp_threads : str or None
+        OMP_NUM_THREADS as it was when the process started.
+    """
+    given = int(omp_threads) if omp_threads and omp_threads.isdigit() else None
+    mine = Place(MPI.Get_processor_name(), tuple(sorted(os.sched_getaffinity(0))), given)
+    return comm.gather(mine, root=0) or []
 
 
 def _abort_hook(comm: MPI.Comm) -> Callable[..., None]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fhi_al import mpi, preflight
+from fhi_al.crew import crew
 from fhi_al.folder_lock import FolderLock
+from fhi_al.layout import table, training_threads
 from fhi_al.procedures.continuing import continuation
 from fhi_al.reference.engine import EngineError
 from fhi_al.report.logs import log_to_terminal
@@ -17,8 +20,6 @@ from fhi_al.settings import Settings, read_settings
 from fhi_al.soft_stop import Stopped, leave_signals_to_rank_0
 
 if TYPE_CHECKING:
-    from mpi4py import MPI
-
     from fhi_al.procedures.run import Run
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ def read(workdir: Path) -> tuple[Path, Settings, preflight.Inputs]:
     return folder, settings, inputs
 
 
-def checked(workdir: Path) -> list[str]:
+def checked(workdir: Path, ranks: mpi.Ranks) -> list[str]:
     """What ``--check`` prints for inputs without problems.
 
     Raises
@@ -52,15 +53,18 @@ def checked(workdir: Path) -> list[str]:
         If the folder holds a run that these inputs cannot continue.
     """
     folder, settings, inputs = read(workdir)
+    assert settings.mace is not None
+    layout = preflight.rank_layout(settings, len(ranks.places))
+    threads = training_threads(settings.mace.misc.num_threads, layout, ranks.places)
     found = continuation(folder / "restart", settings, inputs.systems)
     begun = [] if found is None else [f"continues the run in restart/: {found.stage}"]
     return [
         settings.as_yaml("mace"),
         settings.as_yaml("active_learning"),
         *(f"note: {note}" for note in settings.notes),
-        *(f"warning: {warning}" for warning in settings.warnings),
         *(f"added to control.in: {line}" for line in preflight.added_to_control(settings, inputs)),
         *preflight.work_ahead(settings, inputs),
+        *table(layout, ranks.places, threads, settings.mace.misc.device),
         *begun,
         *(f"changed since the snapshot: {change}" for change in (found.changes if found else [])),
         "all inputs are in order; nothing was run",
@@ -68,7 +72,7 @@ def checked(workdir: Path) -> list[str]:
 
 
 @contextmanager
-def opened(workdir: Path, comm: MPI.Intracomm) -> Iterator[Run]:
+def opened(workdir: Path, ranks: mpi.Ranks) -> Iterator[Run]:
     """On rank 0, the others serving: a run from its inputs, closed at the end.
 
     Raises
@@ -84,27 +88,29 @@ def opened(workdir: Path, comm: MPI.Intracomm) -> Iterator[Run]:
     """
     folder, settings, inputs = read(workdir)
     assert settings.mace is not None
+    preflight.rank_layout(settings, len(ranks.places))
     log_to_terminal(settings.mace.misc.log_level)
-    for warning in settings.warnings:
-        log.warning("%s", warning)
     for note in settings.notes:
         log.info("%s", note)
     with closing(FolderLock(folder / "restart")):
         found = continuation(folder / "restart", settings, inputs.systems)
+        who = crew(settings, ranks, found)
         # Imported here: torch takes seconds, and a run that cannot begin needs none of it.
         from fhi_al.assemble import assemble
         from fhi_al.report.summary import summary
 
-        run = assemble(folder, settings, inputs, comm, found)
+        run = assemble(folder, settings, inputs, ranks.comm, who, found)
         try:
             yield run
-        except (EngineError, Stopped):
+        except (EngineError, Stopped, OSError):
             # Agreed on by all ranks, or between two calls: closing, which is collective, is safe.
-            run.close()
+            # It waits for what others compute, and stores it.
+            with suppress(EngineError, OSError):
+                run.close()
             raise
-        for line in summary(run.state, run.store, run.clock.seconds()):
-            log.info("summary: %s", line)
         run.close()
+        for line in summary(run.state, run.store, run.clock.seconds(), run.idle()):
+            log.info("summary: %s", line)
 
 
 @contextmanager
@@ -129,14 +135,15 @@ def open_run(workdir: Path | str = ".") -> Iterator[Run]:
         With code 3, if the run was asked to stop.
     """
     comm = mpi.start()
+    places = mpi.places(comm, os.environ.get("OMP_NUM_THREADS"))
     if comm.rank != 0:
         leave_signals_to_rank_0()
-        from fhi_al.reference.service import Labeller
+        from fhi_al.serving import Server
 
-        raise SystemExit(mpi.serve(comm, Labeller(comm).act))
+        raise SystemExit(mpi.serve(comm, Server(comm).act))
     code = 1
     try:
-        with opened(Path(workdir), comm) as run:
+        with opened(Path(workdir), mpi.Ranks(comm, places)) as run:
             yield run
         code = 0
     except Stopped as stopped:

@@ -22,7 +22,7 @@ folder, end = Path(sys.argv[1]), sys.argv[2]
 libc = ctypes.CDLL(None)
 record = CallRecord(folder)
 trace = RankTrace(record.traces, 0)
-with record.of("a structure", 1), trace.watching():
+with record.of("a structure", [0]), trace.watching():
     os.write(2, b"words of the engine\\n")
     if end == "exit":
         libc.exit(3)
@@ -66,7 +66,7 @@ def test_a_kill_from_outside_is_not(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert [f"has ended {n} times" in text for n, text in zip((3, 4, 5), told, strict=True)]
     assert 'set "crashes" to 3 in this file' in told[0]
     # The way out that the message tells.
-    (tmp_path / RECORD).write_text(json.dumps({"key": "a structure", "ranks": 0, "crashes": 3}))
+    (tmp_path / RECORD).write_text(json.dumps([{"key": "a structure", "ranks": [], "crashes": 3}]))
     assert CallRecord(tmp_path).crashes("a structure") == 3
 
 

@@ -29,6 +29,18 @@ class Stage(StrEnum):
         return self in (Stage.INITIAL_SAMPLING, Stage.INITIAL_CONVERGENCE)
 
 
+Vector = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A structure of a trajectory: the MD step, positions and cell (zeros for a molecule) in A."""
+
+    step: int
+    positions: tuple[Vector, ...]
+    cell: tuple[Vector, ...]
+
+
 @dataclass(frozen=True)
 class SamplingState:
     """Initial dataset after a whole step: a sampled point, or a round's training.
@@ -39,6 +51,10 @@ class SamplingState:
         Rounds done, epochs trained, MD steps of the sampling trajectory.
     points : tuple of str
         Label keys of the points sampled in the round under way.
+    asked : tuple of Frame
+        Points of that round whose labels are still to come.
+    epochs_due : int
+        Epochs of the training visit under way; the members' states are those before it.
     setbacks, setbacks_in_row : int
         Returns of the trajectory to its last good point: in all, and since that point was set.
     mae_forces : float or None
@@ -49,6 +65,8 @@ class SamplingState:
     epochs: int = 0
     md_steps: int = 0
     points: tuple[str, ...] = ()
+    asked: tuple[Frame, ...] = ()
+    epochs_due: int = 0
     setbacks: int = 0
     setbacks_in_row: int = 0
     mae_forces: float | None = None
@@ -69,7 +87,10 @@ class Asked:
     Parameters
     ----------
     trajectory : int
-        Its present point is the structure.
+    frame : Frame
+        The structure; the trajectory may have moved on.
+    epochs : int
+        Epochs trained in this phase when it was asked for.
     uncertainty, threshold : float
         In eV/A; the threshold is None while it warms up.
     crossed, is_sanity_check : bool
@@ -79,11 +100,13 @@ class Asked:
     """
 
     trajectory: int
+    frame: Frame
+    epochs: int
     uncertainty: float
     threshold: float | None
     crossed: bool
     is_sanity_check: bool
-    forces: tuple[tuple[float, float, float], ...]
+    forces: tuple[Vector, ...]
 
 
 @dataclass(frozen=True)
@@ -107,6 +130,10 @@ class ActiveLearningState:
         One per system, in eV/A.
     n_points, n_validation : int
         Points added in this phase, and those of them that went to validation.
+    n_withdrawn : int
+        Labels no longer asked for because the ensemble had learnt the structure meanwhile.
+    rescored : int
+        Epochs trained when the waiting structures were last looked at again.
     mae_forces : float or None
         Members' mean validation force MAE in eV/A as last measured in this phase.
     plateaus : tuple of BestError
@@ -123,6 +150,8 @@ class ActiveLearningState:
     true_errors: tuple[MovingAverage, ...]
     n_points: int
     n_validation: int
+    n_withdrawn: int
+    rescored: int
     mae_forces: float | None
     plateaus: tuple[BestError, ...]
 
@@ -156,6 +185,8 @@ class RunState:
         Activity -> wall seconds spent so far, over all launches.
     label_failures_in_row : int
         Labels discarded since the last good one.
+    events : int
+        Looks at what others had finished: how far the recorded order of events is used up.
     training_failures_in_row : tuple of int
         For each member: visits since its training last stayed finite; empty before the first.
     """
@@ -168,4 +199,5 @@ class RunState:
     stop_reason: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
     label_failures_in_row: int = 0
+    events: int = 0
     training_failures_in_row: tuple[int, ...] = ()

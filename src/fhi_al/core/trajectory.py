@@ -107,16 +107,26 @@ class Checked:
 
 @dataclass(frozen=True)
 class LabelAccepted:
-    """A point is to join the sets: to validation or else to training."""
+    """A point is to join the sets: to validation or else to training.
+
+    ``is_here`` is False if the trajectory has moved on since it asked (sanity checks only).
+    """
 
     to_validation: bool
+    is_here: bool = True
 
 
 @dataclass(frozen=True)
 class LabelDiscarded:
-    """The reference engine gave nothing usable for the point."""
+    """The reference engine gave nothing usable for the point; ``is_here`` as above."""
 
     reason: str
+    is_here: bool = True
+
+
+@dataclass(frozen=True)
+class Withdrawn:
+    """The label is not needed any more: the ensemble agrees on the point by now."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +136,7 @@ class Trained:
     n_epochs: int
 
 
-Event = Moved | Exploded | Checked | LabelAccepted | LabelDiscarded | Trained
+Event = Moved | Exploded | Checked | LabelAccepted | LabelDiscarded | Withdrawn | Trained
 Transition = tuple[TrajectoryState, tuple[Instruction, ...]]
 
 
@@ -153,6 +163,17 @@ def after(state: TrajectoryState, event: Event, limits: Limits) -> Transition:
                 return _on_the_move(state, limits), ()
             waiting = replace(state, status=Status.WAITING, last_crossing=state.step)
             return waiting, (Instruction.REQUEST_LABEL,)
+        case _, LabelAccepted(to_validation, is_here=False):
+            # Its place in the sets is earned; the point where the trajectory is now has none yet.
+            if to_validation:
+                return state, (Instruction.ADD_TO_VALIDATION,)
+            if state.status is Status.RUNNING:
+                state = replace(state, status=Status.TRAINING, epochs=0)
+            return state, (Instruction.ADD_TO_TRAINING,)
+        case _, LabelDiscarded(is_here=False):
+            return state, ()
+        case Status.WAITING, Withdrawn():
+            return _on_the_move(state, limits), ()
         case (Status.WAITING | Status.RUNNING, LabelAccepted(to_validation)):
             # RUNNING: a sanity check whose true error earned the point a place in the sets.
             if to_validation:

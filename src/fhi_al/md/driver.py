@@ -6,6 +6,7 @@ measured to be bitwise equal to one that lives on, and makes a resume exact by c
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -121,6 +122,8 @@ class Driver:
     calculator : ase calculator
         Called directly, never through its cache: its forces may change between blocks.
     limits : GeometryLimits
+    between : callable
+        Called before each force calculation, for what others have finished meanwhile.
     """
 
     def __init__(
@@ -129,10 +132,11 @@ class Driver:
         conditions: MDConditions,
         calculator: BaseCalculator,
         limits: GeometryLimits,
+        between: Callable[[], None] = lambda: None,
     ) -> None:
         self.structure = structure
         self.conditions = conditions
-        self._calculator = _Guarded(calculator, structure, limits)
+        self._calculator = _Guarded(calculator, structure, limits, between)
 
     def start(self, generator: np.random.Generator) -> MDPoint:
         """The system's own geometry with velocities of the conditions' temperature."""
@@ -252,13 +256,18 @@ class _Guarded(Calculator):
     implemented_properties = ["energy", "forces"]  # noqa: RUF012 (ASE's own interface)
 
     def __init__(
-        self, calculator: BaseCalculator, structure: Structure, limits: GeometryLimits
+        self,
+        calculator: BaseCalculator,
+        structure: Structure,
+        limits: GeometryLimits,
+        between: Callable[[], None],
     ) -> None:
         super().__init__()
         self._calculator = calculator
         self._pbc = structure.pbc
         self._radii = radii_of(structure)
         self._limits = limits
+        self._between = between
 
     def check(self, atoms: Atoms) -> None:
         problem = geometry_problem(
@@ -275,6 +284,7 @@ class _Guarded(Calculator):
     ) -> None:
         super().calculate(atoms, properties, system_changes)
         assert self.atoms is not None
+        self._between()
         self.check(self.atoms)
         self._calculator.calculate(self.atoms, ["energy", "forces"], all_changes)
         found = self._calculator.results

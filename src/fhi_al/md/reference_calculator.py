@@ -8,7 +8,8 @@ from ase.calculators.calculator import Calculator, all_changes
 
 from fhi_al.core.label import Label, Origin
 from fhi_al.md.driver import MDFailure
-from fhi_al.reference.label_pool import LabelPool, LabelRequest
+from fhi_al.reference.label_gate import LabelRequest
+from fhi_al.reference.label_pool import LabelPool
 
 
 class ReferenceCalculator(Calculator):

@@ -104,6 +104,8 @@ class ActiveLearningProcedure:
                 true_errors=empty,
                 n_points=0,
                 n_validation=0,
+                n_withdrawn=0,
+                rescored=0,
                 mae_forces=None,
                 plateaus=tuple(BestError() for _ in run.ensemble.members),
             ),
@@ -129,6 +131,9 @@ class ActiveLearningProcedure:
             if self._pulse.is_due():
                 log.info("%s", self._sweep.progress())
             return
+        while run.state.active is not None and run.state.active.asked:
+            with run.step():
+                self._sweep.drain()
         log.info("active learning stops: %s", reason)
         run.walkers = []
         stage = Stage.FINAL_CONVERGENCE if self._al.converge_al else Stage.DONE

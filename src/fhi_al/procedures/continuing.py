@@ -21,11 +21,22 @@ RUN = "run.json"
 
 @dataclass(frozen=True)
 class Continuation:
-    """A snapshot that the inputs fit: its files, its stage, and the settings changed since."""
+    """A snapshot that the inputs fit.
+
+    Parameters
+    ----------
+    files : mapping
+    stage : str
+    changes : list of str
+        Settings that were changed since.
+    threads : int or None
+        Of each rank that trained; None if the snapshot is of a program that did not say.
+    """
 
     files: Files
     stage: str
     changes: list[str]
+    threads: int | None
 
 
 def continuation(
@@ -57,7 +68,7 @@ def continuation(
     refused += _other_systems(content["systems"], systems)
     if refused:
         raise misfit(restart, f"these inputs were changed: {'; '.join(refused)}")
-    return Continuation(files, content["state"]["stage"], allowed)
+    return Continuation(files, content["state"]["stage"], allowed, content.get("threads"))
 
 
 def misfit(restart: Path, why: str) -> SnapshotError:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from typing import Any
 
-from fhi_al.core.label import Label, Origin
-from fhi_al.core.run_state import Stage
+from fhi_al.core.label import Label
+from fhi_al.core.run_state import Frame, Stage
 from fhi_al.core.split import goes_to_validation
 from fhi_al.core.stopping import initial_stop
-from fhi_al.md.driver import MDFailure, random_stream
+from fhi_al.md.driver import Driver, MDFailure, MDPoint, random_stream
 from fhi_al.md.walker import Walker
+from fhi_al.mpi import Nap
 from fhi_al.procedures.convergence import converge
 from fhi_al.procedures.errors import SamplingFailure
+from fhi_al.procedures.frames import frame_of, request_of
 from fhi_al.procedures.run import Run
-from fhi_al.reference.label_pool import LabelRequest
 from fhi_al.report import clock
 from fhi_al.report.error_table import mean
 from fhi_al.report.logs import log_to_file, stop_log
@@ -39,6 +41,8 @@ class InitialDatasetProcedure:
         self._run = run
         self._al = run.settings.al
         self._pulse = Pulse()
+        # Of the points that wait for their labels, those that the pool has been handed.
+        self._submitted: set[str] = set()
 
     @property
     def is_done(self) -> bool:
@@ -82,19 +86,41 @@ class InitialDatasetProcedure:
                 self._al.initial_sampling,
                 self._target,
             )
+        if run.state.sampling.epochs_due > 0 and run.background is None:
+            self._begin_visit()
         while run.state.stage is Stage.INITIAL_SAMPLING:
             reason = self._stop_reason()
             if reason is None:
                 with run.step():
-                    if len(run.state.sampling.points) < self._points_per_round:
-                        self._sample()
-                    else:
-                        self._train()
+                    self._step()
                 continue
+            self._take_surplus()
             log.info("initial dataset: %s", reason)
             goes_on = self._al.converge_initial
             stage = Stage.INITIAL_CONVERGENCE if goes_on else Stage.INITIAL_DONE
             run.state = replace(run.state, stage=stage)
+
+    def _step(self) -> None:
+        """Sample a point, train on a whole round, or wait for labels, whatever comes next.
+
+        With labels in the background a round's training goes on beside the sampling of the next
+        round, which does not depend on it.
+        """
+        run = self._run
+        if self._visit_has_ended():
+            self._end_visit()
+            return
+        self._take_in(wait=False)
+        sampling = run.state.sampling
+        n_sampled = len(sampling.points) + len(sampling.asked)
+        if n_sampled < self._points_per_round and not self._in_last_visit():
+            self._sample()
+        elif run.background is not None:
+            self._go_on_training()
+        elif sampling.asked:
+            self._take_in(wait=True)
+        else:
+            self._train()
 
     @property
     def _target(self) -> float:
@@ -106,7 +132,8 @@ class InitialDatasetProcedure:
 
     def _stop_reason(self) -> str | None:
         sampling = self._run.state.sampling
-        if sampling.points:  # in the midst of a round
+        in_a_round = bool(sampling.points) and not self._run.labels.overlaps
+        if in_a_round or sampling.epochs_due > 0:
             return None
         return initial_stop(
             sampling.mae_forces, self._target, sampling.epochs, self._al.max_initial_epochs
@@ -115,23 +142,65 @@ class InitialDatasetProcedure:
     def _train(self) -> None:
         """The end of a round: share its points out and train."""
         run, al = self._run, self._al
-        members = run.ensemble.members
-        labels = [run.store.label(key) for key in run.state.sampling.points]
-        for member in members:
-            self._share_out(member.index, labels[member.index :: len(members)])
+        self._share_out_points()
+        for member in run.ensemble.members:
             member.fit_statistics()
         epochs = min(al.intermediate_epochs, al.max_initial_epochs - run.state.sampling.epochs)
-        visit = run.train("initial", run.state.sampling.epochs, epochs, list(self._all_members))
+        run.state = replace(run.state, sampling=replace(run.state.sampling, epochs_due=epochs))
+        self._begin_visit()
+        if not run.labels.overlaps:
+            self._end_visit()
+
+    def _begin_visit(self) -> None:
+        run = self._run
+        run.background = run.begin_training(
+            self._all_members,
+            run.state.sampling.epochs_due,
+            in_background=run.labels.overlaps,
+        )
+
+    def _visit_has_ended(self) -> bool:
+        """Whether the visit in the background has ended; a look, for others' work is part of it."""
+        run = self._run
+        if run.background is None:
+            return False
+        recorded = run.order.recorded()
+        ended = run.background.training.is_finished if recorded is None else bool(recorded)
+        run.order.look(["training"] if ended else [])
+        return ended
+
+    def _in_last_visit(self) -> bool:
+        sampling = self._run.state.sampling
+        epochs = sampling.epochs + sampling.epochs_due
+        return sampling.epochs_due > 0 and epochs >= self._al.max_initial_epochs
+
+    def _go_on_training(self) -> None:
+        """The visit in the background to its end, for lack of anything else to do."""
+        run = self._run
+        assert run.background is not None
+        nap = Nap()
+        while not run.background.training.is_finished and run.soft_stop.reason() is None:
+            if not run.advance_background():
+                nap.take()
+            run.labels.pump()
+
+    def _end_visit(self) -> None:
+        run, al = self._run, self._al
+        assert run.background is not None
+        before, epochs = run.state.sampling, run.background.n_epochs
+        visit = run.finish_training("initial", before.epochs, run.background)
+        run.background = None
         run.state = replace(
             run.state,
             sampling=replace(
                 run.state.sampling,
-                rounds=run.state.sampling.rounds + 1,
-                points=(),
-                epochs=run.state.sampling.epochs + epochs,
+                rounds=before.rounds + 1,
+                epochs_due=0,
+                epochs=before.epochs + epochs,
                 mae_forces=visit.mae,
             ),
         )
+        members = run.ensemble.members
         log.info(
             "initial dataset, round %d: %d labels, %d + %d points per member (training + "
             "validation), epoch %d of at most %d, force MAE %.4f eV/A (target %g); %s",
@@ -146,6 +215,28 @@ class InitialDatasetProcedure:
             visit.words,
         )
 
+    def _take_surplus(self) -> None:
+        """Points of a round that is not needed any more: withdraw what can be, keep the others."""
+        while self._run.state.sampling.asked:
+            with self._run.step():
+                withdrawn = self._run.labels.withdraw()
+                asked = tuple(f for f in self._run.state.sampling.asked if _key(f) not in withdrawn)
+                self._update(asked=asked)
+                self._take_in(wait=True)
+        self._share_out_points()
+
+    def _share_out_points(self) -> None:
+        """Every member gets its own part of the round's points."""
+        members = self._run.ensemble.members
+        labels = [self._run.store.label(key) for key in self._run.state.sampling.points]
+        for member in members:
+            self._share_out(member.index, labels[member.index :: len(members)])
+        self._update(points=())
+
+    def _update(self, **changes: Any) -> None:
+        run = self._run
+        run.state = replace(run.state, sampling=replace(run.state.sampling, **changes))
+
     def _share_out(self, index: int, labels: list[Label]) -> None:
         member = self._run.ensemble.members[index]
         for label in labels:
@@ -159,49 +250,82 @@ class InitialDatasetProcedure:
     def _sample(self) -> None:
         """The next structure, ``skip_step_initial`` MD steps on, and its label."""
         run = self._run
-        walker, sampling = run.walkers[0], run.state.sampling
-        driver = run.sampling_driver(sampling.md_steps)
+        walker = run.walkers[0]
+        driver = run.sampling_driver(run.state.sampling.md_steps)
         n_steps = self._al.skip_step_initial
-        sampling = replace(sampling, md_steps=sampling.md_steps + n_steps)
+        md_step = run.state.sampling.md_steps + n_steps
         try:
             with run.clock.section(clock.MD):
                 walker.point = driver.advance(walker.point, n_steps, walker.generator)
-            label = self._label(walker, sampling.md_steps)
+            self._update(md_steps=md_step)
+            self._ask(walker.point, md_step)
         except MDFailure as failure:
-            sampling = replace(
-                sampling,
-                setbacks=sampling.setbacks + 1,
-                setbacks_in_row=sampling.setbacks_in_row + 1,
-            )
-            log.warning(
-                "initial dataset, MD step %d: %s; back to the last good point with new velocities "
-                "(setback %d)",
-                sampling.md_steps,
-                failure,
-                sampling.setbacks,
-            )
-            if sampling.setbacks_in_row >= self._al.max_setbacks:
-                raise SamplingFailure(_hopeless(sampling.setbacks_in_row, failure)) from failure
-            walker.go_back(driver)
-        else:
-            walker.restart_point = walker.point
-            sampling = replace(sampling, points=(*sampling.points, label.key), setbacks_in_row=0)
-        run.state = replace(run.state, sampling=sampling)
+            self._update(md_steps=md_step)
+            self._go_back(walker, driver, failure)
         if self._pulse.is_due():
+            sampling = run.state.sampling
             log.info(
-                "initial dataset: %d of %d points of this round",
+                "initial dataset: %d of %d points of this round, %d more wait for their labels",
                 len(sampling.points),
                 self._points_per_round,
+                len(sampling.asked),
             )
 
-    def _label(self, walker: Walker, step: int) -> Label:
-        request = LabelRequest(
-            0, walker.point.positions, walker.point.cell, Origin("initial", 0, step)
+    def _ask(self, point: MDPoint, md_step: int) -> None:
+        """Have a point labelled, now or in the background.
+
+        Raises
+        ------
+        MDFailure
+            If its label was discarded.
+        """
+        run, walker = self._run, self._run.walkers[0]
+        frame = frame_of(point, md_step)
+        request = request_of(frame, 0, "initial", 0)
+        # In ab initio MD the forces on the point, and with them its label, are there already.
+        if run.labels.overlaps and self._al.initial_sampling != "aimd":
+            run.labels.submit(request)
+            self._submitted.add(request.key)
+            self._update(asked=(*run.state.sampling.asked, frame))
+        else:
+            record = run.labels.label(request)
+            if not isinstance(record, Label):
+                raise MDFailure(f"the label was discarded: {record.reason}")
+            self._update(points=(*run.state.sampling.points, record.key))
+        walker.restart_point = walker.point
+        self._update(setbacks_in_row=0)
+
+    def _take_in(self, *, wait: bool) -> None:
+        """Take in labels that have been computed in the background."""
+        run = self._run
+        for frame in run.state.sampling.asked:
+            if _key(frame) not in self._submitted:  # by the run before this one
+                self._submitted.add(_key(frame))
+                run.labels.submit(request_of(frame, 0, "initial", 0))
+        if not run.state.sampling.asked:
+            return
+        for outcome in run.labels.poll(wait=wait):
+            sampling = run.state.sampling
+            key = outcome.request.key
+            self._update(asked=tuple(frame for frame in sampling.asked if _key(frame) != key))
+            # The trajectory has moved on from a point whose label was discarded: it only drops out.
+            if isinstance(outcome.record, Label):
+                self._update(points=(*sampling.points, key))
+
+    def _go_back(self, walker: Walker, driver: Driver, failure: MDFailure) -> None:
+        sampling = self._run.state.sampling
+        in_row = sampling.setbacks_in_row + 1
+        self._update(setbacks=sampling.setbacks + 1, setbacks_in_row=in_row)
+        log.warning(
+            "initial dataset, MD step %d: %s; back to the last good point with new velocities "
+            "(setback %d)",
+            sampling.md_steps,
+            failure,
+            sampling.setbacks + 1,
         )
-        record = self._run.labels.label(request)
-        if not isinstance(record, Label):
-            raise MDFailure(f"the label was discarded: {record.reason}")
-        return record
+        if in_row >= self._al.max_setbacks:
+            raise SamplingFailure(_hopeless(in_row, failure)) from failure
+        walker.go_back(driver)
 
     def _finish(self) -> None:
         run = self._run
@@ -223,6 +347,10 @@ class InitialDatasetProcedure:
             mae,
             run.export.model_folder,
         )
+
+
+def _key(frame: Frame) -> str:
+    return request_of(frame, 0, "initial", 0).key
 
 
 def _hopeless(in_row: int, failure: MDFailure) -> str:

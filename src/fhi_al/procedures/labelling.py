@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from fhi_al.core.improvement import BestError
-from fhi_al.core.label import Label, Origin, Phase
+from fhi_al.core.label import Label, Phase
 from fhi_al.core.run_state import Asked
 from fhi_al.core.split import goes_to_validation
 from fhi_al.core.threshold import ThresholdRule, crosses, observed, threshold
@@ -19,12 +19,15 @@ from fhi_al.core.trajectory import (
     LabelAccepted,
     LabelDiscarded,
     TrajectoryState,
+    Withdrawn,
     sanity_check_due,
 )
 from fhi_al.core.uncertainty import force_uncertainty
+from fhi_al.procedures.frames import frame_of, request_of
 from fhi_al.procedures.run import Run
 from fhi_al.procedures.trajectories import Trajectories
-from fhi_al.reference.label_pool import LabelRequest, Outcome
+from fhi_al.reference.label_gate import LabelRequest
+from fhi_al.reference.label_pool import Outcome
 from fhi_al.report import clock
 
 log = logging.getLogger(__name__)
@@ -46,8 +49,8 @@ class Labelling:
         self._al = al
         self._trajectories = trajectories
         self._rule = ThresholdRule(al.c_x, al.threshold_warmup, al.threshold_window)
-        # Of the labels asked for, those that the pool has been handed: by trajectory.
-        self._submitted: set[int] = set()
+        # Of the labels asked for, those that the pool has been handed.
+        self._submitted: set[tuple[int, int]] = set()
 
     def check(self, before: TrajectoryState) -> None:
         """Ask for a label of a trajectory's point if the ensemble disagrees on it, or one is due.
@@ -86,9 +89,15 @@ class Labelling:
         self._trajectories.tell(index, Checked(crossed))
         sanity = self._al.analysis and due
         if crossed or sanity:
+            frame = frame_of(point, now.step)
             mean_forces = tuple((x, y, z) for x, y, z in forces.mean(axis=0).tolist())
-            asked = Asked(index, uncertainty, limit, crossed, sanity, mean_forces)
-            self._trajectories.update(asked=(*self._trajectories.state.asked, asked))
+            state = self._trajectories.state
+            asked = Asked(
+                index, frame, state.epochs, uncertainty, limit, crossed, sanity, mean_forces
+            )
+            self._trajectories.update(asked=(*state.asked, asked))
+            # Now, so that engines have work while this rank has.
+            self.submit()
 
     def _observe(self, system: int, uncertainty: float) -> float | None:
         """Add to the moving average of the system; the threshold, the current estimate included."""
@@ -103,37 +112,109 @@ class Labelling:
         n_training = len(self._run.ensemble.members[0].training)
         return n_training + coming < (self._al.max_set_size or math.inf)
 
-    def take_in(self) -> None:
-        """Take in what the pool has finished of the labels that were asked for."""
-        for asked in self._trajectories.state.asked:
-            if asked.trajectory not in self._submitted:
-                self._run.labels.submit(self._request(asked))
-                self._submitted.add(asked.trajectory)
-        for outcome in self._run.labels.poll():
+    def take_in(self, *, wait: bool) -> None:
+        """Take in what the pool has finished of the labels that were asked for.
+
+        Parameters
+        ----------
+        wait : bool
+            There is nothing else to do.
+        """
+        self.submit()
+        for outcome in self._run.labels.poll(wait=wait):
             self._take_in(outcome)
+
+    def submit(self) -> None:
+        """Hand to the pool what was asked for and it does not have yet."""
+        for asked in self._trajectories.state.asked:
+            if _name(asked) not in self._submitted:
+                self._submitted.add(_name(asked))
+                self._run.labels.submit(self._request(asked))
+
+    def rescore(self) -> None:
+        """Withdraw labels that the ensemble, trained meanwhile, does not need any more.
+
+        Only of structures that no engine has begun; a sanity check is never withdrawn.
+        """
+        state = self._trajectories.state
+        if not (self._run.labels.overlaps and self._al.rescore_queue):
+            return
+        if state.rescored == state.epochs:
+            return
+        self._trajectories.update(rescored=state.epochs)
+        learnt = {
+            self._request(asked).key: asked
+            for asked in state.asked
+            if asked.crossed
+            and not asked.is_sanity_check
+            and asked.epochs < state.epochs
+            and self._is_learnt(asked)
+        }
+        if not learnt:
+            return
+        for key in self._run.labels.withdraw(list(learnt)):
+            asked = learnt[key]
+            self._forget(asked)
+            self._trajectories.update(n_withdrawn=self._trajectories.state.n_withdrawn + 1)
+            self._trajectories.tell(asked.trajectory, Withdrawn())
+            log.info(
+                "trajectory %d, MD step %d: the ensemble has learnt the point meanwhile, its label "
+                "is not needed (%d so far)",
+                asked.trajectory,
+                asked.frame.step,
+                self._trajectories.state.n_withdrawn,
+            )
+
+    def drain(self) -> None:
+        """Before active learning ends: take back what no engine has begun, take in the others."""
+        self.submit()
+        withdrawn = self._run.labels.withdraw()
+        for asked in self._trajectories.state.asked:
+            if self._request(asked).key in withdrawn:
+                self._forget(asked)
+        if self._trajectories.state.asked:
+            self.take_in(wait=True)
+
+    def _is_learnt(self, asked: Asked) -> bool:
+        trajectory = self._trajectories.state.trajectories[asked.trajectory]
+        system = self._run.systems[trajectory.system]
+        with self._run.clock.section(clock.MD):
+            forces = self._run.ensemble.forces(
+                system, np.array(asked.frame.positions), np.array(asked.frame.cell)
+            )
+        uncertainty = force_uncertainty(forces, self._al.uncertainty_type)
+        limit = threshold(self._trajectories.state.uncertainties[trajectory.system], self._rule)
+        return bool(np.isfinite(uncertainty)) and not crosses(uncertainty, limit)
 
     def _request(self, asked: Asked) -> LabelRequest:
         trajectory = self._trajectories.state.trajectories[asked.trajectory]
-        point = self._run.walkers[asked.trajectory].point
         phase: Phase = "active_learning" if asked.crossed else "sanity"
-        origin = Origin(phase, asked.trajectory, trajectory.step)
-        return LabelRequest(trajectory.system, point.positions, point.cell, origin)
+        return request_of(asked.frame, trajectory.system, phase, asked.trajectory)
 
-    def _take_in(self, outcome: Outcome) -> None:
-        index = outcome.request.origin.trajectory
-        (asked,) = (each for each in self._trajectories.state.asked if each.trajectory == index)
-        self._submitted.remove(index)
+    def _forget(self, asked: Asked) -> None:
+        self._submitted.discard(_name(asked))
         self._trajectories.update(
             asked=tuple(each for each in self._trajectories.state.asked if each is not asked)
         )
+
+    def _take_in(self, outcome: Outcome) -> None:
+        origin = outcome.request.origin
+        name = (origin.trajectory, origin.step)
+        (asked,) = (each for each in self._trajectories.state.asked if _name(each) == name)
+        self._forget(asked)
+        trajectory = self._trajectories.state.trajectories[asked.trajectory]
+        # A trajectory goes on while its sanity check is computed in the background.
+        is_here = trajectory.step == asked.frame.step
         if not isinstance(outcome.record, Label):
-            self._trajectories.tell(index, LabelDiscarded(outcome.record.reason))
+            self._trajectories.tell(
+                asked.trajectory, LabelDiscarded(outcome.record.reason, is_here)
+            )
             return
         joins = asked.crossed
         if asked.is_sanity_check:
             joins = self._compare(outcome, outcome.record, asked) or joins
         if joins:
-            self._add(index, outcome.record)
+            self._add(asked, outcome.record, is_here)
 
     def _compare(self, outcome: Outcome, label: Label, asked: Asked) -> bool:
         """Journal the true error of a sanity check; whether the point has earned its place."""
@@ -158,7 +239,7 @@ class Labelling:
         )
         return joins
 
-    def _add(self, index: int, label: Label) -> None:
+    def _add(self, asked: Asked, label: Label, is_here: bool) -> None:
         state = self._trajectories.state
         to_validation = goes_to_validation(state.n_validation, state.n_points, self._al.valid_ratio)
         self._run.add_point(label, to_validation=to_validation)
@@ -174,11 +255,15 @@ class Labelling:
         log.info(
             "sweep %d, trajectory %d, MD step %d: point joins %s; %d labels, %d + %d points",
             state.sweep,
-            index,
-            state.trajectories[index].step,
+            asked.trajectory,
+            asked.frame.step,
             "validation" if to_validation else "training",
             self._run.store.n_labels,
             len(member.training),
             len(member.validation),
         )
-        self._trajectories.tell(index, LabelAccepted(to_validation))
+        self._trajectories.tell(asked.trajectory, LabelAccepted(to_validation, is_here))
+
+
+def _name(asked: Asked) -> tuple[int, int]:
+    return asked.trajectory, asked.frame.step

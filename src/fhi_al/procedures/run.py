@@ -18,11 +18,12 @@ from fhi_al.core.label import Label
 from fhi_al.core.run_state import RunState
 from fhi_al.core.structure import Structure
 from fhi_al.dataset import LabelStore
+from fhi_al.event_order import EventOrder
 from fhi_al.md.driver import Driver, MDConditions
 from fhi_al.md.walker import Walker
 from fhi_al.models.ensemble import Ensemble
 from fhi_al.models.mace_adapter.training import ForceErrors
-from fhi_al.models.training import EpochRecord, TrainingPool
+from fhi_al.models.training import EpochRecord, TrainingPool, TrainingVisit
 from fhi_al.procedures import snapshot
 from fhi_al.procedures.continuing import Continuation, misfit
 from fhi_al.procedures.errors import TrainingFailure
@@ -65,6 +66,29 @@ class Visit:
         return mean(self.maes)
 
 
+@dataclass(frozen=True, eq=False)
+class Background:
+    """A training visit under way.
+
+    Parameters
+    ----------
+    training : TrainingVisit
+    members : tuple of int
+    n_epochs : int
+    weights : dict
+        Member -> its weights before the visit, to go back to if it diverges.
+    states : dict
+        In the background: files of the members' states before the visit, which is what a snapshot
+        holds meanwhile; a resumed run begins the visit again.
+    """
+
+    training: TrainingVisit
+    members: tuple[int, ...]
+    n_epochs: int
+    weights: dict[int, bytes]
+    states: dict[str, bytes]
+
+
 @dataclass
 class Run:
     """Everything a procedure works with.
@@ -84,12 +108,22 @@ class Run:
         (MD step) -> Driver of the initial dataset's trajectory.
     driver : callable
         (system, md, member or None) -> Driver on the ensemble's mean or one member's forces.
+    order : EventOrder
+        Of what the label pool finishes in the background.
     journal, clock, export, soft_stop : Journal, Clock, Exporter, SoftStop
+    threads : int
+        Of each rank that trains; the last bits depend on it.
+    idle : callable
+        Lines that say which rank had nothing to do, and how long.
+    close : callable
+        Ends what goes on in the background and gives everything back.
     state : RunState
     walkers : list of Walker
         The trajectories of the stage under way.
     best_weights : dict
         Member -> weights of its lowest validation error in the convergence under way.
+    background : Background or None
+        The training visit under way beside the sampling of the initial dataset.
     """
 
     folder: Path
@@ -102,14 +136,18 @@ class Run:
     training: TrainingPool
     sampling_driver: Callable[[int], Driver]
     driver: Callable[[int, int, int | None], Driver]
+    order: EventOrder
     journal: Journal
     clock: Clock
     export: Exporter
     soft_stop: SoftStop
+    threads: int
+    idle: Callable[[], list[str]]
     close: Callable[[], None]
     state: RunState = field(default_factory=RunState)
     walkers: list[Walker] = field(default_factory=list)
     best_weights: dict[int, bytes] = field(default_factory=dict)
+    background: Background | None = None
     _saved_at: float = field(default_factory=time.monotonic)
     _save_took_s: float = 0.0
 
@@ -151,10 +189,12 @@ class Run:
             If the run was asked to stop; after a snapshot was written.
         """
         state, walkers = self.state, [walker.copy() for walker in self.walkers]
+        looks = self.order.count
         try:
             yield
         except Stopped:
             self.state, self.walkers = state, walkers
+            self.order.count = looks
             self.save(now=True)
             raise
         self.save(now=self.soft_stop.reason() is not None)
@@ -170,7 +210,8 @@ class Run:
             self.state = replace(
                 self.state,
                 seconds=self.clock.seconds(),
-                label_failures_in_row=self.labels.failures_in_row,
+                label_failures_in_row=self.labels.gate.failures_in_row,
+                events=self.order.count,
             )
             files = snapshot.pack(self)
             self.store.require_in_place()
@@ -210,19 +251,41 @@ class Run:
         TrainingFailure
             If fewer than two members of the ensemble are healthy.
         """
+        return self.finish_training(phase, epoch, self.begin_training(members, n_epochs))
+
+    def begin_training(
+        self, members: Sequence[int], n_epochs: int, *, in_background: bool = False
+    ) -> Background:
+        """Begin a visit; one in the background advances when there is nothing better to do."""
         with self.clock.section(clock.TRAINING):
-            before = {index: self.ensemble.members[index].weights() for index in members}
-            records = self.training.train(members, n_epochs)
+            weights = {index: self.ensemble.members[index].weights() for index in members}
+            states = self.ensemble.state_bytes() if in_background else {}
+            training = self.training.begin(members, n_epochs)
+        return Background(training, tuple(members), n_epochs, weights, states)
+
+    def advance_background(self) -> bool:
+        """A little of the visit in the background; False if there is nothing for this rank."""
+        if self.background is None or self.background.training.is_finished:
+            return False
+        with self.clock.section(clock.TRAINING):
+            self.background.training.advance()
+        return not self.background.training.is_idle
+
+    def finish_training(self, phase: str, epoch: int, visit: Background) -> Visit:
+        """The rest of :meth:`train`, for a visit that was begun."""
+        members, n_epochs = visit.members, visit.n_epochs
+        with self.clock.section(clock.TRAINING):
+            records = visit.training.finish(meanwhile=self.labels.pump)
             failures = list(self.state.training_failures_in_row or [0] * len(self.ensemble))
             for index in members:
-                diverged = self._undo_if_diverged(index, before[index], records)
+                diverged = self._undo_if_diverged(index, visit.weights[index], records)
                 failures[index] = failures[index] + 1 if diverged else 0
             self.state = replace(self.state, training_failures_in_row=tuple(failures))
             self._require_an_ensemble(failures)
             errors = [self.ensemble.members[index].validate() for index in members]
         self._journal_epochs(phase, epoch, records)
         loss = mean([record.loss for record in records if record.epoch == n_epochs])
-        visit = Visit([e.mae_forces for e in errors], loss, self._in_words(loss, errors))
+        result = Visit([e.mae_forces for e in errors], loss, self._in_words(loss, errors))
         self.journal.add(
             "ensemble",
             phase=phase,
@@ -230,9 +293,9 @@ class Run:
             n_training=len(self.ensemble.members[0].training),
             n_validation=len(self.ensemble.members[0].validation),
             training_loss=loss,
-            mae_forces=visit.mae,
+            mae_forces=result.mae,
         )
-        return visit
+        return result
 
     def _undo_if_diverged(self, index: int, weights: bytes, records: Sequence[EpochRecord]) -> bool:
         member = self.ensemble.members[index]

@@ -48,12 +48,13 @@ def pack(run: Run) -> dict[str, bytes]:
         "systems": [plain(system) for system in run.systems],
         "journal_bytes": run.journal.length(),
         "settings": run.settings.values(),
+        "threads": run.threads,
     }
     best = {BEST.format(index=index): weights for index, weights in run.best_weights.items()}
     return {
         RUN: json.dumps(content, indent=1).encode(),
         PHASE_SPACE: phase_space.getvalue(),
-        **run.ensemble.state_bytes(),
+        **(run.background.states if run.background else run.ensemble.state_bytes()),
         **best,
     }
 
@@ -85,7 +86,8 @@ def unpack(run: Run, files: Mapping[str, bytes]) -> None:
         for index in range(len(run.ensemble.members))
         if BEST.format(index=index) in files
     }
-    run.labels.failures_in_row = run.state.label_failures_in_row
+    run.labels.gate.failures_in_row = run.state.label_failures_in_row
+    run.order.count = run.state.events
     if content["settings"]["TRAINING.lr"] != run.settings.values()["TRAINING.lr"]:
         _with_new_learning_rate(run)
     run.journal.cut(content["journal_bytes"])

@@ -102,24 +102,63 @@ class Sweep:
         match self._state.stage:
             case SweepStage.MOVE:
                 self._move()
-                self.trajectories.update(stage=SweepStage.LABEL)
+                self._enter(SweepStage.LABEL if self._state.asked else SweepStage.TRAIN)
             case SweepStage.LABEL:
-                self._labelling.take_in()
+                self._labelling.rescore()
+                self._labelling.take_in(wait=self._is_idle() and not self._may_train_on())
+                # In the background: what has not arrived is taken in by a later sweep.
+                if self._run.labels.overlaps or not self._state.asked:
+                    self._enter(SweepStage.TRAIN)
             case SweepStage.TRAIN:
                 self._visit_next()
-        # Past stages with nothing left to do, so that every step does something.
-        if self._state.stage is SweepStage.LABEL and not self._state.asked:
-            self.trajectories.update(stage=SweepStage.TRAIN, next_visit=0)
-        if self._state.stage is SweepStage.TRAIN and self._next_to_train() is None:
-            self.trajectories.update(stage=SweepStage.MOVE, sweep=self._state.sweep + 1)
+        # Past a stage with nothing left to do, so that every step does something.
+        if self._state.stage is SweepStage.TRAIN and not self._has_visits():
+            self._enter(SweepStage.MOVE)
+
+    def drain(self) -> None:
+        """See :meth:`fhi_al.procedures.labelling.Labelling.drain`."""
+        self._labelling.drain()
+
+    def _enter(self, stage: SweepStage) -> None:
+        sweep = self._state.sweep + (stage is SweepStage.MOVE)
+        next_visit = 0 if stage is SweepStage.TRAIN else self._state.next_visit
+        self.trajectories.update(stage=stage, sweep=sweep, next_visit=next_visit)
+
+    def _is_idle(self) -> bool:
+        """Whether every trajectory waits for a label, or is over."""
+        busy = (Status.RUNNING, Status.TRAINING)
+        return not any(t.status in busy for t in self._state.trajectories)
+
+    def _may_train_on(self) -> bool:
+        """Whether to train with the data at hand, for lack of anything else to do.
+
+        As long as that helps: no member has reached the plateau at which it would be kicked.
+        """
+        if not (self._al.train_while_waiting and self._run.labels.overlaps):
+            return False
+        limit = self._al.max_epochs_worker - self._al.intermediate_epochs
+        return bool(self._run.ensemble.members[0].training) and all(
+            plateau.epochs_without_improvement < limit for plateau in self._state.plateaus
+        )
+
+    def _trains_on(self) -> bool:
+        # Once in a sweep: the next visit's number says whether it has been.
+        return (
+            self._state.next_visit == 0
+            and bool(self._state.asked)
+            and self._is_idle()
+            and self._may_train_on()
+        )
+
+    def _has_visits(self) -> bool:
+        return self._next_to_train() is not None or self._trains_on()
 
     @property
     def _state(self) -> ActiveLearningState:
         return self.trajectories.state
 
     def _move(self) -> None:
-        """Every running trajectory advances one block; those that arrive are checked, in order."""
-        arrived = []
+        """Every running trajectory advances one block and is checked, in index order."""
         for trajectory in self.trajectories.with_status(Status.RUNNING):
             walker = self._run.walkers[trajectory.index]
             n_steps = block_length(trajectory, self._al.skip_step_mlff, self.trajectories.limits)
@@ -132,9 +171,7 @@ class Sweep:
                 self.trajectories.tell(trajectory.index, Exploded(n_steps, str(failure)))
                 continue
             self.trajectories.tell(trajectory.index, Moved(n_steps))
-            arrived.append(trajectory)
-        for before in arrived:
-            self._labelling.check(before)
+            self._labelling.check(trajectory)
 
     def _driver(self, trajectory: TrajectoryState) -> Driver:
         member = None
@@ -157,13 +194,18 @@ class Sweep:
 
     def _visit_next(self) -> None:
         trajectory = self._next_to_train()
-        assert trajectory is not None
-        self._visit(trajectory)
-        self.trajectories.update(next_visit=trajectory.index + 1)
+        if trajectory is not None:
+            left = self._al.max_epochs_worker - trajectory.epochs
+            n_epochs = min(self._al.intermediate_epochs, left)
+            self._visit(f"for trajectory {trajectory.index}", n_epochs)
+            self.trajectories.tell(trajectory.index, Trained(n_epochs))
+            self.trajectories.update(next_visit=trajectory.index + 1)
+        else:
+            self._visit("while all trajectories wait", self._al.intermediate_epochs)
+            self.trajectories.update(next_visit=len(self._state.trajectories))
 
-    def _visit(self, trajectory: TrajectoryState) -> None:
+    def _visit(self, why: str, n_epochs: int) -> None:
         run, state = self._run, self._state
-        n_epochs = min(self._al.intermediate_epochs, self._al.max_epochs_worker - trajectory.epochs)
         members = list(range(len(run.ensemble.members)))
         visit = run.train("active learning", state.epochs, n_epochs, members)
         epochs = state.epochs + n_epochs
@@ -172,12 +214,11 @@ class Sweep:
             for index, (plateau, mae) in enumerate(zip(state.plateaus, visit.maes, strict=True))
         ]
         self.trajectories.update(epochs=epochs, mae_forces=visit.mae, plateaus=tuple(plateaus))
-        self.trajectories.tell(trajectory.index, Trained(n_epochs))
         log.info(
-            "sweep %d: trained %d epochs for trajectory %d, force MAE %.4f eV/A (target %g); %s",
+            "sweep %d: trained %d epochs %s, force MAE %.4f eV/A (target %g); %s",
             state.sweep,
             n_epochs,
-            trajectory.index,
+            why,
             visit.mae,
             self._stop_rules.desired_acc,
             visit.words,

@@ -6,9 +6,12 @@ program goes on with a new one.  A snapshot of every old version is kept among t
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
+
+import numpy as np
 
 from fhi_al.checkpoint import STATE_VERSION, Snapshot
 
@@ -38,4 +41,25 @@ def _from_1(files: Files) -> Files:
     return {**files, "run.json": json.dumps(content).encode()}
 
 
-_UPGRADES: dict[int, Callable[[Files], Files]] = {1: _from_1}
+def _from_2(files: Files) -> Files:
+    """In version 2 a label was asked for where the trajectory is: nothing went on meanwhile."""
+    content: dict[str, Any] = json.loads(files["run.json"])
+    state = content["state"]
+    state["sampling"] |= {"asked": [], "epochs_due": 0}
+    state["events"] = 0
+    active = state["active"]
+    if active is not None:
+        active |= {"n_withdrawn": 0, "rescored": 0}
+        with np.load(io.BytesIO(files["phase_space.npz"]), allow_pickle=False) as points:
+            for asked in active["asked"]:
+                index = asked["trajectory"]
+                asked["epochs"] = active["epochs"]
+                asked["frame"] = {
+                    "step": active["trajectories"][index]["step"],
+                    "positions": points[f"{index}/point/positions"].tolist(),
+                    "cell": points[f"{index}/point/cell"].tolist(),
+                }
+    return {**files, "run.json": json.dumps(content).encode()}
+
+
+_UPGRADES: dict[int, Callable[[Files], Files]] = {1: _from_1, 2: _from_2}

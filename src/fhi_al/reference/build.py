@@ -8,9 +8,9 @@ from fhi_al.reference.engine import ReferenceEngine
 from fhi_al.reference.spec import AsiSpec, EngineSpec
 
 
-def engine_ranks(spec: EngineSpec, world_size: int) -> tuple[int, ...]:
-    """The ranks that take part in an engine's calls: all for ASI, rank 0 for an ASE calculator."""
-    return tuple(range(world_size)) if isinstance(spec, AsiSpec) else (0,)
+def runs_in_parallel(spec: EngineSpec) -> bool:
+    """Whether several ranks can share a calculation: an ASI library yes, an ASE calculator no."""
+    return isinstance(spec, AsiSpec)
 
 
 def build_engine(spec: EngineSpec, comm: MPI.Intracomm) -> ReferenceEngine:
@@ -21,7 +21,7 @@ def build_engine(spec: EngineSpec, comm: MPI.Intracomm) -> ReferenceEngine:
     spec : EngineSpec
         The same on all ranks.
     comm : MPI.Intracomm
-        Exactly the ranks of :func:`engine_ranks`: one rank for an ASE calculator.
+        Of the engine's ranks: one for an ASE calculator.
 
     Raises
     ------

@@ -4,8 +4,8 @@ A structure on which the engine dies is tried three times and then rejected.  A 
 (time limit, node, SIGKILL) must end as if nothing had been, even if it is killed three times in the
 same calculation.  So only a death of which the process itself has left a trace counts.
 
-Owns ``restart/in_flight.json``, which names the structure being computed, and a file for each rank
-of the engine in ``restart/engine_trace/``:
+Owns ``restart/in_flight.json``, which names the structures being computed and the ranks at it, and
+a file for each rank of an engine in ``restart/engine_trace/``:
 
 * a fatal signal (SIGSEGV, SIGABRT, SIGFPE, ...) writes a traceback into it (faulthandler);
 * MPI_Abort is told on standard error, which goes to the file during a call (MPICH and its kin say
@@ -25,9 +25,9 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -82,14 +82,14 @@ class RankTrace:
 
 @dataclass(frozen=True)
 class InFlight:
-    """The structure of the call under way.
+    """A structure whose calculation is under way, or on which an engine died before.
 
     Parameters
     ----------
     key : str
         Of its geometry.
-    ranks : int
-        That take part in the call.
+    ranks : tuple of int
+        That take part in the call; none if it is not under way.
     crashes : int
         How often the engine died on it, or could not compute it.
     deaths : int
@@ -97,13 +97,13 @@ class InFlight:
     """
 
     key: str
-    ranks: int
+    ranks: tuple[int, ...]
     crashes: int = 0
     deaths: int = 0
 
 
 class CallRecord:
-    """On rank 0: the call under way on disk, and what became of the one that the last run died in.
+    """On rank 0: the calls under way on disk, and what became of those that the last run died in.
 
     Parameters
     ----------
@@ -117,61 +117,72 @@ class CallRecord:
         restart.mkdir(parents=True, exist_ok=True)
         self.traces = restart / TRACES
         self._path = restart / RECORD
-        self._last = self._judged(self._read(), last_words)
+        judged = (self._judged(call, last_words) for call in self._read())
+        self._calls = {call.key: call for call in judged}
         shutil.rmtree(self.traces, ignore_errors=True)
         self.traces.mkdir()
         # Unbuffered and not fsynced: what a process has written stays when it dies, and a machine
         # that dies is no crash of the engine.
         self._stream = self._path.open("wb", buffering=0)
-        if self._last is not None:
-            self._write(self._last)
+        self._write()
 
     def crashes(self, key: str) -> int:
         """How often the engine has died on this structure."""
-        return self._last.crashes if self._last is not None and self._last.key == key else 0
+        return self._calls[key].crashes if key in self._calls else 0
+
+    def begin(self, key: str, ranks: Sequence[int]) -> None:
+        """The calculation of a structure begins on these ranks."""
+        call = self._calls.get(key, InFlight(key, ()))
+        self._calls[key] = replace(call, ranks=tuple(ranks))
+        self._write()
+
+    def failed(self, key: str) -> None:
+        """An error came out of the engine: counts as a crash."""
+        call = self._calls[key]
+        self._calls[key] = replace(call, ranks=(), crashes=call.crashes + 1)
+        self._write()
+
+    def forget(self, key: str) -> None:
+        """The structure is settled: it has a result, or was rejected."""
+        if self._calls.pop(key, None) is not None:
+            self._write()
 
     @contextmanager
-    def of(self, key: str, ranks: int) -> Iterator[None]:
-        """Around a call of the engine; an error that comes out of it counts as a crash."""
-        last = self._last if self._last is not None and self._last.key == key else None
-        crashes, deaths = (last.crashes, last.deaths) if last else (0, 0)
-        self._last = InFlight(key, ranks, crashes, deaths)
-        self._write(self._last)
+    def of(self, key: str, ranks: Sequence[int]) -> Iterator[None]:
+        """Around a call of the engine."""
+        self.begin(key, ranks)
         try:
             yield
         except Exception:
-            self._last = InFlight(key, 0, crashes + 1, deaths)
-            self._write(self._last)
+            self.failed(key)
             raise
-        self.forget()
-
-    def forget(self) -> None:
-        """The structure is settled: it has a result, or was rejected."""
-        self._last = None
-        self._stream.truncate(0)
+        self.forget(key)
 
     def close(self) -> None:
-        """Close the file; nothing is left of it and the traces where no call was under way."""
+        """Close the file; nothing is left of it and the traces where there is nothing to tell."""
         self._stream.close()
-        if self._last is None:
+        if not self._calls:
             self._path.unlink(missing_ok=True)
             shutil.rmtree(self.traces, ignore_errors=True)
 
-    def _write(self, call: InFlight) -> None:
-        content = json.dumps(asdict(call)).encode()
+    def _write(self) -> None:
+        content = json.dumps([asdict(call) for call in self._calls.values()]).encode()
+        if not self._calls:
+            content = b""
         os.pwrite(self._stream.fileno(), content, 0)
         self._stream.truncate(len(content))
 
-    def _read(self) -> InFlight | None:
+    def _read(self) -> list[InFlight]:
         try:
-            return InFlight(**json.loads(self._path.read_text()))
-        except (OSError, ValueError, TypeError):
-            return None
+            content = json.loads(self._path.read_text())
+            # Up to version 0.1 there was one call, on the first so many ranks.
+            calls = [content] if isinstance(content, dict) else content
+            return [InFlight(**{**call, "ranks": _ranks(call["ranks"])}) for call in calls]
+        except (OSError, ValueError, TypeError, KeyError):
+            return []
 
-    def _judged(self, call: InFlight | None, last_words: Callable[[], str]) -> InFlight | None:
-        """The call the last run died in, with that death counted."""
-        if call is None:
-            return None
+    def _judged(self, call: InFlight, last_words: Callable[[], str]) -> InFlight:
+        """A call the last run ended in, with that death counted."""
         crashes, deaths = call.crashes, call.deaths
         if call.ranks and self._left_a_trace(call.ranks):
             crashes += 1
@@ -189,20 +200,24 @@ class CallRecord:
         if deaths >= MOST_ATTEMPTS and crashes < MOST_ATTEMPTS:
             log.warning(
                 "%s: the run has ended %d times during the calculation of structure %s: if the "
-                'engine dies on it and leaves no trace, set "crashes" to %d in this file; the '
+                'engine dies on it and leaves no trace, set its "crashes" to %d in this file; the '
                 "structure is then rejected",
                 self._path,
                 deaths,
                 call.key,
                 MOST_ATTEMPTS,
             )
-        return InFlight(call.key, 0, crashes, deaths)
+        return InFlight(call.key, (), crashes, deaths)
 
-    def _left_a_trace(self, ranks: int) -> bool:
-        for rank in range(ranks):
+    def _left_a_trace(self, ranks: Sequence[int]) -> bool:
+        for rank in ranks:
             try:
                 if _TRACE.search((self.traces / f"rank_{rank}.txt").read_bytes()):
                     return True
             except FileNotFoundError:
                 return True
         return False
+
+
+def _ranks(told: int | list[int]) -> tuple[int, ...]:
+    return tuple(range(told)) if isinstance(told, int) else tuple(told)

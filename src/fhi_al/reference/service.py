@@ -1,10 +1,12 @@
-"""The engines of a run on the ranks they belong to: rank 0 asks, the others join in.
+"""The engines of a run on the ranks they belong to: rank 0 asks, the others obey.
 
-Imports no torch, mace or pydantic: this is all a labelling rank runs.
+``EngineService`` is for calls that rank 0 takes part in; ``engine_groups`` for those that others do
+alone.  Imports no torch, mace or pydantic: this is all a labelling rank runs.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -14,12 +16,12 @@ from mpi4py import MPI
 
 from fhi_al import mpi
 from fhi_al.core.structure import Array
-from fhi_al.reference.build import build_engine, engine_ranks
+from fhi_al.reference.build import build_engine, runs_in_parallel
 from fhi_al.reference.crash_trace import RankTrace
 from fhi_al.reference.engine import EngineError, ReferenceEngine, ReferenceResult
-from fhi_al.reference.spec import AsiSpec, EngineSpec
+from fhi_al.reference.spec import EngineSpec
 
-LAST_LINES = 10
+Ranks = tuple[int, ...]
 
 
 class _Engines:
@@ -27,16 +29,17 @@ class _Engines:
 
     def __init__(self, comm: MPI.Intracomm) -> None:
         self._comm = comm
+        self._groups: dict[Ranks, MPI.Intracomm] = {}
         self._engines: dict[int, ReferenceEngine] = {}
         self._trace: RankTrace | None = None
 
-    def build(self, system: int, spec: EngineSpec, traces: Path | None) -> None:
+    def build(self, system: int, spec: EngineSpec, ranks: Ranks, traces: Path | None) -> None:
         """Collective over the engine's ranks."""
-        group = _group(self._comm, spec)
+        group = self._group(ranks)
         error: Exception | None = None
         if self._trace is None and traces is not None:
             try:
-                self._trace = RankTrace(traces, group.rank)
+                self._trace = RankTrace(traces, self._comm.rank)
             except OSError as failure:  # agreed on, and raised, below
                 error = failure
         mpi.agree(group, error)
@@ -51,6 +54,16 @@ class _Engines:
         """Collective over the engine's ranks."""
         self._engines.pop(system).close()
 
+    def _group(self, ranks: Ranks) -> MPI.Intracomm:
+        if len(ranks) == 1:
+            return MPI.COMM_SELF
+        if len(ranks) == self._comm.size:
+            return self._comm
+        if ranks not in self._groups:
+            # Collective over these ranks only: the others are at something else.
+            self._groups[ranks] = self._comm.Create_group(self._comm.group.Incl(ranks))
+        return self._groups[ranks]
+
     def __contains__(self, system: int) -> bool:
         return system in self._engines
 
@@ -59,7 +72,7 @@ class _Engines:
 
 
 class EngineService:
-    """On rank 0: engines that all their ranks take part in, one for each system.
+    """On rank 0: engines whose calls rank 0 takes part in, one for each system.
 
     Parameters
     ----------
@@ -69,16 +82,24 @@ class EngineService:
         One per system.
     traces : Path or None
         Folder in which a rank leaves a trace if it dies in an engine.
+    alone : bool
+        Rank 0 computes by itself, whatever the engine could do with more ranks.
 
     An engine starts before its first calculation: a run that has nothing to compute starts none.
     """
 
     def __init__(
-        self, comm: MPI.Intracomm, specs: Sequence[EngineSpec], traces: Path | None = None
+        self,
+        comm: MPI.Intracomm,
+        specs: Sequence[EngineSpec],
+        traces: Path | None = None,
+        *,
+        alone: bool = False,
     ) -> None:
         self._comm = comm
         self._specs = list(specs)
         self._traces = traces
+        self._alone = alone
         self._engines = _Engines(comm)
 
     def start(self, system: int) -> None:
@@ -90,18 +111,14 @@ class EngineService:
             If it cannot be started.
         """
         if system not in self._engines:
-            spec = self._specs[system]
-            self._tell(spec, "build", (system, spec, self._traces))
-            self._engines.build(system, spec, self._traces)
+            build = (system, self._specs[system], self.ranks(system), self._traces)
+            self._tell(system, "build", build)
+            self._engines.build(*build)
 
-    def ranks(self, system: int) -> int:
-        """How many ranks take part in the calls of a system's engine."""
-        return len(engine_ranks(self._specs[system], self._comm.size))
-
-    def last_words(self) -> str:
-        """The last lines that the engines have written to logs of their own; empty without any."""
-        logs = [spec.log for spec in self._specs if isinstance(spec, AsiSpec)]
-        return "\n".join(_last_lines(path) for path in logs if path.is_file())
+    def ranks(self, system: int) -> Ranks:
+        """The ranks that take part in the calls of a system's engine."""
+        together = runs_in_parallel(self._specs[system]) and not self._alone
+        return tuple(range(self._comm.size)) if together else (0,)
 
     def calculate(self, system: int, positions: Array, cell: Array) -> ReferenceResult:
         """Label a structure with all ranks of its engine.
@@ -120,18 +137,18 @@ class EngineService:
             If the engine is broken, or cannot be started.
         """
         self.start(system)
-        self._tell(self._specs[system], "calculate", (system, positions, cell))
+        self._tell(system, "calculate", (system, positions, cell))
         return self._engines.calculate(system, positions, cell)
 
     def close(self) -> None:
         """Close all engines on all their ranks."""
         for system in self._engines:
-            self._tell(self._specs[system], "close", system)
+            self._tell(system, "close", system)
             self._engines.close(system)
 
-    def _tell(self, spec: EngineSpec, name: str, payload: Any) -> None:
-        if len(engine_ranks(spec, self._comm.size)) > 1:
-            mpi.call(self._comm, name, payload)
+    def _tell(self, system: int, name: str, payload: Any) -> None:
+        for rank in self.ranks(system)[1:]:
+            mpi.tell(self._comm, rank, name, payload)
 
 
 class Labeller:
@@ -144,28 +161,44 @@ class Labeller:
     """
 
     def __init__(self, comm: MPI.Intracomm) -> None:
+        self._comm = comm
         self._engines = _Engines(comm)
+        self._not_built: dict[int, EngineError] = {}
 
     def act(self, name: str, payload: Any) -> None:
-        """Obey one command of rank 0's `EngineService`."""
+        """Obey one command of rank 0."""
         try:
             if name == "build":
-                self._engines.build(*payload)
+                self._build(*payload)
             elif name == "calculate":
                 self._engines.calculate(*payload)
+            elif name == "label":
+                self._label(*payload)
             elif name == "close":
-                self._engines.close(payload)
+                if payload in self._engines:
+                    self._engines.close(payload)
             else:
                 raise ValueError(f"unknown command {name!r} from rank 0")
         except EngineError:
             # Raised on all ranks alike: rank 0 decides what follows and sends the next command.
             pass
 
+    def _build(self, system: int, *how: Any) -> None:
+        try:
+            self._engines.build(system, *how)
+        except EngineError as error:
+            self._not_built[system] = error
+            raise
 
-def _group(comm: MPI.Intracomm, spec: EngineSpec) -> MPI.Intracomm:
-    return comm if len(engine_ranks(spec, comm.size)) > 1 else MPI.COMM_SELF
-
-
-def _last_lines(path: Path) -> str:
-    lines = path.read_text(errors="replace").rstrip().splitlines()
-    return "\n".join(lines[-LAST_LINES:])
+    def _label(self, key: str, system: int, positions: Array, cell: Array, speaker: int) -> None:
+        """Compute a structure with the ranks of the group, one of which answers."""
+        started = time.monotonic()
+        result: ReferenceResult | EngineError
+        try:
+            if system in self._not_built:
+                raise self._not_built[system]
+            result = self._engines.calculate(system, positions, cell)
+        except EngineError as error:
+            result = error
+        if self._comm.rank == speaker:
+            mpi.answer(self._comm, mpi.LABEL_TAG, (key, result, time.monotonic() - started))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from fhi_al.core.structure import Array
-from fhi_al.reference.engine import ReferenceResult
+from fhi_al.reference.engine import EngineError, ReferenceResult
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,14 +41,15 @@ class Finished:
     ----------
     key : str
         Of the job.
-    result : ReferenceResult or str
-        Not yet judged; or, in words, why there will be none for this structure.
+    result : ReferenceResult or str or EngineError
+        Not yet judged; or, in words, why there will be none for this structure; or an error that
+        the next structure would meet too.
     seconds : float
         Wall time of the calculation.
     """
 
     key: str
-    result: ReferenceResult | str
+    result: ReferenceResult | str | EngineError
     seconds: float
 
 
@@ -60,29 +61,17 @@ class Workers(Protocol):
         ...
 
     def begin(self, job: Job) -> None:
-        """Begin a job; returns at once.
-
-        Raises
-        ------
-        EngineError
-            If the engine is broken.
-        """
+        """Begin a job; returns at once."""
         ...
 
     def collect(self) -> list[Finished]:
-        """The jobs that have come to an end since the last call; returns at once.
-
-        Raises
-        ------
-        EngineError
-            If the engine is broken: no other structure would fare better.
-        """
+        """The jobs that have come to an end since the last call; returns at once."""
         ...
 
-    def last_words(self) -> str:
-        """The engines' own last lines; may be empty."""
+    def busy_seconds(self) -> dict[int, float]:
+        """Rank of this job -> seconds it has spent in calculations that are finished."""
         ...
 
     def close(self) -> None:
-        """Give everything back; jobs under way are given up."""
+        """Give everything back; no job is under way any more, or it may be given up."""
         ...

@@ -1,4 +1,7 @@
-"""Where the wall time goes.  Sections nest: time inside an inner one is not booked on the outer."""
+"""Where the wall time of rank 0 goes.
+
+Sections nest: time inside an inner one is not booked on the outer.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-DFT, TRAINING, MD, SNAPSHOTS, OTHER = "DFT", "training", "MD", "snapshots", "everything else"
-ACTIVITIES = (DFT, TRAINING, MD, SNAPSHOTS, OTHER)
+DFT, TRAINING, MD, WAITING = "DFT", "training", "MD", "waiting for labels"
+SNAPSHOTS, OTHER = "snapshots", "everything else"
+ACTIVITIES = (DFT, TRAINING, MD, WAITING, SNAPSHOTS, OTHER)
 
 
 class Clock:
@@ -21,6 +25,7 @@ class Clock:
 
     def __init__(self, seconds: dict[str, float] | None = None) -> None:
         self._seconds = dict.fromkeys(ACTIVITIES, 0.0) | dict(seconds or {})
+        self._earlier: dict[str, float] = {}
         self._open = [OTHER]
         self._since = time.perf_counter()
 
@@ -40,10 +45,16 @@ class Clock:
         self._book()
         return dict(self._seconds)
 
+    def in_this_launch(self) -> dict[str, float]:
+        """Activity -> wall seconds up to now, without those of earlier launches."""
+        earlier = self._earlier
+        return {name: total - earlier.get(name, 0.0) for name, total in self.seconds().items()}
+
     def continue_from(self, seconds: dict[str, float]) -> None:
         """Add what earlier launches had booked."""
         for activity, earlier in seconds.items():
             self._seconds[activity] = self._seconds.get(activity, 0.0) + earlier
+            self._earlier[activity] = self._earlier.get(activity, 0.0) + earlier
 
     def _book(self) -> None:
         now = time.perf_counter()

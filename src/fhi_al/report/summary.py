@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fhi_al.core.run_state import RunState
 from fhi_al.core.trajectory import Status
 from fhi_al.dataset import LabelStore
+from fhi_al.layout import Layout, ranges
 from fhi_al.report.clock import ACTIVITIES
 
 
-def summary(state: RunState, store: LabelStore, seconds: dict[str, float]) -> list[str]:
-    """Lines: labels computed and discarded, force MAE, and where the wall time went.
+def summary(
+    state: RunState, store: LabelStore, seconds: dict[str, float], idle: Sequence[str]
+) -> list[str]:
+    """Lines: labels computed and discarded, force MAE, where the wall time went, who was idle.
 
     Parameters
     ----------
     state : RunState
     store : LabelStore
     seconds : dict
-        Activity -> wall seconds.
+        Activity -> wall seconds of rank 0, over all launches.
+    idle : sequence of str
+        From :func:`idle_shares`.
     """
     mae = state.final_mae_forces
     total = sum(seconds.values())
@@ -31,6 +38,11 @@ def summary(state: RunState, store: LabelStore, seconds: dict[str, float]) -> li
         lines.append(
             f"active learning: {steps} MD steps on {len(trajectories)} trajectories, "
             f"{state.active.n_points} points added"
+            + (
+                f"; {state.active.n_withdrawn} labels not needed any more when their turn came"
+                if state.active.n_withdrawn
+                else ""
+            )
         )
     setbacks = state.sampling.setbacks + sum(t.setbacks for t in trajectories)
     if setbacks:
@@ -40,4 +52,33 @@ def summary(state: RunState, store: LabelStore, seconds: dict[str, float]) -> li
         f"{name} {seconds[name]:.0f} s ({100 * seconds[name] / max(total, 1e-9):.1f} %)"
         for name in ACTIVITIES
     )
-    return [*lines, f"wall time {total:.0f} s: {shares}"]
+    return [*lines, f"wall time {total:.0f} s: {shares}", *idle]
+
+
+def idle_shares(
+    layout: Layout, wall_s: float, driving_s: float, others: Sequence[dict[int, float]]
+) -> list[str]:
+    """A line that says how much of the wall time each rank had nothing to do.
+
+    Parameters
+    ----------
+    layout : Layout
+    wall_s : float
+        Of this launch, after start-up.
+    driving_s : float
+        Of it, with work for rank 0.
+    others : sequence of dict
+        Rank -> seconds with work of some kind; a rank that is in none had none.
+    """
+    busy_s = [sum(each.get(rank, 0.0) for each in others) for rank in range(layout.n_ranks)]
+    busy_s[0] = driving_s
+    told: list[tuple[str, list[int]]] = []
+    for rank in range(layout.n_ranks):
+        idle = max(0.0, 1.0 - busy_s[rank] / max(wall_s, 1e-9))
+        words = f"{layout.roles(rank)}: {100 * idle:.0f} %"
+        if told and told[-1][0] == words:
+            told[-1][1].append(rank)
+        else:
+            told.append((words, [rank]))
+    parts = [f"rank{'s' if len(r) > 1 else ''} {ranges(r)} ({words})" for words, r in told]
+    return [f"idle in this launch ({wall_s:.0f} s): " + ", ".join(parts)]

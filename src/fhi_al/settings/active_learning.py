@@ -120,11 +120,32 @@ class ActiveLearning(Section):
         "small", "Size of MACE-MP-0."
     )
     parallel: Boolean = setting(
-        False, "Overlap reference calculations, training and MD. Runs serially so far."
+        False,
+        "Overlap reference calculations, training and MD: ranks that neither drive nor train"
+        " compute labels in the background.",
     )
     # Keys of ours, none of which changes what a file without them does.
     reference_engine: Annotated[Literal["aims", "tblite", "ase"], Choice()] = setting(
         "aims", "What computes the labels: FHI-aims, tblite (xTB), or any ASE calculator."
+    )
+    reference_groups: OptionalInteger = setting(
+        None,
+        "Groups of ranks that compute labels at the same time, with `parallel`, each with an engine"
+        " of its own.",
+        ge=1,
+        shown_default="1 for FHI-aims; else one per rank",
+    )
+    training_ranks: Integer = setting(
+        1, "Ranks that the members are dealt out to; they train at the same time.", ge=1, try_=1
+    )
+    train_while_waiting: Boolean = setting(
+        True,
+        "With `parallel`: when all trajectories wait for labels, train on with the data at hand as"
+        " long as the validation error falls.",
+    )
+    rescore_queue: Boolean = setting(
+        True,
+        "With `parallel`: take points back from the queue that the ensemble has learnt meanwhile.",
     )
     reference_method: Annotated[Literal["GFN2-xTB", "GFN1-xTB"], Choice()] = setting(
         "GFN2-xTB", "Method of the tblite engine."

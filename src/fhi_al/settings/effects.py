@@ -35,15 +35,6 @@ def notes_on(file: CheckedFile, settings: MaceSettings | ActiveLearningSettings)
         )
 
 
-def warnings_on(settings: ActiveLearningSettings) -> Iterator[str]:
-    """What will not happen as the file seems to say."""
-    if settings.active_learning.parallel:
-        yield (
-            "ACTIVE_LEARNING.parallel = true: overlapped execution does not exist yet; the run is"
-            " serial, with the same result."
-        )
-
-
 def _entry(file: CheckedFile, label: str) -> str:
     return f"{label} = {shown(file.given[label])}"
 
@@ -104,6 +95,9 @@ def _idle_in_active_learning(
             "ACTIVE_LEARNING.initial_foundational_size",
             f"with initial_sampling: {al.initial_sampling}",
         )
+    if not al.parallel:
+        for key in ("reference_groups", "train_while_waiting", "rescore_queue"):
+            yield f"ACTIVE_LEARNING.{key}", "without parallel"
     if not al.analysis:
         yield "ACTIVE_LEARNING.sanity_skip", "without analysis"
         yield "ACTIVE_LEARNING.sanity_action", "without analysis"

@@ -17,7 +17,6 @@ from fhi_al.settings.mace_values import (
     read_layers,
     read_scalar_irreps,
     read_weights,
-    threads_from_environment,
 )
 from fhi_al.settings.value_types import (
     LARGEST_SEED,
@@ -26,6 +25,7 @@ from fhi_al.settings.value_types import (
     FilePath,
     Integer,
     Number,
+    OptionalInteger,
     OptionalNumber,
     PlainName,
     Section,
@@ -239,11 +239,11 @@ class Misc(Section):
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], Choice()] = (
         setting("INFO", "Least important messages that are logged.")
     )
-    num_threads: Integer = setting(
-        threads_from_environment,
-        "Threads of training and MD on rank 0.",
+    num_threads: OptionalInteger = setting(
+        None,
+        "Threads of training and MD on each rank that trains.",
         ge=1,
-        shown_default="OMP_NUM_THREADS, else 1",
+        shown_default="OMP_NUM_THREADS, else 1; with parallel at most 4, by the layout",
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 
 from ase.data import atomic_numbers
@@ -88,9 +87,3 @@ def read_device(value: object) -> str:
     if not re.fullmatch(r"cpu|cuda(:\d+)?|mps|xpu", device):
         raise refuse("must be one of cpu, cuda, cuda:0, cuda:1, ..., mps, xpu")
     return device
-
-
-def threads_from_environment() -> int:
-    """``OMP_NUM_THREADS`` if it is a whole number above 0 (of a list, the first), else 1."""
-    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    return int(first) if first.isdecimal() and int(first) > 0 else 1

@@ -16,7 +16,7 @@ from fhi_al.settings.active_learning import (
 )
 from fhi_al.settings.checked_file import FILE_NAMES, LAYOUTS, CheckedFile, check_file, keys_of
 from fhi_al.settings.cross_checks import check_active_learning, check_mace, clashes
-from fhi_al.settings.effects import notes_on, warnings_on
+from fhi_al.settings.effects import notes_on
 from fhi_al.settings.mace import MaceSettings
 from fhi_al.settings.md import MolecularDynamics
 from fhi_al.settings.problems import Problem, SettingsError
@@ -36,7 +36,7 @@ class Settings:
     active_learning : ActiveLearningSettings
     folder : Path
         The run's folder, which relative paths count from.
-    notes, warnings : tuple of str
+    notes : tuple of str
         What the user should be told: keys that are superseded or have no effect; what will not
         happen as written.
     """
@@ -45,7 +45,6 @@ class Settings:
     active_learning: ActiveLearningSettings
     folder: Path = field(compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
-    warnings: tuple[str, ...] = field(default=(), compare=False)
     _files: dict[str, CheckedFile] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -197,9 +196,7 @@ def read_settings(folder: Path, *, needs_mace: bool = True) -> Settings:
             notes += told
     if problems:
         raise SettingsError(problems)
-    return Settings(
-        mace, active_learning, folder, tuple(notes), tuple(warnings_on(active_learning)), files
-    )
+    return Settings(mace, active_learning, folder, tuple(notes), files)
 
 
 def _contents(checked: CheckedFile) -> dict[str, Any]:

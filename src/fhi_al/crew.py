@@ -1,0 +1,87 @@
+"""The crew of a run: which rank does what, with how many threads on which cores.
+
+Owns the cores that processes may use.  The rules are in ``layout``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass, replace
+
+from fhi_al import mpi, preflight
+from fhi_al.layout import Layout, table, training_threads, widened
+from fhi_al.procedures.continuing import Continuation
+from fhi_al.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Crew:
+    """Who does what: the layout, and the threads of each rank that trains."""
+
+    layout: Layout
+    threads: int
+
+
+def crew(settings: Settings, ranks: mpi.Ranks, found: Continuation | None) -> Crew:
+    """Deal the ranks out, give those that train their cores, and tell the user.
+
+    Before torch starts: its threads live on the cores that the process may use then.
+
+    Parameters
+    ----------
+    settings : Settings
+    ranks : Ranks
+        The other ranks serve.
+    found : Continuation or None
+        What the run continues from.
+
+    Raises
+    ------
+    InputError
+        If the settings ask for more ranks than there are.
+    """
+    assert settings.mace is not None
+    layout = preflight.rank_layout(settings, ranks.comm.size)
+    misc = settings.mace.misc
+    given = misc.num_threads
+    if given is None and ranks.places[0].omp_threads is None and found is not None:
+        # Another number gives other last bits: a resumed run would not be the same.
+        given = found.threads
+    threads = training_threads(given, layout, ranks.places)
+    places = list(ranks.places)
+    for rank in layout.training:
+        cores = widened(places[rank], threads, places)
+        if cores is not None:
+            log.info(
+                "rank %d was bound to cores %s, too few for %d threads: it may use %s now",
+                rank,
+                list(places[rank].cores),
+                threads,
+                list(cores),
+            )
+            places[rank] = replace(places[rank], cores=cores)
+            if rank == 0:
+                os.sched_setaffinity(0, cores)
+            else:
+                mpi.tell(ranks.comm, rank, "use cores", cores)
+        if len(places[rank].cores) < threads:
+            log.warning(
+                "rank %d has %d core(s) for %d threads: expected as many. Start fewer ranks per "
+                "host, let the launcher bind them less tightly (srun --cpu-bind=none, mpirun "
+                "--bind-to none), or lower MISC.num_threads",
+                rank,
+                len(places[rank].cores),
+                threads,
+            )
+    for line in table(layout, places, threads, misc.device):
+        log.info("layout: %s", line)
+    if layout.parallel and not layout.groups:
+        log.warning(
+            "ACTIVE_LEARNING.parallel: no rank is left to compute labels in the background, rank 0 "
+            "computes them: start more ranks than training_ranks (mpirun -n)"
+        )
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    return Crew(layout, threads)
