@@ -219,7 +219,8 @@ class InitialDatasetProcedure:
         """Points of a round that is not needed any more: withdraw what can be, keep the others."""
         while self._run.state.sampling.asked:
             with self._run.step():
-                withdrawn = self._run.labels.withdraw()
+                keys = [_key(frame) for frame in self._run.state.sampling.asked]
+                withdrawn = self._run.labels.withdraw(keys)
                 asked = tuple(f for f in self._run.state.sampling.asked if _key(f) not in withdrawn)
                 self._update(asked=asked)
                 self._take_in(wait=True)

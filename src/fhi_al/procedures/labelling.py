@@ -166,12 +166,18 @@ class Labelling:
             )
 
     def drain(self) -> None:
-        """Before active learning ends: take back what no engine has begun, take in the others."""
+        """Before active learning ends: take back points no engine has begun, take in the others.
+
+        Sanity checks are done nevertheless: the user asked for their record.
+        """
         self.submit()
-        withdrawn = self._run.labels.withdraw()
-        for asked in self._trajectories.state.asked:
-            if self._request(asked).key in withdrawn:
-                self._forget(asked)
+        points = {
+            self._request(asked).key: asked
+            for asked in self._trajectories.state.asked
+            if not asked.is_sanity_check
+        }
+        for key in self._run.labels.withdraw(list(points)):
+            self._forget(points[key])
         if self._trajectories.state.asked:
             self.take_in(wait=True)
 

@@ -59,13 +59,8 @@ class LabelPool(Protocol):
         """One label, waited for."""
         ...
 
-    def withdraw(self, keys: Sequence[str] | None = None) -> list[str]:
-        """Take structures back, those that are not being computed yet.
-
-        Parameters
-        ----------
-        keys : sequence of str or None
-            Of the geometries; None for all.
+    def withdraw(self, keys: Sequence[str]) -> list[str]:
+        """Take structures back, by geometry key, those that are not being computed yet.
 
         Returns
         -------
@@ -170,9 +165,9 @@ class SerialLabelPool:
         self.gate.count(known)
         return known
 
-    def withdraw(self, keys: Sequence[str] | None = None) -> list[str]:
+    def withdraw(self, keys: Sequence[str]) -> list[str]:
         """Take structures back from the queue."""
-        taken = [r.key for r in self._queue if keys is None or r.key in keys]
+        taken = [request.key for request in self._queue if request.key in keys]
         self._queue = deque(r for r in self._queue if r.key not in taken)
         return taken
 

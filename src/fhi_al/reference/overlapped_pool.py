@@ -115,7 +115,7 @@ class OverlappedLabelPool:
         self._sleep_until(lambda: key in self._arrived)
         return self._take(key)[-1].record
 
-    def withdraw(self, keys: Sequence[str] | None = None) -> list[str]:
+    def withdraw(self, keys: Sequence[str]) -> list[str]:
         """Take structures back that no worker has begun; part of the order of events."""
         self.pump()
         recorded = self._order.recorded()
@@ -123,7 +123,7 @@ class OverlappedLabelPool:
             self._go_another_way()
             recorded = None
         if recorded is None:
-            recorded = [key for key in self._queue if keys is None or key in keys]
+            recorded = [key for key in self._queue if key in keys]
         self._order.look(recorded)
         for key in recorded:
             del self._requests[key]
