@@ -212,7 +212,7 @@ class Run:
         """
         with self.clock.section(clock.TRAINING):
             before = {index: self.ensemble.members[index].weights() for index in members}
-            records = self.training.train(members, n_epochs)
+            records = self.training.begin(members, n_epochs).finish()
             failures = list(self.state.training_failures_in_row or [0] * len(self.ensemble))
             for index in members:
                 diverged = self._undo_if_diverged(index, before[index], records)
