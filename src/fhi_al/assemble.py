@@ -20,7 +20,8 @@ from fhi_al.event_order import EventOrder
 from fhi_al.md.driver import Driver, MDConditions
 from fhi_al.models.calculator import EnsembleCalculator
 from fhi_al.models.ensemble import Ensemble
-from fhi_al.models.training import SerialTrainingPool
+from fhi_al.models.spread_training import SpreadTrainingPool, TrainingPlace
+from fhi_al.models.training import SerialTrainingPool, TrainingPool
 from fhi_al.procedures.continuing import Continuation
 from fhi_al.procedures.run import Run
 from fhi_al.reference.crash_trace import CallRecord
@@ -190,7 +191,7 @@ def _wire(
             calculators[member] = EnsembleCalculator(ensemble, member)
         return Driver(systems[system], conditions[md], calculators[member], limits, labels.pump)
 
-    training = SerialTrainingPool(ensemble, al.valid_skip)
+    training = _training_pool(ensemble, al.valid_skip, comm, crew)
     parts.callback(training.close)
     busy.append(training.busy_seconds)
 
@@ -224,6 +225,20 @@ def _wire(
     if isinstance(labels, OverlappedLabelPool):
         labels.while_waiting = run.advance_background
     return run
+
+
+def _training_pool(
+    ensemble: Ensemble, valid_skip: int, comm: MPI.Intracomm, crew: Crew
+) -> TrainingPool:
+    ranks = crew.layout.training
+    if ranks == (0,):
+        return SerialTrainingPool(ensemble, valid_skip)
+    places = {
+        rank: TrainingPlace(crew.threads, crew.local_index(rank)) for rank in ranks if rank != 0
+    }
+    pool = SpreadTrainingPool(ensemble, valid_skip, comm, ranks, places)
+    pool.set_up()
+    return pool
 
 
 def _e0_sum(settings: Settings, system: Structure) -> float | None:

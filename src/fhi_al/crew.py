@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass, replace
 
 from fhi_al import mpi, preflight
-from fhi_al.layout import Layout, table, training_threads, widened
+from fhi_al.layout import Layout, Place, table, training_threads, widened
 from fhi_al.procedures.continuing import Continuation
 from fhi_al.settings import Settings
 
@@ -23,6 +23,12 @@ class Crew:
 
     layout: Layout
     threads: int
+    places: tuple[Place, ...]
+
+    def local_index(self, rank: int) -> int:
+        """Which of the training ranks on its host a rank is, counted from 0."""
+        host = self.places[rank].host
+        return [r for r in self.layout.training if self.places[r].host == host].index(rank)
 
 
 def crew(settings: Settings, ranks: mpi.Ranks, found: Continuation | None) -> Crew:
@@ -84,4 +90,4 @@ def crew(settings: Settings, ranks: mpi.Ranks, found: Continuation | None) -> Cr
             "computes them: start more ranks than training_ranks (mpirun -n)"
         )
     os.environ["OMP_NUM_THREADS"] = str(threads)
-    return Crew(layout, threads)
+    return Crew(layout, threads, tuple(places))

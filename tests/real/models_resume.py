@@ -19,7 +19,7 @@ EPOCHS = 4
 
 def train_on(made: Ensemble) -> dict[str, Any]:
     """Train some epochs more; fingerprints of everything that came out of it."""
-    records = SerialTrainingPool(made, 2).train(range(len(made)), EPOCHS)
+    records = SerialTrainingPool(made, 2).begin(range(len(made)), EPOCHS).finish()
     forces = made.forces(made.members[0].validation[0])
     return {
         "losses": [record.loss.hex() for record in records],

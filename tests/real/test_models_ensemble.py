@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
-from models_parts import ELEMENTS, ensemble, fitted, settings, water_labels
+from models_parts import ELEMENTS, ensemble, fitted, settings, train_epoch, water_labels
 
 from fhi_al.core.label import Label
 from fhi_al.core.structure import structure
@@ -33,7 +33,7 @@ def labels() -> list[Label]:
 def trained(labels: list[Label]) -> Ensemble:
     """Two members after five epochs."""
     made = fitted(labels)
-    SerialTrainingPool(made, 5).train(range(2), 5)
+    SerialTrainingPool(made, 5).begin(range(2), 5).finish()
     return made
 
 
@@ -111,7 +111,7 @@ def test_calculator_forgets_forces_when_weights_change(labels: list[Label]) -> N
     atoms.calc = EnsembleCalculator(made)
     before = atoms.get_forces()
     assert np.array_equal(atoms.get_forces(), before)
-    made.members[1].train_epoch()
+    train_epoch(made.members[1])
     after = atoms.get_forces()
     assert not np.array_equal(after, before)
     assert np.array_equal(after, made.forces(labels[0]).mean(axis=0))
@@ -169,7 +169,7 @@ def test_member_takes_over_an_exported_model(
     made.load_exported(path, 0)
     assert np.array_equal(made.forces(labels[0])[0], trained.forces(labels[0])[1])
     assert made.members[0].frozen
-    assert np.isfinite(made.members[0].train_epoch())
+    assert np.isfinite(train_epoch(made.members[0]))
 
 
 def test_exported_model_of_other_settings_is_refused(

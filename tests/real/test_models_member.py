@@ -12,7 +12,16 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from mace.tools.scripts_utils import extract_model
-from models_parts import ELEMENTS, SEEDS, ensemble, fitted, label, settings, water_labels
+from models_parts import (
+    ELEMENTS,
+    SEEDS,
+    ensemble,
+    fitted,
+    label,
+    settings,
+    train_epoch,
+    water_labels,
+)
 
 import fhi_al.models.optimisation as optimisation
 from fhi_al.core.label import Label, Origin
@@ -34,7 +43,7 @@ def labels() -> list[Label]:
 def trained(labels: list[Label]) -> Ensemble:
     """Two members after 15 epochs."""
     made = fitted(labels)
-    SerialTrainingPool(made, 5).train(range(2), 15)
+    SerialTrainingPool(made, 5).begin(range(2), 15).finish()
     return made
 
 
@@ -82,8 +91,8 @@ def test_every_structure_is_trained_on_once_per_epoch(
     sizes: list[list[int]] = []
     monkeypatch.setattr(optimisation, "train_one_pass", spy)
     member = fitted(labels[:11], seeds=(3,)).members[0]
-    member.train_epoch()
-    member.train_epoch()
+    train_epoch(member)
+    train_epoch(member)
     assert sizes == [[5, 2], [5, 2]]
     assert sorted(seen[0]) == sorted(seen[1]) == sorted(label.energy for label in labels[:7])
     assert seen[0] != seen[1]  # shuffled anew
@@ -96,7 +105,7 @@ def test_one_point_and_a_batch_larger_than_the_set(labels: list[Label]) -> None:
     member.add_validation(labels[1:2])
     # One structure has no standard deviation: the scale must not become NaN or 0.
     assert member.fit_statistics().scale == 1.0
-    assert math.isfinite(member.train_epoch())
+    assert math.isfinite(train_epoch(member))
     assert math.isfinite(member.validate().mae_forces)
 
 
@@ -110,7 +119,7 @@ def test_equilibrium_of_one_element_has_usable_statistics() -> None:
     found = member.fit_statistics()
     assert found.scale == 1.0
     assert found.avg_num_neighbors == 18.0  # 12 + 6 neighbours of fcc within 4 A
-    assert math.isfinite(member.train_epoch())
+    assert math.isfinite(train_epoch(member))
 
 
 def test_isolated_atom_has_no_neighbours_to_average() -> None:
@@ -149,7 +158,7 @@ def test_shift_of_scale_shift_mace_is_the_mean_interaction_energy(labels: list[L
 def test_user_energies_are_never_touched(labels: list[Label]) -> None:
     energies = {1: -11.682, 6: -50.0, 8: -104.037}
     member = fitted(labels, (1,), atomic_energies=energies).members[0]
-    member.train_epoch()
+    train_epoch(member)
     assert member.statistics.atomic_energies == (-11.682, -104.037)
 
 
@@ -198,7 +207,7 @@ def test_validation_uses_the_averaged_weights_where_ema_is_on(
 ) -> None:
     member = fitted(labels, (1,), ema=ema).members[0]
     for _ in range(3):
-        member.train_epoch()
+        train_epoch(member)
     raw = numbers(member)
     used = [parameter.detach().clone() for parameter in member.inference_model.parameters()]
     assert same(raw, used) is not ema
@@ -209,11 +218,11 @@ def test_validation_uses_the_averaged_weights_where_ema_is_on(
 def test_snapshot_of_the_best_weights_comes_back(labels: list[Label]) -> None:
     made = fitted(labels, (1,))
     member = made.members[0]
-    member.train_epoch()
+    train_epoch(member)
     best, error, forces = member.weights(), member.validate(), made.forces(labels[0])
     raw = numbers(member)
     for _ in range(3):
-        member.train_epoch()
+        train_epoch(member)
     assert member.validate() != error
     member.set_weights(best)
     assert same(raw, numbers(member))
@@ -224,7 +233,7 @@ def test_snapshot_of_the_best_weights_comes_back(labels: list[Label]) -> None:
 def test_fresh_optimizer_keeps_what_md_uses(labels: list[Label]) -> None:
     made = fitted(labels, (1,))
     member = made.members[0]
-    member.train_epoch()
+    train_epoch(member)
     forces = made.forces(labels[0])
     assert member.optimisation.optimizer.state_dict()["state"]
     member.fresh_optimizer(scheduler=False)
@@ -258,7 +267,7 @@ def test_weights_that_blew_up_are_seen(labels: list[Label]) -> None:
     broken = replace(labels[0], key="broken", energy=math.nan)
     with pytest.raises(RuntimeError, match="did not take over"):
         member.add_training([broken])
-        member.train_epoch()
+        train_epoch(member)
     next(member.model.parameters()).data[0] = math.inf
     assert not member.is_finite()
 
@@ -284,7 +293,7 @@ def test_stress_of_a_label_reaches_mace(labels: list[Label]) -> None:
 def test_training_needs_statistics_and_validation_needs_labels() -> None:
     member = Ensemble(settings(), ELEMENTS, (1,)).members[0]
     with pytest.raises(RuntimeError, match="fit_statistics"):
-        member.train_epoch()
+        train_epoch(member)
     with pytest.raises(RuntimeError, match="no validation labels"):
         member.validate()
     with pytest.raises(ValueError, match="no training labels"):
@@ -294,18 +303,17 @@ def test_training_needs_statistics_and_validation_needs_labels() -> None:
 def test_pool_validates_every_so_many_epochs_and_at_the_last(labels: list[Label]) -> None:
     made = fitted(labels)
     pool = SerialTrainingPool(made, 3)
-    told: list[int] = []
-    records = pool.train([1], 4, progress=lambda record: told.append(record.epoch))
-    assert told == [1, 2, 3, 4]
+    records = pool.begin([1], 4).finish()
+    assert [record.epoch for record in records] == [1, 2, 3, 4]
     assert [record.errors is not None for record in records] == [False, False, True, True]
-    # Counted since the beginning: epoch 6 is the second of the next call.
-    records = pool.train([1], 3)
+    # Counted since the beginning: epoch 6 is the second of the next visit.
+    records = pool.begin([1], 3).finish()
     assert [record.errors is not None for record in records] == [False, True, True]
     assert made.members[0].epochs == 0
 
 
 def test_training_of_a_member_does_not_depend_on_the_others(labels: list[Label]) -> None:
     alone, together = fitted(labels, (11,)), fitted(labels, (11, 22))
-    SerialTrainingPool(alone, 5).train([0], 3)
-    SerialTrainingPool(together, 5).train([1, 0], 3)
+    SerialTrainingPool(alone, 5).begin([0], 3).finish()
+    SerialTrainingPool(together, 5).begin([1, 0], 3).finish()
     assert same(numbers(alone.members[0]), numbers(together.members[0]))

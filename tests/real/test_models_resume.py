@@ -40,7 +40,7 @@ def test_resume_in_a_new_process_is_bitwise_the_unbroken_run(tmp_path: Path) -> 
         for member in made.members:
             member.fresh_optimizer(scheduler=True)
         # 8 labels in batches of 5: a partial batch; 3 epochs: the moving average is still warming.
-        SerialTrainingPool(made, 2).train(range(2), 3)
+        SerialTrainingPool(made, 2).begin(range(2), 3).finish()
         (tmp_path / name).mkdir()
         for file, content in made.state_bytes().items():
             (tmp_path / name / file).write_bytes(content)

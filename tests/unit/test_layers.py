@@ -77,7 +77,10 @@ HOMES = [
     (("torch",), ["models/"]),
     (
         ("mpi4py",),
-        ["mpi.py", "reference/", "assemble.py", "session.py", "cli.py", "isolated_atoms.py"],
+        [
+            *["mpi.py", "reference/", "assemble.py", "session.py", "cli.py", "isolated_atoms.py"],
+            *["models/spread_training.py", "models/training_rank.py"],
+        ],
     ),
     (("asi4py",), ["reference/"]),
     (("pydantic",), ["settings/", "procedures/snapshot.py"]),
@@ -97,7 +100,7 @@ LAYERS = [
     ("report/", ["core", "dataset", "atomic_file", "report", "models", "settings"]),
     ("md/", ["core", "md", "reference"]),
     # A foundation model may be any ASE calculator: the import of those lives in reference.
-    ("models/", ["core", "models", "settings", "atomic_file", "reference"]),
+    ("models/", ["core", "models", "settings", "atomic_file", "reference", "mpi"]),
     ("reference/", ["core", "dataset", "reference", "aims", "mpi"]),
     ("aims/", ["core", "aims"]),
     ("settings/", ["core", "settings"]),
@@ -161,7 +164,9 @@ HEAVY = {"torch", "mace", "e3nn", "pydantic", "pandas", "matplotlib"}
 
 
 def test_a_rank_that_only_labels_loads_nothing_heavy() -> None:
-    loaded = modules_after("import fhi_al.mpi, fhi_al.reference.service")
+    loaded = modules_after(
+        "import fhi_al.mpi, fhi_al.reference.service, fhi_al.models.training_rank"
+    )
     assert {"mpi4py", "numpy", "ase"} <= loaded
     assert not loaded & (HEAVY | {"yaml", "asi4py", "tblite"})
 

@@ -6,7 +6,6 @@ being predicted.  Knows nothing of MPI, MD or when to train.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from fhi_al.models.mace_adapter.model import (
     read_exported,
 )
 from fhi_al.models.member import Member
+from fhi_al.models.state_bytes import packed, unpacked
 
 
 class Ensemble:
@@ -37,6 +37,10 @@ class Ensemble:
         Atomic numbers of all systems.
     seeds
         One for each member.
+    threads
+        Of torch in this process; None for ``MISC.num_threads``.
+    device
+        On which the models live; None for ``MISC.device``.
 
     Raises
     ------
@@ -49,9 +53,16 @@ class Ensemble:
     0.2 s (weights loaded) to 0.8 s (fresh weights) for each further one.
     """
 
-    def __init__(self, settings: Any, elements: Iterable[int], seeds: Sequence[int]) -> None:
-        set_threads(getattr(settings.misc, "num_threads", None))
-        self.factory = ModelFactory(settings, tuple(int(number) for number in elements))
+    def __init__(
+        self,
+        settings: Any,
+        elements: Iterable[int],
+        seeds: Sequence[int],
+        threads: int | None = None,
+        device: str | None = None,
+    ) -> None:
+        set_threads(getattr(settings.misc, "num_threads", None) if threads is None else threads)
+        self.factory = ModelFactory(settings, tuple(int(number) for number in elements), device)
         store = GraphStore(self.factory)
         self.members = [Member(k, int(s), self.factory, store) for k, s in enumerate(seeds)]
 
@@ -159,12 +170,7 @@ class Ensemble:
 
     def state_bytes(self) -> dict[str, bytes]:
         """Each member's state as the bytes of a file, by file name."""
-        states = {}
-        for member in self.members:
-            buffer = io.BytesIO()
-            torch.save(member.state(), buffer)
-            states[state_name(member.index)] = buffer.getvalue()
-        return states
+        return {state_name(member.index): packed(member.state()) for member in self.members}
 
     def load_state_bytes(self, states: Mapping[str, bytes]) -> None:
         """Put the states of :meth:`state_bytes` back; give the members their labels first.
@@ -178,10 +184,7 @@ class Ensemble:
             name = state_name(member.index)
             if name not in states:
                 raise ValueError(f"no state {name} of member {member.index}")
-            member.load_state(
-                # Said aloud: importing mace makes torch unpickle by default.
-                torch.load(io.BytesIO(states[name]), map_location="cpu", weights_only=True)
-            )
+            member.load_state(unpacked(states[name]))
 
 
 def state_name(index: int) -> str:

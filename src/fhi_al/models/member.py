@@ -6,27 +6,27 @@ nothing of the other members, MPI, MD or files.
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import torch
 
 from fhi_al.core.label import Label
+from fhi_al.models.evaluation import Evaluation
 from fhi_al.models.mace_adapter.arguments import architecture_identity
 from fhi_al.models.mace_adapter.data import GraphStore, training_statistics
 from fhi_al.models.mace_adapter.model import (
     ModelFactory,
     Statistics,
-    copy_of,
     model_misfit,
     read_statistics,
     write_statistics,
 )
-from fhi_al.models.mace_adapter.training import ForceErrors, errors
+from fhi_al.models.mace_adapter.training import ForceErrors
 from fhi_al.models.member_state import STATE_VERSION, state_misfit
 from fhi_al.models.optimisation import Optimisation
+from fhi_al.models.state_bytes import packed, unpacked
 
 
 class Member:
@@ -51,8 +51,8 @@ class Member:
         The model has statistics of a training set, or of the file it was loaded from.
     frozen : bool
         The statistics must not change any more.
-    version : int
-        Goes up whenever what the model computes changes.
+    changes : int
+        Goes up whenever anything in :meth:`state` but the labels changes.
     """
 
     def __init__(self, index: int, seed: int, factory: ModelFactory, store: GraphStore) -> None:
@@ -63,25 +63,26 @@ class Member:
         self.epochs = 0
         self.fitted = False
         self.frozen = False
-        self.version = 0
+        self.changes = 0
         self._factory = factory
         self._store = store
         self._order = torch.Generator()
         self._order.manual_seed(seed)
         self._parts: tuple[torch.nn.Module, Optimisation] | None = None
-        self._inference: torch.nn.Module | None = None
-        self._inference_version = -1
-        self._validation_batches: list[Any] | None = None
-        self._last_validation: tuple[tuple[int, int], ForceErrors] | None = None
+        self._evaluation = Evaluation(
+            index, factory, store, lambda: (self.model, self.optimisation)
+        )
 
     def add_training(self, labels: Sequence[Label]) -> None:
-        """Append labels to the training set."""
+        """Append labels to the training set; not during a visit."""
+        self._evaluation.require_no_visit()
         self.training.extend(labels)
 
     def add_validation(self, labels: Sequence[Label]) -> None:
-        """Append labels to the validation set."""
+        """Append labels to the validation set; not during a visit."""
+        self._evaluation.require_no_visit()
         self.validation.extend(labels)
-        self._validation_batches = None
+        self._evaluation.forget_batches()
 
     def build(self, with_weights: bool = True) -> None:
         """Build the model if that has not been done; needs about a second.
@@ -111,17 +112,36 @@ class Member:
 
     @property
     def inference_model(self) -> torch.nn.Module:
-        """A copy with the weights that validation, MD and exports use: the EMA where it is on."""
-        model, average = self.model, self.optimisation.average
-        if self._inference is None:
-            self._inference = copy_of(model)
-        if self._inference_version != self.version:
-            self._inference.load_state_dict(model.state_dict())
-            write_statistics(self._inference, read_statistics(model))
-            if average is not None:
-                average.copy_to(self._inference.parameters())
-            self._inference_version = self.version
-        return self._inference
+        """A copy with the weights that MD and exports use: the EMA where it is on.
+
+        During a visit these are the weights from before it, so that nothing depends on how far
+        the training has come.
+        """
+        return self._evaluation.model
+
+    @property
+    def version(self) -> int:
+        """Goes up whenever what the member predicts changes."""
+        return self._evaluation.version
+
+    def begin_visit(self) -> None:
+        """Being trained from here on, here or elsewhere: only training may change the member.
+
+        Raises
+        ------
+        RuntimeError
+            If a visit is under way; so do all methods that touch labels or state during it.
+        """
+        self._evaluation.begin_visit()
+
+    def end_visit(self) -> None:
+        """No longer being trained."""
+        self._evaluation.end_visit()
+
+    def _count_change(self, *, weights: bool = True) -> None:
+        self.changes += 1
+        if weights:
+            self._evaluation.weights_changed()
 
     @property
     def statistics(self) -> Statistics:
@@ -140,21 +160,26 @@ class Member:
         ValueError
             If there is no training label, or an element has no E0 among the user's.
         """
+        self._evaluation.require_no_visit()
         if self.frozen:
             raise RuntimeError(f"member {self.index}: the statistics are frozen")
         given = self._factory.settings.architecture.atomic_energies
         found = training_statistics(self.training, self._store, self._factory, given or None)
         write_statistics(self.model, found)
         self.fitted = True
-        self.version += 1
+        self._count_change()
         return found
 
     def freeze_statistics(self) -> None:
         """Never change E0s, scale, shift and neighbours again."""
+        self._evaluation.require_no_visit()
         self.frozen = True
+        self._count_change(weights=False)
 
-    def train_epoch(self) -> float:
-        """Train one pass over the training set in a fresh order; the last batch may be smaller.
+    def train_epoch(self) -> Generator[None, None, float]:
+        """Train one pass over the training set in a fresh order, with a pause after each batch.
+
+        The last batch may be smaller.
 
         Returns
         -------
@@ -171,9 +196,11 @@ class Member:
         order = torch.randperm(len(self.training), generator=self._order).tolist()
         shuffled = [self.training[place] for place in order]
         batches = self._store.batches(shuffled, int(self._factory.settings.training.batch_size))
-        loss = self.optimisation.train_one_pass(batches)
-        self.epochs += 1
-        self.version += 1
+        try:
+            loss = yield from self.optimisation.train_one_pass(batches)
+            self.epochs += 1
+        finally:  # a pass that is given up has changed the weights too
+            self._count_change()
         return loss
 
     def validate(self) -> ForceErrors:
@@ -188,17 +215,7 @@ class Member:
         """
         if not self.validation:
             raise RuntimeError(f"member {self.index}: no validation labels")
-        of = (self.version, len(self.validation))
-        if self._last_validation is None or self._last_validation[0] != of:
-            self._last_validation = (of, self._validate())
-        return self._last_validation[1]
-
-    def _validate(self) -> ForceErrors:
-        if self._validation_batches is None:
-            size = int(self._factory.settings.training.valid_batch_size)
-            self._validation_batches = list(self._store.batches(self.validation, size))
-        loss = self.optimisation.loss
-        return errors(self._factory, self.inference_model, loss, self._validation_batches)
+        return self._evaluation.errors(self.validation)
 
     def fresh_optimizer(self, scheduler: bool) -> None:
         """Forget the optimizer's history, with or without a learning-rate scheduler from here on.
@@ -206,7 +223,9 @@ class Member:
         The weights stay and so does their moving average: what MD and validation use does not
         jump because the optimizer starts anew.
         """
+        self._evaluation.require_no_visit()
         self.optimisation.restart(scheduler)
+        self._count_change(weights=False)
 
     def scheduler_step(self, mae_forces: float | None) -> None:
         """Call after every epoch: let the learning-rate scheduler count it.
@@ -219,6 +238,7 @@ class Member:
             validated.
         """
         self.optimisation.scheduler_step(mae_forces)
+        self._count_change(weights=False)
 
     @property
     def has_scheduler(self) -> bool:
@@ -238,23 +258,22 @@ class Member:
 
     def weights(self) -> bytes:
         """A snapshot to come back to with :meth:`set_weights`; the optimizer is not part of it."""
-        buffer = io.BytesIO()
-        snapshot = {
-            "model": dict(self.model.state_dict()),
-            "average": self.optimisation.average_state(),
-            "statistics": asdict(self.statistics),
-        }
-        torch.save(snapshot, buffer)
-        return buffer.getvalue()
+        return packed(
+            {
+                "model": dict(self.model.state_dict()),
+                "average": self.optimisation.average_state(),
+                "statistics": asdict(self.statistics),
+            }
+        )
 
     def set_weights(self, weights: bytes) -> None:
         """Put a snapshot back, average and statistics included."""
-        # Said aloud: importing mace makes torch unpickle by default.
-        snapshot = torch.load(io.BytesIO(weights), map_location="cpu", weights_only=True)
+        self._evaluation.require_no_visit()
+        snapshot = unpacked(weights)
         self.model.load_state_dict(snapshot["model"])
         write_statistics(self.model, Statistics(**snapshot["statistics"]))
         self.optimisation.load_average(snapshot["average"])
-        self.version += 1
+        self._count_change()
 
     def adopt(self, other: torch.nn.Module, source: str) -> None:
         """Take weights and statistics of an exported model; fitted, frozen, optimizer fresh.
@@ -271,6 +290,7 @@ class Member:
         ValueError
             If elements, cutoff or the shapes of the weights differ from the settings.
         """
+        self._evaluation.require_no_visit()
         self.build(with_weights=False)
         misfit = model_misfit(other, self._factory, self.model)
         if misfit is not None:
@@ -280,13 +300,19 @@ class Member:
         self.optimisation.restart(scheduler=False)
         self.optimisation.restart_average()
         self.fitted = self.frozen = True
-        self.version += 1
+        self._count_change()
 
     def state(self) -> dict[str, Any]:
         """Everything a bitwise resume needs; torch.save takes it, weights_only loads it.
 
         The labels themselves are not in it, only their keys in order.
+
+        Raises
+        ------
+        RuntimeError
+            During a visit: it would be neither the state before nor the one after it.
         """
+        self._evaluation.require_no_visit()
         return {
             **self._identity(),
             "model": {name: tensor.clone() for name, tensor in self.model.state_dict().items()},
@@ -298,8 +324,15 @@ class Member:
             "order": self._order.get_state(),
         }
 
-    def load_state(self, state: dict[str, Any]) -> None:
+    def load_state(self, state: dict[str, Any], errors: ForceErrors | None = None) -> None:
         """Put a state back; add the labels first.
+
+        Parameters
+        ----------
+        state
+            Of :meth:`state`, in this process or another.
+        errors
+            On the validation set as it is now, if they are known: :meth:`validate` is then free.
 
         Raises
         ------
@@ -307,6 +340,7 @@ class Member:
             If the state is of another version, architecture or seed, or its labels are not those
             of this member in the same order.
         """
+        self._evaluation.require_no_visit()
         misfit = state_misfit(state, self._identity())
         if misfit is not None:
             raise ValueError(f"member {self.index}: {misfit}")
@@ -317,7 +351,9 @@ class Member:
         self._order.set_state(state["order"])
         self.fitted, self.frozen = state["fitted"], state["frozen"]
         self.epochs = state["epochs"]
-        self.version += 1
+        self._count_change()
+        if errors is not None:
+            self._evaluation.remember(len(self.validation), errors)
 
     def _identity(self) -> dict[str, Any]:
         return {

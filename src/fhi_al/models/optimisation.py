@@ -6,7 +6,7 @@ Owns the state of these four; knows nothing of labels, members or files.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from typing import Any
 
 import torch
@@ -52,8 +52,8 @@ class Optimisation:
         """Start the moving average again from the weights as they are."""
         self.average = new_average(self._factory, self._model)
 
-    def train_one_pass(self, batches: Iterable[Any]) -> float:
-        """One optimizer step for each batch; the mean loss per structure."""
+    def train_one_pass(self, batches: Iterable[Any]) -> Generator[None, None, float]:
+        """One optimizer step for each batch, with a pause after each; the mean loss of all."""
         return train_one_pass(
             self._factory, self._model, self.loss, self.optimizer, self.average, batches
         )

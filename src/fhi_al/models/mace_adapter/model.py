@@ -53,14 +53,16 @@ class ModelFactory:
         The settings of mace_settings.yaml.
     elements
         Atomic numbers the models know.
+    device
+        Instead of ``MISC.device``.
     """
 
-    def __init__(self, settings: Any, elements: tuple[int, ...]) -> None:
+    def __init__(self, settings: Any, elements: tuple[int, ...], device: str | None = None) -> None:
         self.settings = settings
         self.elements = tuple(sorted(set(elements)))
         self.arguments: argparse.Namespace = mace_arguments(settings)
         self.dtype: torch.dtype = DTYPES[settings.general.default_dtype]
-        self.device = torch.device(settings.misc.device)
+        self.device = torch.device(settings.misc.device if device is None else device)
         self.table = AtomicNumberTable(list(self.elements))
         self._template: torch.nn.Module | None = None
         self._template_seed: int | None = None

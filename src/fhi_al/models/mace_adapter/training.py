@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -74,12 +74,23 @@ def train_one_pass(
     optimizer: torch.optim.Optimizer,
     average: ExponentialMovingAverage | None,
     batches: Iterable[Any],
-) -> float:
-    """One optimizer step for each batch; the mean loss per structure (NaN if training blew up)."""
+) -> Generator[None, None, float]:
+    """One optimizer step for each batch, with a pause after each.
+
+    Returns
+    -------
+    float
+        The mean loss per structure; NaN if training blew up.
+    """
     total, n_structures = 0.0, 0
     clip = factory.settings.training.clip_grad
-    with default_dtype(factory.dtype):
-        for batch in batches:
+    waiting = iter(batches)
+    while True:
+        # Not around the whole loop: what runs in a pause must not find our default dtype.
+        with default_dtype(factory.dtype):
+            batch = next(waiting, None)
+            if batch is None:
+                return total / n_structures if n_structures else math.nan
             step: Any = take_step(
                 model=model,
                 loss_fn=loss,
@@ -92,7 +103,7 @@ def train_one_pass(
             )
             total += float(step[0].detach()) * int(batch.num_graphs)
             n_structures += int(batch.num_graphs)
-    return total / n_structures if n_structures else math.nan
+        yield
 
 
 def errors(

@@ -1,0 +1,76 @@
+"""The members of a training rank: an ensemble like that of rank 0, of which some are trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from fhi_al.core.label import Label
+from fhi_al.models.devices import training_device
+from fhi_al.models.ensemble import Ensemble, device_problem
+from fhi_al.models.state_bytes import packed, unpacked
+from fhi_al.models.training import EpochRecord, SerialTrainingPool
+from fhi_al.models.training_rank import TrainingOrder, TrainingSetup
+
+
+class Replica:
+    """Members of one training rank, with their labels.
+
+    Parameters
+    ----------
+    setup : TrainingSetup
+
+    Raises
+    ------
+    ValueError
+        If the device is not there.
+    """
+
+    def __init__(self, setup: TrainingSetup) -> None:
+        n_gpus = torch.cuda.device_count()
+        device = training_device(setup.settings.misc.device, setup.local_index, n_gpus)
+        problem = device_problem(device)
+        if problem is not None:
+            raise ValueError(f"mace_settings.yaml: MISC.device: {problem}")
+        self._ensemble = Ensemble(
+            setup.settings, setup.elements, setup.seeds, setup.threads, device
+        )
+        for index in setup.members:
+            self._ensemble.members[index].build(with_weights=False)  # states come with the orders
+        self._pool = SerialTrainingPool(self._ensemble, setup.valid_skip)
+        self._labels: dict[str, Label] = {}
+
+    def train(
+        self, order: TrainingOrder, given_up: Callable[[], bool]
+    ) -> tuple[tuple[EpochRecord, ...], dict[int, bytes]]:
+        """Carry out an order.
+
+        Parameters
+        ----------
+        order : TrainingOrder
+        given_up : callable
+            Asked after every batch; True ends the visit.
+
+        Returns
+        -------
+        records : tuple of EpochRecord
+        states : dict
+            Member -> state as bytes.  Both are empty if the visit was given up.
+        """
+        self._labels.update({label.key: label for label in order.labels})
+        for one in order.members:
+            member = self._ensemble.members[one.member]
+            member.end_visit()  # of a visit that was given up: a state is in the order then
+            member.add_training([self._labels[key] for key in one.training])
+            member.add_validation([self._labels[key] for key in one.validation])
+            if one.state is not None:
+                member.load_state(unpacked(one.state))
+        indices = [one.member for one in order.members]
+        visit = self._pool.begin(indices, order.n_epochs)
+        while visit.advance():
+            if given_up():
+                visit.give_up()
+                return (), {}
+        states = {index: packed(self._ensemble.members[index].state()) for index in indices}
+        return tuple(visit.finish()), states

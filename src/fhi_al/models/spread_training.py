@@ -1,0 +1,284 @@
+"""Train members on several ranks at the same time; rank 0 holds them all before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from mpi4py import MPI
+
+from fhi_al import mpi
+from fhi_al.models.ensemble import Ensemble
+from fhi_al.models.member import Member
+from fhi_al.models.training import EpochRecord, LocalWork, nothing
+from fhi_al.models.training_link import TrainingLink
+from fhi_al.models.training_rank import SETUP, TRAIN, TrainingAnswer, TrainingSetup
+
+
+class TrainingRankError(RuntimeError):
+    """Training failed on another rank; the message says which and repeats its words."""
+
+
+@dataclass(frozen=True)
+class TrainingPlace:
+    """How another rank trains.
+
+    Parameters
+    ----------
+    threads : int or None
+        Of torch; None for ``MISC.num_threads``.
+    local_index : int
+        Which of the training ranks on its host it is, counted from 0: chooses its GPU.
+    """
+
+    threads: int | None = None
+    local_index: int = 0
+
+
+class SpreadTrainingPool:
+    """On rank 0: deals members out over ranks, which train at the same time.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+        With all members; it has their new states when a visit is finished.
+    valid_skip : int
+        Epochs between validations, counted from the beginning of a member's training.
+    comm : communicator
+        The private one; the other ranks serve it with a `TrainingRank`.
+    ranks : sequence of int
+        Member k is trained on ``ranks[k % len(ranks)]``; 0 may be among them.
+    places : mapping of int to TrainingPlace, optional
+        By rank.  Rank 0 trains as its ensemble was made.
+    """
+
+    def __init__(
+        self,
+        ensemble: Ensemble,
+        valid_skip: int,
+        comm: MPI.Intracomm,
+        ranks: Sequence[int],
+        places: Mapping[int, TrainingPlace] | None = None,
+    ) -> None:
+        if not ranks:
+            raise ValueError("training needs at least one rank")
+        self._ensemble = ensemble
+        self._valid_skip = valid_skip
+        self._comm = comm
+        self._ranks = tuple(ranks)
+        self._visits = 0
+        self._visit: SpreadVisit | None = None
+        self._busy_s = dict.fromkeys(self._ranks, 0.0)
+        self._links = {
+            rank: TrainingLink(self._setup(rank, (places or {}).get(rank, TrainingPlace())))
+            for rank in self._busy_s
+            if rank != 0
+        }
+
+    def set_up(self) -> None:
+        """Let the other ranks import torch and build their members, and do not wait for it.
+
+        The first visit does the same, and waits some 10 s.
+        """
+        for rank, link in self._links.items():
+            if link.setup.members and not link.is_set_up:
+                mpi.tell(self._comm, rank, SETUP, link.setup)
+                link.is_set_up = True
+
+    def begin(self, members: Sequence[int], n_epochs: int) -> SpreadVisit:
+        """See :meth:`fhi_al.models.training.TrainingPool.begin`."""
+        if self._visit is not None and not self._visit.is_finished:
+            raise RuntimeError("a training visit is under way: finish it before the next one")
+        self.set_up()
+        self._visits += 1
+        dealt: dict[int, list[Member]] = {}
+        for index in members:
+            dealt.setdefault(self._rank_of(index), []).append(self._ensemble.members[index])
+        here = dealt.pop(0, [])
+        self._send(
+            {
+                rank: self._links[rank].order(self._visits, theirs, n_epochs)
+                for rank, theirs in dealt.items()
+            }
+        )
+        self._visit = SpreadVisit(
+            self._comm,
+            self._visits,
+            [self._ensemble.members[index] for index in members],
+            LocalWork(here, n_epochs, self._valid_skip, lambda s: self._worked(0, s)),
+            {rank: Away(self._links[rank], theirs) for rank, theirs in dealt.items()},
+            self._worked,
+        )
+        return self._visit
+
+    def busy_seconds(self) -> dict[int, float]:
+        """See :meth:`fhi_al.models.training.TrainingPool.busy_seconds`.
+
+        Those of another rank grow when its answer arrives.
+        """
+        return dict(self._busy_s)
+
+    def close(self) -> None:
+        """See :meth:`fhi_al.models.training.TrainingPool.close`; waits for a batch or so."""
+        if self._visit is not None:
+            self._visit.give_up()
+
+    def _rank_of(self, member: int) -> int:
+        return self._ranks[member % len(self._ranks)]
+
+    def _setup(self, rank: int, place: TrainingPlace) -> TrainingSetup:
+        members = self._ensemble.members
+        return TrainingSetup(
+            settings=self._ensemble.factory.settings,
+            elements=self._ensemble.factory.elements,
+            seeds=tuple(member.seed for member in members),
+            members=tuple(m.index for m in members if self._rank_of(m.index) == rank),
+            valid_skip=self._valid_skip,
+            threads=place.threads,
+            local_index=place.local_index,
+        )
+
+    def _send(self, orders: Mapping[int, object]) -> None:
+        # To all at once: each rank looks for commands only every so often.  To the end, asleep:
+        # a large message gets on only while both sides look after it.
+        pending = [
+            self._comm.isend((TRAIN, order), dest=rank, tag=mpi.COMMAND_TAG)
+            for rank, order in orders.items()
+        ]
+        nap = mpi.Nap()
+        while not MPI.Request.Testall(pending):
+            nap.take()
+
+    def _worked(self, rank: int, seconds: float) -> None:
+        if rank in self._busy_s:
+            self._busy_s[rank] += seconds
+
+
+@dataclass(frozen=True)
+class Away:
+    """Members that are being trained on another rank."""
+
+    link: TrainingLink
+    members: list[Member]
+
+
+class SpreadVisit:
+    """Members being trained here and on other ranks; made by `SpreadTrainingPool.begin`.
+
+    Parameters
+    ----------
+    comm : communicator
+    number : int
+        Of the visit, in this launch.
+    members : list of Member
+        All, in the order of the records.
+    here : LocalWork
+        Of those trained on this rank.
+    away : dict of int to Away
+        Rank -> what it trains.
+    worked : callable
+        Told (rank, seconds) of work done.
+    """
+
+    def __init__(
+        self,
+        comm: MPI.Intracomm,
+        number: int,
+        members: list[Member],
+        here: LocalWork,
+        away: dict[int, Away],
+        worked: Callable[[int, float], None],
+    ) -> None:
+        self._comm = comm
+        self._number = number
+        self._members = members
+        self._here = here
+        self._away = away
+        self._worked = worked
+        self._answers: dict[int, TrainingAnswer] = {}
+        self._records: list[EpochRecord] = []
+        self.is_finished = False
+        for member in members:
+            member.begin_visit()
+
+    @property
+    def is_idle(self) -> bool:
+        """See :attr:`fhi_al.models.training.TrainingVisit.is_idle`."""
+        return self._here.is_done and not self.is_finished
+
+    def advance(self) -> bool:
+        """See :meth:`fhi_al.models.training.TrainingVisit.advance`.
+
+        Raises
+        ------
+        TrainingRankError
+            If the training has failed on another rank; the visit is given up then.
+        """
+        if self.is_finished:
+            return False
+        try:
+            self._here.step()
+            self._collect()
+        except Exception:
+            self.give_up()
+            raise
+        if self._here.is_done and len(self._answers) == len(self._away):
+            self._load()
+        return not self.is_finished
+
+    def finish(self, meanwhile: Callable[[], None] = nothing) -> list[EpochRecord]:
+        """See :meth:`fhi_al.models.training.TrainingVisit.finish`."""
+        nap = mpi.Nap()
+        try:
+            while self.advance():
+                meanwhile()
+                if self.is_idle:
+                    nap.take()
+        except Exception:
+            self.give_up()
+            raise
+        return self._records
+
+    def give_up(self) -> None:
+        """Let every rank stop after its batch, and wait until it is free for the next command.
+
+        See :meth:`fhi_al.models.training.SerialVisit.give_up` for the members.
+        """
+        if self.is_finished:
+            return
+        self._here.stop()
+        absent = self._away.keys() - self._answers.keys()
+        notes = [self._comm.isend(self._number, dest=rank, tag=mpi.TRAINING_TAG) for rank in absent]
+        nap = mpi.Nap()
+        while absent - self._answers.keys() or not MPI.Request.Testall(notes):
+            self._take_answers()
+            nap.take()
+        self.is_finished = True
+
+    def _collect(self) -> None:
+        self._take_answers()
+        failed = {rank: a.trouble for rank, a in self._answers.items() if a.trouble}
+        if failed:
+            told = "; ".join(f"rank {rank}: {text}" for rank, text in sorted(failed.items()))
+            raise TrainingRankError(f"training failed on {told}")
+
+    def _take_answers(self) -> None:
+        for rank, answer in mpi.answers(self._comm, mpi.TRAINING_TAG):
+            if answer.visit == self._number:
+                self._answers[rank] = answer
+                self._worked(rank, answer.seconds)
+                if answer.trouble:
+                    self._away[rank].link.forget()
+
+    def _load(self) -> None:
+        """Take everything over at once: nothing depends on which rank was the first."""
+        for member in self._members:
+            member.end_visit()
+        records = list(self._here.records)
+        for rank, away in self._away.items():
+            away.link.take(self._answers[rank], away.members)
+            records += self._answers[rank].records
+        self._answers.clear()
+        place = {member.index: place for place, member in enumerate(self._members)}
+        self._records = sorted(records, key=lambda r: (r.epoch, place[r.member]))
+        self.is_finished = True
