@@ -58,7 +58,8 @@ def places(comm: MPI.Intracomm, omp_threads: str | None) -> list[Place]:
     omp_threads : str or None
         OMP_NUM_THREADS as it was when the process started.
     """
-    given = int(omp_threads) if omp_threads and omp_threads.isdigit() else None
+    first = (omp_threads or "").split(",")[0].strip()  # one number per nesting level
+    given = int(first) if first.isdigit() and int(first) > 0 else None
     mine = Place(MPI.Get_processor_name(), tuple(sorted(os.sched_getaffinity(0))), given)
     return comm.gather(mine, root=0) or []
 

@@ -21,6 +21,7 @@ from fhi_al.core.trajectory import (
     Status,
     Trained,
     TrajectoryState,
+    Withdrawn,
     after,
     block_length,
     reinstated,
@@ -159,7 +160,25 @@ TABLE: dict[tuple[Status, type], list[tuple[Event, Changes, Row]]] = {
     (DONE, LabelDiscarded): [(LabelDiscarded("SCF"), {"step": 100}, ({}, ()))],
     (DONE, Trained): [],
     **{(RETIRED, kind): [] for kind in get_args(Event)},
+    **{(status, Withdrawn): [] for status in Status},
 }
+TABLE[WAITING, Withdrawn] = [
+    (Withdrawn(), {}, ({"status": RUNNING}, ())),
+    (Withdrawn(), {"step": 100}, ({"status": DONE}, ())),
+]
+# A sanity check that comes when the trajectory is elsewhere: its restart point stays.
+for status in Status:
+    training = {"status": TRAINING, "epochs": 0} if status is RUNNING else {}
+    TABLE[status, LabelAccepted] += [
+        (LabelAccepted(to_validation=True, is_here=False), {}, ({}, VALIDATE[:1])),
+        (LabelAccepted(to_validation=False, is_here=False), {}, (training, TRAIN[:1])),
+    ]
+    TABLE[status, LabelDiscarded] += [(LabelDiscarded("SCF", is_here=False), {}, ({}, ()))]
+IMPOSSIBLE = [
+    (status, kind)
+    for (status, kind), rows in TABLE.items()
+    if all(getattr(event, "is_here", True) is False for event, _, _ in rows)
+]
 ROWS = [
     (status, event, before, row)
     for (status, _), rows in TABLE.items()
@@ -171,6 +190,7 @@ EXAMPLES: dict[type, Event] = {
     Checked: Checked(crosses=True),
     LabelAccepted: LabelAccepted(to_validation=False),
     LabelDiscarded: LabelDiscarded("SCF"),
+    Withdrawn: Withdrawn(),
     Trained: Trained(1),
 }
 
@@ -192,7 +212,7 @@ def test_possible_event(status: Status, event: Event, before: Changes, row: Row)
     )
 
 
-@pytest.mark.parametrize(("status", "kind"), [pair for pair, rows in TABLE.items() if not rows])
+@pytest.mark.parametrize(("status", "kind"), IMPOSSIBLE)
 def test_impossible_event(status: Status, kind: type) -> None:
     with pytest.raises(ImpossibleEvent, match=f"trajectory 3 is {status}: {kind.__name__}"):
         after(replace(MIDDLE, status=status), EXAMPLES[kind], LIMITS)

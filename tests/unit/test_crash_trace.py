@@ -64,7 +64,7 @@ def test_a_kill_from_outside_is_not(tmp_path: Path, caplog: pytest.LogCaptureFix
         assert CallRecord(tmp_path).crashes("a structure") == 0
     told = [message for message in caplog.messages if "has ended" in message]
     assert [f"has ended {n} times" in text for n, text in zip((3, 4, 5), told, strict=True)]
-    assert 'set "crashes" to 3 in this file' in told[0]
+    assert 'set its "crashes" to 3 in this file' in told[0]
     # The way out that the message tells.
     (tmp_path / RECORD).write_text(json.dumps([{"key": "a structure", "ranks": [], "crashes": 3}]))
     assert CallRecord(tmp_path).crashes("a structure") == 3

@@ -19,7 +19,8 @@ from fhi_al.dataset import LabelStore, Rejected
 from fhi_al.reference.ase_engine import AseEngine
 from fhi_al.reference.crash_trace import CallRecord
 from fhi_al.reference.engine import EngineError, ReferenceResult
-from fhi_al.reference.label_pool import LabelRequest, SerialLabelPool, TooManyFailures
+from fhi_al.reference.label_gate import LabelGate, LabelRequest, TooManyFailures
+from fhi_al.reference.label_pool import SerialLabelPool
 from fhi_al.reference.spec import AseSpec, tblite_spec
 
 AL = structure(bulk("Al", cubic=True).numbers, bulk("Al", cubic=True).positions, 4.05 * np.eye(3))
@@ -42,11 +43,11 @@ class Counted:
         self.asked.append(positions)
         return self.engine.calculate(positions, cell)
 
-    def ranks(self, system: int) -> int:
-        return 1
+    def ranks(self, system: int) -> tuple[int, ...]:
+        return (0,)
 
-    def last_words(self) -> str:
-        return f"call {len(self.asked)} was the last"
+    def close(self) -> None:
+        self.engine.close()
 
 
 @contextmanager
@@ -63,16 +64,15 @@ def pool_on(
     e0_sum: float | None = None,
     max_failures: int = 3,
 ) -> SerialLabelPool:
-    return SerialLabelPool(
+    gate = LabelGate(
         [system],
-        counted,
         LabelStore(path),
-        CallRecord(path.parent),
         limits=LabelLimits(max_force, max_energy_per_atom),
         e0_sums=[e0_sum],
         max_failures=max_failures,
-        timed=untimed,
+        last_words=lambda: f"call {len(counted.asked)} was the last",
     )
+    return SerialLabelPool(gate, counted, CallRecord(path.parent), timed=untimed)
 
 
 def emt(path: Path, **limits: float | None) -> tuple[SerialLabelPool, Counted]:
@@ -165,7 +165,7 @@ def test_a_failed_scf_is_stored_as_rejected_and_not_tried_again(
     resumed, counted_later = xtb(path)
     assert bits(resumed.label(stretched(2))) == bits(record)
     assert (len(counted.asked), len(counted_later.asked)) == (1, 0)
-    assert (resumed.store.n_labels, resumed.store.n_rejected) == (0, 1)
+    assert (resumed.gate.store.n_labels, resumed.gate.store.n_rejected) == (0, 1)
 
 
 def test_an_absurd_force_is_refused(tmp_path: Path) -> None:
@@ -255,7 +255,7 @@ def test_a_broken_engine_stores_nothing(tmp_path: Path) -> None:
     counted.engine.close()
     with pytest.raises(EngineError, match=r"(?s)closed.*last lines:\ncall 1 was the last"):
         pool.label(request(AL, 1))
-    assert len(pool.store) == 0
+    assert len(pool.gate.store) == 0
 
 
 def test_only_the_engine_is_timed(tmp_path: Path) -> None:
@@ -268,16 +268,8 @@ def test_only_the_engine_is_timed(tmp_path: Path) -> None:
         yield
         inside.append(len(counted.asked))
 
-    pool = SerialLabelPool(
-        [AL],
-        counted,
-        LabelStore(tmp_path / "labels.jsonl"),
-        CallRecord(tmp_path),
-        limits=LabelLimits(100.0, 50.0),
-        e0_sums=[None],
-        max_failures=3,
-        timed=timed,
-    )
+    gate = pool_on(counted, AL, tmp_path / "labels.jsonl").gate
+    pool = SerialLabelPool(gate, counted, CallRecord(tmp_path), timed=timed)
     pool.label(request(AL, 1))
     pool.label(request(AL, 1))
     assert inside == [0, 1]

@@ -79,7 +79,7 @@ HOMES = [
         ("mpi4py",),
         [
             *["mpi.py", "reference/", "assemble.py", "session.py", "cli.py", "isolated_atoms.py"],
-            *["models/spread_training.py", "models/training_rank.py"],
+            *["serving.py", "models/spread_training.py", "models/training_rank.py"],
         ],
     ),
     (("asi4py",), ["reference/"]),
@@ -97,14 +97,16 @@ def test_a_package_has_its_home(packages: tuple[str, ...], places: list[str]) ->
 
 # A layer may import itself and those after it on its line, never those before.
 LAYERS = [
-    ("report/", ["core", "dataset", "atomic_file", "report", "models", "settings"]),
+    ("report/", ["core", "layout", "dataset", "atomic_file", "report", "models", "settings"]),
     ("md/", ["core", "md", "reference"]),
     # A foundation model may be any ASE calculator: the import of those lives in reference.
     ("models/", ["core", "models", "settings", "atomic_file", "reference", "mpi"]),
-    ("reference/", ["core", "dataset", "reference", "aims", "mpi"]),
+    ("reference/", ["core", "event_order", "dataset", "reference", "aims", "mpi"]),
     ("aims/", ["core", "aims"]),
     ("settings/", ["core", "settings"]),
-    ("mpi.py", ["reference"]),
+    ("mpi.py", ["layout", "reference"]),
+    ("layout.py", []),
+    ("event_order.py", []),
     ("dataset.py", ["core"]),
     ("checkpoint.py", ["atomic_file"]),
     ("atomic_file.py", []),
@@ -119,7 +121,7 @@ def test_a_layer_imports_only_those_below(place: str, allowed: list[str]) -> Non
 
 
 def test_nothing_below_imports_the_top() -> None:
-    top = {"cli", "assemble", "session", "isolated_atoms", "preflight"}
+    top = {"cli", "assemble", "session", "isolated_atoms", "preflight", "crew", "sampling"}
     for module in at(
         "procedures/", "reference/", "models/", "md/", "report/", "settings/", "aims/"
     ):
@@ -164,9 +166,7 @@ HEAVY = {"torch", "mace", "e3nn", "pydantic", "pandas", "matplotlib"}
 
 
 def test_a_rank_that_only_labels_loads_nothing_heavy() -> None:
-    loaded = modules_after(
-        "import fhi_al.mpi, fhi_al.reference.service, fhi_al.models.training_rank"
-    )
+    loaded = modules_after("import fhi_al.mpi, fhi_al.serving, fhi_al.models.training_rank")
     assert {"mpi4py", "numpy", "ase"} <= loaded
     assert not loaded & (HEAVY | {"yaml", "asi4py", "tblite"})
 

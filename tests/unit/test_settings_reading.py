@@ -66,13 +66,6 @@ def test_original_files_give_a_note_for_every_key_that_decides_nothing() -> None
     assert "forces_weight" not in notes
 
 
-def test_parallel_runs_with_a_warning() -> None:
-    warnings = read_settings(FILES / "original").warnings
-    assert len(warnings) == 1
-    assert "ACTIVE_LEARNING.parallel = true" in warnings[0]
-    assert "serial" in warnings[0]
-
-
 @pytest.mark.parametrize("files", ["original", "minimal"])
 def test_resolved_settings_written_and_read_again_are_the_same(files: str, tmp_path: Path) -> None:
     settings = read_settings(FILES / files)
@@ -174,6 +167,8 @@ def test_keys_of_an_engine_that_was_not_chosen_are_noted(tmp_path: Path) -> None
         ("al", "MD:\n  stat_ensemble: NVE\n  friction: 0.1\n", "has no effect with NVE"),
         ("al", "MD:\n  thermostat: Bussi\n  friction: 0.1\n", "has no effect with Bussi"),
         ("al", "  sanity_skip: 7\n", "has no effect without analysis"),
+        ("al", "  reference_groups: 2\n", "has no effect without parallel"),
+        ("al", "  rescore_queue: false\n", "has no effect without parallel"),
         ("al", "  foundation_model: a.model\n", "has no effect with initial_sampling: aimd"),
     ],
 )
@@ -217,20 +212,6 @@ def test_relative_paths_count_from_the_folder_of_the_run(tmp_path: Path) -> None
     settings = read_settings(write(tmp_path, al="  foundation_model: models/a.model\n"))
     assert settings.al.foundation_model is not None
     assert settings.resolve(settings.al.foundation_model) == tmp_path / "models" / "a.model"
-
-
-def test_threads_default_to_omp_num_threads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def threads() -> int:
-        mace = read_settings(write(tmp_path)).mace
-        assert mace is not None
-        return mace.misc.num_threads
-
-    monkeypatch.setenv("OMP_NUM_THREADS", "3,2")
-    assert threads() == 3
-    monkeypatch.delenv("OMP_NUM_THREADS")
-    assert threads() == 1
 
 
 def test_settings_can_be_sent_to_another_process() -> None:

@@ -18,6 +18,7 @@ from fhi_al.core.trajectory import (
     Exploded,
     LabelAccepted,
     LabelDiscarded,
+    Status,
     TrajectoryState,
     Withdrawn,
     sanity_check_due,
@@ -209,8 +210,8 @@ class Labelling:
         (asked,) = (each for each in self._trajectories.state.asked if _name(each) == name)
         self._forget(asked)
         trajectory = self._trajectories.state.trajectories[asked.trajectory]
-        # A trajectory goes on while its sanity check is computed in the background.
-        is_here = trajectory.step == asked.frame.step
+        # A trajectory goes on, or trains, while its sanity check is computed in the background.
+        is_here = trajectory.step == asked.frame.step and trajectory.status is not Status.TRAINING
         if not isinstance(outcome.record, Label):
             self._trajectories.tell(
                 asked.trajectory, LabelDiscarded(outcome.record.reason, is_here)

@@ -1,0 +1,260 @@
+"""The pool of parallel mode, on a real engine whose results come when the test says so."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.build import bulk
+from label_parts import bits
+
+from fhi_al.core.label import Label, Origin, Phase
+from fhi_al.core.plausible import LabelLimits
+from fhi_al.core.structure import structure
+from fhi_al.dataset import LabelStore
+from fhi_al.event_order import EventOrder
+from fhi_al.reference.ase_engine import AseEngine
+from fhi_al.reference.engine import EngineError
+from fhi_al.reference.label_gate import LabelGate, LabelRequest, TooManyFailures
+from fhi_al.reference.overlapped_pool import OverlappedLabelPool
+from fhi_al.reference.spec import AseSpec
+from fhi_al.reference.workers import Finished, Job
+
+AL = structure(bulk("Al", cubic=True).numbers, bulk("Al", cubic=True).positions, 4.05 * np.eye(3))
+
+
+class EmtWorkers:
+    """Two engines; what they compute is out when it is released."""
+
+    def __init__(self, n_workers: int = 2) -> None:
+        self.engine = AseEngine(AseSpec("ase.calculators.emt:EMT", AL))
+        self.jobs: list[Job] = []
+        self.begun: list[str] = []
+        self.out: list[Finished] = []
+        self.n_workers = n_workers
+        self.is_closed = False
+
+    def n_free(self) -> int:
+        return self.n_workers - len(self.jobs)
+
+    def begin(self, job: Job) -> None:
+        assert self.n_free() > 0
+        self.jobs.append(job)
+        self.begun.append(job.key)
+
+    def release(self, key: str, trouble: str | EngineError | None = None) -> None:
+        (job,) = (job for job in self.jobs if job.key == key)
+        self.jobs.remove(job)
+        result = trouble or self.engine.calculate(job.positions, job.cell)
+        self.out.append(Finished(key, result, 0.1))
+
+    def collect(self) -> list[Finished]:
+        out, self.out = self.out, []
+        return out
+
+    def busy_seconds(self) -> dict[int, float]:
+        return {}
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+@contextmanager
+def untimed() -> Iterator[None]:
+    yield
+
+
+def pool_in(folder: Path, workers: EmtWorkers, max_failures: int = 3) -> OverlappedLabelPool:
+    gate = LabelGate(
+        [AL],
+        LabelStore(folder / "labels.jsonl"),
+        limits=LabelLimits(100.0, 50.0),
+        e0_sums=[None],
+        max_failures=max_failures,
+        last_words=lambda: "the engine's own words",
+    )
+    return OverlappedLabelPool(gate, workers, EventOrder(folder / "order.jsonl"), waiting=untimed)
+
+
+def request(seed: int, phase: Phase = "active_learning") -> LabelRequest:
+    shift = 0.05 * np.random.default_rng(seed).standard_normal(AL.positions.shape)
+    return LabelRequest(0, AL.positions + shift, AL.cell, Origin(phase, seed, 10))
+
+
+def keys(*seeds: int) -> list[str]:
+    return [request(seed).key for seed in seeds]
+
+
+def polled(pool: OverlappedLabelPool, wait: bool = False) -> list[int]:
+    return [outcome.request.origin.trajectory for outcome in pool.poll(wait=wait)]
+
+
+def test_results_come_when_they_arrive_and_are_stored_at_once(tmp_path: Path) -> None:
+    workers = EmtWorkers()
+    pool = pool_in(tmp_path, workers)
+    for seed in (1, 2, 3):
+        pool.submit(request(seed))
+    assert workers.begun == keys(1, 2)
+    assert polled(pool) == []
+    workers.release(keys(2)[0])
+    pool.pump()
+    assert keys(2)[0] in LabelStore(tmp_path / "labels.jsonl")
+    assert workers.begun == keys(1, 2, 3)  # the free engine has gone on, although nobody looked
+    workers.release(keys(1)[0])
+    assert polled(pool) == [2, 1]
+    assert polled(pool) == []
+    fresh = AseEngine(AseSpec("ase.calculators.emt:EMT", AL)).calculate(
+        request(2).positions, AL.cell
+    )
+    label = pool.gate.store.label(keys(2)[0])
+    assert label.energy == fresh.energy
+    assert np.array_equal(label.forces, fresh.forces)
+
+
+def test_waiting_ends_with_the_first_result(tmp_path: Path) -> None:
+    workers = EmtWorkers()
+    pool = pool_in(tmp_path, workers)
+    pool.submit(request(1))
+    timer = threading.Timer(0.05, workers.release, [keys(1)[0]])
+    timer.start()
+    assert polled(pool, wait=True) == [1]
+    timer.join()
+
+
+def test_sanity_checks_queue_up_behind_real_labels(tmp_path: Path) -> None:
+    workers = EmtWorkers(n_workers=1)
+    pool = pool_in(tmp_path, workers)
+    for seed, phase in enumerate(("active_learning", "sanity", "sanity", "active_learning")):
+        pool.submit(request(seed, phase))
+    for _ in range(4):
+        workers.release(workers.begun[-1])
+        pool.pump()
+    assert workers.begun == keys(0, 3, 1, 2)
+
+
+def test_a_structure_asked_for_twice_is_computed_once(tmp_path: Path) -> None:
+    workers = EmtWorkers()
+    pool = pool_in(tmp_path, workers)
+    pool.submit(request(1))
+    pool.submit(request(1))
+    workers.release(keys(1)[0])
+    assert polled(pool) == [1, 1]
+    pool.submit(request(1))
+    assert polled(pool) == [1]
+    assert workers.begun == keys(1)
+
+
+def test_only_what_no_engine_has_begun_can_be_taken_back(tmp_path: Path) -> None:
+    workers = EmtWorkers(n_workers=1)
+    pool = pool_in(tmp_path, workers)
+    for seed in (1, 2, 3):
+        pool.submit(request(seed))
+    assert pool.withdraw(keys(1, 3)) == keys(3)
+    for seed in (1, 2):
+        workers.release(keys(seed)[0])
+        pool.pump()
+    assert polled(pool) == [1, 2]
+    assert workers.begun == keys(1, 2)
+
+
+def test_an_aimd_step_is_waited_for_and_something_else_done_meanwhile(tmp_path: Path) -> None:
+    workers = EmtWorkers()
+    pool = pool_in(tmp_path, workers)
+    done: list[int] = []
+
+    def train_a_batch() -> bool:
+        done.append(len(done))
+        if len(done) == 3:
+            workers.release(keys(1)[0])
+        return True
+
+    pool.while_waiting = train_a_batch
+    assert isinstance(pool.label(request(1)), Label)
+    assert done == [0, 1, 2]
+
+
+def test_another_launch_sees_the_same_at_the_same_looks(tmp_path: Path) -> None:
+    workers = EmtWorkers()
+    pool = pool_in(tmp_path, workers)
+    pool.submit(request(1))
+    pool.submit(request(2))
+    assert polled(pool) == []
+    workers.release(keys(2)[0])
+    assert polled(pool) == [2]
+    pool.submit(request(3))
+    workers.release(keys(1)[0])
+    pool.pump()  # stored, and nobody has seen it when the run is killed
+    again = EmtWorkers()
+    resumed = pool_in(tmp_path, again)
+    resumed.submit(request(1))
+    resumed.submit(request(2))
+    assert polled(resumed) == []  # although both are in the store
+    assert polled(resumed) == [2]
+    resumed.submit(request(3))
+    assert polled(resumed) == [1]  # from here on, live
+    assert again.begun == keys(3)
+    assert bits(resumed.gate.store.label(keys(1)[0])) == bits(pool.gate.store.label(keys(1)[0]))
+
+
+def test_an_order_that_does_not_fit_is_given_up(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    workers = EmtWorkers()
+    pool = pool_in(tmp_path, workers)
+    pool.submit(request(1))
+    workers.release(keys(1)[0])
+    assert polled(pool) == [1]
+    other = EmtWorkers()
+    changed = pool_in(tmp_path, other)
+    changed.submit(request(7))
+    other.release(keys(7)[0])
+    assert polled(changed) == [7]
+    assert "cannot be repeated any further" in caplog.text
+
+
+def test_failures_are_rejected_and_counted_in_the_order_they_are_seen(tmp_path: Path) -> None:
+    workers = EmtWorkers()
+    pool = pool_in(tmp_path, workers, max_failures=2)
+    for seed in (1, 2):
+        pool.submit(request(seed))
+        workers.release(keys(seed)[0], trouble="the job was lost 3 times")
+        pool.pump()
+    assert pool.gate.failures_in_row == 0
+    with pytest.raises(TooManyFailures, match="lost 3 times"):
+        pool.poll(wait=False)
+    assert pool.gate.store.n_rejected == 2
+
+
+def test_a_broken_engine_does_not_lose_what_others_have_finished(tmp_path: Path) -> None:
+    workers = EmtWorkers()
+    pool = pool_in(tmp_path, workers)
+    pool.submit(request(1))
+    pool.submit(request(2))
+    workers.release(keys(1)[0], trouble=EngineError("out of licences"))
+    workers.release(keys(2)[0])
+    with pytest.raises(EngineError, match=r"(?s)out of licences.*the engine's own words"):
+        pool.pump()
+    assert list(
+        LabelStore(tmp_path / "labels.jsonl").get(key) is not None for key in keys(1, 2)
+    ) == [
+        False,
+        True,
+    ]
+
+
+def test_closing_waits_for_the_calculations_under_way(tmp_path: Path) -> None:
+    workers = EmtWorkers(n_workers=1)
+    pool = pool_in(tmp_path, workers)
+    pool.submit(request(1))
+    pool.submit(request(2))
+    timer = threading.Timer(0.05, workers.release, [keys(1)[0]])
+    timer.start()
+    pool.close()
+    timer.join()
+    assert workers.is_closed
+    assert workers.begun == keys(1)  # nothing new is begun
+    assert keys(1)[0] in LabelStore(tmp_path / "labels.jsonl")
