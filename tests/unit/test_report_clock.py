@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from fhi_al.report.clock import ACTIVITIES, DFT, MD, OTHER, SNAPSHOTS, TRAINING, Clock
+from fhi_al.report.clock import ACTIVITIES, DFT, MD, OTHER, SNAPSHOTS, TRAINING, WAITING, Clock
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_time_in_an_inner_section_is_not_booked_on_the_outer(now: list[float]) -
         now[0] += 32
     with measured.section(SNAPSHOTS):
         now[0] += 64
-    booked = {DFT: 4.0, TRAINING: 32.0, MD: 10.0, SNAPSHOTS: 64.0, OTHER: 17.0}
+    booked = {DFT: 4.0, TRAINING: 32.0, MD: 10.0, WAITING: 0.0, SNAPSHOTS: 64.0, OTHER: 17.0}
     assert measured.seconds() == booked
     assert sum(measured.seconds().values()) == now[0] - 100.0
 
@@ -59,17 +59,18 @@ def test_an_exception_closes_its_section(now: list[float]) -> None:
         now[0] += 3
         raise RuntimeError
     now[0] += 4
-    assert measured.seconds() == {DFT: 3.0, TRAINING: 0.0, MD: 0.0, SNAPSHOTS: 0.0, OTHER: 4.0}
+    assert measured.seconds() == dict.fromkeys(ACTIVITIES, 0.0) | {DFT: 3.0, OTHER: 4.0}
 
 
 def test_launches_add_up(now: list[float]) -> None:
-    earlier = {DFT: 10.0, TRAINING: 20.0, MD: 30.0, SNAPSHOTS: 5.0, OTHER: 40.0}
+    earlier = {DFT: 10.0, TRAINING: 20.0, MD: 30.0, WAITING: 1.0, SNAPSHOTS: 5.0, OTHER: 40.0}
     started, continued = Clock(earlier), Clock()
     continued.continue_from(earlier)
     now[0] += 1
     expected = {**earlier, OTHER: 41.0}
     assert started.seconds() == expected
     assert continued.seconds() == expected
+    assert continued.in_this_launch() == dict.fromkeys(ACTIVITIES, 0.0) | {OTHER: 1.0}
 
 
 def test_what_is_given_out_is_a_copy(now: list[float]) -> None:

@@ -14,9 +14,10 @@ from label_parts import some_label, some_rejected
 from fhi_al.core.label import Label, Origin
 from fhi_al.core.run_state import RunState, Stage
 from fhi_al.dataset import LabelStore
+from fhi_al.layout import layout
 from fhi_al.report.clock import ACTIVITIES
 from fhi_al.report.export import Exporter, read_labels, write_labels
-from fhi_al.report.summary import summary
+from fhi_al.report.summary import idle_shares, summary
 
 XYZ_DIGITS = 6e-9  # extended xyz holds eight decimals
 
@@ -204,13 +205,21 @@ def test_the_summary_counts_and_shares_out_the_time(tmp_path: Path) -> None:
     for record in (some_label(1), some_label(2), some_rejected(3)):
         store.append(record)
     state = RunState(stage=Stage.DONE, final_mae_forces=0.01234, stop_reason="enough")
-    lines = summary(state, store, dict(zip(ACTIVITIES, (60.0, 29.0, 10.0, 0.8, 0.2), strict=True)))
+    seconds = dict(zip(ACTIVITIES, (50.0, 29.0, 10.0, 10.0, 0.8, 0.2), strict=True))
+    crew = layout(4, parallel=True, training_ranks=1, reference_groups=None, shared_engine=True)
+    idle = idle_shares(crew, 100.0, 90.0, [{0: 7.0}, {1: 25.0, 2: 25.0, 3: 25.0}])
+    lines = summary(state, store, seconds, idle)
     text = "\n".join(lines)
     assert "done (enough)" in text
     assert "3 computed, of which 1 discarded" in text
     assert "0.0123 eV/A" in text
-    assert lines[-1] == (
-        "wall time 100 s: DFT 60 s (60.0 %), training 29 s (29.0 %), MD 10 s (10.0 %), "
-        "snapshots 1 s (0.8 %), everything else 0 s (0.2 %)"
+    assert lines[-2] == (
+        "wall time 100 s: DFT 50 s (50.0 %), training 29 s (29.0 %), MD 10 s (10.0 %), "
+        "waiting for labels 10 s (10.0 %), snapshots 1 s (0.8 %), everything else 0 s (0.2 %)"
     )
-    assert "not measured yet" in "\n".join(summary(RunState(), store, dict.fromkeys(ACTIVITIES, 0)))
+    assert lines[-1] == (
+        "idle in this launch (100 s): rank 0 (drives, MD, training: 10 %), "
+        "ranks 1-3 (labels (group 1): 75 %)"
+    )
+    nothing = summary(RunState(), store, dict.fromkeys(ACTIVITIES, 0), [])
+    assert "not measured yet" in "\n".join(nothing)
