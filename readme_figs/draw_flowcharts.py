@@ -236,11 +236,18 @@ def lane(axes: Axes, y: float, name: str) -> None:
 
 
 def parallel() -> Figure:
-    """Which rank does what over time, and the way of a label, in the serial mode there is."""
-    figure, axes = canvas(
-        12, 7.8, "Serial mode (the only one so far): rank 0 drives, the others serve"
-    )
-    lanes = {"rank 0": 65.5, "rank 1": 58.0, "rank 2": 50.5, "…": 43.0}
+    """Which rank does what over time in both modes, and the way of a label."""
+    figure, axes = canvas(12, 12.3, "Rank 0 drives, the others serve")
+    serial_lanes(axes, 42)
+    parallel_lanes(axes)
+    label_path(axes)
+    return figure
+
+
+def serial_lanes(axes: Axes, up: float) -> None:
+    """Serial mode: everything waits for the reference calculation, all ranks take part in it."""
+    words(axes, (2.5, up + 72.3), "Serial mode", 11, ha="left", weight="bold")
+    lanes = {"rank 0": up + 65.5, "rank 1": up + 58.0, "rank 2": up + 50.5, "…": up + 43.0}
     for name, y in lanes.items():
         lane(axes, y, name)
     alone: list[tuple[float, float, str, str]] = [
@@ -251,19 +258,64 @@ def parallel() -> Figure:
         (91, 12, "MD, checks", BLUE),
     ]
     for x, width, text, colour in alone:
-        box(axes, (x, 65.5), (width, 5), text, colour, 8.5)
+        box(axes, (x, up + 65.5), (width, 5), text, colour, 8.5)
     together = "one\nreference\ncalculation\non all ranks\n(FHI-aims)"
     for x in (49.0, 60.5, 104.0):
-        box(axes, (x, 43), (10.5, 27.5), together, ORANGE, 8.5)
+        box(axes, (x, up + 43), (10.5, 27.5), together, ORANGE, 8.5)
     for x in (30.0, 87.5):
         for y in list(lanes.values())[1:]:
             words(axes, (x, y + 2.5), "asleep; looks for a command", 8.5, color=GREY)
-    arrow(axes, (12, 40), (118, 40), colour=GREY)
-    words(axes, (116, 38.2), "time", 9, color=GREY)
     note = "tblite and other ASE calculators run on rank 0 alone; the others then sleep throughout."
-    words(axes, (12, 37.6), note, 9, ha="left")
-    label_path(axes)
-    return figure
+    words(axes, (12, up + 40.6), note, 9, ha="left")
+
+
+def parallel_lanes(axes: Axes) -> None:
+    """Parallel mode: labels, training and MD at the same time."""
+    title = "Parallel mode, here with training_ranks: 2 and reference_groups: 2"
+    words(axes, (2.5, 77.8), title, 11, ha="left", weight="bold")
+    lanes = [("rank 0", 70.0), ("rank 1", 62.5), ("group 1", 55.0), ("group 2", 47.5)]
+    for name, y in lanes:
+        lane(axes, y, name)
+    asleep = "asleep"
+    rows: list[list[tuple[float, float, str, str]]] = [
+        [
+            (12, 20, "MD of the trajectories\nthat do not wait", BLUE),
+            (33, 20, "training of its\nmembers", GREEN),
+            (54, 20, "MD of the trajectories\nthat do not wait", BLUE),
+            (75, 20, "all wait: trains on with\nthe data at hand", GREEN),
+            (96, 22, "MD of the trajectories\nthat do not wait", BLUE),
+        ],
+        [
+            (12, 20, asleep, ""),
+            (33, 20, "training of its\nmembers", GREEN),
+            (54, 20, asleep, ""),
+            (75, 20, "training of its\nmembers", GREEN),
+            (96, 22, asleep, ""),
+        ],
+        [
+            (17, 30, "a point of trajectory 0", ORANGE),
+            (49, 22, "of trajectory 3", ORANGE),
+            (73, 27, "of trajectory 1", ORANGE),
+            (102, 16, "of trajectory 0", ORANGE),
+        ],
+        [
+            (25, 24, "of trajectory 2", ORANGE),
+            (60, 31, "of trajectory 2", ORANGE),
+            (93, 25, "a sanity check", ORANGE),
+        ],
+    ]
+    for (_, y), row in zip(lanes, rows, strict=True):
+        for x, width, text, colour in row:
+            if colour:
+                box(axes, (x, y), (width, 5), text, colour, 8.5)
+            else:
+                words(axes, (x + width / 2, y + 2.5), text, 8.5, color=GREY)
+    arrow(axes, (12, 44.6), (118, 44.6), colour=GREY)
+    words(axes, (116, 42.8), "time", 9, color=GREY)
+    note = (
+        "What a group has finished is stored at once; the group goes on with the next in the queue."
+    )
+    words(axes, (12, 42.2), note, 9, ha="left")
 
 
 def label_path(axes: Axes) -> None:
@@ -274,7 +326,7 @@ def label_path(axes: Axes) -> None:
     boxes = [
         (4.5, "procedure\nasks for a structure", BLUE),
         (28, "label pool\nknown already? then\nit is in the store", PURPLE),
-        (51.5, "engine, through the\nserve loop: all its\nranks join in", ORANGE),
+        (51.5, "engine: rank 0 with all\nranks, or a group of\nranks by itself", ORANGE),
         (75, "gate: SCF converged?\nfinite? forces below\nmax_force?", "#fff6cf"),
         (98.5, "label store, fsynced:\nrestart/labels.jsonl\n(refused ones too)", PURPLE),
     ]

@@ -285,6 +285,12 @@ def journal(folder: Path, kind: str) -> list[dict[str, Any]]:
     return [entry for entry in map(json.loads, lines) if entry["kind"] == kind]
 
 
+def in_flight(folder: Path) -> dict[str, list[int]]:
+    """The structures under way when a run was killed, and the ranks that were at each."""
+    calls = json.loads((folder / "restart" / "in_flight.json").read_text())
+    return {call["key"]: call["ranks"] for call in calls}
+
+
 def snapshots(folder: Path) -> list[Path]:
     """The run's snapshots, oldest first."""
     return sorted((folder / "restart").glob("snapshot-*"))

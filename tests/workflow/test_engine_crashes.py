@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from ase.io import read
-from run_folder import kill_all, labels, run, start, succeed, write_inputs
+from run_folder import in_flight, kill_all, labels, run, start, succeed, write_inputs
 
 pytestmark = [pytest.mark.mpi, pytest.mark.real]
 
@@ -31,7 +31,7 @@ def test_a_structure_on_which_the_engine_dies_is_tried_three_times(asi_library, 
             assert f"the reference engine died on structure {key}" in output
             assert f"attempt {attempt - 1} of 3; its last lines:" in output
             assert "begins" in output
-        key = in_flight(folder)
+        (key,) = in_flight(folder)
     output = succeed(folder, 3, command=INITIAL)
     assert f"died on structure {key}, attempt 3 of 3" in output
     records = labels(folder)
@@ -52,17 +52,12 @@ def test_kills_in_one_and_the_same_call_do_not_count(finished_run, asi_library, 
         job = start(folder, 2, command=INITIAL, env=slow)
         wait_for_call(folder)
         kill_all(job)
-        keys.append(in_flight(folder))
+        keys += in_flight(folder)
     assert len(set(keys)) == 1 and labels(folder) == []
     output = succeed(folder, 1, command=INITIAL)
     assert "has ended 3 times during the calculation of structure" in output
     assert "died on" not in output
     assert labels(folder) == labels(finished_run("asi", 1))[: len(labels(folder))]
-
-
-def in_flight(folder: Path) -> str:
-    text = (folder / "restart" / "in_flight.json").read_text()
-    return text.partition('"key": "')[2].partition('"')[0]
 
 
 def wait_for_call(folder: Path) -> None:

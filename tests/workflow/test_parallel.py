@@ -1,0 +1,276 @@
+"""Labels in the background: every layout ends, and nothing is lost, doubled or left to chance.
+
+Labels of the ASI library sleep before they compute, so that they arrive while others are waited
+for; which one arrives when is up to the machine, and recorded.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from run_folder import (
+    datasets,
+    final_weights,
+    finish,
+    in_flight,
+    journal,
+    kill_all,
+    labels,
+    ranks_of,
+    run,
+    start,
+    succeed,
+    tables,
+    wait_for_labels,
+    write_inputs,
+)
+
+pytestmark = [pytest.mark.mpi, pytest.mark.real]
+
+SLOW = {"ASI_SLEEP_MS": "120"}
+PARALLEL: dict[str, Any] = {
+    "parallel": True,
+    "num_trajectories": 4,
+    "skip_step_initial": 2,
+    "max_MD_steps": 30,
+}
+# Another tight-binding method: a real foundation model would take longer to load than all else.
+FOUNDATION: dict[str, Any] = {
+    **PARALLEL,
+    "initial_sampling": "foundation",
+    "foundation_calculator": "tblite.ase.TBLite",
+    "foundation_arguments": {"method": "GFN1-xTB", "verbosity": 0},
+}
+
+
+def parallel_run(folder: Path, asi_library: Path | None = None, **changes: Any) -> Path:
+    settings = {**PARALLEL, **changes}
+    return write_inputs(
+        folder, asi_library=asi_library, active_learning={"ACTIVE_LEARNING": settings}
+    )
+
+
+def seen(folder: Path) -> list[str]:
+    """Labels in the order in which the run saw them arrive."""
+    lines = (folder / "restart" / "order.jsonl").read_text().splitlines()
+    found = [key for line in lines for key in json.loads(line).get("found", [])]
+    return [key for key in found if key != "training"]
+
+
+def assert_every_label_counts(folder: Path) -> None:
+    """None doubled; each that active learning paid for was seen, once, and taken into account."""
+    records = labels(folder)
+    assert len({record["key"] for record in records}) == len(records)
+    arrived = Counter(seen(folder))
+    assert set(arrived.values()) == {1}
+    later = {record["key"] for record in records if record["origin"]["phase"] != "initial"}
+    assert later <= set(arrived)
+    points = [record for record in records if record["origin"]["phase"] == "active_learning"]
+    joined = sum(entry["joined"] for entry in journal(folder, "sanity"))
+    (last,) = journal(folder, "ensemble")[-1:]
+    in_sets = last["n_training"] + last["n_validation"]
+    assert in_sets - last_initial_size(folder) >= len(points) >= 1
+    assert joined <= len(points)
+
+
+def last_initial_size(folder: Path) -> int:
+    """Points of one member at the end of the initial dataset."""
+    (last,) = [e for e in journal(folder, "ensemble") if e["phase"] == "initial"][-1:]
+    return int(last["n_training"] + last["n_validation"])
+
+
+def assert_repeats(folder: Path, again: Path, ranks: int) -> None:
+    """A fresh run that is given labels and order of another ends as that, to the last bit."""
+    for name in ("control.in", "geometry.in", "mace_settings.yaml", "species"):
+        if (folder / name).is_dir():
+            shutil.copytree(folder / name, again / name)
+        elif (folder / name).exists():
+            again.mkdir(exist_ok=True)
+            shutil.copy(folder / name, again / name)
+    shutil.copy(folder / "active_learning_settings.yaml", again)
+    (again / "restart").mkdir()
+    for name in ("labels.jsonl", "order.jsonl"):
+        shutil.copy(folder / "restart" / name, again / "restart")
+    succeed(again, ranks)
+    assert (again / "restart" / "labels.jsonl").read_bytes() == (
+        folder / "restart" / "labels.jsonl"
+    ).read_bytes()
+    assert journal(again, "check") == journal(folder, "check")
+    assert journal(again, "epoch") == journal(folder, "epoch")
+    assert datasets(again) == datasets(folder)
+    assert tables(again) == tables(folder)
+    assert final_weights(again) == final_weights(folder)
+
+
+LAYOUTS = [
+    (1, "tblite", {}),
+    (2, "asi", {}),
+    (3, "tblite", {"training_ranks": 2}),
+    (4, "asi", {"reference_groups": 3}),
+    (6, "asi", {"training_ranks": 2, "reference_groups": 2}),
+]
+
+
+@pytest.mark.parametrize(("ranks", "engine", "how"), LAYOUTS)
+def test_every_layout_comes_to_its_end(asi_library, tmp_path, ranks, engine, how) -> None:
+    library = asi_library if engine == "asi" else None
+    folder = parallel_run(tmp_path / "run", library, max_MD_steps=15, **how)
+    output = succeed(folder, ranks)
+    assert "summary: stage: done" in output
+    assert output.count("layout: rank") >= 1
+    (idle,) = [line for line in output.splitlines() if "idle in this launch" in line]
+    assert idle.count("%") >= min(ranks, 2)
+    assert_every_label_counts(folder)
+    assert not ranks_of(folder)
+
+
+@pytest.mark.parametrize(("ranks", "engine", "how"), [(4, "asi", {}), (6, "tblite", {})])
+def test_a_serial_run_does_not_mind_more_ranks(
+    finished_run, asi_library, tmp_path, ranks, engine, how
+) -> None:
+    folder = write_inputs(
+        tmp_path / "run",
+        asi_library=asi_library if engine == "asi" else None,
+        active_learning={"ACTIVE_LEARNING": {"training_ranks": 2}},
+    )
+    succeed(folder, ranks)
+    alone = finished_run(engine, 1)
+    assert datasets(folder) == datasets(alone)
+    assert final_weights(folder) == final_weights(alone)
+
+
+def test_more_ranks_asked_for_than_there_are(tmp_path) -> None:
+    folder = parallel_run(tmp_path / "run", reference_groups=2)
+    code, output = run(folder, 2)
+    assert code == 2
+    assert "active_learning_settings.yaml" in output
+    assert "ACTIVE_LEARNING.reference_groups = 2" in output
+    assert "1 of 2 ranks" in output
+
+
+def test_the_recorded_order_reproduces_a_run(asi_library, tmp_path) -> None:
+    folder = parallel_run(tmp_path / "run", asi_library)
+    output = succeed(folder, 3, env=SLOW)
+    # Something was going on meanwhile: training, of the round before, and in active learning.
+    assert "ranks 1-2 (labels (group 1)" in output
+    assert_every_label_counts(folder)
+    assert_repeats(folder, tmp_path / "again", 1)
+
+
+def test_the_recorded_order_reproduces_a_sampling_with_a_foundation_model(
+    asi_library, tmp_path
+) -> None:
+    folder = parallel_run(tmp_path / "run", asi_library, **FOUNDATION, reference_groups=2)
+    succeed(folder, 3, env=SLOW)
+    assert_every_label_counts(folder)
+    phases = Counter(record["origin"]["phase"] for record in labels(folder))
+    assert phases["initial"] >= 20
+    assert_repeats(folder, tmp_path / "again", 2)
+
+
+def kill_and_resume(folder: Path, n_kills: int, seed: str) -> None:
+    """Kill a run at seeded numbers of labels, resume it each time on other ranks, to the end."""
+    generator = random.Random(seed)
+    killed: set[str] = set()
+    for n in range(n_kills):
+        target = len(killed) + generator.randint(2, 12)
+        job = start(folder, 3 + n % 2, env=SLOW)
+        wait_for_labels(job, folder, target)
+        time.sleep(generator.uniform(0, 0.5))
+        kill_all(job)
+        assert not ranks_of(folder)
+        found = {record["key"] for record in labels(folder)}
+        assert killed <= found
+        killed = found
+    succeed(folder, 3, env=SLOW)
+    final = [record["key"] for record in labels(folder)]
+    assert killed <= set(final)
+    assert len(set(final)) == len(final)
+
+
+@pytest.mark.parametrize("sampling", ["aimd", "foundation"])
+def test_killed_runs_lose_and_double_no_label(asi_library, tmp_path, sampling) -> None:
+    more = FOUNDATION if sampling == "foundation" else {"n_samples": 3}
+    folder = parallel_run(tmp_path / "run", asi_library, **more)
+    kill_and_resume(folder, 4, f"four kills, {sampling}")
+    assert_every_label_counts(folder)
+    assert_repeats(folder, tmp_path / "again", 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(5))
+def test_killed_twenty_times(asi_library, tmp_path, seed) -> None:
+    more = FOUNDATION if seed % 2 else {"n_samples": 3}
+    folder = parallel_run(tmp_path / "run", asi_library, **more, reference_groups=1 + seed // 4)
+    kill_and_resume(folder, 4, f"twenty kills {seed}")
+    assert_every_label_counts(folder)
+
+
+def test_asked_to_stop_it_keeps_the_labels_under_way(asi_library, tmp_path) -> None:
+    folder = parallel_run(tmp_path / "run", asi_library, n_samples=2, reference_groups=2)
+    job = start(folder, 3, env={"ASI_SLEEP_MS": "1500"})
+    wait_for_labels(job, folder, 3)
+    n_before = len(labels(folder))
+    job.send_signal(signal.SIGTERM)
+    code, output = finish(job, timeout_s=60)
+    assert code == 3, output
+    assert "waiting for" in output and "under way" in output
+    assert len(labels(folder)) > n_before
+    succeed(folder, 4)
+    assert_every_label_counts(folder)
+
+
+def test_the_engine_of_one_group_dies_on_a_structure(asi_library, tmp_path) -> None:
+    """The others' structures, in flight too, are not held responsible."""
+    folder = parallel_run(
+        tmp_path / "run", asi_library, **FOUNDATION, reference_groups=2, n_samples=2
+    )
+    code, output = run(
+        folder, 3, env={"ASI_SLEEP_MS": "500", "ASI_EXIT_AT": "2", "ASI_DIE_ON": "2"}
+    )
+    assert code not in (0, 2, 3), output
+    under_way = in_flight(folder)
+    assert len(under_way) == 2
+    output = succeed(folder, 1)
+    told = "the reference engine died on structure"
+    (guilty,) = [key for key in under_way if f"{told} {key}" in output]
+    assert under_way[guilty] == [2]
+    assert_every_label_counts(folder)
+    assert not (folder / "restart" / "in_flight.json").exists()
+
+
+@pytest.mark.parametrize("train_on", [True, False])
+def test_while_all_wait_the_members_train_on_if_they_may(asi_library, tmp_path, train_on) -> None:
+    folder = parallel_run(
+        tmp_path / "run",
+        asi_library,
+        n_samples=2,
+        num_trajectories=2,
+        intermediate_epochs=1,
+        train_while_waiting=train_on,
+    )
+    succeed(folder, 2, command="FHI_AL-initial-ds")
+    succeed(folder, 2, env={"ASI_SLEEP_MS": "1500"})
+    log = (folder / "AL.log").read_text()
+    assert ("while all trajectories wait" in log) is train_on
+
+
+def test_switched_back_to_serial_a_run_goes_on(asi_library, tmp_path) -> None:
+    folder = parallel_run(tmp_path / "run", asi_library, **FOUNDATION)
+    job = start(folder, 3, env=SLOW)
+    wait_for_labels(job, folder, 25)
+    kill_all(job)
+    before = {record["key"] for record in labels(folder)}
+    settings = folder / "active_learning_settings.yaml"
+    settings.write_text(settings.read_text().replace("parallel: true", "parallel: false"))
+    succeed(folder, 2)
+    final = [record["key"] for record in labels(folder)]
+    assert before <= set(final) and len(set(final)) == len(final)
