@@ -83,7 +83,8 @@ def test_every_link_leads_somewhere(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)]+)\)", text):
         if target.startswith("#"):
-            assert f"\n## {target[1:]}\n" in text.lower()
+            heading = target[1:].replace("-", " ")
+            assert f"\n## {heading}\n" in text.lower()
         elif not target.startswith("https://"):
             assert (document.parent / target).exists(), target
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from fhi_al.core.improvement import BestError, improves, seen
 from fhi_al.core.run_state import ConvergenceState
 from fhi_al.core.stopping import convergence_stop
+from fhi_al.procedures import visits
 from fhi_al.procedures.run import Run
 from fhi_al.report.error_table import mean
 
@@ -65,7 +66,7 @@ def _begin(run: Run, members: Sequence[int]) -> None:
 def _visit(run: Run, phase: str, state: ConvergenceState) -> None:
     al = run.settings.al
     epochs = min(al.valid_skip, al.max_final_epochs - state.ensemble.epoch)
-    visit = run.train(phase, state.ensemble.epoch, epochs, state.members)
+    visit = visits.train(run, phase, state.ensemble.epoch, epochs, state.members)
     epoch = state.ensemble.epoch + epochs
     each = []
     for index, history, mae in zip(state.members, state.each, visit.maes, strict=True):

@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from typing import Any
 
 from fhi_al.core.label import Label
-from fhi_al.core.run_state import Frame, Stage
+from fhi_al.core.run_state import Stage
 from fhi_al.core.split import goes_to_validation
 from fhi_al.core.stopping import initial_stop
-from fhi_al.md.driver import Driver, MDFailure, MDPoint, random_stream
-from fhi_al.md.walker import Walker
 from fhi_al.mpi import Nap
+from fhi_al.procedures import visits
 from fhi_al.procedures.convergence import converge
-from fhi_al.procedures.errors import SamplingFailure
-from fhi_al.procedures.frames import frame_of, request_of
 from fhi_al.procedures.run import Run
-from fhi_al.report import clock
+from fhi_al.procedures.sampled_points import SampledPoints
 from fhi_al.report.error_table import mean
 from fhi_al.report.logs import log_to_file, stop_log
 from fhi_al.report.pulse import Pulse
 
 log = logging.getLogger(__name__)
-
-# Purpose number of the random stream; active learning's streams use another one.
-SAMPLING_STREAM = 0
 
 
 class InitialDatasetProcedure:
@@ -41,8 +34,7 @@ class InitialDatasetProcedure:
         self._run = run
         self._al = run.settings.al
         self._pulse = Pulse()
-        # Of the points that wait for their labels, those that the pool has been handed.
-        self._submitted: set[str] = set()
+        self._points = SampledPoints(run)
 
     @property
     def is_done(self) -> bool:
@@ -76,8 +68,7 @@ class InitialDatasetProcedure:
     def _grow(self) -> None:
         run = self._run
         if not run.walkers and run.state.stage is Stage.INITIAL_SAMPLING:
-            generator = random_stream(run.conditions[0].seed, SAMPLING_STREAM)
-            run.walkers = [Walker.start(run.sampling_driver(0), generator)]
+            self._points.begin()
             log.info(
                 "initial dataset: %d points for each of %d members per round, sampled by %s; "
                 "target: force MAE %g eV/A",
@@ -110,15 +101,16 @@ class InitialDatasetProcedure:
         if self._visit_has_ended():
             self._end_visit()
             return
-        self._take_in(wait=False)
+        self._points.take_in(wait=False)
         sampling = run.state.sampling
         n_sampled = len(sampling.points) + len(sampling.asked)
         if n_sampled < self._points_per_round and not self._in_last_visit():
-            self._sample()
+            self._points.sample()
+            self._tell_progress()
         elif run.background is not None:
             self._go_on_training()
         elif sampling.asked:
-            self._take_in(wait=True)
+            self._points.take_in(wait=True)
         else:
             self._train()
 
@@ -153,7 +145,8 @@ class InitialDatasetProcedure:
 
     def _begin_visit(self) -> None:
         run = self._run
-        run.background = run.begin_training(
+        run.background = visits.begin(
+            run,
             self._all_members,
             run.state.sampling.epochs_due,
             in_background=run.labels.overlaps,
@@ -188,7 +181,7 @@ class InitialDatasetProcedure:
         run, al = self._run, self._al
         assert run.background is not None
         before, epochs = run.state.sampling, run.background.n_epochs
-        visit = run.finish_training("initial", before.epochs, run.background)
+        visit = visits.finish(run, "initial", before.epochs, run.background)
         run.background = None
         run.state = replace(
             run.state,
@@ -219,11 +212,8 @@ class InitialDatasetProcedure:
         """Points of a round that is not needed any more: withdraw what can be, keep the others."""
         while self._run.state.sampling.asked:
             with self._run.step():
-                keys = [_key(frame) for frame in self._run.state.sampling.asked]
-                withdrawn = self._run.labels.withdraw(keys)
-                asked = tuple(f for f in self._run.state.sampling.asked if _key(f) not in withdrawn)
-                self._update(asked=asked)
-                self._take_in(wait=True)
+                self._points.withdraw()
+                self._points.take_in(wait=True)
         self._share_out_points()
 
     def _share_out_points(self) -> None:
@@ -232,11 +222,17 @@ class InitialDatasetProcedure:
         labels = [self._run.store.label(key) for key in self._run.state.sampling.points]
         for member in members:
             self._share_out(member.index, labels[member.index :: len(members)])
-        self._update(points=())
+        self._points.update(points=())
 
-    def _update(self, **changes: Any) -> None:
-        run = self._run
-        run.state = replace(run.state, sampling=replace(run.state.sampling, **changes))
+    def _tell_progress(self) -> None:
+        if self._pulse.is_due():
+            sampling = self._run.state.sampling
+            log.info(
+                "initial dataset: %d of %d points of this round, %d more wait for their labels",
+                len(sampling.points),
+                self._points_per_round,
+                len(sampling.asked),
+            )
 
     def _share_out(self, index: int, labels: list[Label]) -> None:
         member = self._run.ensemble.members[index]
@@ -247,86 +243,6 @@ class InitialDatasetProcedure:
                 member.add_validation([label])
             else:
                 member.add_training([label])
-
-    def _sample(self) -> None:
-        """The next structure, ``skip_step_initial`` MD steps on, and its label."""
-        run = self._run
-        walker = run.walkers[0]
-        driver = run.sampling_driver(run.state.sampling.md_steps)
-        n_steps = self._al.skip_step_initial
-        md_step = run.state.sampling.md_steps + n_steps
-        try:
-            with run.clock.section(clock.MD):
-                walker.point = driver.advance(walker.point, n_steps, walker.generator)
-            self._update(md_steps=md_step)
-            self._ask(walker.point, md_step)
-        except MDFailure as failure:
-            self._update(md_steps=md_step)
-            self._go_back(walker, driver, failure)
-        if self._pulse.is_due():
-            sampling = run.state.sampling
-            log.info(
-                "initial dataset: %d of %d points of this round, %d more wait for their labels",
-                len(sampling.points),
-                self._points_per_round,
-                len(sampling.asked),
-            )
-
-    def _ask(self, point: MDPoint, md_step: int) -> None:
-        """Have a point labelled, now or in the background.
-
-        Raises
-        ------
-        MDFailure
-            If its label was discarded.
-        """
-        run, walker = self._run, self._run.walkers[0]
-        frame = frame_of(point, md_step)
-        request = request_of(frame, 0, "initial", 0)
-        # In ab initio MD the forces on the point, and with them its label, are there already.
-        if run.labels.overlaps and self._al.initial_sampling != "aimd":
-            run.labels.submit(request)
-            self._submitted.add(request.key)
-            self._update(asked=(*run.state.sampling.asked, frame))
-        else:
-            record = run.labels.label(request)
-            if not isinstance(record, Label):
-                raise MDFailure(f"the label was discarded: {record.reason}")
-            self._update(points=(*run.state.sampling.points, record.key))
-        walker.restart_point = walker.point
-        self._update(setbacks_in_row=0)
-
-    def _take_in(self, *, wait: bool) -> None:
-        """Take in labels that have been computed in the background."""
-        run = self._run
-        for frame in run.state.sampling.asked:
-            if _key(frame) not in self._submitted:  # by the run before this one
-                self._submitted.add(_key(frame))
-                run.labels.submit(request_of(frame, 0, "initial", 0))
-        if not run.state.sampling.asked:
-            return
-        for outcome in run.labels.poll(wait=wait):
-            sampling = run.state.sampling
-            key = outcome.request.key
-            self._update(asked=tuple(frame for frame in sampling.asked if _key(frame) != key))
-            # The trajectory has moved on from a point whose label was discarded: it only drops out.
-            if isinstance(outcome.record, Label):
-                self._update(points=(*sampling.points, key))
-
-    def _go_back(self, walker: Walker, driver: Driver, failure: MDFailure) -> None:
-        sampling = self._run.state.sampling
-        in_row = sampling.setbacks_in_row + 1
-        self._update(setbacks=sampling.setbacks + 1, setbacks_in_row=in_row)
-        log.warning(
-            "initial dataset, MD step %d: %s; back to the last good point with new velocities "
-            "(setback %d)",
-            sampling.md_steps,
-            failure,
-            sampling.setbacks + 1,
-        )
-        if in_row >= self._al.max_setbacks:
-            raise SamplingFailure(_hopeless(in_row, failure)) from failure
-        walker.go_back(driver)
 
     def _finish(self) -> None:
         run = self._run
@@ -348,16 +264,3 @@ class InitialDatasetProcedure:
             mae,
             run.export.model_folder,
         )
-
-
-def _key(frame: Frame) -> str:
-    return request_of(frame, 0, "initial", 0).key
-
-
-def _hopeless(in_row: int, failure: MDFailure) -> str:
-    return (
-        f"initial dataset: the sampling MD failed {in_row} times in a row (max_setbacks), the last "
-        f"time because {failure}: expected structures that make sense. Look at geometry.in; start "
-        "in a new folder with a lower MD.temperature or MD.timestep, or another initial_sampling; "
-        "or raise max_setbacks and run again."
-    )

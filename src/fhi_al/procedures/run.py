@@ -6,9 +6,8 @@ Holds no decisions: those are in ``core``.
 from __future__ import annotations
 
 import logging
-import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,15 +21,12 @@ from fhi_al.event_order import EventOrder
 from fhi_al.md.driver import Driver, MDConditions
 from fhi_al.md.walker import Walker
 from fhi_al.models.ensemble import Ensemble
-from fhi_al.models.mace_adapter.training import ForceErrors
-from fhi_al.models.training import EpochRecord, TrainingPool, TrainingVisit
+from fhi_al.models.training import TrainingPool, TrainingVisit
 from fhi_al.procedures import snapshot
 from fhi_al.procedures.continuing import Continuation, misfit
-from fhi_al.procedures.errors import TrainingFailure
 from fhi_al.reference.label_pool import LabelPool
 from fhi_al.report import clock
 from fhi_al.report.clock import Clock
-from fhi_al.report.error_table import error_words, mean
 from fhi_al.report.export import Exporter
 from fhi_al.report.journal import Journal
 from fhi_al.settings import Settings
@@ -40,30 +36,6 @@ log = logging.getLogger(__name__)
 
 # Of the wall time that snapshots may take, unless one is asked for after every step.
 LARGEST_SHARE = 0.01
-
-
-@dataclass(frozen=True)
-class Visit:
-    """What a training visit gave.
-
-    Parameters
-    ----------
-    maes : list of float
-        Validation force MAE of each member, in eV/A.
-    loss : float
-        Mean training loss of the members in the last epoch.
-    words : str
-        Loss and errors for the log.
-    """
-
-    maes: list[float]
-    loss: float
-    words: str
-
-    @property
-    def mae(self) -> float:
-        """Mean validation force MAE of the members, in eV/A."""
-        return mean(self.maes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,42 +199,6 @@ class Run:
             interval_s = max(interval_s, self._save_took_s / LARGEST_SHARE)
         return time.monotonic() - self._saved_at >= interval_s
 
-    def train(self, phase: str, epoch: int, n_epochs: int, members: Sequence[int]) -> Visit:
-        """Train members, journal every epoch, and return their last validation errors.
-
-        A member whose loss, weights or validation error are no longer finite goes back to the
-        weights it had, with a fresh optimizer.
-
-        Parameters
-        ----------
-        phase : str
-            Name under which the epochs are journalled.
-        epoch : int
-            Epochs trained in this phase before.
-        n_epochs : int
-        members : sequence of int
-
-        Returns
-        -------
-        Visit
-
-        Raises
-        ------
-        TrainingFailure
-            If fewer than two members of the ensemble are healthy.
-        """
-        return self.finish_training(phase, epoch, self.begin_training(members, n_epochs))
-
-    def begin_training(
-        self, members: Sequence[int], n_epochs: int, *, in_background: bool = False
-    ) -> Background:
-        """Begin a visit; one in the background advances when there is nothing better to do."""
-        with self.clock.section(clock.TRAINING):
-            weights = {index: self.ensemble.members[index].weights() for index in members}
-            states = self.ensemble.state_bytes() if in_background else {}
-            training = self.training.begin(members, n_epochs)
-        return Background(training, tuple(members), n_epochs, weights, states)
-
     def advance_background(self) -> bool:
         """A little of the visit in the background; False if there is nothing for this rank."""
         if self.background is None or self.background.training.is_finished:
@@ -270,92 +206,6 @@ class Run:
         with self.clock.section(clock.TRAINING):
             self.background.training.advance()
         return not self.background.training.is_idle
-
-    def finish_training(self, phase: str, epoch: int, visit: Background) -> Visit:
-        """The rest of :meth:`train`, for a visit that was begun."""
-        members, n_epochs = visit.members, visit.n_epochs
-        with self.clock.section(clock.TRAINING):
-            records = visit.training.finish(meanwhile=self.labels.pump)
-            failures = list(self.state.training_failures_in_row or [0] * len(self.ensemble))
-            for index in members:
-                diverged = self._undo_if_diverged(index, visit.weights[index], records)
-                failures[index] = failures[index] + 1 if diverged else 0
-            self.state = replace(self.state, training_failures_in_row=tuple(failures))
-            self._require_an_ensemble(failures)
-            errors = [self.ensemble.members[index].validate() for index in members]
-        self._journal_epochs(phase, epoch, records)
-        loss = mean([record.loss for record in records if record.epoch == n_epochs])
-        result = Visit([e.mae_forces for e in errors], loss, self._in_words(loss, errors))
-        self.journal.add(
-            "ensemble",
-            phase=phase,
-            epoch=epoch + n_epochs,
-            n_training=len(self.ensemble.members[0].training),
-            n_validation=len(self.ensemble.members[0].validation),
-            training_loss=loss,
-            mae_forces=result.mae,
-        )
-        return result
-
-    def _undo_if_diverged(self, index: int, weights: bytes, records: Sequence[EpochRecord]) -> bool:
-        member = self.ensemble.members[index]
-        losses = [record.loss for record in records if record.member == index]
-        if (
-            all(map(math.isfinite, losses))
-            and member.is_finite()
-            and math.isfinite(member.validate().mae_forces)
-        ):
-            return False
-        member.set_weights(weights)
-        member.fresh_optimizer(scheduler=member.has_scheduler)
-        log.warning(
-            "member %d: training diverged (losses %s); back to the weights before, with a fresh "
-            "optimizer. If this goes on, lower TRAINING.lr",
-            index,
-            ", ".join(f"{loss:.3g}" for loss in losses),
-        )
-        return True
-
-    def _require_an_ensemble(self, failures_in_row: Sequence[int]) -> None:
-        limit = self.settings.al.max_training_failures
-        ill = [index for index, failures in enumerate(failures_in_row) if failures >= limit]
-        if len(failures_in_row) - len(ill) < 2:
-            raise TrainingFailure(
-                f"training: members {', '.join(map(str, ill))} diverged in {limit} visits in a row "
-                "(max_training_failures), fewer than two healthy ones are left: expected losses "
-                "and weights that stay finite. Lower TRAINING.lr or set TRAINING.clip_grad (both "
-                "may change in this folder), look at the largest forces in the labels, then run "
-                "again."
-            )
-
-    def _in_words(self, loss: float, errors: Sequence[ForceErrors]) -> str:
-        """Loss and errors, averaged over the members, as MISC.error_table wants them."""
-        assert self.settings.mace is not None
-        n_atoms = max(len(system) for system in self.systems)
-        return f"loss {loss:.4g}, " + error_words(
-            self.settings.mace.misc.error_table, errors, n_atoms
-        )
-
-    def _journal_epochs(self, phase: str, epoch: int, records: Sequence[EpochRecord]) -> None:
-        for record in records:
-            member = self.ensemble.members[record.member]
-            errors = record.errors
-            self.journal.add(
-                "epoch",
-                phase=phase,
-                member=member.index,
-                member_name=self.export.member_name(member.index),
-                epoch=epoch + record.epoch,
-                n_training=len(member.training),
-                n_validation=len(member.validation),
-                learning_rate=record.learning_rate,
-                training_loss=record.loss,
-                validation_loss=errors.loss if errors else None,
-                mae_forces=errors.mae_forces if errors else None,
-                rmse_forces=errors.rmse_forces if errors else None,
-                mae_energy_per_atom=errors.mae_energy_per_atom if errors else None,
-                rmse_energy_per_atom=errors.rmse_energy_per_atom if errors else None,
-            )
 
     def add_point(self, label: Label, *, to_validation: bool) -> None:
         """Add one label to the same set of every member."""

@@ -23,6 +23,7 @@ from fhi_al.core.trajectory import (
     block_length,
 )
 from fhi_al.md.driver import Driver, MDFailure
+from fhi_al.procedures import visits
 from fhi_al.procedures.errors import AllRetired
 from fhi_al.procedures.labelling import Labelling
 from fhi_al.procedures.run import Run
@@ -207,7 +208,7 @@ class Sweep:
     def _visit(self, why: str, n_epochs: int) -> None:
         run, state = self._run, self._state
         members = list(range(len(run.ensemble.members)))
-        visit = run.train("active learning", state.epochs, n_epochs, members)
+        visit = visits.train(run, "active learning", state.epochs, n_epochs, members)
         epochs = state.epochs + n_epochs
         plateaus = [
             self._kicked_if_stuck(index, seen(plateau, mae, epochs, self._al.margin))
