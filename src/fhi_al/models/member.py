@@ -7,7 +7,6 @@ nothing of the other members, MPI, MD or files.
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -19,14 +18,13 @@ from fhi_al.models.mace_adapter.data import GraphStore, training_statistics
 from fhi_al.models.mace_adapter.model import (
     ModelFactory,
     Statistics,
-    model_misfit,
     read_statistics,
     write_statistics,
 )
 from fhi_al.models.mace_adapter.training import ForceErrors
 from fhi_al.models.member_state import STATE_VERSION, state_misfit
 from fhi_al.models.optimisation import Optimisation
-from fhi_al.models.state_bytes import packed, unpacked
+from fhi_al.models.trained_model import TrainedModel
 
 
 class Member:
@@ -68,7 +66,7 @@ class Member:
         self._store = store
         self._order = torch.Generator()
         self._order.manual_seed(seed)
-        self._parts: tuple[torch.nn.Module, Optimisation] | None = None
+        self._trained: TrainedModel | None = None
         self._evaluation = Evaluation(
             index, factory, store, lambda: (self.model, self.optimisation)
         )
@@ -92,23 +90,23 @@ class Member:
         with_weights
             False if a state or a model file is loaded next: saves drawing initial weights.
         """
-        if self._parts is None:
-            model = self._factory.model(self.seed if with_weights else None)
-            self._parts = (model, Optimisation(self._factory, model))
+        if self._trained is None:
+            self._trained = TrainedModel(self._factory, self.seed if with_weights else None)
+
+    def _built(self, with_weights: bool = True) -> TrainedModel:
+        self.build(with_weights)
+        assert self._trained is not None
+        return self._trained
 
     @property
     def model(self) -> torch.nn.Module:
         """The model in training, with the raw weights."""
-        self.build()
-        assert self._parts is not None
-        return self._parts[0]
+        return self._built().module
 
     @property
     def optimisation(self) -> Optimisation:
         """Optimizer, scheduler and moving average of the model."""
-        self.build()
-        assert self._parts is not None
-        return self._parts[1]
+        return self._built().optimisation
 
     @property
     def inference_model(self) -> torch.nn.Module:
@@ -252,27 +250,16 @@ class Member:
 
     def is_finite(self) -> bool:
         """True if no weight, raw or averaged, is NaN or infinite."""
-        average = self.optimisation.average
-        tensors = [*self.model.parameters(), *([] if average is None else average.shadow_params)]
-        return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
+        return self._built().is_finite()
 
     def weights(self) -> bytes:
         """A snapshot to come back to with :meth:`set_weights`; the optimizer is not part of it."""
-        return packed(
-            {
-                "model": dict(self.model.state_dict()),
-                "average": self.optimisation.average_state(),
-                "statistics": asdict(self.statistics),
-            }
-        )
+        return self._built().weights()
 
     def set_weights(self, weights: bytes) -> None:
         """Put a snapshot back, average and statistics included."""
         self._evaluation.require_no_visit()
-        snapshot = unpacked(weights)
-        self.model.load_state_dict(snapshot["model"])
-        write_statistics(self.model, Statistics(**snapshot["statistics"]))
-        self.optimisation.load_average(snapshot["average"])
+        self._built(with_weights=False).set_weights(weights)
         self._count_change()
 
     def adopt(self, other: torch.nn.Module, source: str) -> None:
@@ -291,14 +278,7 @@ class Member:
             If elements, cutoff or the shapes of the weights differ from the settings.
         """
         self._evaluation.require_no_visit()
-        self.build(with_weights=False)
-        misfit = model_misfit(other, self._factory, self.model)
-        if misfit is not None:
-            raise ValueError(f"{source}: {misfit}. Use the settings the model was trained with.")
-        self.model.load_state_dict(other.state_dict())
-        write_statistics(self.model, read_statistics(other))
-        self.optimisation.restart(scheduler=False)
-        self.optimisation.restart_average()
+        self._built(with_weights=False).adopt(other, source)
         self.fitted = self.frozen = True
         self._count_change()
 
@@ -315,12 +295,10 @@ class Member:
         self._evaluation.require_no_visit()
         return {
             **self._identity(),
-            "model": {name: tensor.clone() for name, tensor in self.model.state_dict().items()},
-            "statistics": asdict(self.statistics),
+            **self._built().state(),
             "fitted": self.fitted,
             "frozen": self.frozen,
             "epochs": self.epochs,
-            "optimisation": self.optimisation.state(),
             "order": self._order.get_state(),
         }
 
@@ -344,10 +322,7 @@ class Member:
         misfit = state_misfit(state, self._identity())
         if misfit is not None:
             raise ValueError(f"member {self.index}: {misfit}")
-        self.build(with_weights=False)
-        self.model.load_state_dict(state["model"])
-        write_statistics(self.model, Statistics(**state["statistics"]))
-        self.optimisation.load_state(state["optimisation"])
+        self._built(with_weights=False).load_state(state)
         self._order.set_state(state["order"])
         self.fitted, self.frozen = state["fitted"], state["frozen"]
         self.epochs = state["epochs"]

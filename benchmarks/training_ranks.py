@@ -1,0 +1,160 @@
+"""Epochs per second of four members on one rank, on one rank with two threads, and on two ranks.
+
+    mpirun -n 2 python benchmarks/training_ranks.py [--repeats 7] [--structures 20] [--epochs 1]
+
+Ethanol labelled by GFN2-xTB (seeded), MACE with 32 channels, L = 0, float64, batches of 5.  The
+three ways take turns, so that a change of the machine's load meets all of them; the ratios are
+medians over the turns.  Ends with code 1 if the weights of one rank and two ranks differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from typing import Any
+
+from fhi_al import mpi
+from fhi_al.models.training_rank import TrainingRank
+
+N_MEMBERS = 4
+WAYS = ("1 rank, 1 thread", "1 rank, 2 threads", "2 ranks, 1 thread each")
+TARGET = 1.7
+
+
+def ethanol_labels(n_labels: int) -> list[Any]:
+    """Distorted ethanol molecules with GFN2-xTB energies and forces."""
+    import numpy as np
+    from ase.build import molecule
+    from tblite.ase import TBLite
+
+    from fhi_al.core.label import Label, Origin
+    from fhi_al.core.structure import geometry_key
+
+    random = np.random.default_rng(1)
+    labels = []
+    for step in range(n_labels):
+        atoms = molecule("CH3CH2OH")
+        atoms.positions += random.normal(0, 0.06, atoms.positions.shape)
+        atoms.calc = TBLite(method="GFN2-xTB", verbosity=0)
+        cell = np.zeros((3, 3))
+        labels.append(
+            Label(
+                key=geometry_key(0, atoms.positions, cell),
+                system=0,
+                numbers=atoms.numbers.copy(),
+                positions=atoms.positions.copy(),
+                cell=cell,
+                pbc=False,
+                energy=float(atoms.get_potential_energy()),
+                forces=atoms.get_forces(),
+                stress=None,
+                origin=Origin("initial", 0, step),
+            )
+        )
+    return labels
+
+
+def ensemble(labels: list[Any]) -> Any:
+    """Four members that share one set, ready to train."""
+    from fhi_al.models.ensemble import Ensemble
+    from fhi_al.settings.mace import MaceSettings
+
+    settings = MaceSettings.model_validate(
+        {
+            "general": {"default_dtype": "float64"},
+            "architecture": {"num_channels": 32, "max_L": 0},
+            "training": {"batch_size": 5, "ema": True},
+            "misc": {"num_threads": 1},
+        }
+    )
+    made = Ensemble(settings, (1, 6, 8), range(N_MEMBERS), threads=1)
+    for member in made.members:
+        member.add_training(labels[:-4])
+        member.add_validation(labels[-4:])
+        member.fit_statistics()
+    return made
+
+
+def identical(one: Any, other: Any) -> bool:
+    """Whether two nested states are the same, bit by bit."""
+    if hasattr(one, "cpu"):
+        return bool(one.cpu().numpy().tobytes() == other.cpu().numpy().tobytes())
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(identical(one[k], other[k]) for k in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(identical, one, other))
+    return bool(one == other)
+
+
+def measure(comm: Any, repeats: int, n_structures: int, n_epochs: int) -> int:
+    """Let the three ways take turns and print what came out; the exit code."""
+    import torch
+
+    from fhi_al.models.spread_training import SpreadTrainingPool
+    from fhi_al.models.training import SerialTrainingPool
+
+    labels = ethanol_labels(n_structures + 4)
+    ensembles = [ensemble(labels) for _ in WAYS]
+    pools: list[Any] = [SerialTrainingPool(ensembles[0], n_epochs)]
+    pools.append(SerialTrainingPool(ensembles[1], n_epochs))
+    pools.append(SpreadTrainingPool(ensembles[2], n_epochs, comm, (0, 1)))
+
+    def turn(way: int) -> float:
+        torch.set_num_threads(2 if way == 1 else 1)
+        started = time.monotonic()
+        pools[way].begin(range(N_MEMBERS), n_epochs).finish()
+        return time.monotonic() - started
+
+    for way in range(len(WAYS)):  # builds the members of rank 1, compiles everywhere
+        turn(way)
+    seconds: list[list[float]] = [[] for _ in WAYS]
+    for repeat in range(repeats):
+        order = range(len(WAYS)) if repeat % 2 == 0 else reversed(range(len(WAYS)))
+        for way in order:
+            seconds[way].append(turn(way))
+
+    n_trained = N_MEMBERS * n_epochs
+    print(f"{N_MEMBERS} members, {n_structures} ethanol structures each, {repeats} turns")
+    print(f"{'':24}{'epochs/s of a member':>34}{'':4}{'over 1 rank, 1 thread':>24}")
+    print(f"{'':24}{'median':>14}{'slowest':>10}{'fastest':>10}{'':4}{'median':>10}{'range':>16}")
+    for way, name in enumerate(WAYS):
+        rates = [n_trained / s for s in seconds[way]]
+        gains = [a / b for a, b in zip(seconds[0], seconds[way], strict=True)]
+        print(
+            f"{name:24}{statistics.median(rates):14.2f}{min(rates):10.2f}{max(rates):10.2f}{'':4}"
+            f"{statistics.median(gains):10.2f}{f'{min(gains):.2f} to {max(gains):.2f}':>16}"
+        )
+    gain = statistics.median([a / b for a, b in zip(seconds[0], seconds[2], strict=True)])
+    over_threads = statistics.median([a / b for a, b in zip(seconds[1], seconds[2], strict=True)])
+    busy = ", ".join(f"rank {rank} {s:.1f} s" for rank, s in pools[2].busy_seconds().items())
+    print(f"2 ranks over 1 rank: {gain:.2f} (target {TARGET}); over 2 threads: {over_threads:.2f}")
+    print(f"busy with training, 2 ranks: {busy} of {sum(seconds[2]):.1f} s and the first turn")
+    same = [
+        identical(one.state(), other.state())
+        for one, other in zip(ensembles[0].members, ensembles[2].members, strict=True)
+    ]
+    print(f"states of 1 rank and 2 ranks: {'identical' if all(same) else f'DIFFERENT {same}'}")
+    return 0 if all(same) else 1
+
+
+def main() -> int:
+    """Rank 0 measures, the other one serves."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--structures", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=1)
+    given = parser.parse_args()
+    comm = mpi.start()
+    if comm.size != 2:
+        sys.exit("run it on two ranks: mpirun -n 2 python benchmarks/training_ranks.py")
+    if comm.rank != 0:
+        return mpi.serve(comm, TrainingRank(comm).act)
+    code = measure(comm, given.repeats, given.structures, given.epochs)
+    mpi.call(comm, "stop", code)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

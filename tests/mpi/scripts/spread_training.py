@@ -1,0 +1,271 @@
+"""Train four members on several ranks: spread_training.py RANK[,RANK...] WHAT...
+
+WHAT: functions below that rank 0 runs, each with a pool of its own.  The other ranks serve.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+
+from fhi_al import mpi
+from fhi_al.models.training_rank import TrainingRank
+
+comm = mpi.start()
+ranks = [int(word) for word in sys.argv[1].split(",")]
+
+if comm.rank != 0:
+    sys.exit(mpi.serve(comm, TrainingRank(comm).act))
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "real"))
+
+from models_parts import ELEMENTS, settings, water_labels  # noqa: E402
+from models_resume import fingerprint  # noqa: E402
+
+from fhi_al.models.ensemble import Ensemble  # noqa: E402
+from fhi_al.models.spread_training import SpreadTrainingPool, TrainingRankError  # noqa: E402
+from fhi_al.models.training import SerialTrainingPool, TrainingPool  # noqa: E402
+
+SEEDS = (11, 22, 33, 44)
+ALL = range(4)
+LABELS = water_labels(16)
+
+
+class Counting(MPI.Intracomm):
+    """The communicator, noting the size of every order that goes out."""
+
+    sizes: list[int]
+
+    def isend(self, obj: Any, dest: int, tag: int = 0) -> MPI.Request:
+        """Note an order and send it."""
+        if tag == mpi.COMMAND_TAG and obj[0] == "train":
+            self.sizes.append(len(pickle.dumps(obj)))
+        return super().isend(obj, dest, tag)
+
+
+def made(**changes: Any) -> Ensemble:
+    """Four members, each with its own training set, in a state to train."""
+    ensemble = Ensemble(settings(**changes), ELEMENTS, SEEDS)
+    for member in ensemble.members:
+        member.add_training(LABELS[member.index : member.index + 7])
+        member.add_validation(LABELS[12:14])
+        member.fit_statistics()
+        member.fresh_optimizer(scheduler=True)
+    return ensemble
+
+
+def spread(ensemble: Ensemble, over: MPI.Intracomm = comm) -> SpreadTrainingPool:
+    return SpreadTrainingPool(ensemble, 2, over, ranks)
+
+
+def as_found(ensemble: Ensemble, records: list[Any]) -> dict[str, Any]:
+    """Fingerprints of what rank 0 has after a visit."""
+    return {
+        "records": [
+            [r.member, r.epoch, r.loss.hex(), r.learning_rate.hex(), repr(r.errors)]
+            for r in records
+        ],
+        "states": [fingerprint(member.state()) for member in ensemble.members],
+        "forces": fingerprint(ensemble.forces(LABELS[15]).tolist()),
+        "errors": [repr(member.validate()) for member in ensemble.members],
+    }
+
+
+def several_visits(ensemble: Ensemble, pool: TrainingPool) -> list[Any]:
+    """Visits with every kind of change from rank 0 in between."""
+    found = []
+
+    def visit(members: Any, n_epochs: int) -> None:
+        found.append(as_found(ensemble, pool.begin(members, n_epochs).finish()))
+
+    members = ensemble.members
+    visit(ALL, 3)
+    visit([2, 0, 3, 1], 1)
+    members[1].fresh_optimizer(scheduler=False)
+    before = members[2].weights()
+    visit(ALL, 2)
+    members[2].set_weights(before)
+    members[0].add_training([LABELS[14]])
+    for member in members:
+        member.add_training([LABELS[15]])
+        member.add_validation([LABELS[11]])
+    members[3].fit_statistics()
+    visit(ALL, 2)
+    visit([1], 2)
+    state = members[3].state()
+    members[3].add_training([])
+    members[3].load_state(state)
+    members[0].freeze_statistics()
+    visit(ALL, 1)
+    return found
+
+
+def same_numbers() -> dict[str, Any]:
+    """The same visits on one rank and on several; other epochs in between would show."""
+    alone, apart = made(), made()
+    pool = spread(apart)
+    return {
+        "alone": several_visits(alone, SerialTrainingPool(alone, 2)),
+        "apart": several_visits(apart, pool),
+        "busy": sorted(pool.busy_seconds()),
+        "least busy": min(pool.busy_seconds().values()),
+    }
+
+
+def what_is_sent() -> dict[str, Any]:
+    """Sizes of the orders: all that is new, nothing new, one more label, one state changed."""
+    counting = Counting(comm)
+    counting.sizes = []
+    ensemble = made()
+    pool = spread(ensemble, counting)
+    sizes: dict[str, Any] = {"states": [len(state) for state in ensemble.state_bytes().values()]}
+    for name in ("first", "nothing new", "one label", "one state"):
+        if name == "one label":
+            for member in ensemble.members:
+                member.add_training([LABELS[15]])
+        if name == "one state":
+            ensemble.members[1].fresh_optimizer(scheduler=False)
+        counting.sizes.clear()
+        pool.begin(ALL, 1).finish()
+        sizes[name] = list(counting.sizes)
+    return sizes
+
+
+def validation_is_not_repeated() -> dict[str, Any]:
+    """CPU-bound time of asking for the errors after a visit, and after a change."""
+    ensemble = made()
+    pool = spread(ensemble)
+    pool.begin(ALL, 1).finish()
+    times = []
+    for _ in range(2):
+        started = time.monotonic()
+        for member in ensemble.members:
+            member.validate()
+        times.append(time.monotonic() - started)
+        for member in ensemble.members:
+            member.set_weights(member.weights())
+    return {"after the visit": times[0], "after a change": times[1]}
+
+
+def meanwhile() -> dict[str, Any]:
+    """A visit advanced by hand and one finished: what rank 0 does and sees in between."""
+    ensemble = made()
+    pool = spread(ensemble)
+    versions, calls = [], []
+    visit = pool.begin(ALL, 3)
+    before = ensemble.forces(LABELS[15])
+    while visit.advance():
+        versions.append(ensemble.version)
+        if visit.is_idle:
+            time.sleep(0.001)
+    after = ensemble.forces(LABELS[15])
+    refused = ""
+    second = pool.begin(ALL, 2)
+    try:
+        ensemble.members[0].add_training([LABELS[15]])
+    except RuntimeError as error:
+        refused = str(error)
+    cpu = time.process_time()
+    records = second.finish(
+        lambda: calls.append(np.array_equal(ensemble.forces(LABELS[15]), after))
+    )
+    return {
+        "versions": len(set(versions)),
+        "changed": not np.array_equal(before, after),
+        "calls": len(calls),
+        "steady": all(calls),
+        "refused": refused,
+        "records": [[record.epoch, record.member] for record in records],
+        "advance": visit.advance(),
+        "finished": visit.is_finished,
+        "cpu": time.process_time() - cpu,
+    }
+
+
+def failing() -> dict[str, Any]:
+    """The training of member 1 fails, elsewhere; then a diverging member, which does not fail."""
+    ensemble = made()
+    pool = spread(ensemble)
+    saved = ensemble.state_bytes()
+    broken = replace(LABELS[15], key="broken", energy=float("nan"))
+    healthy = list(ensemble.members[1].training)
+    ensemble.members[1].add_training([broken])
+    found: dict[str, Any] = {}
+    try:
+        pool.begin(ALL, 500).finish()
+    except TrainingRankError as error:
+        found["error"] = str(error)
+    try:
+        ensemble.members[1].state()
+    except RuntimeError as error:
+        found["state"] = str(error)
+    for member in ensemble.members:
+        member.end_visit()
+    ensemble.members[1].training[:] = healthy
+    ensemble.load_state_bytes(saved)
+    records = pool.begin(ALL, 1).finish()
+    next(ensemble.members[3].model.parameters()).data[0] = float("nan")
+    ensemble.members[3].set_weights(ensemble.members[3].weights())
+    diverged = pool.begin(ALL, 1).finish()
+    return {
+        **found,
+        "again": [float(record.loss) > 0 for record in records],
+        "diverged": [record.loss != record.loss for record in diverged],
+        "finite": [member.is_finite() for member in ensemble.members],
+    }
+
+
+def given_up() -> dict[str, Any]:
+    """Long visits that are given up, by an exception of ours and by closing; and then another."""
+
+    class Ours(Exception):
+        pass
+
+    def interrupt() -> None:
+        raise Ours
+
+    ensemble = made()
+    pool = spread(ensemble)
+    pool.begin(ALL, 1).finish()
+    saved = ensemble.state_bytes()
+    started = time.monotonic()
+    raised = False
+    try:
+        pool.begin(ALL, 100_000).finish(interrupt)
+    except Ours:
+        raised = True
+
+    def put_back() -> None:
+        for member in ensemble.members:
+            member.end_visit()
+        ensemble.load_state_bytes(saved)
+
+    put_back()
+    pool.begin(ALL, 100_000).advance()
+    pool.close()
+    pool.close()
+    took = time.monotonic() - started
+    put_back()
+    records = pool.begin(ALL, 1).finish()
+    alone = made()
+    serial = SerialTrainingPool(alone, 2)
+    serial.begin(ALL, 1).finish()
+    return {
+        "raised": raised,
+        "took": took,
+        "found": as_found(ensemble, records),
+        "alone": as_found(alone, serial.begin(ALL, 1).finish()),
+    }
+
+
+result = {what: globals()[what]() for what in sys.argv[2:]}
+mpi.call(comm, "stop", 0)
+print("RESULT " + json.dumps(result), flush=True)
