@@ -157,7 +157,7 @@ def _wire(
             workers = EngineGroups(comm, specs, groups, calls)
         else:
             alone = EngineService(comm, specs, calls.traces, alone=True)
-            workers = OwnWorker(alone, calls)
+            workers = OwnWorker(alone, calls, lambda: stopwatch.section(clock.DFT))
         labels = OverlappedLabelPool(
             gate,
             workers,

@@ -30,6 +30,8 @@ AL = structure(bulk("Al", cubic=True).numbers, bulk("Al", cubic=True).positions,
 class EmtWorkers:
     """Two engines; what they compute is out when it is released."""
 
+    ends_soon = True
+
     def __init__(self, n_workers: int = 2) -> None:
         self.engine = AseEngine(AseSpec("ase.calculators.emt:EMT", AL))
         self.jobs: list[Job] = []

@@ -6,7 +6,8 @@ Imports no torch, mace or pydantic.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,21 @@ class OwnWorker:
     ----------
     engines : EngineService
     calls : CallRecord
+    timed : callable
+        Returns a context manager under which the engine's time is booked.
     """
 
-    def __init__(self, engines: EngineService, calls: CallRecord) -> None:
+    ends_soon = True
+
+    def __init__(
+        self,
+        engines: EngineService,
+        calls: CallRecord,
+        timed: Callable[[], AbstractContextManager[None]],
+    ) -> None:
         self._engines = engines
         self._calls = calls
+        self._timed = timed
         self._jobs: list[Job] = []
 
     def n_free(self) -> int:
@@ -66,7 +77,7 @@ class OwnWorker:
         result: ReferenceResult | EngineError
         try:
             self._engines.start(job.system)
-            with self._calls.of(job.key, self._engines.ranks(job.system)):
+            with self._timed(), self._calls.of(job.key, self._engines.ranks(job.system)):
                 result = self._engines.calculate(job.system, job.positions, job.cell)
         except EngineError as error:
             result = error
@@ -86,6 +97,8 @@ class EngineGroups:
         The ranks of each group, without rank 0.
     calls : CallRecord
     """
+
+    ends_soon = True
 
     def __init__(
         self,

@@ -142,14 +142,18 @@ class OverlappedLabelPool:
         OSError
             If the disk does not take a label.
         """
-        self._collect()
+        errors = self._collect()
+        if errors:
+            raise errors[0]
         while self._queue and self._workers.n_free() > 0:
             request = self._requests[self._queue.pop(0)][0]
             self._computing[request.key] = request
             self._workers.begin(Job(request.key, request.system, request.positions, request.cell))
 
     def close(self) -> None:
-        """Wait for the calculations under way, store them, and let the workers go.
+        """Wait for the calculations under way, unless that may take for ever; store them.
+
+        Then let the workers go.
 
         Raises
         ------
@@ -157,29 +161,26 @@ class OverlappedLabelPool:
             What has gone wrong first, when all calculations have come to their end.
         """
         self._queue = []
-        if self._computing:
+        if self._computing and self._workers.ends_soon:
             log.info("waiting for %d label(s) under way", len(self._computing))
         nap = Nap()
         errors: list[Exception] = []
-        while self._computing:
-            try:
-                self._collect()
-            except (EngineError, OSError) as error:
-                errors.append(error)
+        while self._computing and self._workers.ends_soon:
+            errors += self._collect()
             nap.take()
         self._workers.close()
         if errors:
             raise errors[0]
 
-    def _collect(self) -> None:
+    def _collect(self) -> list[Exception]:
+        """Store all that has come; what went wrong with some must not lose the others."""
         errors: list[Exception] = []
         for finished in self._workers.collect():
             try:
                 self._store(finished)
             except (EngineError, OSError) as error:
                 errors.append(error)
-        if errors:
-            raise errors[0]
+        return errors
 
     def _store(self, finished: Finished) -> None:
         request = self._computing.pop(finished.key)

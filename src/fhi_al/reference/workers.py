@@ -54,7 +54,16 @@ class Finished:
 
 
 class Workers(Protocol):
-    """Compute several structures at a time while the caller does other things."""
+    """Compute several structures at a time while the caller does other things.
+
+    Attributes
+    ----------
+    ends_soon : bool
+        Whether jobs under way end by themselves within a calculation's time, so that a run that
+        ends may wait for them; jobs in a cluster's queue do not.
+    """
+
+    ends_soon: bool
 
     def n_free(self) -> int:
         """How many more jobs may be begun now."""
