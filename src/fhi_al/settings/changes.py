@@ -54,6 +54,7 @@ MAY_CHANGE: Mapping[str, frozenset[str]] = {
             "aims_lib_path",
             "analysis",
             "parallel",
+            "cluster",
             "max_label_failures",
             "max_force",
             "max_energy_per_atom",
