@@ -10,8 +10,8 @@ import re
 import subprocess
 import warnings
 from dataclasses import replace
-from io import StringIO
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -132,10 +132,13 @@ def _read(output: str, geometry: Geometry) -> dict[str, Array]:
     # ASE takes species for elements; the user's may be called Fe_up.
     text = _SPECIES.sub(by_element, output)
     try:
-        with warnings.catch_warnings():
-            # ASE's reader announces its move to a plugin in every process.
+        # By ase.io.read, which takes this format from named files only: the function behind it is
+        # on its way into a plugin, and says so each time.
+        with NamedTemporaryFile("w", suffix=".out") as copy, warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)
-            atoms = read(StringIO(text), format="aims-output", index=-1)
+            copy.write(text)
+            copy.flush()
+            atoms = read(copy.name, format="aims-output", index=-1)
     except Exception as error:  # a reader fed with anything may raise anything
         words = f"{type(error).__name__}: {error}"
         raise EngineError(f"the output of FHI-aims cannot be read ({words})") from error
