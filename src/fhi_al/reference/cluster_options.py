@@ -38,7 +38,7 @@ class ClusterOptions:
     lost_after_s : int
         Without a sign of life for so long a block's workers count as lost.
     idle_time_s : float
-        A block without work for so long is given back.
+        Without any work for so long the blocks are given back.
     """
 
     provider: Literal["local", "slurm"] = "local"

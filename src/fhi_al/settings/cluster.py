@@ -109,7 +109,7 @@ class Cluster(Section):
         120, "Workers without a sign of life for so long count as lost.", unit="s", ge=4
     )
     idle_time: Number = setting(
-        300.0, "A block without work for so long is given back.", unit="s", ge=0
+        300.0, "Without any work for so long the blocks are given back.", unit="s", ge=0
     )
 
     @property
