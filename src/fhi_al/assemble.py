@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -12,11 +10,8 @@ import numpy as np
 from mpi4py import MPI
 
 from fhi_al import preflight
-from fhi_al.core.plausible import LabelLimits
-from fhi_al.core.structure import Structure
 from fhi_al.crew import Crew
-from fhi_al.dataset import LabelStore
-from fhi_al.event_order import EventOrder
+from fhi_al.label_supply import wire_labels
 from fhi_al.md.driver import Driver, MDConditions
 from fhi_al.models.calculator import EnsembleCalculator
 from fhi_al.models.ensemble import Ensemble
@@ -24,14 +19,7 @@ from fhi_al.models.spread_training import SpreadTrainingPool, TrainingPlace
 from fhi_al.models.training import SerialTrainingPool, TrainingPool
 from fhi_al.procedures.continuing import Continuation
 from fhi_al.procedures.run import Run
-from fhi_al.reference.crash_trace import CallRecord
-from fhi_al.reference.engine_groups import EngineGroups, OwnWorker, last_words, specs_of_group
-from fhi_al.reference.label_gate import LabelGate
-from fhi_al.reference.label_pool import SerialLabelPool
 from fhi_al.reference.overlapped_pool import OverlappedLabelPool
-from fhi_al.reference.service import EngineService
-from fhi_al.reference.spec import fingerprint
-from fhi_al.reference.workers import Workers
 from fhi_al.report import clock
 from fhi_al.report.clock import Clock
 from fhi_al.report.export import Exporter
@@ -127,61 +115,12 @@ def _wire(
     limits = preflight.geometry_limits(settings)
     stopwatch = Clock()
     soft_stop = SoftStop(folder, settings.misc.walltime_limit)
-    specs = preflight.engine_specs(folder, settings, inputs)
-    label_limits = LabelLimits(al.max_force, al.max_energy_per_atom)
-    store = LabelStore(folder / "restart" / "labels.jsonl", fingerprint(specs), repr(label_limits))
-    parts.callback(store.close)
     journal = Journal(folder / "restart" / "journal.jsonl")
     parts.callback(journal.close)
     for line in preflight.added_to_control(settings, inputs):
         log.info("added to control.in: %s", line)
-    groups = crew.layout.groups
-    logs = [s for k in range(max(1, len(groups))) for s in specs_of_group(specs, k, len(groups))]
-    calls = CallRecord(folder / "restart", lambda: last_words(logs))
-    parts.callback(calls.close)
-    gate = LabelGate(
-        systems,
-        store,
-        limits=label_limits,
-        e0_sums=[_e0_sum(settings, system) for system in systems],
-        max_failures=al.max_label_failures,
-        last_words=lambda: last_words(logs),
-    )
-    order = EventOrder(folder / "restart" / "order.jsonl")
-    parts.callback(order.close)
-    labels: SerialLabelPool | OverlappedLabelPool
-    busy: list[Callable[[], dict[int, float]]]
-    if al.parallel:
-        workers: Workers
-        if groups:
-            workers = EngineGroups(comm, specs, groups, calls)
-        else:
-            alone = EngineService(comm, specs, calls.traces, alone=True)
-            workers = OwnWorker(alone, calls, lambda: stopwatch.section(clock.DFT))
-        labels = OverlappedLabelPool(
-            gate,
-            workers,
-            order,
-            waiting=lambda: stopwatch.section(clock.WAITING),
-            check_stop=soft_stop.check,
-        )
-        busy = [workers.busy_seconds]
-    else:
-        service = EngineService(comm, specs, calls.traces)
-        busy = [
-            lambda: dict.fromkeys(
-                crew.layout.labelling, stopwatch.in_this_launch().get(clock.DFT, 0.0)
-            )
-        ]
-        order.forget_the_rest()
-        labels = SerialLabelPool(
-            gate,
-            service,
-            calls,
-            timed=lambda: stopwatch.section(clock.DFT),
-            before_each=soft_stop.check,
-        )
-    parts.callback(labels.close)
+    supply = wire_labels(folder, settings, inputs, comm, crew, stopwatch, soft_stop, parts)
+    labels = supply.pool
     ensemble = Ensemble(settings.mace, preflight.elements(inputs), export.seeds, crew.threads)
     sampling = SamplingDriver(settings, systems[0], conditions[0], labels)
     calculators: dict[int | None, EnsembleCalculator] = {}
@@ -193,13 +132,15 @@ def _wire(
 
     training = _training_pool(ensemble, al.valid_skip, comm, crew)
     parts.callback(training.close)
-    busy.append(training.busy_seconds)
 
     def idle() -> list[str]:
         seconds = stopwatch.in_this_launch()
         wall_s = sum(seconds.values())
         return idle_shares(
-            crew.layout, wall_s, wall_s - seconds[clock.WAITING], [each() for each in busy]
+            crew.layout,
+            wall_s,
+            wall_s - seconds[clock.WAITING],
+            [supply.busy_seconds(), training.busy_seconds()],
         )
 
     run = Run(
@@ -207,13 +148,13 @@ def _wire(
         settings=settings,
         systems=systems,
         conditions=conditions,
-        store=store,
+        store=supply.pool.gate.store,
         labels=labels,
         ensemble=ensemble,
         training=training,
         sampling_driver=sampling.at,
         driver=driver,
-        order=order,
+        order=supply.order,
         journal=journal,
         clock=stopwatch,
         export=export,
@@ -239,15 +180,6 @@ def _training_pool(
     pool = SpreadTrainingPool(ensemble, valid_skip, comm, ranks, places)
     pool.set_up()
     return pool
-
-
-def _e0_sum(settings: Settings, system: Structure) -> float | None:
-    """Sum of the E0s that the user gave, in eV; None without any."""
-    assert settings.mace is not None
-    energies = settings.mace.architecture.atomic_energies
-    if not energies:
-        return None
-    return math.fsum(energies[int(number)] for number in system.numbers)
 
 
 def _exporter(

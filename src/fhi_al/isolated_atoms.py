@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 
 from fhi_al import preflight
 from fhi_al.aims.atomic import atomic_geometry, atomic_input
 from fhi_al.aims.errors import AimsInputError
+from fhi_al.cluster_preflight import aims_command, cluster_options
+from fhi_al.core.structure import geometry_key
 from fhi_al.procedures.atomic_energies import AtomicEnergiesProcedure
-from fhi_al.reference.engine import ReferenceResult
+from fhi_al.reference.cluster import ClusterWorkers
+from fhi_al.reference.engine import EngineError, ReferenceResult
 from fhi_al.reference.service import EngineService
-from fhi_al.reference.spec import AseSpec, AsiSpec, EngineSpec, tblite_spec
+from fhi_al.reference.spec import AimsCommandSpec, AseSpec, AsiSpec, EngineSpec, tblite_spec
+from fhi_al.reference.workers import Job
 from fhi_al.report.logs import log_to_terminal
 from fhi_al.settings import Settings, read_settings
 
@@ -24,6 +31,9 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 log = logging.getLogger(__name__)
+
+POLL_S = 0.1
+AnySpec = EngineSpec | AimsCommandSpec
 
 
 def compute(folder: Path, symbols: Sequence[str] | None, comm: MPI.Intracomm) -> None:
@@ -43,12 +53,20 @@ def compute(folder: Path, symbols: Sequence[str] | None, comm: MPI.Intracomm) ->
     EngineError
         If an atom did not converge or the engine is broken.
     """
-    _, specs = _read(folder, symbols)
+    settings, specs = _read(folder, symbols)
     log_to_terminal("INFO")
-    tasks: dict[int, Callable[[], ReferenceResult]] = {
-        number: partial(_calculate, comm, spec) for number, spec in specs.items()
-    }
-    AtomicEnergiesProcedure(folder, tasks).run()
+    tasks: dict[int, Callable[[], ReferenceResult]] = {}
+    with ExitStack() as parts:
+        jobs = [spec for spec in specs.values() if isinstance(spec, AimsCommandSpec)]
+        if jobs:
+            workers = ClusterWorkers(jobs, cluster_options(settings), folder / "cluster" / "atoms")
+            parts.callback(workers.close)
+        for number, spec in specs.items():
+            if isinstance(spec, AimsCommandSpec):
+                tasks[number] = partial(_calculate_as_job, workers, jobs.index(spec), spec)
+            else:
+                tasks[number] = partial(_calculate, comm, spec)
+        AtomicEnergiesProcedure(folder, tasks).run()
 
 
 def checked(folder: Path, symbols: Sequence[str] | None) -> list[str]:
@@ -63,12 +81,12 @@ def checked(folder: Path, symbols: Sequence[str] | None) -> list[str]:
     names = ", ".join(chemical_symbols[number] for number in specs)
     lines = [settings.as_yaml("active_learning"), f"isolated atoms: {names}"]
     for number, spec in specs.items():
-        if isinstance(spec, AsiSpec):
+        if isinstance(spec, AsiSpec | AimsCommandSpec):
             lines += [f"control.in of {chemical_symbols[number]}:", spec.control]
     return [*lines, "all inputs are in order; nothing was run"]
 
 
-def _read(folder: Path, symbols: Sequence[str] | None) -> tuple[Settings, dict[int, EngineSpec]]:
+def _read(folder: Path, symbols: Sequence[str] | None) -> tuple[Settings, dict[int, AnySpec]]:
     settings = read_settings(folder, needs_mace=False)
     inputs = preflight.read_inputs(folder, settings)
     preflight.check(folder, settings, inputs)
@@ -92,7 +110,7 @@ def _read(folder: Path, symbols: Sequence[str] | None) -> tuple[Settings, dict[i
         raise preflight.InputError([str(error)]) from error
 
 
-def _spec(folder: Path, settings: Settings, inputs: preflight.Inputs, number: int) -> EngineSpec:
+def _spec(folder: Path, settings: Settings, inputs: preflight.Inputs, number: int) -> AnySpec:
     al = settings.al
     atom = atomic_geometry(number, _species(inputs, number))
     if al.reference_engine == "tblite":
@@ -100,8 +118,11 @@ def _spec(folder: Path, settings: Settings, inputs: preflight.Inputs, number: in
     if al.reference_engine == "ase":
         assert al.reference_calculator is not None
         return AseSpec(al.reference_calculator, atom.structure, al.reference_arguments)
-    assert inputs.control is not None and al.aims_lib_path is not None
+    assert inputs.control is not None
     prepared = atomic_input(inputs.control, atom, preflight.species_dir(settings))
+    if al.cluster is not None:
+        return AimsCommandSpec(aims_command(settings), prepared.text, atom)
+    assert al.aims_lib_path is not None
     return AsiSpec(
         library=settings.resolve(al.aims_lib_path),
         work_dir=folder / "aims" / f"atom_{chemical_symbols[number]}",
@@ -126,3 +147,19 @@ def _calculate(comm: MPI.Intracomm, spec: EngineSpec) -> ReferenceResult:
         return service.calculate(0, structure.positions, structure.cell)
     finally:
         service.close()
+
+
+def _calculate_as_job(
+    workers: ClusterWorkers, system: int, spec: AimsCommandSpec
+) -> ReferenceResult:
+    atom = spec.structure
+    key = geometry_key(system, atom.positions, atom.cell)
+    workers.begin(Job(key, system, atom.positions, atom.cell))
+    while not (finished := workers.collect()):
+        time.sleep(POLL_S)
+    result = finished[0].result
+    if isinstance(result, EngineError):
+        raise result
+    if isinstance(result, str):
+        return ReferenceResult(float("nan"), np.full((1, 3), np.nan), None, False, result)
+    return result

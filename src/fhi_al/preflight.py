@@ -104,7 +104,7 @@ def geometry_limits(settings: Settings) -> GeometryLimits:
 
 
 def engine_specs(folder: Path, settings: Settings, inputs: Inputs) -> list[EngineSpec]:
-    """What each rank needs to build the engine of each system."""
+    """What each rank needs to build the engine of each system, without a cluster."""
     al = settings.al
     specs: list[EngineSpec] = []
     for geometry in inputs.geometries:
@@ -152,6 +152,7 @@ def rank_layout(settings: Settings, n_ranks: int) -> Layout:
             training_ranks=al.training_ranks,
             reference_groups=al.reference_groups,
             shared_engine=al.reference_engine == "aims",
+            elsewhere=al.cluster is not None,
         )
     except LayoutError as error:
         problem = settings.problem("active_learning", f"{AL}.{error.key}", str(error))
@@ -228,9 +229,12 @@ def _structure_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:
 
 
 def _engine_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:
+    from fhi_al.cluster_preflight import cluster_problems  # late: it stands on this module
+
     al = settings.al
+    yield from cluster_problems(settings)
     if al.reference_engine == "aims":
-        assert inputs.control is not None and al.aims_lib_path is not None
+        assert inputs.control is not None
         for geometry in inputs.geometries:
             folder = species_dir(settings)
             for error in control_problems(inputs.control, geometry, folder, False):
@@ -240,7 +244,8 @@ def _engine_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:
                     yield str(settings.problem("active_learning", f"{AL}.species_dir", message))
                 else:
                     yield str(error)
-        problem = library_problem(settings.resolve(al.aims_lib_path))
+        path = al.aims_lib_path  # None with a cluster, which runs the executable
+        problem = None if path is None else library_problem(settings.resolve(path))
         if problem is not None:
             yield str(settings.problem("active_learning", f"{AL}.aims_lib_path", problem))
         return

@@ -83,6 +83,8 @@ HOMES = [
         ],
     ),
     (("asi4py",), ["reference/"]),
+    (("parsl",), ["reference/cluster_parsl.py"]),
+    (("psutil",), ["reference/processes.py"]),
     (("pydantic",), ["settings/", "procedures/snapshot.py"]),
     (("yaml",), ["settings/", "procedures/atomic_energies.py"]),
 ]
@@ -101,7 +103,7 @@ LAYERS = [
     ("md/", ["core", "md", "reference"]),
     # A foundation model may be any ASE calculator: the import of those lives in reference.
     ("models/", ["core", "models", "settings", "atomic_file", "reference", "mpi"]),
-    ("reference/", ["core", "event_order", "dataset", "reference", "aims", "mpi"]),
+    ("reference/", ["core", "event_order", "dataset", "reference", "aims", "mpi", "atomic_file"]),
     ("aims/", ["core", "aims"]),
     ("settings/", ["core", "settings"]),
     ("mpi.py", ["layout", "reference"]),
@@ -169,6 +171,14 @@ def test_a_rank_that_only_labels_loads_nothing_heavy() -> None:
     loaded = modules_after("import fhi_al.mpi, fhi_al.serving, fhi_al.models.training_rank")
     assert {"mpi4py", "numpy", "ase"} <= loaded
     assert not loaded & (HEAVY | {"yaml", "asi4py", "tblite"})
+
+
+def test_a_job_on_a_cluster_loads_neither_mpi_nor_torch() -> None:
+    worker = "import fhi_al.reference.cluster_worker"
+    assert not modules_after(worker) & (HEAVY | {"mpi4py", "numpy", "ase", "parsl"})
+    engines = "aims_executable, ase_engine, cluster_job"
+    job = f"from fhi_al.reference import {engines}; import tblite.ase"
+    assert not modules_after(job) & (HEAVY | {"mpi4py", "parsl"})
 
 
 def test_the_package_and_the_commands_load_nothing_heavy() -> None:

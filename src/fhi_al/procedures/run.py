@@ -138,7 +138,12 @@ class Run:
         """
         if found is None:
             self.journal.cut(0)
-            return
+        else:
+            self._restore(found)
+        if not self.labels.overlaps:  # the record may be of a time when they did
+            self.order.forget_the_rest()
+
+    def _restore(self, found: Continuation) -> None:
         for change in found.changes:
             log.info("changed since the snapshot: %s", change)
         try:

@@ -72,6 +72,32 @@ class AseSpec:
     cold_start: bool = True
 
 
+@dataclass(frozen=True, eq=False)
+class AimsCommandSpec:
+    """What it takes to run FHI-aims by its executable; can be pickled.
+
+    Parameters
+    ----------
+    command : tuple of str
+        Program and arguments; run in a folder that holds control.in and geometry.in.
+    control : str
+        The complete control.in.
+    geometry : Geometry
+    stress : bool
+        Ask for the stress too.
+    """
+
+    command: tuple[str, ...]
+    control: str
+    geometry: Geometry
+    stress: bool = False
+
+    @property
+    def structure(self) -> Structure:
+        """Elements, periodicity, moments and charges."""
+        return self.geometry.structure
+
+
 def tblite_spec(
     method: str,
     structure: Structure,
@@ -104,21 +130,26 @@ def tblite_spec(
 
 
 EngineSpec = AsiSpec | AseSpec
+# What can be computed as a job on a cluster.
+ClusterSpec = AimsCommandSpec | AseSpec
 
 
-def fingerprint(specs: Iterable[EngineSpec]) -> str:
+def fingerprint(specs: Iterable[EngineSpec | ClusterSpec]) -> str:
     """What decides the value of a label besides the geometry; where files lie does not.
 
     Parameters
     ----------
-    specs : iterable of EngineSpec
+    specs : iterable of EngineSpec or ClusterSpec
         One per system.
     """
     digest = hashlib.sha256()
     for spec in specs:
-        if isinstance(spec, AsiSpec):
+        if isinstance(spec, AsiSpec | AimsCommandSpec):
             points, parts = spec.geometry.structure, [spec.control, repr(spec.geometry.species)]
             parts += [repr(spec.geometry.atom_lines), repr(spec.geometry.other_lines)]
+            # The executable's energy is read from its output, which knows several; the library's
+            # is what the library says.
+            parts += ["executable"] if isinstance(spec, AimsCommandSpec) else []
         else:
             points = spec.structure
             parts = [spec.calculator.replace(":", "."), repr(sorted(spec.arguments.items()))]

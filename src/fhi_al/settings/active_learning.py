@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from fhi_al.settings.cluster import OptionalCluster
 from fhi_al.settings.md import MolecularDynamics
 from fhi_al.settings.value_types import (
     Arguments,
@@ -105,7 +106,7 @@ class ActiveLearning(Section):
     aims_lib_path: OptionalPath = setting(
         None,
         "FHI-aims as a shared library (not the executable). Required with"
-        " `reference_engine: aims`.",
+        " `reference_engine: aims` unless there is a `cluster`.",
         shown_default="required with aims",
     )
     analysis: Boolean = setting(
@@ -157,6 +158,10 @@ class ActiveLearning(Section):
     )
     reference_arguments: Arguments = setting(
         dict, "Keyword arguments of the tblite or ASE calculator.", shown_default="{}"
+    )
+    cluster: OptionalCluster = setting(
+        None,
+        "Compute labels as jobs of their own, with `parallel: true`; the keys below it follow.",
     )
     scf_warm_start: Boolean = setting(
         False,

@@ -58,6 +58,7 @@ MAY_CHANGE: Mapping[str, frozenset[str]] = {
             "training_ranks",
             "train_while_waiting",
             "rescore_queue",
+            "cluster",
             "max_label_failures",
             "max_force",
             "max_energy_per_atom",

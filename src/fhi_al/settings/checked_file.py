@@ -11,30 +11,18 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from fhi_al.settings import retired
-from fhi_al.settings.active_learning import ActiveLearning, ActiveLearningMisc
-from fhi_al.settings.mace import Architecture, General, Misc, Training
-from fhi_al.settings.md import MolecularDynamics
+from fhi_al.settings.keys import (
+    FILE_NAMES,
+    LAYOUTS,
+    OTHER_SPELLINGS,
+    keys_below,
+    keys_of,
+    sections_of,
+    value_at,
+)
 from fhi_al.settings.problems import Problem, nearest, shown
 from fhi_al.settings.value_types import Section
 from fhi_al.settings.yaml_reading import Document, KeyPath
-
-Layout = Mapping[str, type[Section]]
-
-FILE_NAMES = {"mace": "mace_settings.yaml", "active_learning": "active_learning_settings.yaml"}
-LAYOUTS: Mapping[str, Layout] = {
-    "mace": {
-        "GENERAL": General,
-        "ARCHITECTURE": Architecture,
-        "TRAINING": Training,
-        "MISC": Misc,
-    },
-    "active_learning": {
-        "ACTIVE_LEARNING": ActiveLearning,
-        "MD": MolecularDynamics,
-        "MISC": ActiveLearningMisc,
-    },
-}
-OTHER_SPELLINGS = {"ACTIVE LEARNING": "ACTIVE_LEARNING"}
 
 _BOUNDS = {
     "greater_than": ("gt", "above"),
@@ -42,11 +30,6 @@ _BOUNDS = {
     "less_than": ("lt", "below"),
     "less_than_equal": ("le", "at most"),
 }
-
-
-def keys_of(section: type[Section]) -> dict[str, FieldInfo]:
-    """The fields of a section by the name they have in the file."""
-    return {info.alias or name: info for name, info in section.model_fields.items()}
 
 
 @dataclass
@@ -61,7 +44,8 @@ class CheckedFile:
         The validated models by section: one each, MD may have several.  A key that was refused
         has its default there.
     given : dict
-        Raw value of every known key in the file, by its label ``SECTION.key``.
+        Raw value of every known key in the file, by its label ``SECTION.key``; of a key with keys
+        below it, by theirs as well.
     lines : dict
         Line of every section and key in the file, by label.
     refused : set
@@ -93,13 +77,11 @@ class CheckedFile:
 
     def value(self, label: str) -> Any:
         """The validated value of a key, or None if there is no such key."""
-        section, _, key = label.partition(".")
+        section, _, path = label.partition(".")
         for name, blocks in self.blocks.items():
             for index, block in enumerate(blocks):
                 if section in (name, f"{name}[{index}]"):
-                    for attribute, info in type(block).model_fields.items():
-                        if key == (info.alias or attribute):
-                            return getattr(block, attribute)
+                    return value_at(block, path)
         return None
 
 
@@ -182,8 +164,8 @@ def _unknown_section(checked: CheckedFile, name: str | int, document: Document) 
     message = f"unknown section {word}. "
     homes = [
         (file, section, key)
-        for file, sections in _own_first(checked.kind)
-        for section, model in sections.items()
+        for file in _own_first(checked.kind)
+        for section, model in sections_of(file).items()
         for key in keys_of(model)
         if key.casefold() == word.casefold()
     ]
@@ -203,8 +185,8 @@ def _unknown_section(checked: CheckedFile, name: str | int, document: Document) 
     checked.problems.append(Problem(checked.file, document.lines.get((name,)), word, message))
 
 
-def _own_first(kind: str) -> list[tuple[str, Layout]]:
-    return sorted(LAYOUTS.items(), key=lambda item: item[0] != kind)
+def _own_first(kind: str) -> list[str]:
+    return sorted(LAYOUTS, key=lambda name: name != kind)
 
 
 def _check_block(
@@ -223,8 +205,11 @@ def _check_block(
         if line is not None:
             checked.lines[full] = line
         if key in known:
-            values[key] = value
             checked.given[full] = value
+            below = keys_below(known[key])
+            if below is not None and isinstance(value, dict):
+                value = _check_block(checked, below, full, (*path, key), value, document)
+            values[key] = value
         elif checked.kind == "mace" and key in retired.KEYS:
             note, complaint = retired.judge(full, str(key), value)
             if complaint:
@@ -261,16 +246,16 @@ def _about_unknown_key(
     if key.casefold() in by_folded:
         guess = by_folded[key.casefold()]
         return f"{start}Did you mean {guess}?", guess
-    for file, sections in _own_first(kind):
-        for section, model in sections.items():
+    for file in _own_first(kind):
+        for section, model in sections_of(file).items():
             if key in keys_of(model):
                 place = section if file == kind else f"{section} of {FILE_NAMES[file]}"
                 return f"{start}It belongs in {place}.", None
     near = nearest(key, known)
     if near is not None:
         return f"{start}Did you mean {near}?", near
-    for file, sections in _own_first(kind):
-        for section, model in sections.items():
+    for file in _own_first(kind):
+        for section, model in sections_of(file).items():
             other = nearest(key, keys_of(model))
             if other is not None:
                 place = section if file == kind else f"{section} of {FILE_NAMES[file]}"

@@ -18,6 +18,14 @@ SELECTED_BY: dict[str, tuple[str, tuple[str, ...]]] = {
     "ACTIVE_LEARNING.reference_calculator": ("reference_engine", ("ase",)),
     "ACTIVE_LEARNING.reference_arguments": ("reference_engine", ("tblite", "ase")),
     "ACTIVE_LEARNING.scf_warm_start": ("reference_engine", ("tblite", "ase")),
+    "ACTIVE_LEARNING.cluster.aims_command": ("reference_engine", ("aims",)),
+    **{
+        f"ACTIVE_LEARNING.cluster.{key}": ("cluster.provider", ("slurm",))
+        for key in (
+            *("nodes_per_block", "launcher", "walltime", "partition", "account", "exclusive"),
+            "scheduler_options",
+        )
+    },
     "ACTIVE_LEARNING.foundation_model": ("initial_sampling", ("foundation",)),
     "ACTIVE_LEARNING.foundation_calculator": ("initial_sampling", ("foundation",)),
     "ACTIVE_LEARNING.foundation_arguments": ("initial_sampling", ("foundation",)),
@@ -101,6 +109,7 @@ def check_active_learning(
             f" skip_step_mlff = {al.skip_step_mlff} steps",
         )
     yield from _engine(settings)
+    yield from _cluster(settings)
     yield from _without_selector(file)
     if training:
         yield from _stop_rule(settings)
@@ -130,6 +139,8 @@ def _engine(settings: ActiveLearningSettings) -> Iterator[Clash]:
             "aims_lib_path": "the path of FHI-aims built as a shared library (libaims....so)",
             "species_dir": "the folder of the species defaults (such as .../defaults_2020/light)",
         }
+        if al.cluster is not None:
+            del wanted["aims_lib_path"]
         for key, what in wanted.items():
             if getattr(al, key) is None:
                 yield Clash(
@@ -152,10 +163,44 @@ def _engine(settings: ActiveLearningSettings) -> Iterator[Clash]:
         )
 
 
+def _cluster(settings: ActiveLearningSettings) -> Iterator[Clash]:
+    al, label = settings.active_learning, "ACTIVE_LEARNING.cluster"
+    if al.cluster is None:
+        return
+    if not al.parallel:
+        yield Clash(
+            (label, "ACTIVE_LEARNING.parallel"),
+            "labels on a cluster are computed while other things go on. Set parallel: true",
+            about_value=False,
+        )
+    if al.reference_engine == "aims":
+        if al.cluster.aims_command is None:
+            yield Clash(
+                (f"{label}.aims_command", label, "ACTIVE_LEARNING.reference_engine"),
+                "missing; the aims engine needs what runs its executable, such as srun -n 64"
+                " aims.x",
+                about_value=False,
+            )
+        if al.aims_lib_path is not None:
+            yield Clash(
+                ("ACTIVE_LEARNING.aims_lib_path", label),
+                "a cluster runs the executable (cluster.aims_command), not the library. Keep one"
+                " of the two",
+            )
+    if al.cluster.provider == "slurm" and al.cluster.job_timeout >= al.cluster.walltime_s:
+        yield Clash(
+            (f"{label}.job_timeout", f"{label}.walltime"),
+            f"must be below walltime = {al.cluster.walltime} = {al.cluster.walltime_s} s, in which"
+            " a block has to end at least one label",
+        )
+
+
 def _without_selector(file: CheckedFile) -> Iterator[Clash]:
     # Whoever names another engine's key but not the engine has forgotten the engine.
     for label, (selector, wanted) in SELECTED_BY.items():
         full = f"ACTIVE_LEARNING.{selector}"
+        if file.value(full) is None:
+            continue  # a key below one that is not there
         if full in file.given or file.given.get(label) is None or file.value(full) in wanted:
             continue
         yield Clash(

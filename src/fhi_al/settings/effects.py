@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from fhi_al.settings.active_learning import ActiveLearningSettings
-from fhi_al.settings.checked_file import LAYOUTS, CheckedFile, keys_of
+from fhi_al.settings.checked_file import CheckedFile
 from fhi_al.settings.cross_checks import SELECTED_BY
+from fhi_al.settings.keys import key_at
 from fhi_al.settings.mace import MaceSettings
 from fhi_al.settings.problems import shown
 from fhi_al.settings.retired import SUPERSEDED
@@ -40,18 +41,16 @@ def _entry(file: CheckedFile, label: str) -> str:
 
 
 def _default(kind: str, label: str) -> Any:
-    section, _, key = label.partition(".")
-    return keys_of(LAYOUTS[kind][section.partition("[")[0]])[key].get_default(
-        call_default_factory=True
-    )
+    return key_at(kind, label).get_default(call_default_factory=True)
 
 
 def _respelt(file: CheckedFile) -> Iterator[str]:
     for label, raw in file.given.items():
-        section, _, key = label.partition(".")
-        info = keys_of(LAYOUTS[file.kind][section.partition("[")[0]])[key]
+        info = key_at(file.kind, label)
         value = file.value(label)
-        is_choice = key == "device" or any(isinstance(mark, Choice) for mark in info.metadata)
+        is_choice = label == "MISC.device" or any(
+            isinstance(mark, Choice) for mark in info.metadata
+        )
         if is_choice and isinstance(raw, str) and raw != value:
             yield f"{label} = {shown(raw)}: read as {value}."
 
@@ -90,6 +89,8 @@ def _idle_in_active_learning(
         chosen = file.value(f"ACTIVE_LEARNING.{selector}")
         if chosen not in wanted:
             yield label, f"with {selector}: {chosen}"
+    if al.cluster is not None:
+        yield "ACTIVE_LEARNING.scf_warm_start", "with cluster, where every label starts afresh"
     if al.initial_sampling != "mace-mp0":
         yield (
             "ACTIVE_LEARNING.initial_foundational_size",

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from fhi_al.settings.checked_file import FILE_NAMES, LAYOUTS, keys_of
+from fhi_al.settings.keys import FILE_NAMES, LAYOUTS, keys_below, keys_of, sections_of
 from fhi_al.settings.problems import shown
 
 BEGIN = "<!-- glossary:begin -->"
@@ -24,9 +24,9 @@ _BOUND_WORDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 def glossary_markdown() -> str:
     """One table per section: key, type, default, meaning with unit and bounds or choices."""
     parts = []
-    for kind, layout in LAYOUTS.items():
+    for kind in LAYOUTS:
         parts.append(f"### {FILE_NAMES[kind]}\n")
-        for section, model in layout.items():
+        for section, model in sections_of(kind).items():
             parts.append(f"#### {section}\n\n{(model.__doc__ or '').strip()}\n")
             rows = ["| key | type | default | meaning |", "|---|---|---|---|"]
             rows += [_row(key, info) for key, info in keys_of(model).items()]
@@ -53,7 +53,8 @@ def _row(key: str, info: FieldInfo) -> str:
     if details:
         meaning.append(f"({'; '.join(details)})")
     default = extra.get("shown_default") or _default(info)
-    cells = [f"`{key}`", _type_name(info.annotation), str(default), " ".join(meaning)]
+    kind = "keys" if keys_below(info) else _type_name(info.annotation)
+    cells = [f"`{key}`", kind, str(default), " ".join(meaning)]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 

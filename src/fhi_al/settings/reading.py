@@ -14,9 +14,10 @@ from fhi_al.settings.active_learning import (
     ActiveLearningMisc,
     ActiveLearningSettings,
 )
-from fhi_al.settings.checked_file import FILE_NAMES, LAYOUTS, CheckedFile, check_file, keys_of
+from fhi_al.settings.checked_file import CheckedFile, check_file
 from fhi_al.settings.cross_checks import check_active_learning, check_mace, clashes
 from fhi_al.settings.effects import notes_on
+from fhi_al.settings.keys import FILE_NAMES, key_at
 from fhi_al.settings.mace import MaceSettings
 from fhi_al.settings.md import MolecularDynamics
 from fhi_al.settings.problems import Problem, SettingsError
@@ -73,7 +74,7 @@ class Settings:
         ----------
         file_kind : {"mace", "active_learning"}
         key_path : str
-            ``SECTION.key``, such as ``ACTIVE_LEARNING.species_dir``.
+            ``SECTION.key``, such as ``ACTIVE_LEARNING.species_dir``, or ``SECTION.key.key``.
         message : str
             What was expected and how to mend it.
 
@@ -82,9 +83,7 @@ class Settings:
         KeyError
             If there is no such key.
         """
-        section, _, key = key_path.partition(".")
-        if key not in keys_of(LAYOUTS[file_kind][section.partition("[")[0]]):
-            raise KeyError(key_path)
+        key_at(file_kind, key_path)  # raises
         return self._files[file_kind].problem(key_path, message)
 
     def values(self) -> dict[str, Any]:

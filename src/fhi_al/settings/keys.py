@@ -1,0 +1,83 @@
+"""Which sections and keys the settings files have: the models, and what they are called there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, get_args
+
+from pydantic.fields import FieldInfo
+
+from fhi_al.settings.active_learning import ActiveLearning, ActiveLearningMisc
+from fhi_al.settings.mace import Architecture, General, Misc, Training
+from fhi_al.settings.md import MolecularDynamics
+from fhi_al.settings.value_types import Section
+
+Layout = Mapping[str, type[Section]]
+
+FILE_NAMES = {"mace": "mace_settings.yaml", "active_learning": "active_learning_settings.yaml"}
+LAYOUTS: Mapping[str, Layout] = {
+    "mace": {
+        "GENERAL": General,
+        "ARCHITECTURE": Architecture,
+        "TRAINING": Training,
+        "MISC": Misc,
+    },
+    "active_learning": {
+        "ACTIVE_LEARNING": ActiveLearning,
+        "MD": MolecularDynamics,
+        "MISC": ActiveLearningMisc,
+    },
+}
+OTHER_SPELLINGS = {"ACTIVE LEARNING": "ACTIVE_LEARNING"}
+
+
+def keys_of(section: type[Section]) -> dict[str, FieldInfo]:
+    """The fields of a section by the name they have in the file."""
+    return {info.alias or name: info for name, info in section.model_fields.items()}
+
+
+def keys_below(info: FieldInfo) -> type[Section] | None:
+    """The model of the keys below a key; None if its value is a plain one."""
+    for part in (info.annotation, *get_args(info.annotation)):
+        if isinstance(part, type) and issubclass(part, Section):
+            return part
+    return None
+
+
+def sections_of(kind: str) -> dict[str, type[Section]]:
+    """Every model of a file by its label: ``SECTION``, or ``SECTION.key`` of a key with keys."""
+    found: dict[str, type[Section]] = {}
+    for section, model in LAYOUTS[kind].items():
+        found[section] = model
+        for key, info in keys_of(model).items():
+            below = keys_below(info)
+            if below is not None:
+                found[f"{section}.{key}"] = below
+    return found
+
+
+def key_at(kind: str, label: str) -> FieldInfo:
+    """The field of ``SECTION.key`` (``MD[0].key``, ``SECTION.key.key``).
+
+    Raises
+    ------
+    KeyError
+        If there is no such key.
+    """
+    where, _, key = label.rpartition(".")
+    section, dot, rest = where.partition(".")
+    model = sections_of(kind).get(section.partition("[")[0] + dot + rest)
+    if model is None or key not in keys_of(model):
+        raise KeyError(label)
+    return keys_of(model)[key]
+
+
+def value_at(block: object, path: str) -> Any:
+    """The value of a key (``key``, ``key.key``) in a section, or None if there is no such key."""
+    key, _, rest = path.partition(".")
+    if isinstance(block, Section):
+        for attribute, info in type(block).model_fields.items():
+            if key == (info.alias or attribute):
+                value = getattr(block, attribute)
+                return value_at(value, rest) if rest else value
+    return None

@@ -1,0 +1,18 @@
+"""A driver that is to be killed: six jobs of a second each, in the folder it is given."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from cluster_parts import finish, job, troublesome
+from troublesome import SLOW
+
+from fhi_al.reference.cluster import ClusterWorkers
+from fhi_al.reference.cluster_options import ClusterOptions
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    options = ClusterOptions(workers_per_node=2, max_jobs=4, lost_after_s=4)
+    workers = ClusterWorkers([troublesome(folder)], options, folder / "cluster")
+    finish(workers, [job(0, seed, SLOW + seed) for seed in range(6)])

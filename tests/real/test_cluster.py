@@ -1,0 +1,240 @@
+"""Labels as jobs on Parsl's local workers, for real: equal, retried, found again, cleaned up."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from cluster_parts import (
+    calls,
+    finish,
+    job,
+    processes_of,
+    python_path,
+    troublesome,
+    wait_until_gone,
+    water,
+)
+from test_aims_executable import spec_of
+from troublesome import EXIT, EXIT_ONCE, HANG, NO_SCF, RAISE, SLOW, WELL
+
+from fhi_al.core.structure import geometry_key
+from fhi_al.reference.ase_engine import AseEngine
+from fhi_al.reference.cluster import ClusterWorkers
+from fhi_al.reference.cluster_options import ClusterOptions
+from fhi_al.reference.engine import EngineError, ReferenceResult
+from fhi_al.reference.spec import tblite_spec
+from fhi_al.reference.workers import Job
+
+pytestmark = pytest.mark.real
+
+OPTIONS = ClusterOptions(
+    workers_per_node=2, max_jobs=4, job_timeout_s=5.0, attempts=2, lost_after_s=4
+)
+XTB, TROUBLE, AIMS = 0, 1, 2
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("run")
+
+
+@pytest.fixture(scope="module")
+def environment() -> Iterator[None]:
+    """What workers inherit: where the tests' calculators are, and traces of an MPI launcher."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", python_path())
+        patch.setenv("PMI_RANK", "1")
+        patch.setenv("PMI_FD", "9")
+        yield
+
+
+@pytest.fixture(scope="module")
+def workers(folder: Path, environment: None) -> Iterator[ClusterWorkers]:
+    specs = [tblite_spec("GFN2-xTB", water()), troublesome(folder), spec_of()]
+    made = ClusterWorkers(specs, OPTIONS, folder / "cluster")
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def result_of(done: object) -> ReferenceResult:
+    assert isinstance(done, ReferenceResult), done
+    return done
+
+
+def test_labels_equal_those_of_the_engine_to_the_last_bit(
+    workers: ClusterWorkers, folder: Path
+) -> None:
+    jobs = [job(XTB, seed) for seed in range(5)]
+    done = finish(workers, jobs)
+    engine = AseEngine(tblite_spec("GFN2-xTB", water()))
+    for each in jobs:
+        expected = engine.calculate(each.positions, each.cell)
+        found = result_of(done[each.key].result)
+        assert found.energy == expected.energy
+        assert found.forces.tobytes() == expected.forces.tobytes()
+        assert 0.0 < done[each.key].seconds < 5.0
+        # One file for each label is what is left of it.
+        assert [path.name for path in (folder / "cluster" / each.key).iterdir()] == ["result.json"]
+
+
+def test_trouble_is_tried_again_then_reported_and_harms_nobody_else(
+    workers: ClusterWorkers, folder: Path
+) -> None:
+    places = {place: job(TROUBLE, 1, place) for place in (HANG, EXIT, RAISE, NO_SCF, EXIT_ONCE)}
+    good = [job(TROUBLE, seed, WELL + seed) for seed in (1, 2)]
+    done = finish(workers, [*places.values(), *good])
+    told = {place: done[each.key].result for place, each in places.items()}
+    made = calls(folder)
+    for place, words in (
+        (HANG, "longer than job_timeout = 5 s"),
+        (EXIT, "exit code 7"),
+        (RAISE, "RuntimeError: no idea what to do"),
+    ):
+        message = told[place]
+        assert isinstance(message, str)
+        assert message.startswith("the job failed 2 times") and words in message
+        assert made.count(place) == 2
+    assert not result_of(told[NO_SCF]).converged
+    assert "not converged in 250 cycles" in result_of(told[NO_SCF]).message
+    assert made.count(NO_SCF) == 1
+    assert result_of(told[EXIT_ONCE]).converged
+    assert made.count(EXIT_ONCE) == 2
+    assert all(result_of(done[each.key].result).converged for each in good)
+    assert done[places[HANG].key].seconds >= 10.0
+
+
+def test_the_executable_of_fhi_aims_runs_in_a_folder_of_its_own(
+    workers: ClusterWorkers, folder: Path
+) -> None:
+    spec = spec_of()
+    positions, cell = spec.structure.positions, spec.structure.cell
+    key = geometry_key(AIMS, positions, cell)
+    result = result_of(finish(workers, [Job(key, AIMS, positions, cell)])[key].result)
+    expected = AseEngine(tblite_spec("GFN2-xTB", spec.structure)).calculate(positions, cell)
+    assert result.energy == pytest.approx(expected.energy, abs=1e-8)
+    attempt = folder / "cluster" / key / "attempt_1"
+    assert {"aims.out", "control.in", "geometry.in"} <= {path.name for path in attempt.iterdir()}
+
+
+def test_a_block_that_dies_is_replaced_and_its_job_tried_again(
+    workers: ClusterWorkers, folder: Path
+) -> None:
+    lost = job(TROUBLE, 1, SLOW)
+    workers.begin(lost)
+    limit = time.monotonic() + 30.0
+    while SLOW not in calls(folder):
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+    for process in processes_of(folder):
+        process.kill()
+    while not (finished := workers.collect()):
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+    assert result_of(finished[0].result).converged
+    assert calls(folder).count(SLOW) == 2
+
+
+def test_no_more_jobs_than_there_is_room_for(workers: ClusterWorkers) -> None:
+    jobs = [job(XTB, seed) for seed in range(20, 24)]
+    for taken, each in enumerate(jobs):
+        assert workers.n_free() == 4 - taken
+        workers.begin(each)
+    with pytest.raises(ValueError, match="is out already"):
+        workers.begin(jobs[0])
+    finish(workers, [])
+    limit = time.monotonic() + 30.0
+    while workers.n_free() < 4:
+        assert time.monotonic() < limit
+        workers.collect()
+        time.sleep(0.05)
+
+
+def test_closing_leaves_no_process_behind(folder: Path, environment: None) -> None:
+    # Under the folder of the others, whose processes are not meant.
+    place = folder / "closing"
+    place.mkdir()
+    workers = ClusterWorkers([troublesome(place)], OPTIONS, place)
+    interchanges = set(psutil.Process().children())
+    workers.begin(job(0, 1, HANG))
+    limit = time.monotonic() + 30.0
+    while HANG not in calls(place):
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+    running = processes_of(place)
+    assert len(running) >= 4  # the block's shell, its pool, workers, the job
+    workers.close()
+    workers.close()
+    wait_until_gone(running, 3.0)
+    assert not processes_of(place)
+    gone = [process for process in interchanges if not process.is_running()]
+    assert gone
+
+
+def test_a_driver_that_was_killed_finds_what_had_finished(tmp_path: Path) -> None:
+    script = Path(__file__).with_name("cluster_driver.py")
+    environment = {**os.environ, "PYTHONPATH": python_path()}
+    driver = subprocess.Popen([sys.executable, str(script), str(tmp_path)], env=environment)
+    limit = time.monotonic() + 40.0
+    cluster = tmp_path / "cluster"
+    while len(list(cluster.glob("*/result.json"))) < 2:
+        assert time.monotonic() < limit and driver.poll() is None
+        time.sleep(0.02)
+    left = processes_of(tmp_path) | set(psutil.Process(driver.pid).children(recursive=True))
+    driver.send_signal(signal.SIGKILL)
+    driver.wait(timeout=10)
+    finished = {path.parent.name for path in cluster.glob("*/result.json")}
+    jobs = [job(0, seed, SLOW + seed) for seed in range(6)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", python_path())
+        workers = ClusterWorkers([troublesome(tmp_path)], OPTIONS, cluster)
+        try:
+            done = finish(workers, jobs)
+        finally:
+            workers.close()
+    made = calls(tmp_path)
+    for each in jobs:
+        assert result_of(done[each.key].result).converged
+        if each.key in finished:
+            assert made.count(round(each.positions[0, 0], 6)) == 1
+    # The killed driver's workers notice that it is gone, and go.
+    wait_until_gone(left, 15.0)
+
+
+def test_a_result_of_another_engine_is_not_taken(workers: ClusterWorkers, folder: Path) -> None:
+    each = job(XTB, 40)
+    theirs = result_of(finish(workers, [each])[each.key].result)
+    others = ClusterWorkers([tblite_spec("GFN1-xTB", water())], OPTIONS, folder / "cluster")
+    try:
+        ours = result_of(finish(others, [each])[each.key].result)
+    finally:
+        others.close()
+    assert abs(ours.energy - theirs.energy) > 1.0
+
+
+def test_workers_that_cannot_be_had_are_an_error_of_the_engine(
+    tmp_path: Path, environment: None
+) -> None:
+    options = replace(OPTIONS, worker_init="exit 1")
+    workers = ClusterWorkers([troublesome(tmp_path)], options, tmp_path)
+    try:
+        workers.begin(job(0, 1))
+        limit = time.monotonic() + 40.0
+        with pytest.raises(EngineError, match="blocks of workers fail"):
+            while time.monotonic() < limit:
+                assert workers.collect() == []
+                time.sleep(0.05)
+    finally:
+        workers.close()
+    assert np.isfinite(OPTIONS.job_timeout_s)
