@@ -136,12 +136,9 @@ def _wire(
     def idle() -> list[str]:
         seconds = stopwatch.in_this_launch()
         wall_s = sum(seconds.values())
-        return idle_shares(
-            crew.layout,
-            wall_s,
-            wall_s - seconds[clock.WAITING],
-            [supply.busy_seconds(), training.busy_seconds()],
-        )
+        driving_s = wall_s - seconds[clock.WAITING]
+        others = [supply.busy_seconds(), training.busy_seconds()]
+        return idle_shares(crew.layout, wall_s, driving_s, others)
 
     run = Run(
         folder=folder,

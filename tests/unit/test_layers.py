@@ -79,7 +79,12 @@ HOMES = [
         ("mpi4py",),
         [
             *["mpi.py", "reference/", "assemble.py", "session.py", "cli.py", "isolated_atoms.py"],
-            *["serving.py", "models/spread_training.py", "models/training_rank.py"],
+            *[
+                "serving.py",
+                "label_supply.py",
+                "models/spread_training.py",
+                "models/training_rank.py",
+            ],
         ],
     ),
     (("asi4py",), ["reference/"]),
@@ -123,7 +128,9 @@ def test_a_layer_imports_only_those_below(place: str, allowed: list[str]) -> Non
 
 
 def test_nothing_below_imports_the_top() -> None:
-    top = {"cli", "assemble", "session", "isolated_atoms", "preflight", "crew", "sampling"}
+    top = {"cli", "assemble", "session", "isolated_atoms", "preflight", "crew", "sampling"} | {
+        "label_supply"
+    }
     for module in at(
         "procedures/", "reference/", "models/", "md/", "report/", "settings/", "aims/"
     ):
