@@ -84,7 +84,9 @@ def crew(settings: Settings, ranks: mpi.Ranks, found: Continuation | None) -> Cr
             )
     for line in table(layout, places, threads, misc.device):
         log.info("layout: %s", line)
-    if layout.parallel and not layout.groups:
+    if settings.al.cluster is not None:
+        log.info("layout: labels: jobs on a cluster (%s)", settings.al.cluster.provider)
+    elif layout.parallel and not layout.groups:
         log.warning(
             "ACTIVE_LEARNING.parallel: no rank is left to compute labels in the background, rank 0 "
             "computes them: start more ranks than training_ranks (mpirun -n)"
