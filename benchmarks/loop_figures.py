@@ -10,6 +10,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from loop_inputs import Durations, Layout, Workload
+from matplotlib.figure import Figure
 from simulate_loop import TRAJECTORIES, overlap, scan, steady
 
 GROUPS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000)
@@ -110,7 +111,7 @@ def _overlap(path: Path, durations: Durations, workload: Workload) -> None:
     _save(figure, path)
 
 
-def _save(figure: plt.Figure, path: Path) -> None:
+def _save(figure: Figure, path: Path) -> None:
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     plt.close(figure)

@@ -66,7 +66,10 @@ class Workload:
     n_training : int
         Training points of a member at the start.
     grows : bool
-        False: training goes on as if the set kept that size (a steady state).
+        False: training goes on as if the set kept that size.
+    asks_on : bool
+        False: no more labels are asked for than ``n_labels``, as with ``max_set_size``.  True: the
+        run is a piece of a longer one, and ends with labels under way.
     extra_visits : int
         While all trajectories wait: training visits after each new point, 0 for none.
     """
@@ -85,6 +88,7 @@ class Workload:
     uncertainty_log_sd: float = 0.3
     n_training: int = 40
     grows: bool = True
+    asks_on: bool = False
     extra_visits: int = 0
 
 

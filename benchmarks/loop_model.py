@@ -109,15 +109,20 @@ class _Loop:
     def run(self) -> Outcome:
         """Sweep until it is over."""
         while self._n_points < self._work.n_labels and not self._all_over():
-            did_something = self._move()
+            before = self._now, self._n_asked
+            moved = self._move()
             if not self._layout.parallel:
                 self._compute_in_turn()
-            did_something |= self._take_in()
-            did_something |= self._train()
+            took_in = self._take_in()
+            trained = self._train()
             self._out.sweeps += 1
-            if not did_something:
+            # MD that costs nothing and asks for nothing would go on for ever at the same time.
+            moved = moved and (before != (self._now, self._n_asked) or not self._under_way)
+            if not (moved or took_in or trained):
                 self._while_all_wait()
         self._out.wall_s, self._out.n_labels = self._now, self._n_points
+        # Of labels under way, what was computed of them.
+        self._out.dft_s -= sum(max(0.0, end_s - self._now) for end_s, _ in self._under_way)
         self._out.turnaround_s /= max(1, self._n_points)
         return self._out
 
@@ -146,7 +151,7 @@ class _Loop:
         spread = self._work.uncertainty_log_sd * self._uncertainties[index].standard_normal()
         uncertainty = math.exp(spread)
         self._history = observed(self._history, uncertainty, self._rule.window)
-        has_room = self._n_asked < self._work.n_labels
+        has_room = self._work.asks_on or self._n_asked < self._work.n_labels
         crossed = has_room and crosses(uncertainty, threshold(self._history, self._rule))
         self._tell(index, Checked(crossed))
         if crossed:

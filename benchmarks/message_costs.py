@@ -223,10 +223,7 @@ def of_a_label(folder: Path) -> list[Row]:
             return label_problem(r.energy, r.forces, True, len(x), limits)
 
         radii = np.full(n_atoms, 0.7)
-
-        def overlap(x: Array = positions, c: Array = cell, r: Array = radii) -> object:
-            return geometry_problem(x, c, True, r, GeometryLimits())
-
+        overlap = partial(geometry_problem, positions, cell, True, radii, GeometryLimits())
         line_bytes = path.stat().st_size / REPEATS
         rows += [
             Row("label store: line", size, line_bytes, "bytes"),
@@ -266,11 +263,8 @@ def of_trajectories() -> list[Row]:
     history = MovingAverage()
     for _ in range(400):
         history = observed(history, 0.1, 400)
-    rows.append(
-        Row(
-            "threshold: one estimate", "", 1e6 * median_s(lambda: observed(history, 0.1, 400)), "us"
-        )
-    )
+    estimate_s = median_s(partial(observed, history, 0.1, 400))
+    rows.append(Row("threshold: one estimate", "", 1e6 * estimate_s, "us"))
     point = MDPoint(positions_of(100), positions_of(100), cell_of(100))
     for n in N_TRAJECTORIES:
         size = f"{n} trajectories"

@@ -43,6 +43,7 @@ def steady(workload: Workload, num_trajectories: int) -> Workload:
         n_labels=max(LEAST_LABELS, LABELS_EACH * num_trajectories),
         n_training=STEADY_SET,
         grows=False,
+        asks_on=True,
     )
 
 
@@ -64,7 +65,11 @@ def scan(
 def overlap(
     durations: Durations, workload: Workload, ratios: Sequence[float]
 ) -> dict[float, tuple[Outcome, Outcome]]:
-    """For each ratio of DFT to ML time: the run in serial mode, and overlapped with one group."""
+    """For each ratio of DFT to ML time: the run in serial mode, and overlapped with one group.
+
+    Both compute the same number of labels.
+    """
+    workload = replace(workload, asks_on=False, grows=False)
     serial, parallel = Layout(parallel=False), Layout(parallel=True)
     without_dft = simulate(replace(durations, dft_s=0.0), workload, serial)
     ml_s = without_dft.rank0_s / without_dft.n_labels
@@ -146,8 +151,8 @@ def main(words: Sequence[str] | None = None) -> None:
     outcomes = scan(durations, workload, layout, chosen.trajectories, chosen.groups)
     print(*scan_table(outcomes), sep="\n", end="\n\n")
     print(*where_table(outcomes, max(chosen.groups)), sep="\n", end="\n\n")
-    one_system = replace(workload, n_labels=LEAST_LABELS, n_training=STEADY_SET, grows=False)
-    print(*overlap_table(overlap(durations, one_system, (0.1, 0.3, 1, 3, 10))), sep="\n")
+    few = steady(workload, workload.num_trajectories)
+    print(*overlap_table(overlap(durations, few, (0.1, 0.3, 1, 3, 10))), sep="\n")
     if chosen.figures:
         # Late: the tables do without matplotlib.
         from loop_figures import draw
