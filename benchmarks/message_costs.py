@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import os
 import pickle
 import statistics
 import tempfile
@@ -84,7 +83,7 @@ def _act(comm: MPI.Intracomm, name: str, payload: Any) -> None:
     if name == "label":
         mpi.answer(comm, mpi.LABEL_TAG, (payload[0], result(len(payload[1]))))
     elif name == "state":
-        mpi.answer(comm, mpi.TRAINING_TAG, os.urandom(payload))
+        mpi.answer(comm, mpi.TRAINING_TAG, bytes(payload))
     elif name == "cpu":
         mpi.answer(comm, mpi.LABEL_TAG, time.process_time())
 
