@@ -1,0 +1,61 @@
+#!/bin/bash -l
+# FHI_AL on one node with 64 cores and 4 GPUs: three GPUs train, the cores run FHI-aims.
+#
+#   ranks 0-2    rank 0 drives and runs MD; 0 to 2 train the members    1 GPU, 1 thread each
+#   ranks 3-63   one FHI-aims group of 61 ranks                         no GPU, 1 thread each
+#
+# which these keys give:
+#   ACTIVE_LEARNING:
+#     parallel: true
+#     training_ranks: 3        # as many as ensemble_size: a member each
+#     reference_groups: 1
+#   MISC:
+#     num_threads: 1
+# and, in mace_settings.yaml,
+#   MISC:
+#     device: cuda             # the first GPU that a rank sees
+#
+# With more members than GPUs, let training_ranks be the number of GPUs: members are dealt out.
+#SBATCH --job-name=fhi_al
+#SBATCH --nodes=1
+#SBATCH --ntasks=64
+#SBATCH --cpus-per-task=1
+#SBATCH --gres=gpu:4
+#SBATCH --time=12:00:00
+#SBATCH --output=slurm_%j.out
+#SBATCH --open-mode=append
+#SBATCH --requeue
+# Five minutes before the limit all ranks get SIGUSR1; rank 0 finishes its step, writes a snapshot
+# and ends with exit code 3.  No "B:" before USR1: that would tell this script only.  Take more
+# than 300 if a training visit takes longer.
+#SBATCH --signal=USR1@300
+
+# ADAPT: the modules FHI-aims and mpi4py were built with, and the environment FHI_AL is in.
+# module load intel-oneapi impi mkl cuda
+# source /path/to/venv/bin/activate
+
+# For FHI-aims, which has one rank per core; training has MISC.num_threads.
+export OMP_NUM_THREADS=1
+ulimit -s unlimited
+
+# Stop here if an input is wrong, before any core hour is spent.
+FHI_AL --check > check.out || { cat check.out; exit 2; }
+
+# Each training rank sees one GPU, its own; the others see none.  All GPUs are given to the step,
+# not one per task (--gpus-per-task), since 61 of the 64 tasks need none.
+export TRAINING_RANKS=3
+# shellcheck disable=SC2016  # each rank, not this shell, is to look at SLURM_PROCID
+srun --gres=gpu:4 --cpu-bind=cores bash -c '
+    if [ "$SLURM_PROCID" -lt "$TRAINING_RANKS" ]; then
+        export CUDA_VISIBLE_DEVICES=$SLURM_LOCALID
+    else
+        export CUDA_VISIBLE_DEVICES=
+    fi
+    exec FHI_AL'
+code=$?
+
+# Exit code 3: stopped and restartable.  Anything else is final, an error is not tried again.
+if [ "$code" -eq 3 ] && [ "${SLURM_RESTART_COUNT:-0}" -lt 20 ]; then
+    scontrol requeue "$SLURM_JOB_ID"
+fi
+exit "$code"
