@@ -143,7 +143,7 @@ def of_messages(comm: MPI.Intracomm) -> list[Row]:
     for n_bytes in STATE_BYTES:
 
         def state(n_bytes: int = n_bytes) -> object:
-            mpi.tell(comm, 1, "state", n_bytes)
+            mpi.tell(comm, [1], "state", n_bytes)
             return _await(comm, mpi.TRAINING_TAG, 1)
 
         size = f"{n_bytes / 1e6:g} MB"
@@ -170,7 +170,7 @@ def _told(
 
 def _one_after_the_other(comm: MPI.Intracomm, command: mpi.Command) -> None:
     for rank in range(1, comm.size):
-        mpi.tell(comm, rank, *command)
+        mpi.tell(comm, [rank], *command)
 
 
 def _at_once(comm: MPI.Intracomm, command: mpi.Command) -> None:
@@ -185,7 +185,7 @@ def _idle_cpu(comm: MPI.Intracomm) -> Row:
     for seconds in (0.0, IDLE_S):
         time.sleep(seconds)
         for rank in range(1, comm.size):
-            mpi.tell(comm, rank, "cpu")
+            mpi.tell(comm, [rank], "cpu")
         answers = sorted(_await(comm, mpi.LABEL_TAG, comm.size - 1))
         used.append(np.array([cpu_s for _, cpu_s in answers]))
     share = float(max(used[1] - used[0])) / IDLE_S

@@ -72,7 +72,7 @@ def crew(settings: Settings, ranks: mpi.Ranks, found: Continuation | None) -> Cr
             if rank == 0:
                 os.sched_setaffinity(0, cores)
             else:
-                mpi.tell(ranks.comm, rank, "use cores", cores)
+                mpi.tell(ranks.comm, [rank], "use cores", cores)
         if len(places[rank].cores) < threads:
             log.warning(
                 "rank %d has %d core(s) for %d threads: expected as many. Start fewer ranks per "

@@ -10,7 +10,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,18 +96,23 @@ def agree(comm: MPI.Comm, error: Exception | None) -> None:
 
 def call(comm: MPI.Comm, name: str, payload: Any = None) -> None:
     """On rank 0: give every serving rank a command.  Rank 0 then does its own part itself."""
-    for rank in range(1, comm.size):
-        comm.send((name, payload), dest=rank, tag=COMMAND_TAG)
+    tell(comm, range(1, comm.size), name, payload)
 
 
-def tell(comm: MPI.Comm, rank: int, name: str, payload: Any = None) -> None:
-    """On rank 0: give one serving rank a command; it takes it when it has done those before."""
-    _sent(comm, (name, payload), rank, COMMAND_TAG)
+def tell(comm: MPI.Comm, ranks: Iterable[int], name: str, payload: Any = None) -> None:
+    """On rank 0: give some ranks a command; each takes it when it has done those before."""
+    tell_each(comm, dict.fromkeys(ranks, (name, payload)))
+
+
+def tell_each(comm: MPI.Comm, commands: Mapping[int, Command]) -> None:
+    """On rank 0: give each of some ranks a command of its own."""
+    # To all at once: a large message takes until its receiver looks for it, some 20 ms.
+    _send([comm.isend(told, dest=rank, tag=COMMAND_TAG) for rank, told in commands.items()])
 
 
 def answer(comm: MPI.Comm, tag: int, content: Any) -> None:
     """On a serving rank: send rank 0 what came of a command; sleeps until it is taken."""
-    _sent(comm, content, 0, tag)
+    _send([comm.isend(content, dest=0, tag=tag)])
 
 
 def answers(comm: MPI.Comm, tag: int) -> list[tuple[int, Any]]:
@@ -119,11 +124,10 @@ def answers(comm: MPI.Comm, tag: int) -> list[tuple[int, Any]]:
     return arrived
 
 
-def _sent(comm: MPI.Comm, content: Any, rank: int, tag: int) -> None:
+def _send(pending: list[MPI.Request]) -> None:
     # Large messages wait for the receiver, who may be computing: asleep, not in a blocking send.
-    request = comm.isend(content, dest=rank, tag=tag)
     nap = Nap()
-    while not request.test()[0]:
+    while pending := [request for request in pending if not request.test()[0]]:
         nap.take()
 
 

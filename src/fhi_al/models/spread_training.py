@@ -82,7 +82,7 @@ class SpreadTrainingPool:
         """
         for rank, link in self._links.items():
             if link.setup.members and not link.is_set_up:
-                mpi.tell(self._comm, rank, SETUP, link.setup)
+                mpi.tell(self._comm, [rank], SETUP, link.setup)
                 link.is_set_up = True
 
     def begin(self, members: Sequence[int], n_epochs: int) -> SpreadVisit:
@@ -95,11 +95,12 @@ class SpreadTrainingPool:
         for index in members:
             dealt.setdefault(self._rank_of(index), []).append(self._ensemble.members[index])
         here = dealt.pop(0, [])
-        self._send(
+        mpi.tell_each(
+            self._comm,
             {
-                rank: self._links[rank].order(self._visits, theirs, n_epochs)
+                rank: (TRAIN, self._links[rank].order(self._visits, theirs, n_epochs))
                 for rank, theirs in dealt.items()
-            }
+            },
         )
         self._visit = SpreadVisit(
             self._comm,
@@ -137,17 +138,6 @@ class SpreadTrainingPool:
             threads=place.threads,
             local_index=place.local_index,
         )
-
-    def _send(self, orders: Mapping[int, object]) -> None:
-        # To all at once: each rank looks for commands only every so often.  To the end, asleep:
-        # a large message gets on only while both sides look after it.
-        pending = [
-            self._comm.isend((TRAIN, order), dest=rank, tag=mpi.COMMAND_TAG)
-            for rank, order in orders.items()
-        ]
-        nap = mpi.Nap()
-        while not MPI.Request.Testall(pending):
-            nap.take()
 
     def _worked(self, rank: int, seconds: float) -> None:
         if rank in self._busy_s:

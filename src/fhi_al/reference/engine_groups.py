@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from mpi4py import MPI
 
@@ -129,10 +128,12 @@ class EngineGroups:
         number = next(k for k in range(len(self._groups)) if k not in self._busy)
         ranks, spec = self._groups[number], self._specs[number][job.system]
         if (number, job.system) not in self._built:
-            self._tell(ranks, "build", (job.system, spec, ranks, self._calls.traces))
+            how = (job.system, spec, ranks, self._calls.traces)
+            mpi.tell(self._comm, ranks, "build", how)
             self._built.add((number, job.system))
         self._calls.begin(job.key, ranks)
-        self._tell(ranks, "label", (job.key, job.system, job.positions, job.cell, ranks[0]))
+        what = (job.key, job.system, job.positions, job.cell, ranks[0])
+        mpi.tell(self._comm, ranks, "label", what)
         self._busy[number] = job
 
     def collect(self) -> list[Finished]:
@@ -152,16 +153,12 @@ class EngineGroups:
     def close(self) -> None:
         """Close the engines of all groups; none may be at work."""
         for number, system in self._built:
-            self._tell(self._groups[number], "close", system)
+            mpi.tell(self._comm, self._groups[number], "close", system)
         self._built = set()
 
     def busy_seconds(self) -> dict[int, float]:
         """Rank -> seconds it has spent in calculations that are finished."""
         return {rank: self._seconds[k] for k, ranks in enumerate(self._groups) for rank in ranks}
-
-    def _tell(self, ranks: Ranks, name: str, payload: Any) -> None:
-        for rank in ranks:
-            mpi.tell(self._comm, rank, name, payload)
 
 
 def specs_of_group(specs: Sequence[EngineSpec], group: int, n_groups: int) -> list[EngineSpec]:

@@ -147,8 +147,7 @@ class EngineService:
             self._engines.close(system)
 
     def _tell(self, system: int, name: str, payload: Any) -> None:
-        for rank in self.ranks(system)[1:]:
-            mpi.tell(self._comm, rank, name, payload)
+        mpi.tell(self._comm, self.ranks(system)[1:], name, payload)
 
 
 class Labeller:
