@@ -13,9 +13,10 @@ import psutil
 import pytest
 
 from fhi_al.cluster_preflight import command_problem
+from fhi_al.reference.cluster import ClusterWorkers
 from fhi_al.reference.cluster_options import ClusterOptions
 from fhi_al.reference.cluster_result import RESULT, read_result, write_result
-from fhi_al.reference.engine import ReferenceResult
+from fhi_al.reference.engine import EngineError, ReferenceResult
 from fhi_al.reference.processes import (
     end_processes,
     family,
@@ -135,3 +136,11 @@ def test_a_command_that_cannot_be_run_is_found_before_it_is_run(
 ) -> None:
     problem = command_problem(command, here=here)
     assert problem is None if words is None else words in (problem or "")
+
+
+def test_without_parsl_it_is_said_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(EngineError, match=r"pip install 'fhi-al\[cluster\]'"):
+        ClusterWorkers([], ClusterOptions(), tmp_path)

@@ -61,7 +61,14 @@ class ClusterWorkers:
     ------
     EngineError
         If Parsl is not installed or does not start.
+
+    Attributes
+    ----------
+    ends_soon : bool
+        False: a job may wait in Slurm's queue for days.
     """
+
+    ends_soon = False
 
     def __init__(self, specs: Sequence[ClusterSpec], options: ClusterOptions, folder: Path) -> None:
         self._specs = specs
@@ -114,6 +121,10 @@ class ClusterWorkers:
         if not finished:
             self._check()
         return finished
+
+    def busy_seconds(self) -> dict[int, float]:
+        """Nothing: no rank of the driver's job computes."""
+        return {}
 
     def last_words(self) -> str:
         """The last lines of the job that failed last; may be empty."""
