@@ -1,4 +1,4 @@
-"""A driver that is to be killed: six jobs of a second each, in the folder it is given."""
+"""A driver that is to be killed: three jobs of a second each, in the folder it is given."""
 
 from __future__ import annotations
 
@@ -15,4 +15,4 @@ if __name__ == "__main__":
     folder = Path(sys.argv[1])
     options = ClusterOptions(workers_per_node=2, max_jobs=4, lost_after_s=4)
     workers = ClusterWorkers([troublesome(folder)], options, folder / "cluster")
-    finish(workers, [job(0, seed, SLOW + seed) for seed in range(6)])
+    finish(workers, [job(0, seed, SLOW + seed) for seed in range(3)])

@@ -72,12 +72,22 @@ def processes_of(folder: Path) -> set[psutil.Process]:
                 found |= {process, *process.children(recursive=True)}
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
-    return {p for p in found if p.is_running() and p.status() != psutil.STATUS_ZOMBIE}
+    return {process for process in found if runs(process)}
+
+
+def runs(process: psutil.Process) -> bool:
+    """Whether a process is at work; a dead one that nobody has collected is not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def wait_until_gone(processes: set[psutil.Process], limit_s: float) -> None:
-    _, alive = psutil.wait_procs(list(processes), timeout=limit_s)
-    assert not alive, alive
+    end = time.monotonic() + limit_s
+    while alive := [process for process in processes if runs(process)]:
+        assert time.monotonic() < end, alive
+        time.sleep(0.05)
 
 
 def python_path() -> str:

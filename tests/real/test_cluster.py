@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
 from cluster_parts import (
@@ -20,6 +19,7 @@ from cluster_parts import (
     job,
     processes_of,
     python_path,
+    runs,
     troublesome,
     wait_until_gone,
     water,
@@ -178,8 +178,8 @@ def test_closing_leaves_no_process_behind(folder: Path, environment: None) -> No
     workers.close()
     wait_until_gone(running, 3.0)
     assert not processes_of(place)
-    gone = [process for process in interchanges if not process.is_running()]
-    assert gone
+    # The other workers of this module have one, too.
+    assert len([process for process in interchanges if runs(process)]) <= 1
 
 
 def test_a_driver_that_was_killed_finds_what_had_finished(tmp_path: Path) -> None:
@@ -188,14 +188,14 @@ def test_a_driver_that_was_killed_finds_what_had_finished(tmp_path: Path) -> Non
     driver = subprocess.Popen([sys.executable, str(script), str(tmp_path)], env=environment)
     limit = time.monotonic() + 40.0
     cluster = tmp_path / "cluster"
-    while len(list(cluster.glob("*/result.json"))) < 2:
+    while not list(cluster.glob("*/result.json")):
         assert time.monotonic() < limit and driver.poll() is None
         time.sleep(0.02)
     left = processes_of(tmp_path) | set(psutil.Process(driver.pid).children(recursive=True))
     driver.send_signal(signal.SIGKILL)
     driver.wait(timeout=10)
     finished = {path.parent.name for path in cluster.glob("*/result.json")}
-    jobs = [job(0, seed, SLOW + seed) for seed in range(6)]
+    jobs = [job(0, seed, SLOW + seed) for seed in range(3)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", python_path())
         workers = ClusterWorkers([troublesome(tmp_path)], OPTIONS, cluster)
@@ -237,4 +237,42 @@ def test_workers_that_cannot_be_had_are_an_error_of_the_engine(
                 time.sleep(0.05)
     finally:
         workers.close()
-    assert np.isfinite(OPTIONS.job_timeout_s)
+
+
+def test_blocks_come_from_slurm_and_go_back(
+    tmp_path: Path, environment: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{Path(__file__).with_name('fake_slurm')}:{os.environ['PATH']}")
+    monkeypatch.setenv("FAKE_SLURM", str(tmp_path))
+    monkeypatch.setenv("SLURM_NTASKS", "3")
+    monkeypatch.setenv("SLURM_CONF", "slurm.conf")
+    options = replace(
+        OPTIONS,
+        provider="slurm",
+        nodes_per_block=2,
+        walltime_s=5400,
+        partition="short",
+        account="physics",
+        scheduler_options="#SBATCH --mem=3G",
+        worker_init="export FROM_WORKER_INIT=1",
+    )
+    workers = ClusterWorkers([tblite_spec("GFN2-xTB", water())], options, tmp_path / "cluster")
+    try:
+        done = finish(workers, [job(0, seed) for seed in range(2)])
+        running = processes_of(tmp_path / "cluster")
+    finally:
+        workers.close()
+    assert all(result_of(each.result).converged for each in done.values())
+    assert running
+    wait_until_gone(running, 5.0)
+    script = (tmp_path / "script").read_text()
+    for line in (
+        *("--nodes=2", "--time=90", "--ntasks-per-node=1", "--partition=short"),
+        *("--account=physics", "--mem=3G", "--exclusive"),
+    ):
+        assert f"#SBATCH {line}\n" in script
+    assert "export FROM_WORKER_INIT=1" in script
+    # The job is none of the MPI job, and of the Slurm job, that the driver runs in.
+    inherited = (tmp_path / "sbatch_environment").read_text()
+    assert "SLURM_CONF=slurm.conf" in inherited
+    assert "SLURM_NTASKS" not in inherited and "PMI_" not in inherited

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -13,7 +14,12 @@ from fhi_al.settings import Settings, read_settings
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NAMES = sorted(path.parent.name for path in EXAMPLES.glob("*/active_learning_settings.yaml"))
-FORMULAS = {"ethanol": (9, False), "diamond": (8, True), "aims_water": (3, False)}
+FORMULAS = {
+    "ethanol": (9, False),
+    "diamond": (8, True),
+    "aims_water": (3, False),
+    "cluster": (3, False),
+}
 
 
 def inputs_of(name: str) -> tuple[Settings, preflight.Inputs]:
@@ -44,7 +50,7 @@ def test_an_example_says_what_to_expect(name: str) -> None:
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("name", ["ethanol", "diamond"])
+@pytest.mark.parametrize("name", ["ethanol", "diamond", "cluster"])
 def test_nothing_is_wrong_with_an_example_for_a_laptop(name: str) -> None:
     preflight.check(EXAMPLES / name, *inputs_of(name))
 
@@ -74,8 +80,28 @@ def test_with_the_two_paths_the_aims_example_needs_only_what_we_add(tmp_path: Pa
     assert [line.split("/")[-1] for line in added[2:]] == ["08_O_default", "01_H_default"]
 
 
-def test_the_slurm_script_is_shell_and_runs_the_command() -> None:
-    script = EXAMPLES / "aims_water" / "submit.sh"
+def test_the_slurm_variant_of_the_cluster_lacks_exactly_what_is_to_adapt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("geometry.in", "control.in", "mace_settings.yaml"):
+        shutil.copy(EXAMPLES / "cluster" / name, tmp_path)
+    variant = (EXAMPLES / "cluster" / "slurm_settings.yaml").read_text()
+    # What MACE-MP-0 needs is a file that not every machine has.
+    variant = variant.replace("initial_sampling: mace-mp0", "initial_sampling: aimd")
+    (tmp_path / "active_learning_settings.yaml").write_text(variant)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    settings = read_settings(tmp_path)
+    with pytest.raises(preflight.InputError) as caught:
+        preflight.check(tmp_path, settings, preflight.read_inputs(tmp_path, settings))
+    assert len(caught.value.problems) == 2
+    slurm, species = sorted(caught.value.problems, key=lambda text: "species_dir" in text)
+    assert "ACTIVE_LEARNING.cluster.provider" in slurm and "no sbatch" in slurm
+    assert "ACTIVE_LEARNING.species_dir" in species
+
+
+@pytest.mark.parametrize("path", ["aims_water/submit.sh", "cluster/driver.sh"])
+def test_the_slurm_script_is_shell_and_runs_the_command(path: str) -> None:
+    script = EXAMPLES / path
     subprocess.run(["bash", "-n", str(script)], check=True, timeout=10)
     assert "\nsrun FHI_AL\n" in script.read_text()
 

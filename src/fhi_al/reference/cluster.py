@@ -58,6 +58,11 @@ class ClusterWorkers:
     options : ClusterOptions
     folder : Path
         The run's ``cluster/``, on a file system that the workers share; made if it is not there.
+
+    Attributes
+    ----------
+    ends_soon : bool
+        False: a job may wait in Slurm's queue for days.
     """
 
     ends_soon = False
@@ -113,6 +118,10 @@ class ClusterWorkers:
         if not finished:
             self._check()
         return finished
+
+    def busy_seconds(self) -> dict[int, float]:
+        """Nothing: no rank of the driver's job computes."""
+        return {}
 
     def last_words(self) -> str:
         """The last lines of the job that failed last; may be empty."""

@@ -27,8 +27,8 @@ from fhi_al.reference.cluster_options import ClusterOptions
 from fhi_al.reference.cluster_worker import JobOrder, JobReport, run_job
 from fhi_al.reference.processes import (
     GRACE_S,
-    descendants,
     end_processes,
+    family,
     launcher_variables,
 )
 
@@ -72,8 +72,8 @@ class ParslJobs:
                 run_dir=str(folder),
                 initialize_logging=False,
                 # Not "htex_auto_scale": where a block has more places than there are jobs it asks
-                # for 0 blocks fewer, and Parsl 2026.10 then cancels every block that has not yet
-                # come up, over and over again.
+                # for 0 blocks fewer, and Parsl 2026.10 then cancels every block that has not come
+                # up yet, over and over again.
                 strategy="simple",
                 strategy_period=STRATEGY_PERIOD_S,
                 max_idletime=options.idle_time_s,
@@ -108,12 +108,12 @@ class ParslJobs:
             # Whoever ignored the request of the provider, or was between two processes.
             end_processes(processes, GRACE_S)
 
-    def _local_processes(self) -> list[int]:
+    def _local_processes(self) -> list[Any]:
         provider = self._executor.provider
         if not isinstance(provider, LocalProvider):
             return []
-        blocks = [int(block["remote_pid"]) for block in provider.resources.values()]
-        return [pid for block in blocks for pid in (block, *descendants(block))]
+        running = [b for b in provider.resources.values() if not b["status"].terminal]
+        return [process for block in running for process in family(int(block["remote_pid"]))]
 
 
 def _executor(options: ClusterOptions) -> HighThroughputExecutor:

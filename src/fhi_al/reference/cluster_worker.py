@@ -15,7 +15,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from fhi_al.reference.processes import descendants, end_processes, step_environment
+from fhi_al.reference.processes import end_processes, family, step_environment
 
 LOG, WHY = "job.log", "why.txt"
 # FHI-aims' files come first: they say more than the log of the process around it.
@@ -111,7 +111,7 @@ def _run(order: JobOrder, attempt: Path) -> str | None:
         try:
             process.communicate(order.payload, timeout=order.timeout_s)
         except subprocess.TimeoutExpired:
-            end_processes([*descendants(process.pid), process.pid])
+            end_processes(family(process.pid))
             process.wait()
             return f"it took longer than job_timeout = {order.timeout_s:g} s"
     if process.returncode == 0:

@@ -10,7 +10,8 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 # What an MPI launcher tells the processes it starts.  A program that inherits it takes itself for
 # one of them and waits in MPI_Init for the others.
@@ -50,36 +51,51 @@ def end_with(parent: int) -> None:
 def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(POLL_S)
-    end_processes(descendants(os.getpid()), grace_s=0.0)
+    end_processes(family(os.getpid())[1:], grace_s=0.0)
     os._exit(1)
 
 
-def descendants(pid: int) -> list[int]:
-    """The processes a process has started, and those they have started."""
+def family(pid: int) -> list[Any]:
+    """A process and those it has started, and so on; empty if it is gone.
+
+    Returns
+    -------
+    list of psutil.Process
+        Which know a process from another one that got its number later.
+    """
     import psutil
 
     try:
-        return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
     except psutil.NoSuchProcess:
         return []
 
 
-def end_processes(pids: Iterable[int], grace_s: float = GRACE_S) -> None:
-    """End processes: ask, and kill what is there after the grace.
+def end_processes(processes: Sequence[Any], grace_s: float = GRACE_S) -> None:
+    """End processes of :func:`family`: ask, and kill those that are there after the grace.
 
     A launcher that is asked (srun, mpirun) ends what it has started on other nodes, too.
     """
     import psutil
 
-    processes = []
-    for pid in pids:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            processes.append(psutil.Process(pid))
     if grace_s > 0:
         for process in processes:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.terminate()
-        _, processes = psutil.wait_procs(processes, timeout=grace_s)
+        end = time.monotonic() + grace_s
+        while any(_runs(process) for process in processes) and time.monotonic() < end:
+            time.sleep(0.05)
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
+
+
+def _runs(process: Any) -> bool:
+    import psutil
+
+    try:
+        # Where nobody collects the dead (a container without an init) they stay as zombies.
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

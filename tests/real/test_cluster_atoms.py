@@ -1,0 +1,35 @@
+"""The isolated atoms, where FHI-aims is an executable on a cluster."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from cluster_parts import processes_of
+from mpi4py import MPI
+from test_aims_executable import CONTROL, FAKE, WATER
+
+from fhi_al import isolated_atoms
+from fhi_al.procedures.atomic_energies import read_atomic_energies
+
+pytestmark = pytest.mark.real
+
+
+def test_isolated_atoms_are_computed_as_jobs(tmp_path: Path) -> None:
+    command = shlex.join([sys.executable, str(FAKE), "atom"])
+    (tmp_path / "geometry.in").write_text(WATER)
+    (tmp_path / "control.in").write_text(CONTROL.format(k_grid=""))
+    (tmp_path / "active_learning_settings.yaml").write_text(
+        "ACTIVE_LEARNING:\n  max_set_size: 50\n  parallel: true\n  species_dir: species\n"
+        f"  cluster:\n    aims_command: {command}\n"
+    )
+    assert "control.in of H:" in isolated_atoms.checked(tmp_path, None)
+    isolated_atoms.compute(tmp_path, None, MPI.COMM_SELF)
+    energies = read_atomic_energies(tmp_path / "atomic_energies.yaml")
+    assert set(energies) == {1, 8}
+    assert energies[8] < energies[1] < 0.0  # eV
+    control = next(tmp_path.glob("cluster/atoms/*/attempt_1/control.in")).read_text()
+    assert "spin collinear" in control and "compute_forces .true." in control
+    assert not processes_of(tmp_path)

@@ -1,0 +1,146 @@
+"""Jobs on a cluster without Parsl: options, files, environments."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from fhi_al.cluster_preflight import command_problem
+from fhi_al.reference.cluster import ClusterWorkers
+from fhi_al.reference.cluster_options import ClusterOptions
+from fhi_al.reference.cluster_result import RESULT, read_result, write_result
+from fhi_al.reference.engine import EngineError, ReferenceResult
+from fhi_al.reference.processes import (
+    end_processes,
+    family,
+    launcher_variables,
+    step_environment,
+)
+
+FORCES = np.array([[0.1, -2.0 / 3.0, 1e-17], [np.pi, 5e300, -0.0]])
+
+
+def test_a_result_survives_its_file_to_the_last_bit(tmp_path: Path) -> None:
+    stress = FORCES[:1].T @ FORCES[:1]
+    given = ReferenceResult(-1.0 / 3.0, FORCES, stress, True, "with a warning")
+    write_result(tmp_path, "engine", "key", given, 1.5)
+    read = read_result(tmp_path, "engine", "key", 2)
+    assert read is not None
+    found, seconds = read
+    assert found.energy == given.energy and found.forces.tobytes() == FORCES.tobytes()
+    assert found.stress is not None and found.stress.tobytes() == stress.tobytes()
+    assert (found.converged, found.message, seconds) == (True, "with a warning", 1.5)
+
+
+def test_a_result_that_did_not_converge_survives_too(tmp_path: Path) -> None:
+    nothing = np.full((2, 3), np.nan)
+    write_result(tmp_path, "e", "k", ReferenceResult(float("nan"), nothing, None, False), 0.0)
+    read = read_result(tmp_path, "e", "k", 2)
+    assert read is not None
+    assert not read[0].converged and np.isnan(read[0].energy) and np.isnan(read[0].forces).all()
+
+
+def test_a_result_of_something_else_or_a_damaged_one_counts_as_none(tmp_path: Path) -> None:
+    assert read_result(tmp_path, "e", "k", 2) is None
+    write_result(tmp_path, "e", "k", ReferenceResult(1.0, FORCES, None, True), 0.0)
+    text = (tmp_path / RESULT).read_text()
+    assert read_result(tmp_path, "e", "k", 2) is not None
+    assert read_result(tmp_path, "other", "k", 2) is None
+    assert read_result(tmp_path, "e", "other", 2) is None
+    assert read_result(tmp_path, "e", "k", 3) is None
+    for damaged in (text[:-20], "", "[]", "null", json.dumps({**json.loads(text), "version": 2})):
+        (tmp_path / RESULT).write_text(damaged)
+        assert read_result(tmp_path, "e", "k", 2) is None
+
+
+def test_a_job_is_not_told_that_it_belongs_to_the_drivers_mpi_job() -> None:
+    launched = {
+        *(
+            "PMI_RANK",
+            "PMIX_NAMESPACE",
+            "OMPI_COMM_WORLD_RANK",
+            "HYDI_CONTROL_FD",
+            "MPI_LOCALRANKID",
+        ),
+        *("OMPI_MCA_ess_base_jobid", "PMI_FD"),
+    }
+    kept = {"PATH", "OMP_NUM_THREADS", "MPICC", "I_MPI_FABRICS", "PMIX", "LMOD_DIR"}
+    slurm = {"SLURM_NTASKS", "SLURM_JOB_ID"}
+    environment = dict.fromkeys(launched | kept | slurm | {"SLURM_CONF", "BASH_FUNC_x%%"}, "1")
+    assert set(launcher_variables(environment)) == launched
+    assert set(launcher_variables(environment, slurm=True)) == launched | slurm
+    # On the worker what its own script has set stays, and srun needs its Slurm.
+    stays = step_environment({**environment, "OMPI_MCA_btl": "tcp", "HYDRA_LAUNCHER": "ssh"})
+    assert set(stays) & launched <= {"MPI_LOCALRANKID"}
+    assert {"OMPI_MCA_btl", "HYDRA_LAUNCHER"} | kept | slurm <= set(stays)
+
+
+@pytest.mark.parametrize(
+    ("options", "jobs"),
+    [
+        (ClusterOptions(), 1),
+        (ClusterOptions(workers_per_node=4, max_blocks=3), 12),
+        (ClusterOptions("slurm", nodes_per_block=8, max_blocks=2), 2),
+        (ClusterOptions("slurm", nodes_per_block=8, workers_per_node=2, launcher="srun"), 16),
+        (ClusterOptions(max_jobs=7, workers_per_node=4), 7),
+    ],
+)
+def test_as_many_jobs_are_out_as_there_can_be_workers(options: ClusterOptions, jobs: int) -> None:
+    assert options.most_jobs == jobs
+
+
+def test_ending_processes_ends_those_they_started_and_those_that_do_not_listen() -> None:
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+    parent = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            f"import subprocess, sys, time\nsubprocess.Popen([sys.executable, '-c', {deaf!r}])\n"
+            "time.sleep(60)",
+        ]
+    )
+    limit = time.monotonic() + 10.0
+    while len(family(parent.pid)) < 2 or len(family(parent.pid)[1].cmdline()) < 3:
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+    time.sleep(0.3)  # until it is deaf
+    members = family(parent.pid)
+    end_processes(members, grace_s=0.5)
+    parent.wait(timeout=5)
+    while any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in members):
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("command", "here", "words"),
+    [
+        ("no_such_program -n 2", True, "no program no_such_program"),
+        ("no_such_program -n 2", False, None),
+        (f"{sys.executable} -n 4 /no/such/aims.x", True, "no /no/such/aims.x"),
+        (f"{sys.executable} -n 4", True, None),
+        ("bin/aims.x", False, "relative path"),
+        ("srun 'aims.x", False, "cannot be taken apart"),
+        ("''", True, "no program"),
+    ],
+)
+def test_a_command_that_cannot_be_run_is_found_before_it_is_run(
+    command: str, here: bool, words: str | None
+) -> None:
+    problem = command_problem(command, here=here)
+    assert problem is None if words is None else words in (problem or "")
+
+
+def test_without_parsl_it_is_said_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(EngineError, match=r"pip install 'fhi-al\[cluster\]'"):
+        ClusterWorkers([], ClusterOptions(), tmp_path)
