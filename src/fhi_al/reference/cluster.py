@@ -127,10 +127,6 @@ class ClusterWorkers:
         """The last lines of the job that failed last; may be empty."""
         return self._last_output
 
-    def busy_seconds(self) -> dict[int, float]:
-        """Nothing: no rank of this job computes."""
-        return {}
-
     def close(self) -> None:
         """End all workers; jobs under way are given up.  Twice is harmless."""
         if self._jobs is not None:
