@@ -276,3 +276,23 @@ def test_switched_back_to_serial_a_run_goes_on(asi_library, tmp_path) -> None:
     succeed(folder, 2)
     final = [record["key"] for record in labels(folder)]
     assert before <= set(final) and len(set(final)) == len(final)
+
+
+def test_labels_as_jobs_of_their_own_survive_the_driver(tmp_path) -> None:
+    """Parsl's local workers; the driver is killed once, and finds what they had finished."""
+    folder = parallel_run(
+        tmp_path / "run",
+        **{**FOUNDATION, "n_samples": 3, "max_MD_steps": 15},
+        reference_engine="tblite",
+        cluster={"provider": "local", "workers_per_node": 2},
+    )
+    job = start(folder, 1)
+    wait_for_labels(job, folder, 4)
+    kill_all(job)
+    before = {record["key"] for record in labels(folder)}
+    output = succeed(folder, 2)
+    assert "layout: labels: jobs on a cluster (local)" in output
+    assert before <= {record["key"] for record in labels(folder)}
+    finished = {path.parent.name for path in (folder / "cluster").glob("*/result.json")}
+    assert {record["key"] for record in labels(folder)} <= finished
+    assert_every_label_counts(folder)
