@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 import signal
 import time
@@ -30,6 +31,7 @@ from run_folder import (
     succeed,
     tables,
     wait_for_labels,
+    wait_until,
     write_inputs,
 )
 
@@ -296,3 +298,26 @@ def test_labels_as_jobs_of_their_own_survive_the_driver(tmp_path) -> None:
     finished = {path.parent.name for path in (folder / "cluster").glob("*/result.json")}
     assert {record["key"] for record in labels(folder)} <= finished
     assert_every_label_counts(folder)
+
+
+def test_points_that_the_ensemble_has_learnt_are_taken_back(asi_library, tmp_path) -> None:
+    """While the first label is computed, members that had hardly begun train on and agree."""
+    barely_trained = {"max_initial_epochs": 2, "intermediate_epochs": 2, "n_samples": 2}
+    eager = {"num_trajectories": 6, "max_epochs_worker": 60, "threshold_warmup": 6}
+    folder = parallel_run(
+        tmp_path / "run",
+        asi_library,
+        **{**FOUNDATION, **barely_trained, **eager, "analysis": False},
+    )
+    succeed(folder, 2, command="FHI_AL-initial-ds")
+    job = start(folder, 2, env={"ASI_SLEEP_MS": "10000"})
+    log = folder / "AL.log"
+    told = "the ensemble has learnt the point meanwhile"
+    wait_until(job, lambda: log.exists() and told in log.read_text(), "points taken back")
+    job.send_signal(signal.SIGTERM)
+    code, output = finish(job, timeout_s=60)
+    assert code == 3, output
+    (back, *_) = [line for line in output.splitlines() if told in line]
+    trajectory, step = re.search(r"trajectory (\d+), MD step (\d+)", back).groups()  # type: ignore[union-attr]
+    asked = {(r["origin"]["trajectory"], r["origin"]["step"]) for r in labels(folder)[-3:]}
+    assert (int(trajectory), int(step)) not in asked
