@@ -49,6 +49,8 @@ class _Out:
 class ClusterWorkers:
     """Computes structures as jobs on a cluster; a :class:`fhi_al.reference.workers.Workers`.
 
+    Workers are had when there is something to compute.
+
     Parameters
     ----------
     specs : sequence of ClusterSpec
@@ -56,16 +58,6 @@ class ClusterWorkers:
     options : ClusterOptions
     folder : Path
         The run's ``cluster/``, on a file system that the workers share; made if it is not there.
-
-    Raises
-    ------
-    EngineError
-        If Parsl is not installed or does not start.
-
-    Attributes
-    ----------
-    ends_soon : bool
-        False: a job may wait in Slurm's queue for days.
     """
 
     ends_soon = False
@@ -78,7 +70,7 @@ class ClusterWorkers:
         self._out: dict[str, _Out] = {}
         self._ready: list[Finished] = []
         self._last_output = ""
-        self._jobs = _started(options, self._folder / "parsl")
+        self._jobs: ParslJobs | None = None
 
     def n_free(self) -> int:
         """How many more jobs may be begun now."""
@@ -90,7 +82,7 @@ class ClusterWorkers:
         Raises
         ------
         EngineError
-            If the workers cannot be had any more.
+            If Parsl does not start, or the workers cannot be had any more.
         ValueError
             If it is out already.
         """
@@ -122,17 +114,18 @@ class ClusterWorkers:
             self._check()
         return finished
 
-    def busy_seconds(self) -> dict[int, float]:
-        """Nothing: no rank of the driver's job computes."""
-        return {}
-
     def last_words(self) -> str:
         """The last lines of the job that failed last; may be empty."""
         return self._last_output
 
+    def busy_seconds(self) -> dict[int, float]:
+        """Nothing: no rank of this job computes."""
+        return {}
+
     def close(self) -> None:
         """End all workers; jobs under way are given up.  Twice is harmless."""
-        self._jobs.close()
+        if self._jobs is not None:
+            self._jobs.close()
 
     def _job_folder(self, job: Job) -> Path:
         return self._folder / job.key
@@ -145,6 +138,8 @@ class ClusterWorkers:
         order = JobOrder(
             pickle.dumps(given), folder, options.job_timeout_s, options.cores_per_worker
         )
+        if self._jobs is None:  # now: a run with nothing to compute needs no workers
+            self._jobs = _started(options, self._folder / "parsl")
         return self._jobs.submit(order)
 
     def _ended(self, out: _Out) -> Finished | None:
@@ -176,7 +171,7 @@ class ClusterWorkers:
         return result, "its result cannot be read"
 
     def _check(self) -> None:
-        problem = self._jobs.problem()
+        problem = self._jobs.problem() if self._jobs is not None else None
         if problem is not None:
             raise EngineError(
                 f"cluster: {problem}\nSee {self._folder / 'parsl'} and ACTIVE_LEARNING.cluster"
