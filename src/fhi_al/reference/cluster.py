@@ -58,6 +58,11 @@ class ClusterWorkers:
     options : ClusterOptions
     folder : Path
         The run's ``cluster/``, on a file system that the workers share; made if it is not there.
+
+    Attributes
+    ----------
+    ends_soon : bool
+        False: a job may wait in Slurm's queue for days.
     """
 
     ends_soon = False
@@ -114,13 +119,13 @@ class ClusterWorkers:
             self._check()
         return finished
 
+    def busy_seconds(self) -> dict[int, float]:
+        """Nothing: no rank of the driver's job computes."""
+        return {}
+
     def last_words(self) -> str:
         """The last lines of the job that failed last; may be empty."""
         return self._last_output
-
-    def busy_seconds(self) -> dict[int, float]:
-        """Nothing: no rank of this job computes."""
-        return {}
 
     def close(self) -> None:
         """End all workers; jobs under way are given up.  Twice is harmless."""
