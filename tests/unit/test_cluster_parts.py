@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from fhi_al.cluster_preflight import command_problem
+from fhi_al.core.structure import structure
 from fhi_al.reference.cluster import ClusterWorkers
 from fhi_al.reference.cluster_options import ClusterOptions
 from fhi_al.reference.cluster_result import RESULT, read_result, write_result
@@ -23,6 +24,8 @@ from fhi_al.reference.processes import (
     launcher_variables,
     step_environment,
 )
+from fhi_al.reference.spec import fingerprint, tblite_spec
+from fhi_al.reference.workers import Job
 
 FORCES = np.array([[0.1, -2.0 / 3.0, 1e-17], [np.pi, 5e300, -0.0]])
 
@@ -142,5 +145,25 @@ def test_without_parsl_it_is_said_how_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    water = structure([8, 1, 1], [[0.0, 0.0, 0.1], [0.0, 0.8, -0.5], [0.0, -0.8, -0.5]])
+    workers = ClusterWorkers([tblite_spec("GFN2-xTB", water)], ClusterOptions(), tmp_path)
     with pytest.raises(EngineError, match=r"pip install 'fhi-al\[cluster\]'"):
-        ClusterWorkers([], ClusterOptions(), tmp_path)
+        workers.begin(Job("key", 0, water.positions, water.cell))
+    workers.close()
+
+
+def test_workers_are_not_started_for_results_that_are_there(tmp_path: Path) -> None:
+    water = structure([8, 1, 1], [[0.0, 0.0, 0.1], [0.0, 0.8, -0.5], [0.0, -0.8, -0.5]])
+    specs = [tblite_spec("GFN2-xTB", water)]
+    forces = np.zeros((3, 3))
+    result = ReferenceResult(-1.0, forces, None, True)
+    write_result(tmp_path / "key", fingerprint(specs), "key", result, 2.0)
+    workers = ClusterWorkers(specs, ClusterOptions(), tmp_path)
+    assert workers.n_free() == 1
+    workers.begin(Job("key", 0, water.positions, water.cell))
+    assert workers.n_free() == 0
+    (finished,) = workers.collect()
+    assert isinstance(finished.result, ReferenceResult)
+    assert (finished.key, finished.result.energy, finished.seconds) == ("key", -1.0, 2.0)
+    workers.close()
+    assert not (tmp_path / "parsl").exists()

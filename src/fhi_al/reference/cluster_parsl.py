@@ -72,8 +72,8 @@ class ParslJobs:
                 run_dir=str(folder),
                 initialize_logging=False,
                 # Not "htex_auto_scale": where a block has more places than there are jobs it asks
-                # for 0 blocks fewer, and Parsl 2026.10 then cancels every block that has not come
-                # up yet, over and over again.
+                # for 0 blocks fewer, and Parsl 2026.10 then cancels every block that has not yet
+                # come up, over and over again.
                 strategy="simple",
                 strategy_period=STRATEGY_PERIOD_S,
                 max_idletime=options.idle_time_s,
