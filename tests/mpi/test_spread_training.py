@@ -23,7 +23,7 @@ JOBS = {
 def found_on(training_ranks: str) -> dict[str, Any]:
     """What a job reported, by the names of its parts."""
     n_ranks, parts = JOBS[training_ranks]
-    job = run_mpi("spread_training.py", n_ranks, training_ranks, *parts, timeout_s=240)
+    job = run_mpi("spread_training.py", n_ranks, training_ranks, *parts, timeout_s=400)
     assert job.exit_code == 0, job.output
     found: dict[str, Any] = job.result
     return found
@@ -45,14 +45,14 @@ def test_members_are_the_same_wherever_they_are_trained(training_ranks: str) -> 
 
 def test_only_what_is_new_is_sent() -> None:
     sizes = found_on("0,1,2")["what_is_sent"]
-    state = min(sizes["states"])
-    assert min(sizes["first"]) > state
+    # 3000 float64 numbers and more: weights, average and history of the optimizer.
+    assert min(sizes["first"]) > sizes["weights"] * 8
     assert len(sizes["nothing new"]) == 2
     assert max(sizes["nothing new"]) < 1000
     assert max(sizes["nothing new"]) + 200 < min(sizes["one label"]) < 2000
     # Member 1 is trained on rank 1.
     changed, unchanged = sizes["one state"]
-    assert changed > 0.9 * state
+    assert changed > sizes["weights"] * 8
     assert unchanged < 1000
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
 from fhi_al.core.label import Label
 from fhi_al.models.devices import training_device
 from fhi_al.models.ensemble import Ensemble, device_problem
-from fhi_al.models.state_bytes import packed, unpacked
+from fhi_al.models.state_bytes import as_arrays, as_tensors
 from fhi_al.models.training import EpochRecord, SerialTrainingPool
 from fhi_al.models.training_rank import TrainingOrder, TrainingSetup
 
@@ -43,7 +44,7 @@ class Replica:
 
     def train(
         self, order: TrainingOrder, given_up: Callable[[], bool]
-    ) -> tuple[tuple[EpochRecord, ...], dict[int, bytes]]:
+    ) -> tuple[tuple[EpochRecord, ...], dict[int, dict[str, Any]]]:
         """Carry out an order.
 
         Parameters
@@ -56,7 +57,7 @@ class Replica:
         -------
         records : tuple of EpochRecord
         states : dict
-            Member -> state as bytes.  Both are empty if the visit was given up.
+            Member -> state with arrays.  Both are empty if the visit was given up.
         """
         self._labels.update({label.key: label for label in order.labels})
         for one in order.members:
@@ -65,12 +66,12 @@ class Replica:
             member.add_training([self._labels[key] for key in one.training])
             member.add_validation([self._labels[key] for key in one.validation])
             if one.state is not None:
-                member.load_state(unpacked(one.state))
+                member.load_state(as_tensors(one.state))
         indices = [one.member for one in order.members]
         visit = self._pool.begin(indices, order.n_epochs)
         while visit.advance():
             if given_up():
                 visit.give_up()
                 return (), {}
-        states = {index: packed(self._ensemble.members[index].state()) for index in indices}
+        states = {index: as_arrays(self._ensemble.members[index].state()) for index in indices}
         return tuple(visit.finish()), states

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from fhi_al.core.label import Label
 from fhi_al.models.member import Member
-from fhi_al.models.state_bytes import packed, unpacked
+from fhi_al.models.state_bytes import as_arrays, as_tensors
 from fhi_al.models.training_rank import MemberOrder, TrainingAnswer, TrainingOrder, TrainingSetup
 
 
@@ -62,7 +62,7 @@ class TrainingLink:
                     member.index,
                     tuple(label.key for label in training),
                     tuple(label.key for label in validation),
-                    None if held.changes == member.changes else packed(member.state()),
+                    None if held.changes == member.changes else as_arrays(member.state()),
                 )
             )
             held.n_training, held.n_validation = len(member.training), len(member.validation)
@@ -74,7 +74,7 @@ class TrainingLink:
         last = {record.member: record.errors for record in answer.records}
         for member in members:
             if member.index in answer.states:
-                member.load_state(unpacked(answer.states[member.index]), last[member.index])
+                member.load_state(as_tensors(answer.states[member.index]), last[member.index])
                 self._held[member.index].changes = member.changes
 
     def forget(self) -> None:

@@ -60,14 +60,14 @@ class MemberOrder:
     member : int
     training, validation : tuple of str
         Keys of labels to append to its sets.
-    state : bytes or None
-        To begin from; None for the one that the rank has.
+    state : dict or None
+        To begin from, with arrays; None for the one that the rank has.
     """
 
     member: int
     training: tuple[str, ...]
     validation: tuple[str, ...]
-    state: bytes | None
+    state: dict[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class TrainingAnswer:
     visit : int
     records : tuple of EpochRecord
     states : dict
-        Member -> its state as bytes; empty if the visit was given up or failed.
+        Member -> its state with arrays; empty if the visit was given up or failed.
     seconds : float
         Spent on it.
     trouble : str
@@ -98,7 +98,7 @@ class TrainingAnswer:
 
     visit: int
     records: tuple[EpochRecord, ...]
-    states: dict[int, bytes]
+    states: dict[int, dict[str, Any]]
     seconds: float
     trouble: str = ""
 
@@ -139,7 +139,7 @@ class TrainingRank:
     def _trained(self, order: TrainingOrder) -> TrainingAnswer:
         started = time.monotonic()
         records: tuple[EpochRecord, ...] = ()
-        states: dict[int, bytes] = {}
+        states: dict[int, dict[str, Any]] = {}
         if self._replica is not None:
             try:
                 records, states = self._replica.train(order, lambda: self._given_up(order.visit))

@@ -126,7 +126,8 @@ def what_is_sent() -> dict[str, Any]:
     counting.sizes = []
     ensemble = made()
     pool = spread(ensemble, counting)
-    sizes: dict[str, Any] = {"states": [len(state) for state in ensemble.state_bytes().values()]}
+    weights = sum(parameter.numel() for parameter in ensemble.members[0].model.parameters())
+    sizes: dict[str, Any] = {"weights": weights}
     for name in ("first", "nothing new", "one label", "one state"):
         if name == "one label":
             for member in ensemble.members:
