@@ -35,11 +35,11 @@ from run_folder import labels, snapshots, write_inputs  # noqa: E402
 
 SETTINGS = {
     "desired_acc": 0.0001,  # never reached
-    "n_samples": 5,
+    "n_samples": 3,
     "skip_step_initial": 2,
     "max_initial_epochs": 10,
     "num_trajectories": 6,
-    "max_MD_steps": 60,
+    "max_MD_steps": 30,
     "skip_step_mlff": 10,
     "max_epochs_worker": 5,
     "intermediate_epochs": 5,
