@@ -13,9 +13,10 @@ from fhi_al.models.member import Member
 from fhi_al.models.training import EpochRecord, LocalWork, nothing
 from fhi_al.models.training_link import TrainingLink
 from fhi_al.models.training_rank import SETUP, TRAIN, TrainingAnswer, TrainingSetup
+from fhi_al.reference.engine import EngineError
 
 
-class TrainingRankError(RuntimeError):
+class TrainingRankError(EngineError):
     """Training failed on another rank; the message says which and repeats its words."""
 
 
@@ -250,7 +251,11 @@ class SpreadVisit:
         failed = {rank: a.trouble for rank, a in self._answers.items() if a.trouble}
         if failed:
             told = "; ".join(f"rank {rank}: {text}" for rank, text in sorted(failed.items()))
-            raise TrainingRankError(f"training failed on {told}")
+            raise TrainingRankError(
+                f"training failed on {told}. Expected every rank of training_ranks to train. Labels "
+                "and the last snapshot are safe: run again, with fewer training_ranks if it comes "
+                "back."
+            )
 
     def _take_answers(self) -> None:
         for rank, answer in mpi.answers(self._comm, mpi.TRAINING_TAG):

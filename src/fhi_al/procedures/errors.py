@@ -18,7 +18,7 @@ class AllRetired(ProcedureFailure):
 
 
 class TrainingFailure(ProcedureFailure):
-    """Fewer than two members can be trained, or another rank has failed to train its own."""
+    """Fewer than two members can be trained: there is no ensemble any more."""
 
 
 class NothingToStartFrom(Exception):

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fhi_al.models.mace_adapter.training import ForceErrors
-from fhi_al.models.spread_training import TrainingRankError
 from fhi_al.models.training import EpochRecord
 from fhi_al.procedures.errors import TrainingFailure
 from fhi_al.procedures.run import Background, Run
@@ -86,19 +85,13 @@ def finish(run: Run, phase: str, epoch: int, visit: Background) -> Visit:
     Raises
     ------
     TrainingFailure
-        As :func:`train`, or if another rank cannot train.
+        As :func:`train`.
     EngineError, OSError
-        What goes wrong with labels meanwhile.
+        If another rank cannot train, or labels go wrong meanwhile.
     """
     members, n_epochs = visit.members, visit.n_epochs
     with run.clock.section(clock.TRAINING):
-        try:
-            records = visit.training.finish(meanwhile=run.labels.pump)
-        except TrainingRankError as error:
-            raise TrainingFailure(
-                f"{error}. Expected every rank of training_ranks to train. Labels and the last "
-                "snapshot are safe: run again, with fewer training_ranks if it comes back."
-            ) from error
+        records = visit.training.finish(meanwhile=run.labels.pump)
         failures = list(run.state.training_failures_in_row or [0] * len(run.ensemble))
         for index in members:
             diverged = _undo_if_diverged(run, index, visit.weights[index], records)
