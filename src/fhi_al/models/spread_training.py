@@ -252,9 +252,9 @@ class SpreadVisit:
         if failed:
             told = "; ".join(f"rank {rank}: {text}" for rank, text in sorted(failed.items()))
             raise TrainingRankError(
-                f"training failed on {told}. Expected every rank of training_ranks to train. Labels "
-                "and the last snapshot are safe: run again, with fewer training_ranks if it comes "
-                "back."
+                f"training failed on {told}. Expected every rank of training_ranks to train. "
+                "Labels and the last snapshot are safe: run again, with fewer training_ranks if it "
+                "comes back."
             )
 
     def _take_answers(self) -> None:
