@@ -257,7 +257,6 @@ def test_while_all_wait_the_members_train_on_if_they_may(asi_library, tmp_path, 
         asi_library,
         n_samples=2,
         num_trajectories=2,
-        intermediate_epochs=1,
         max_MD_steps=15,
         train_while_waiting=train_on,
     )

@@ -133,13 +133,13 @@ class Sweep:
     def _may_train_on(self) -> bool:
         """Whether to train with the data at hand, for lack of anything else to do.
 
-        As long as that helps: no member has reached the plateau at which it would be kicked.
+        As long as that helps: no member has reached the plateau at which it is to be kicked.
         """
         if not (self._al.train_while_waiting and self._run.labels.overlaps):
             return False
-        limit = self._al.max_epochs_worker - self._al.intermediate_epochs
         return bool(self._run.ensemble.members[0].training) and all(
-            plateau.epochs_without_improvement < limit for plateau in self._state.plateaus
+            plateau.epochs_without_improvement < self._al.max_epochs_worker
+            for plateau in self._state.plateaus
         )
 
     def _trains_on(self) -> bool:
@@ -202,18 +202,21 @@ class Sweep:
             self.trajectories.tell(trajectory.index, Trained(n_epochs))
             self.trajectories.update(next_visit=trajectory.index + 1)
         else:
-            self._visit("while all trajectories wait", self._al.intermediate_epochs)
+            # Without kicks: a member at its plateau is left alone until a point comes.
+            self._visit("while all trajectories wait", self._al.intermediate_epochs, kick=False)
             self.trajectories.update(next_visit=len(self._state.trajectories))
 
-    def _visit(self, why: str, n_epochs: int) -> None:
+    def _visit(self, why: str, n_epochs: int, *, kick: bool = True) -> None:
         run, state = self._run, self._state
         members = list(range(len(run.ensemble.members)))
         visit = visits.train(run, "active learning", state.epochs, n_epochs, members)
         epochs = state.epochs + n_epochs
         plateaus = [
-            self._kicked_if_stuck(index, seen(plateau, mae, epochs, self._al.margin))
-            for index, (plateau, mae) in enumerate(zip(state.plateaus, visit.maes, strict=True))
+            seen(plateau, mae, epochs, self._al.margin)
+            for plateau, mae in zip(state.plateaus, visit.maes, strict=True)
         ]
+        if kick:
+            plateaus = [self._kicked_if_stuck(k, plateau) for k, plateau in enumerate(plateaus)]
         self.trajectories.update(epochs=epochs, mae_forces=visit.mae, plateaus=tuple(plateaus))
         log.info(
             "sweep %d: trained %d epochs %s, force MAE %.4f eV/A (target %g); %s",
