@@ -5,9 +5,9 @@
 The reference engine is the ASI library of the tests (xTB on water), slowed by sleeping, so that it
 takes no core from training and MD.  A first serial run measures the ML time of active learning and
 the number of labels; the sleep is then ``ratio x ML time / labels``.  The threshold is so low that
-every check asks for a label, and nobody trains while all wait: all runs do the same.  Serial and parallel runs alternate,
-each continues a copy of one and the same initial dataset; what is compared is the wall time of
-active learning, without start-up.  Beside it stands the ideal, max(DFT, ML).
+every check asks for a label, and nobody trains while all wait: all runs do the same.  Serial and
+parallel runs alternate, each continues a copy of one and the same initial dataset; what is compared
+is the wall time of active learning, without start-up.  Beside it stands the ideal, max(DFT, ML).
 
 A sleeping engine does not gain from ranks: with a real one the groups of parallel mode have one
 rank less than all ranks of serial mode.
