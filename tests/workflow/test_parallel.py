@@ -7,6 +7,7 @@ for; which one arrives when is up to the machine, and recorded.
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import shutil
@@ -25,6 +26,7 @@ from run_folder import (
     journal,
     kill_all,
     labels,
+    rank_number,
     ranks_of,
     run,
     start,
@@ -320,3 +322,21 @@ def test_points_that_the_ensemble_has_learnt_are_taken_back(asi_library, tmp_pat
     trajectory, step = re.search(r"trajectory (\d+), MD step (\d+)", back).groups()  # type: ignore[union-attr]
     asked = {(r["origin"]["trajectory"], r["origin"]["step"]) for r in labels(folder)[-3:]}
     assert (int(trajectory), int(step)) not in asked
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def test_a_launcher_that_binds_too_tightly_is_overruled(tmp_path) -> None:
+    folder = write_inputs(
+        tmp_path / "run",
+        mace={"MISC": {"num_threads": 2}},
+        active_learning={"ACTIVE_LEARNING": {"n_samples": 2, "max_initial_epochs": 5}},
+    )
+    job = start(folder, 2, command="FHI_AL-initial-ds", env={"HYDRA_BINDING": "core"})
+    wait_for_labels(job, folder, 1)
+    allowed = {rank_number(rank): len(os.sched_getaffinity(rank)) for rank in ranks_of(folder)}
+    code, output = finish(job)
+    assert code == 0, output
+    assert "rank 0 was bound to cores" in output and "too few for 2 threads" in output
+    assert "layout: rank 0: drives, MD, training, labels; 2 thread(s)" in output
+    # Rank 1, which does not train, stays where it was put.
+    assert allowed == {0: 2, 1: 1}
