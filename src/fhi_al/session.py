@@ -53,9 +53,6 @@ def checked(workdir: Path, ranks: mpi.Ranks) -> list[str]:
         If the folder holds a run that these inputs cannot continue.
     """
     folder, settings, inputs = read(workdir)
-    assert settings.mace is not None
-    layout = preflight.rank_layout(settings, len(ranks.places))
-    threads = training_threads(settings.mace.misc.num_threads, layout, ranks.places)
     found = continuation(folder / "restart", settings, inputs.systems)
     begun = [] if found is None else [f"continues the run in restart/: {found.stage}"]
     return [
@@ -64,11 +61,30 @@ def checked(workdir: Path, ranks: mpi.Ranks) -> list[str]:
         *(f"note: {note}" for note in settings.notes),
         *(f"added to control.in: {line}" for line in preflight.added_to_control(settings, inputs)),
         *preflight.work_ahead(settings, inputs),
-        *table(layout, ranks.places, threads, settings.mace.misc.device),
+        *_layout_of(settings, ranks),
         *begun,
         *(f"changed since the snapshot: {change}" for change in (found.changes if found else [])),
         "all inputs are in order; nothing was run",
     ]
+
+
+def _layout_of(settings: Settings, ranks: mpi.Ranks) -> list[str]:
+    """Which rank would do what.
+
+    Raises
+    ------
+    InputError
+        If there are not enough ranks; a check on one rank, as on a login node, only says so.
+    """
+    assert settings.mace is not None
+    try:
+        layout = preflight.rank_layout(settings, len(ranks.places))
+    except preflight.InputError as error:
+        if len(ranks.places) > 1:
+            raise
+        return [f"layout: this check has one rank, the run needs more: {error}"]
+    threads = training_threads(settings.mace.misc.num_threads, layout, ranks.places)
+    return table(layout, ranks.places, threads, settings.mace.misc.device)
 
 
 @contextmanager

@@ -160,6 +160,16 @@ def test_more_ranks_asked_for_than_there_are(tmp_path) -> None:
     assert "1 of 2 ranks" in output
 
 
+def test_a_check_on_one_rank_is_no_run_on_one_rank(tmp_path) -> None:
+    """On a login node nobody has the ranks of the job."""
+    folder = parallel_run(tmp_path / "run", training_ranks=4)
+    output = succeed(folder, 1, "--check")
+    assert "this check has one rank, the run needs more" in output
+    assert "rank 5: labels (group 2)" in succeed(folder, 6, "--check")
+    code, _ = run(folder, 2, "--check")
+    assert code == 2
+
+
 def test_the_recorded_order_reproduces_a_run(asi_library, tmp_path) -> None:
     folder = parallel_run(tmp_path / "run", asi_library)
     output = succeed(folder, 3, env=SLOW)
