@@ -10,7 +10,8 @@ import os
 from dataclasses import dataclass, replace
 
 from fhi_al import mpi, preflight
-from fhi_al.layout import Layout, Place, table, training_threads, widened
+from fhi_al.layout import Layout, LayoutError, Place, table, training_threads, widened
+from fhi_al.layout import layout as deal
 from fhi_al.procedures.continuing import Continuation
 from fhi_al.settings import Settings
 
@@ -29,6 +30,29 @@ class Crew:
         """Which of the training ranks on its host a rank is, counted from 0."""
         host = self.places[rank].host
         return [r for r in self.layout.training if self.places[r].host == host].index(rank)
+
+
+def rank_layout(settings: Settings, n_ranks: int) -> Layout:
+    """Which rank does what.
+
+    Raises
+    ------
+    InputError
+        If the settings ask for more ranks than there are.
+    """
+    al = settings.al
+    try:
+        return deal(
+            n_ranks,
+            parallel=al.parallel,
+            training_ranks=al.training_ranks,
+            reference_groups=al.reference_groups,
+            shared_engine=al.reference_engine == "aims",
+            elsewhere=al.cluster is not None,
+        )
+    except LayoutError as error:
+        problem = settings.problem("active_learning", f"ACTIVE_LEARNING.{error.key}", str(error))
+        raise preflight.InputError([str(problem)]) from error
 
 
 def crew(settings: Settings, ranks: mpi.Ranks, found: Continuation | None) -> Crew:
@@ -50,7 +74,7 @@ def crew(settings: Settings, ranks: mpi.Ranks, found: Continuation | None) -> Cr
         If the settings ask for more ranks than there are.
     """
     assert settings.mace is not None
-    layout = preflight.rank_layout(settings, ranks.comm.size)
+    layout = rank_layout(settings, ranks.comm.size)
     misc = settings.mace.misc
     given = misc.num_threads
     if given is None and ranks.places[0].omp_threads is None and found is not None:

@@ -20,7 +20,6 @@ from fhi_al.aims.errors import AimsInputError
 from fhi_al.aims.geometry import Geometry, read_geometry
 from fhi_al.core.plausible import GeometryLimits, geometry_problem
 from fhi_al.core.structure import Structure
-from fhi_al.layout import Layout, LayoutError, layout
 from fhi_al.md.atoms import atoms_of, radii_of
 from fhi_al.reference.ase_engine import calculator_problem
 from fhi_al.reference.asi_library import library_problem
@@ -134,29 +133,6 @@ def engine_specs(folder: Path, settings: Settings, inputs: Inputs) -> list[Engin
             )
         specs.append(spec)
     return specs
-
-
-def rank_layout(settings: Settings, n_ranks: int) -> Layout:
-    """Which rank does what.
-
-    Raises
-    ------
-    InputError
-        If the settings ask for more ranks than there are.
-    """
-    al = settings.al
-    try:
-        return layout(
-            n_ranks,
-            parallel=al.parallel,
-            training_ranks=al.training_ranks,
-            reference_groups=al.reference_groups,
-            shared_engine=al.reference_engine == "aims",
-            elsewhere=al.cluster is not None,
-        )
-    except LayoutError as error:
-        problem = settings.problem("active_learning", f"{AL}.{error.key}", str(error))
-        raise InputError([str(problem)]) from error
 
 
 def added_to_control(settings: Settings, inputs: Inputs) -> tuple[str, ...]:

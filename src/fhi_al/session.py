@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fhi_al import mpi, preflight
-from fhi_al.crew import crew
+from fhi_al.crew import crew, rank_layout
 from fhi_al.folder_lock import FolderLock
 from fhi_al.layout import table, training_threads
 from fhi_al.procedures.continuing import continuation
@@ -78,7 +78,7 @@ def _layout_of(settings: Settings, ranks: mpi.Ranks) -> list[str]:
     """
     assert settings.mace is not None
     try:
-        layout = preflight.rank_layout(settings, len(ranks.places))
+        layout = rank_layout(settings, len(ranks.places))
     except preflight.InputError as error:
         if len(ranks.places) > 1:
             raise
@@ -104,7 +104,7 @@ def opened(workdir: Path, ranks: mpi.Ranks) -> Iterator[Run]:
     """
     folder, settings, inputs = read(workdir)
     assert settings.mace is not None
-    preflight.rank_layout(settings, len(ranks.places))
+    rank_layout(settings, len(ranks.places))
     log_to_terminal(settings.mace.misc.log_level)
     for note in settings.notes:
         log.info("%s", note)
