@@ -316,7 +316,7 @@ def test_files_of_the_original_program_run_unchanged(asi_library, tmp_path) -> N
     (folder / "active_learning_settings.yaml").write_text(filled)
     (folder / "mace_settings.yaml").write_text(ORIGINAL_MACE)
     output = succeed(folder, 2)
-    assert "WARNING: ACTIVE_LEARNING.parallel = true" in output and "serial" in output
+    assert "layout: rank 1: labels (group 1)" in output  # parallel: true
     assert "TRAINING.max_num_epochs = 30: superseded" in output
     assert "MAE of E" in output  # error_table
     # converge_best: the one member that was converged stands apart.

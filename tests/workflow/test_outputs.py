@@ -99,8 +99,10 @@ def test_summary_says_labels_errors_and_where_the_time_went(finished_run) -> Non
     output = (folder / "output.txt").read_text()
     assert f"labels: {len(labels(folder))} computed, of which 0 discarded" in output
     assert "force MAE on validation" in output
-    for activity in ("DFT", "training", "MD", "everything else"):
-        assert activity in output.splitlines()[-1]
+    *_, times, idle = output.splitlines()
+    for activity in ("DFT", "training", "MD", "waiting for labels", "everything else"):
+        assert activity in times
+    assert "rank 0 (drives, MD, training, labels" in idle and "rank 1 (nothing: 100 %)" in idle
 
 
 def test_a_finished_run_says_so_and_computes_nothing(finished_run, tmp_path) -> None:
