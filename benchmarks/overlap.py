@@ -1,6 +1,6 @@
 """Wall time of parallel against serial mode, for reference calculations from cheap to dear.
 
-    python benchmarks/overlap.py [--ratios 0.1 0.3 1 3 10] [--repeats 3] [--ranks 3]
+    python benchmarks/overlap.py [--ratios 0.1 0.3 1 3 10] [--repeats 3] [--ranks 3] [--steps 60]
 
 The reference engine is the ASI library of the tests (xTB on water), slowed by sleeping, so that it
 takes no core from training and MD.  A first serial run measures the ML time of active learning and
@@ -39,7 +39,6 @@ SETTINGS = {
     "skip_step_initial": 2,
     "max_initial_epochs": 10,
     "num_trajectories": 6,
-    "max_MD_steps": 60,
     "skip_step_mlff": 10,
     "max_epochs_worker": 2,
     "intermediate_epochs": 2,
@@ -106,12 +105,15 @@ def main() -> None:
     parser.add_argument("--ratios", type=float, nargs="+", default=[0.1, 0.3, 1.0, 3.0, 10.0])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--ranks", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=60, help="MD steps per trajectory")
     options = parser.parse_args()
     work = Path(tempfile.mkdtemp(prefix="overlap_"))
     start = write_inputs(
         work / "start",
         asi_library=build_asi_library(work / "asi"),
-        active_learning={"ACTIVE_LEARNING": {**SETTINGS, "parallel": False}},
+        active_learning={
+            "ACTIVE_LEARNING": {**SETTINGS, "parallel": False, "max_MD_steps": options.steps}
+        },
     )
     command("FHI_AL-initial-ds", start, options.ranks, 0)
     plain = active_learning(start, work / "plain", options.ranks, False, 0)
