@@ -187,8 +187,8 @@ class AsiEngine:
             error = EngineError(f"shapes {shape}, expected ({self._n_atoms}, 3) and (3, 3)")
         elif not (np.isfinite(positions).all() and np.isfinite(cell).all()):
             error = EngineError("the geometry holds NaN or infinity")
-        elif not os.access(self._work_dir, os.X_OK):
-            error = EngineError(f"{self._work_dir}: the engine's folder is gone")
+        elif self._folder_is_gone():
+            error = self._folder_gone()
         else:
             data = np.concatenate([positions, cell]).astype(np.float64)
             digest = hashlib.sha256(data.tobytes()).hexdigest()
@@ -196,7 +196,21 @@ class AsiEngine:
         if len(set(self._comm.allgather(digest))) > 1:
             raise EngineError("the ranks were given different geometries")
 
+    def _folder_is_gone(self) -> bool:
+        return not os.access(self._work_dir, os.X_OK)
+
+    def _folder_gone(self) -> EngineError:
+        return EngineError(f"{self._work_dir}: the engine's folder is gone")
+
     def _run(self, positions: Array, cell: Array) -> ReferenceResult:
+        try:
+            return self._run_in_folder(positions, cell)
+        except (EngineError, OSError) as error:
+            if self._folder_is_gone():  # in the midst of the call: whatever it died of is no help
+                raise self._folder_gone() from error
+            raise
+
+    def _run_in_folder(self, positions: Array, cell: Array) -> ReferenceResult:
         assert self._calculator is not None
         calculator = self._calculator
         n_runs = self._n_runs
