@@ -13,8 +13,10 @@ from fhi_al import preflight
 from fhi_al.crew import Crew
 from fhi_al.label_supply import wire_labels
 from fhi_al.md.driver import Driver, MDConditions
-from fhi_al.models.calculator import EnsembleCalculator
+from fhi_al.md.together import HandedOver
 from fhi_al.models.ensemble import Ensemble
+from fhi_al.models.predictor import Predictor
+from fhi_al.models.spread_prediction import SpreadPredictor
 from fhi_al.models.spread_training import SpreadTrainingPool, TrainingPlace
 from fhi_al.models.training import SerialTrainingPool, TrainingPool
 from fhi_al.procedures.continuing import Continuation
@@ -123,13 +125,11 @@ def _wire(
     labels = supply.pool
     ensemble = Ensemble(settings.mace, preflight.elements(inputs), export.seeds, crew.threads)
     sampling = SamplingDriver(settings, systems[0], conditions[0], labels)
-    calculators: dict[int | None, EnsembleCalculator] = {}
-
-    def driver(system: int, md: int, member: int | None) -> Driver:
-        if member not in calculators:
-            calculators[member] = EnsembleCalculator(ensemble, member)
-        return Driver(systems[system], conditions[md], calculators[member], limits, labels.pump)
-
+    drivers = {
+        (system, md): Driver(systems[system], conditions[md], HandedOver(), limits)
+        for system in range(len(systems))
+        for md in range(len(conditions))
+    }
     training = _training_pool(ensemble, al.valid_skip, comm, crew)
     parts.callback(training.close)
 
@@ -150,7 +150,8 @@ def _wire(
         ensemble=ensemble,
         training=training,
         sampling_driver=sampling.at,
-        driver=driver,
+        driver=lambda system, md: drivers[system, md],
+        predictor=_predictor(ensemble, training, comm),
         order=supply.order,
         journal=journal,
         clock=stopwatch,
@@ -177,6 +178,14 @@ def _training_pool(
     pool = SpreadTrainingPool(ensemble, valid_skip, comm, ranks, places)
     pool.set_up()
     return pool
+
+
+def _predictor(ensemble: Ensemble, training: TrainingPool, comm: MPI.Intracomm) -> Predictor:
+    """Of MD: on the ranks that train, where there are several."""
+    if isinstance(training, SpreadTrainingPool):
+        dtype = ensemble.factory.settings.general.default_dtype
+        return SpreadPredictor(ensemble, ensemble, dtype, comm, training)
+    return ensemble
 
 
 def _exporter(

@@ -20,10 +20,13 @@ from mpi4py import MPI
 from fhi_al.layout import Place
 from fhi_al.reference.engine import EngineError
 
-COMMAND_TAG, LABEL_TAG, TRAINING_TAG = 1, 2, 3
+COMMAND_TAG, LABEL_TAG, TRAINING_TAG, PREDICTION_TAG = 1, 2, 3, 4
 # Idle ranks poll: a blocking receive burns the core that rank 0's torch needs (measured: 1 s/s).
-SHORTEST_SLEEP_S = 0.0005
+# Naps grow slowly, so that who has waited for t s loses t/6 at most: MD forces are asked for anew
+# every few ms.
+SHORTEST_SLEEP_S = 0.00005
 LONGEST_SLEEP_S = 0.01
+GROWTH = 1.2
 
 Command = tuple[str, Any]
 
@@ -140,7 +143,7 @@ class Nap:
     def take(self) -> None:
         """Sleep once."""
         time.sleep(self._next_s)
-        self._next_s = min(1.5 * self._next_s, LONGEST_SLEEP_S)
+        self._next_s = min(GROWTH * self._next_s, LONGEST_SLEEP_S)
 
 
 def serve(comm: MPI.Comm, act: Callable[[str, Any], None]) -> int:

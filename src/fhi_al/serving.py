@@ -28,7 +28,7 @@ class Server:
         """Obey one command."""
         if name == "use cores":
             os.sched_setaffinity(0, payload)
-        elif name.startswith("train"):
+        elif name.startswith(("train", "predict")):
             if self._training is None:
                 from fhi_al.models.training_rank import TrainingRank
 

@@ -18,7 +18,6 @@ from models_parts import ELEMENTS, ensemble, fitted, settings, train_epoch, wate
 
 from fhi_al.core.label import Label
 from fhi_al.core.structure import structure
-from fhi_al.models.calculator import EnsembleCalculator
 from fhi_al.models.ensemble import Ensemble, device_problem
 from fhi_al.models.training import SerialTrainingPool
 
@@ -92,30 +91,6 @@ def test_molecule_far_from_the_origin_is_not_broken(labels: list[Label], trained
     away = trained.forces(labels[0], labels[0].positions + 5000.0)
     # 5000 A + 1 A holds 12 digits.
     np.testing.assert_allclose(away, trained.forces(labels[0]), atol=1e-8)
-
-
-def test_calculator_gives_the_mean_or_one_member(labels: list[Label], trained: Ensemble) -> None:
-    atoms = water(labels[0])
-    energies, forces = trained.energies_and_forces(labels[0])
-    atoms.calc = EnsembleCalculator(trained)
-    assert atoms.get_potential_energy() == pytest.approx(energies.mean(), rel=1e-14)
-    assert np.array_equal(atoms.get_forces(), forces.mean(axis=0))
-    assert np.array_equal(atoms.calc.forces_of_members(atoms), forces)
-    atoms.calc.member = 1
-    assert np.array_equal(atoms.get_forces(), forces[1])
-    assert np.array_equal(atoms.calc.forces_of_members(atoms), forces)
-
-
-def test_calculator_forgets_forces_when_weights_change(labels: list[Label]) -> None:
-    made = fitted(labels)
-    atoms = water(labels[0])
-    atoms.calc = EnsembleCalculator(made)
-    before = atoms.get_forces()
-    assert np.array_equal(atoms.get_forces(), before)
-    train_epoch(made.members[1])
-    after = atoms.get_forces()
-    assert not np.array_equal(after, before)
-    assert np.array_equal(after, made.forces(labels[0]).mean(axis=0))
 
 
 FRESH = """

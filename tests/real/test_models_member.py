@@ -27,8 +27,12 @@ import fhi_al.models.optimisation as optimisation
 from fhi_al.core.label import Label, Origin
 from fhi_al.models.ensemble import Ensemble
 from fhi_al.models.mace_adapter import default_dtype
-from fhi_al.models.mace_adapter.data import prediction_graph
-from fhi_al.models.mace_adapter.model import energy_and_forces, read_statistics
+from fhi_al.models.mace_adapter.model import read_statistics
+from fhi_al.models.mace_adapter.prediction import (
+    energies_and_forces,
+    model_input,
+    prediction_graph,
+)
 from fhi_al.models.training import SerialTrainingPool
 
 pytestmark = pytest.mark.real
@@ -184,7 +188,8 @@ def test_statistics_written_in_place_equal_a_model_built_with_them(
     graph = prediction_graph(labels[0], made.factory)
     assert graph is not None
     expected = made.forces(labels[0])[0]
-    assert np.array_equal(energy_and_forces(rebuilt, graph, torch.float64)[1], expected)
+    inputs = model_input([graph], made.factory, torch.float64)
+    assert np.array_equal(energies_and_forces(rebuilt, inputs, torch.float64)[1], expected)
 
 
 def test_weights_come_from_the_seed_alone(labels: list[Label]) -> None:

@@ -136,7 +136,9 @@ class Driver:
     ) -> None:
         self.structure = structure
         self.conditions = conditions
-        self._calculator = _Guarded(calculator, structure, limits, between)
+        self._calculator = calculator
+        self._limits = limits
+        self._between = between
 
     def start(self, generator: np.random.Generator) -> MDPoint:
         """The system's own geometry with velocities of the conditions' temperature."""
@@ -176,12 +178,13 @@ class Driver:
         if self.structure.pbc:
             atoms.set_cell(point.cell)
         atoms.set_momenta(point.momenta, apply_constraint=False)
-        atoms.calc = self._calculator
-        self._calculator.reset()
+        # One for each block: several may be under way with the same driver.
+        guarded = _Guarded(self._calculator, self.structure, self._limits, self._between)
+        atoms.calc = guarded
         dynamics = self._dynamics(atoms, generator)
         _restore(dynamics, point.thermostat)
         dynamics.run(n_steps)
-        self._calculator.check(atoms)
+        guarded.check(atoms)
         hottest = HOTTEST * self.conditions.temperature
         if atoms.get_temperature() > hottest:
             raise MDFailure(
@@ -253,7 +256,7 @@ class _NoseHoover(NoseHooverChainNVT):
 class _Guarded(Calculator):
     """Hands a structure to the real calculator only if it makes sense, and checks the forces."""
 
-    implemented_properties = ["energy", "forces"]  # noqa: RUF012 (ASE's own interface)
+    implemented_properties = ["forces"]  # noqa: RUF012 (ASE's own interface)
 
     def __init__(
         self,
@@ -286,11 +289,11 @@ class _Guarded(Calculator):
         assert self.atoms is not None
         self._between()
         self.check(self.atoms)
-        self._calculator.calculate(self.atoms, ["energy", "forces"], all_changes)
-        found = self._calculator.results
-        if not np.isfinite(found["forces"]).all():
+        self._calculator.calculate(self.atoms, ["forces"], all_changes)
+        forces = np.array(self._calculator.results["forces"])
+        if not np.isfinite(forces).all():
             raise MDFailure("the forces are not finite")
-        self.results = {"energy": float(found["energy"]), "forces": np.array(found["forces"])}
+        self.results = {"forces": forces}
 
 
 def _thermostat_variables(dynamics: MolecularDynamics) -> dict[str, Array]:

@@ -24,11 +24,15 @@ class Walker:
         The last good point: its start, or the last point whose label was accepted.
     generator : numpy.random.Generator
         Its own; shared streams make trajectories synchronise into copies of one another.
+    forces : (n_members, n_atoms, 3) or None
+        What the members of the ensemble say at the point, in eV/A; None if their weights have
+        changed since, or it was never asked.
     """
 
     point: MDPoint
     restart_point: MDPoint
     generator: np.random.Generator
+    forces: Array | None = None
 
     @classmethod
     def start(cls, driver: Driver, generator: np.random.Generator) -> Walker:
@@ -43,11 +47,15 @@ class Walker:
     def go_back(self, driver: Driver) -> None:
         """Return to the last good point with new velocities; the random stream goes on."""
         self.point = driver.new_velocities(self.restart_point, self.generator)
+        self.forces = None
 
     def arrays(self, prefix: str) -> dict[str, Array]:
-        """Both points as named arrays, for a snapshot."""
-        return _arrays(f"{prefix}/point", self.point) | _arrays(
-            f"{prefix}/restart_point", self.restart_point
+        """Both points and the forces as named arrays, for a snapshot."""
+        forces = {} if self.forces is None else {f"{prefix}/forces": self.forces}
+        return (
+            _arrays(f"{prefix}/point", self.point)
+            | _arrays(f"{prefix}/restart_point", self.restart_point)
+            | forces
         )
 
     def random_state(self) -> dict[str, Any]:
@@ -62,7 +70,10 @@ class Walker:
         generator = np.random.Generator(np.random.PCG64())
         generator.bit_generator.state = random_state
         return cls(
-            _point(f"{prefix}/point", arrays), _point(f"{prefix}/restart_point", arrays), generator
+            _point(f"{prefix}/point", arrays),
+            _point(f"{prefix}/restart_point", arrays),
+            generator,
+            arrays.get(f"{prefix}/forces"),
         )
 
 

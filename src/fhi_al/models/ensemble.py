@@ -11,18 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from fhi_al.core.structure import Array, Structure
-from fhi_al.models.mace_adapter.data import Geometry, GraphStore, prediction_graph
-from fhi_al.models.mace_adapter.model import (
-    ModelFactory,
-    energy_and_forces,
-    export_model,
-    read_exported,
-)
+from fhi_al.models.mace_adapter.data import GraphStore
+from fhi_al.models.mace_adapter.model import ModelFactory, export_model, read_exported
+from fhi_al.models.mace_adapter.prediction import Geometry
 from fhi_al.models.member import Member
+from fhi_al.models.predictor import LocalPredictor, Prediction
 from fhi_al.models.state_bytes import packed, unpacked
 
 
@@ -65,6 +61,12 @@ class Ensemble:
         self.factory = ModelFactory(settings, tuple(int(number) for number in elements), device)
         store = GraphStore(self.factory)
         self.members = [Member(k, int(s), self.factory, store) for k, s in enumerate(seeds)]
+        self._predictor = LocalPredictor(
+            self.factory,
+            lambda index: self.members[index].inference_model,
+            self.factory.dtype,
+            len(self.members),
+        )
 
     def __len__(self) -> int:
         return len(self.members)
@@ -104,17 +106,14 @@ class Ensemble:
             In eV/A.  All NaN, without a call of the models, if a position is not finite or a
             molecule has flown apart by more than 200 A.
         """
-        chosen = range(len(self)) if members is None else members
-        n_atoms = len(geometry.numbers)
-        graph = prediction_graph(geometry, self.factory)
-        energies = np.full(len(chosen), np.nan)
-        forces = np.full((len(chosen), n_atoms, 3), np.nan)
-        if graph is not None:
-            for place, index in enumerate(chosen):
-                energies[place], forces[place] = energy_and_forces(
-                    self.members[index].inference_model, graph, self.factory.dtype
-                )
-        return energies, forces
+        (found,) = self.predict([geometry], members)
+        return found.energies, found.forces
+
+    def predict(
+        self, geometries: Sequence[Geometry], members: Sequence[int] | None = None
+    ) -> list[Prediction]:
+        """See :meth:`fhi_al.models.predictor.Predictor.predict`."""
+        return self._predictor.predict(geometries, members)
 
     def forces(
         self, system: Structure, positions: Array | None = None, cell: Array | None = None

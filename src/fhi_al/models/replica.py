@@ -8,8 +8,12 @@ from typing import Any
 import torch
 
 from fhi_al.core.label import Label
+from fhi_al.core.structure import Array
 from fhi_al.models.devices import training_device
 from fhi_al.models.ensemble import Ensemble, device_problem
+from fhi_al.models.model_copies import ModelCopies
+from fhi_al.models.prediction_order import PredictionOrder
+from fhi_al.models.predictor import LocalPredictor
 from fhi_al.models.state_bytes import as_arrays, as_tensors
 from fhi_al.models.training import EpochRecord, SerialTrainingPool
 from fhi_al.models.training_rank import TrainingOrder, TrainingSetup
@@ -41,6 +45,27 @@ class Replica:
             self._ensemble.members[index].build(with_weights=False)  # states come with the orders
         self._pool = SerialTrainingPool(self._ensemble, setup.valid_skip)
         self._labels: dict[str, Label] = {}
+        self._copies: ModelCopies | None = None
+
+    def predict(self, order: PredictionOrder) -> tuple[tuple[tuple[float, Array], ...], ...]:
+        """Carry out an order, see :class:`fhi_al.models.prediction_order.PredictionAnswer`."""
+        if self._copies is None:
+            factory = self._ensemble.factory
+            self._copies = ModelCopies(factory, getattr(torch, order.dtype))
+        for member, weights in order.weights.items():
+            self._copies.load(member, weights)
+        predictor = LocalPredictor(
+            self._ensemble.factory, self._copies, self._copies.dtype, len(self._ensemble)
+        )
+        return tuple(
+            tuple(
+                (float(found.energies[0]), found.forces[0])
+                for found in predictor.predict(
+                    order.geometries[task.first : task.last], [task.member]
+                )
+            )
+            for task in order.tasks
+        )
 
     def train(
         self, order: TrainingOrder, given_up: Callable[[], bool]

@@ -76,19 +76,29 @@ class SpreadTrainingPool:
             if rank != 0
         }
 
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        """The ranks that train, in the order in which members are dealt out."""
+        return self._ranks
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether a visit is: the other ranks are busy."""
+        return self._visit is not None and not self._visit.is_finished
+
     def set_up(self) -> None:
         """Let the other ranks import torch and build their members, and do not wait for it.
 
         The first visit does the same, and waits some 10 s.
         """
         for rank, link in self._links.items():
-            if link.setup.members and not link.is_set_up:
+            if not link.is_set_up:
                 mpi.tell(self._comm, [rank], SETUP, link.setup)
                 link.is_set_up = True
 
     def begin(self, members: Sequence[int], n_epochs: int) -> SpreadVisit:
         """See :meth:`fhi_al.models.training.TrainingPool.begin`."""
-        if self._visit is not None and not self._visit.is_finished:
+        if self.is_under_way:
             raise RuntimeError("a training visit is under way: finish it before the next one")
         self.set_up()
         self._visits += 1
@@ -107,9 +117,9 @@ class SpreadTrainingPool:
             self._comm,
             self._visits,
             [self._ensemble.members[index] for index in members],
-            LocalWork(here, n_epochs, self._valid_skip, lambda s: self._worked(0, s)),
+            LocalWork(here, n_epochs, self._valid_skip, lambda s: self.worked(0, s)),
             {rank: Away(self._links[rank], theirs) for rank, theirs in dealt.items()},
-            self._worked,
+            self.worked,
         )
         return self._visit
 
@@ -140,7 +150,8 @@ class SpreadTrainingPool:
             local_index=place.local_index,
         )
 
-    def _worked(self, rank: int, seconds: float) -> None:
+    def worked(self, rank: int, seconds: float) -> None:
+        """Count seconds that a rank has worked."""
         if rank in self._busy_s:
             self._busy_s[rank] += seconds
 

@@ -1,6 +1,6 @@
-"""What another rank does for rank 0's `SpreadTrainingPool`: hold members of its own, train them.
+"""What another rank does for rank 0: hold members of its own, train them, predict with any.
 
-Imports torch only when it is first told to train: until then the rank stays small.
+Imports torch only when it is first told to: until then the rank stays small.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from mpi4py import MPI
 
 from fhi_al import mpi
 from fhi_al.core.label import Label
+from fhi_al.models.prediction_order import PREDICT, PredictionAnswer, PredictionOrder
 
 if TYPE_CHECKING:
     from fhi_al.models.replica import Replica
@@ -118,11 +119,13 @@ class TrainingRank:
         self._trouble = "never set up"
 
     def act(self, name: str, payload: Any) -> None:
-        """Obey a command of rank 0's `SpreadTrainingPool`: SETUP or TRAIN."""
+        """Obey a command of `SpreadTrainingPool` or `SpreadPredictor`: SETUP, TRAIN or PREDICT."""
         if name == SETUP:
             self._set_up(payload)
         elif name == TRAIN:
             mpi.answer(self._comm, mpi.TRAINING_TAG, self._trained(payload))
+        elif name == PREDICT:
+            mpi.answer(self._comm, mpi.PREDICTION_TAG, self._predicted(payload))
         else:
             raise ValueError(f"unknown command {name!r} from rank 0")
 
@@ -149,6 +152,17 @@ class TrainingRank:
         return TrainingAnswer(
             order.visit, records, states, time.monotonic() - started, self._trouble
         )
+
+    def _predicted(self, order: PredictionOrder) -> PredictionAnswer:
+        started = time.monotonic()
+        found: Any = ()
+        trouble = self._trouble
+        if self._replica is not None:
+            try:
+                found = self._replica.predict(order)
+            except Exception as error:  # rank 0 decides what follows
+                trouble = _told(error)
+        return PredictionAnswer(found, time.monotonic() - started, trouble)
 
     def _given_up(self, visit: int) -> bool:
         """Whether rank 0 has no more use for this visit."""

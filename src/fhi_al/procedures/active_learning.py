@@ -81,7 +81,7 @@ class ActiveLearningProcedure:
         trajectories = tuple(TrajectoryState(index) for index in range(al.num_trajectories))
         run.walkers = [
             Walker.start(
-                run.driver(t.system, t.md, None),
+                run.driver(t.system, t.md),
                 random_stream(run.conditions[t.md].seed, TRAJECTORY_STREAM, t.index),
             )
             for t in trajectories

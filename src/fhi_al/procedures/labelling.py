@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -59,15 +60,13 @@ class Labelling:
         Parameters
         ----------
         before : TrajectoryState
-            The trajectory before its last block.
+            The trajectory before its last block; its walker has every member's forces.
         """
         run, index = self._run, before.index
         now = self._trajectories.state.trajectories[index]
         point = run.walkers[index].point
-        with run.clock.section(clock.MD):
-            forces = run.ensemble.forces(
-                replace(run.systems[now.system], positions=point.positions, cell=point.cell)
-            )
+        forces = run.walkers[index].forces
+        assert forces is not None
         uncertainty = force_uncertainty(forces, self._al.uncertainty_type)
         if not np.isfinite(uncertainty):
             self._trajectories.tell(index, Exploded(0, "the uncertainty is not finite"))
@@ -145,11 +144,13 @@ class Labelling:
         self._trajectories.update(rescored=state.epochs)
         learnt = {
             self._request(asked).key: asked
-            for asked in state.asked
-            if asked.crossed
-            and not asked.is_sanity_check
-            and asked.epochs < state.epochs
-            and self._is_learnt(asked)
+            for asked in self._learnt(
+                [
+                    asked
+                    for asked in state.asked
+                    if asked.crossed and not asked.is_sanity_check and asked.epochs < state.epochs
+                ]
+            )
         }
         if not learnt:
             return
@@ -182,16 +183,27 @@ class Labelling:
         if self._trajectories.state.asked:
             self.take_in(wait=True)
 
-    def _is_learnt(self, asked: Asked) -> bool:
-        trajectory = self._trajectories.state.trajectories[asked.trajectory]
-        system = self._run.systems[trajectory.system]
-        with self._run.clock.section(clock.MD):
-            forces = self._run.ensemble.forces(
-                system, np.array(asked.frame.positions), np.array(asked.frame.cell)
+    def _learnt(self, waiting: Sequence[Asked]) -> list[Asked]:
+        """Those on whose structures the ensemble does not disagree any more."""
+        run, state = self._run, self._trajectories.state
+        systems = [state.trajectories[asked.trajectory].system for asked in waiting]
+        structures = [
+            replace(
+                run.systems[system],
+                positions=np.array(asked.frame.positions),
+                cell=np.array(asked.frame.cell),
             )
-        uncertainty = force_uncertainty(forces, self._al.uncertainty_type)
-        limit = threshold(self._trajectories.state.uncertainties[trajectory.system], self._rule)
-        return bool(np.isfinite(uncertainty)) and not crosses(uncertainty, limit)
+            for system, asked in zip(systems, waiting, strict=True)
+        ]
+        with run.clock.section(clock.MD):
+            predicted = run.predictor.predict(structures)
+        learnt = []
+        for asked, system, found in zip(waiting, systems, predicted, strict=True):
+            uncertainty = force_uncertainty(found.forces, self._al.uncertainty_type)
+            limit = threshold(state.uncertainties[system], self._rule)
+            if np.isfinite(uncertainty) and not crosses(uncertainty, limit):
+                learnt.append(asked)
+        return learnt
 
     def _request(self, asked: Asked) -> LabelRequest:
         trajectory = self._trajectories.state.trajectories[asked.trajectory]

@@ -21,6 +21,7 @@ from fhi_al.event_order import EventOrder
 from fhi_al.md.driver import Driver, MDConditions
 from fhi_al.md.walker import Walker
 from fhi_al.models.ensemble import Ensemble
+from fhi_al.models.predictor import Predictor
 from fhi_al.models.training import TrainingPool, TrainingVisit
 from fhi_al.procedures import snapshot
 from fhi_al.procedures.continuing import Continuation, misfit
@@ -79,7 +80,9 @@ class Run:
     sampling_driver : callable
         (MD step) -> Driver of the initial dataset's trajectory.
     driver : callable
-        (system, md, member or None) -> Driver on the ensemble's mean or one member's forces.
+        (system, md) -> Driver that is advanced together with others.
+    predictor : Predictor
+        Of the ensemble's forces in MD.
     order : EventOrder
         Of what the label pool finishes in the background.
     journal, clock, export, soft_stop : Journal, Clock, Exporter, SoftStop
@@ -107,7 +110,8 @@ class Run:
     ensemble: Ensemble
     training: TrainingPool
     sampling_driver: Callable[[int], Driver]
-    driver: Callable[[int, int, int | None], Driver]
+    driver: Callable[[int, int], Driver]
+    predictor: Predictor
     order: EventOrder
     journal: Journal
     clock: Clock

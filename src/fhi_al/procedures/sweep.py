@@ -22,10 +22,10 @@ from fhi_al.core.trajectory import (
     TrajectoryState,
     block_length,
 )
-from fhi_al.md.driver import Driver, MDFailure
 from fhi_al.procedures import visits
 from fhi_al.procedures.errors import AllRetired
 from fhi_al.procedures.labelling import Labelling
+from fhi_al.procedures.propagation import Move, Propagation
 from fhi_al.procedures.run import Run
 from fhi_al.procedures.trajectories import Trajectories
 from fhi_al.report import clock
@@ -50,6 +50,7 @@ class Sweep:
         self.trajectories = Trajectories(run)
         self._run = run
         self._al = al
+        self._propagation = Propagation(run)
         self._labelling = Labelling(run, self.trajectories)
         self._stop_rules = StopRules(al.desired_acc, al.max_set_size or math.inf)
 
@@ -159,28 +160,27 @@ class Sweep:
         return self.trajectories.state
 
     def _move(self) -> None:
-        """Every running trajectory advances one block and is checked, in index order."""
-        for trajectory in self.trajectories.with_status(Status.RUNNING):
-            walker = self._run.walkers[trajectory.index]
-            n_steps = block_length(trajectory, self._al.skip_step_mlff, self.trajectories.limits)
-            try:
-                with self._run.clock.section(clock.MD):
-                    walker.point = self._driver(trajectory).advance(
-                        walker.point, n_steps, walker.generator
-                    )
-            except MDFailure as failure:
-                self.trajectories.tell(trajectory.index, Exploded(n_steps, str(failure)))
-                continue
-            self.trajectories.tell(trajectory.index, Moved(n_steps))
-            self._labelling.check(trajectory)
+        """All running trajectories advance one block together, and are checked in index order."""
+        run, skip, limits = self._run, self._al.skip_step_mlff, self.trajectories.limits
+        moves = [
+            Move(trajectory, block_length(trajectory, skip, limits))
+            for trajectory in self.trajectories.with_status(Status.RUNNING)
+        ]
+        with run.clock.section(clock.MD):
+            moves = self._propagation.advance(moves, self._driving_member())
+        for move in moves:
+            index = move.trajectory.index
+            if move.failure:
+                self.trajectories.tell(index, Exploded(move.n_steps, move.failure))
+            else:
+                self.trajectories.tell(index, Moved(move.n_steps))
+                self._labelling.check(move.trajectory)
 
-    def _driver(self, trajectory: TrajectoryState) -> Driver:
-        member = None
-        if self._al.md_forces == "member":
-            # Another member drives after every check; which one follows from the saved state.
-            n_members = len(self._run.ensemble.members)
-            member = (self._state.sweep + trajectory.index) % n_members
-        return self._run.driver(trajectory.system, trajectory.md, member)
+    def _driving_member(self) -> int | None:
+        """Who drives this sweep's MD: all, or one that hands over at the checks."""
+        if self._al.md_forces == "mean":
+            return None
+        return self._state.sweep % len(self._run.ensemble.members)
 
     def _next_to_train(self) -> TrajectoryState | None:
         """Whose visit is next: each sweep has one for every trajectory in training, in order."""
@@ -210,6 +210,8 @@ class Sweep:
         run, state = self._run, self._state
         members = list(range(len(run.ensemble.members)))
         visit = visits.train(run, "active learning", state.epochs, n_epochs, members)
+        for walker in run.walkers:
+            walker.forces = None
         epochs = state.epochs + n_epochs
         plateaus = [
             seen(plateau, mae, epochs, self._al.margin)

@@ -70,7 +70,7 @@ class Trajectories:
         if Instruction.SET_RESTART_POINT in instructions:
             walker.restart_point = walker.point
         if Instruction.GO_BACK in instructions:
-            walker.go_back(self._run.driver(now.system, now.md, None))
+            walker.go_back(self._run.driver(now.system, now.md))
             log.warning(
                 "trajectory %d, MD step %d: %s; back to the last good point with new velocities "
                 "(setback %d)",

@@ -1,13 +1,12 @@
-"""From labels and structures to MACE's graphs, and the statistics of a training set."""
+"""From labels to MACE's graphs, and the statistics of a training set."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import torch
 from mace.data import AtomicData, Configuration
 from mace.data.utils import compute_average_E0s
 from mace.modules import compute_avg_num_neighbors, scaling_classes
@@ -17,26 +16,8 @@ from fhi_al.core.label import Label
 from fhi_al.models.mace_adapter import default_dtype
 from fhi_al.models.mace_adapter.model import HEAD, ModelFactory, Statistics
 
-# MACE's neighbour search takes (5 x half extent)^3 x 4 bytes for a molecule: 0.5 GB at 100 A from
-# the origin.  Farther than NEAR_A the molecule is moved to the origin; wider than twice FAR_A it
-# has flown apart.
-NEAR_A = 30.0
-FAR_A = 100.0
 # A scale below this (eV/A or eV) is no scale: one structure at rest has zero forces.
 SMALLEST_SCALE = 1e-8
-
-
-class Geometry(Protocol):
-    """What a prediction needs: a Structure, a Label and ASE's Atoms all have it."""
-
-    @property
-    def numbers(self) -> Any: ...
-    @property
-    def positions(self) -> Any: ...
-    @property
-    def cell(self) -> Any: ...
-    @property
-    def pbc(self) -> Any: ...
 
 
 class GraphStore:
@@ -81,41 +62,18 @@ def config_type(label: Label) -> str:
     return "initial" if label.origin.phase == "initial" else "active_learning"
 
 
-def prediction_graph(geometry: Geometry, factory: ModelFactory) -> dict[str, torch.Tensor] | None:
-    """One structure as the input of a model; None if it is broken.
-
-    Broken: a position that is not finite, or a molecule that has flown apart, for which the
-    neighbour search would need gigabytes.
-    """
-    positions = np.asarray(geometry.positions, dtype=np.float64)
-    if not np.all(np.isfinite(positions)):
-        return None
-    if not np.any(geometry.pbc):
-        low, high = positions.min(axis=0), positions.max(axis=0)
-        if np.any(high - low > 2 * FAR_A):
-            return None
-        if np.abs(positions).max() > NEAR_A:
-            positions = positions - (low + high) / 2
-    configuration = _configuration(geometry, {}, {})
-    configuration.positions = positions
-    graph = _graph(configuration, factory)
-    batch = _batch([graph]).to(factory.device)
-    tensors: dict[str, torch.Tensor] = batch.to_dict()
-    return tensors
-
-
 def _configuration(
-    geometry: Geometry, properties: dict[str, Any], weights: dict[str, float]
+    label: Label, properties: dict[str, Any], weights: dict[str, float]
 ) -> Configuration:
     # Properties are handed over by name, not through the keys of an extended xyz file: with ASE's
     # own keys MACE silently trains on nothing.
     return Configuration(
-        atomic_numbers=np.asarray(geometry.numbers),
-        positions=np.asarray(geometry.positions, dtype=np.float64),
+        atomic_numbers=np.asarray(label.numbers),
+        positions=np.asarray(label.positions, dtype=np.float64),
         properties=properties,
         property_weights=weights,
-        cell=np.array(geometry.cell, dtype=np.float64),
-        pbc=tuple(bool(flag) for flag in np.broadcast_to(geometry.pbc, 3)),
+        cell=np.array(label.cell, dtype=np.float64),
+        pbc=tuple(bool(flag) for flag in np.broadcast_to(label.pbc, 3)),
         head=HEAD,
     )
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import copy
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from mace.tools.compile import disable_e3nn_codegen
 from mace.tools.model_script_utils import configure_model
 from mace.tools.utils import AtomicNumberTable
 
-from fhi_al.core.structure import Array
 from fhi_al.models.mace_adapter import default_dtype, quiet_mace
 from fhi_al.models.mace_adapter.arguments import DTYPES, mace_arguments
 
@@ -169,19 +167,6 @@ def write_statistics(model: MaceModel, statistics: Statistics) -> None:
     # A plain attribute of each interaction block: the state dict does not hold it.
     for interaction in model.interactions:
         interaction.avg_num_neighbors = statistics.avg_num_neighbors
-
-
-def energy_and_forces(
-    model: torch.nn.Module, graph: Mapping[str, torch.Tensor], dtype: torch.dtype
-) -> tuple[float, Array]:
-    """Energy in eV and forces (n_atoms, 3) in eV/A of the one structure in `graph`."""
-    with default_dtype(dtype):
-        # A dict of its own: MACE replaces entries of the one it is given.
-        output = model(dict(graph), training=False, compute_force=True)
-    return (
-        float(output["energy"].detach()),
-        output["forces"].detach().cpu().numpy().astype(np.float64),
-    )
 
 
 def export_model(model: torch.nn.Module, path: Path) -> None:

@@ -1,0 +1,60 @@
+"""Batches of bounded size, and halves of those for which the memory does not suffice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class TooLarge(MemoryError):
+    """Not even one structure fits into memory."""
+
+
+def parts(sizes: Sequence[int], bound: int) -> list[range]:
+    """Consecutive parts whose sizes sum to at most `bound`, or of one item that is larger."""
+    found: list[range] = []
+    first, total = 0, 0
+    for place, size in enumerate(sizes):
+        if place > first and total + size > bound:
+            found.append(range(first, place))
+            first, total = place, 0
+        total += size
+    if len(sizes):
+        found.append(range(first, len(sizes)))
+    return found
+
+
+def in_halves(items: Sequence[T], act: Callable[[Sequence[T]], list[R]]) -> list[R]:
+    """What `act` makes of all items; of each half of them, if it runs out of memory.
+
+    Raises
+    ------
+    TooLarge
+        If it runs out of memory for a single item.
+    """
+    try:
+        return act(items)
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        if len(items) < 2:
+            raise TooLarge(
+                f"one structure alone does not fit into memory ({error}). Expected room for at "
+                "least one: use fewer channels or a smaller r_max (mace_settings.yaml), fewer "
+                "ranks on this host, or a device with more memory."
+            ) from error
+    # Outside the except clause: the error holds the tensors of the attempt.
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    middle = len(items) // 2
+    return in_halves(items[:middle], act) + in_halves(items[middle:], act)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether torch ran out of memory; on a CPU it says so in words only."""
+    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)
