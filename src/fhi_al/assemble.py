@@ -15,6 +15,7 @@ from fhi_al.label_supply import wire_labels
 from fhi_al.md.driver import Driver, MDConditions
 from fhi_al.md.together import HandedOver
 from fhi_al.models.ensemble import Ensemble
+from fhi_al.models.model_copies import predictor_of
 from fhi_al.models.predictor import Predictor
 from fhi_al.models.spread_prediction import SpreadPredictor
 from fhi_al.models.spread_training import SpreadTrainingPool, TrainingPlace
@@ -151,7 +152,7 @@ def _wire(
         training=training,
         sampling_driver=sampling.at,
         driver=lambda system, md: drivers[system, md],
-        predictor=_predictor(ensemble, training, comm),
+        predictor=_predictor(ensemble, training, comm, al.md_dtype),
         order=supply.order,
         journal=journal,
         clock=stopwatch,
@@ -180,12 +181,16 @@ def _training_pool(
     return pool
 
 
-def _predictor(ensemble: Ensemble, training: TrainingPool, comm: MPI.Intracomm) -> Predictor:
+def _predictor(
+    ensemble: Ensemble, training: TrainingPool, comm: MPI.Intracomm, precision: str
+) -> Predictor:
     """Of MD: on the ranks that train, where there are several."""
+    same = ensemble.factory.settings.general.default_dtype
+    dtype = same if precision == "training" else precision
+    local = ensemble if dtype == same else predictor_of(ensemble, dtype)
     if isinstance(training, SpreadTrainingPool):
-        dtype = ensemble.factory.settings.general.default_dtype
-        return SpreadPredictor(ensemble, ensemble, dtype, comm, training)
-    return ensemble
+        return SpreadPredictor(ensemble, local, dtype, comm, training)
+    return local
 
 
 def _exporter(

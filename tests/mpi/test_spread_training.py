@@ -13,8 +13,8 @@ pytestmark = [pytest.mark.mpi, pytest.mark.real]
 ALL_EPOCHS = [[epoch, member] for epoch in (1, 2) for member in range(4)]
 # Importing torch and building models takes 10 s for every rank: few jobs, with much in each.
 JOBS = {
-    "0,1": (2, ["same_numbers", "meanwhile"]),
-    "1,2": (3, ["same_numbers", "meanwhile", "failing"]),
+    "0,1": (2, ["same_numbers", "meanwhile", "predictions"]),
+    "1,2": (3, ["same_numbers", "meanwhile", "predictions", "failing"]),
     "0,1,2": (3, ["what_is_sent", "validation_is_not_repeated", "given_up"]),
 }
 
@@ -91,3 +91,25 @@ def test_visit_that_is_given_up_frees_the_ranks_soon() -> None:
     assert found["raised"]
     assert found["took"] < 30  # of 100 000 epochs
     assert found["found"] == found["alone"]
+
+
+@pytest.mark.parametrize("training_ranks", ["0,1", "1,2"])
+def test_predictions_are_the_same_wherever_they_are_made(training_ranks: str) -> None:
+    found = found_on(training_ranks)["predictions"]
+    first, second = found["differences"][:10], found["differences"][10:]
+    assert [len(each) for each in first] == 3 * [1, 5, 0] + [5]
+    # With a member for every rank nothing is split, and the numbers are the same bit by bit.
+    for before_and_after in (first, second):
+        assert before_and_after[0] == [0.0]
+        assert before_and_after[1] == [0.0] * 5
+        assert before_and_after[7] == [0.0] * 5
+    assert max(value for each in found["differences"] for value in each) < 1e-12  # eV/A
+
+
+def test_weights_are_sent_to_predict_with_when_they_have_changed() -> None:
+    sent = found_on("0,1")["predictions"]["sent"]
+    once, many = sent[0], sent[1]
+    assert once > 10 * many  # two members' weights
+    assert max(sent[2:9]) < 2 * once  # those of member 2 are new to rank 1
+    assert sent[9] == 0
+    assert sent[10] > 10 * many

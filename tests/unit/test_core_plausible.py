@@ -55,6 +55,22 @@ def test_periodic_distances_are_ases() -> None:
     assert n_compared > 300
 
 
+def test_short_distances_are_right_without_a_search_of_images() -> None:
+    generator = np.random.default_rng(12)
+    n_short = 0
+    for cell in random_cells(60):
+        within = 0.49 * heights(cell).min()
+        positions = generator.uniform(-3.0, 4.0, (6, 3)) @ cell
+        positions[3:] = positions[:3] + generator.uniform(-0.5, 0.5, (3, 3)) * within
+        found = nearest_pairs(positions, cell, pbc=True, within=within)
+        _, expected = get_distances(positions, cell=cell, pbc=True)
+        short = (expected < within) & ~np.eye(6, dtype=bool)
+        assert np.abs(found - expected)[short].max(initial=0.0) < 1e-9  # A, rounding
+        assert found[(expected >= within) & ~np.eye(6, dtype=bool)].min() > within - 1e-9
+        n_short += int(short.sum())
+    assert n_short > 200
+
+
 def test_distances_in_a_molecule_know_no_images() -> None:
     atoms = molecule("CH3CH2OH")
     found = nearest_pairs(atoms.positions, np.zeros((3, 3)), pbc=False)

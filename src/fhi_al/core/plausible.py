@@ -55,7 +55,7 @@ class GeometryLimits:
     max_distance: float = 8.0
 
 
-def nearest_pairs(positions: Array, cell: Array, pbc: bool) -> Array:
+def nearest_pairs(positions: Array, cell: Array, pbc: bool, within: float | None = None) -> Array:
     """Shortest distance of every pair of atoms, periodic images included.
 
     Parameters
@@ -63,6 +63,8 @@ def nearest_pairs(positions: Array, cell: Array, pbc: bool) -> Array:
     positions : (n_atoms, 3)
     cell : (3, 3)
         Lattice vectors as rows; not looked at without ``pbc``.
+    within : float or None
+        In A: longer distances need not be right, only longer than this.
 
     Returns
     -------
@@ -71,8 +73,10 @@ def nearest_pairs(positions: Array, cell: Array, pbc: bool) -> Array:
 
     Notes
     -----
-    Differences are first reduced to one cell; then the 27 cells around are searched, which is exact
-    for distances up to the shortest cell height, and overlaps are far below that.
+    Differences are first reduced to one cell: a vector shorter than half of every cell height has
+    fractional coordinates below 1/2, so that this finds it.  Where longer distances are wanted, the
+    27 cells around are searched, which is exact up to the shortest cell height; 100 atoms then take
+    13 ms instead of 1 ms.
     """
     difference = positions[:, None, :] - positions[None, :, :]
     if not pbc:
@@ -82,14 +86,27 @@ def nearest_pairs(positions: Array, cell: Array, pbc: bool) -> Array:
     fractional = difference @ np.linalg.inv(cell)
     difference = ((fractional - np.round(fractional)) @ cell).reshape(-1, 3)
     shifts = _IMAGES @ cell
+    if within is not None and within < shortest_height(cell) / 2:
+        nearest: Array = np.linalg.norm(difference, axis=-1)
+    else:
+        nearest = _nearest_of_images(difference, shifts)
+    distance = nearest.reshape(len(positions), len(positions))
+    lattice = np.sum(shifts**2, axis=1)
+    np.fill_diagonal(distance, np.sqrt(lattice[lattice > 0].min()))
+    return np.asarray(distance, dtype=np.float64)
+
+
+def _nearest_of_images(difference: Array, shifts: Array) -> Array:
     nearest = np.empty(len(difference))
     for start in range(0, len(difference), _PAIRS_AT_ONCE):
         part = difference[start : start + _PAIRS_AT_ONCE, None, :] + shifts
         nearest[start : start + _PAIRS_AT_ONCE] = np.linalg.norm(part, axis=-1).min(axis=1)
-    distance = nearest.reshape(len(positions), len(positions))
-    lattice = np.sum(shifts**2, axis=1)
-    np.fill_diagonal(distance, np.sqrt(lattice[lattice > 0].min()))
-    return distance
+    return nearest
+
+
+def shortest_height(cell: Array) -> float:
+    """Smallest distance of two opposite faces of a cell, in A."""
+    return float(1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0).max())
 
 
 def geometry_problem(
@@ -111,8 +128,8 @@ def geometry_problem(
         return "positions are not finite"
     if len(positions) == 1 and not pbc:
         return None
-    distance = nearest_pairs(positions, cell, pbc)
     allowed = limits.min_distance * (radii[:, None] + radii[None, :])
+    distance = nearest_pairs(positions, cell, pbc, within=float(allowed.max()))
     overlapping = np.argwhere(distance < allowed)
     if len(overlapping):
         i, j = (int(index) for index in overlapping[0])

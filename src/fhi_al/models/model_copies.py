@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import torch
 
+from fhi_al.models.ensemble import Ensemble
 from fhi_al.models.mace_adapter.model import (
     ModelFactory,
     Statistics,
@@ -14,6 +16,8 @@ from fhi_al.models.mace_adapter.model import (
     read_statistics,
     write_statistics,
 )
+from fhi_al.models.member import Member
+from fhi_al.models.predictor import LocalPredictor
 from fhi_al.models.state_bytes import as_arrays, as_tensors
 
 
@@ -50,3 +54,36 @@ def weights_of(model: torch.nn.Module) -> dict[str, Any]:
         "model": as_arrays(dict(model.state_dict())),
         "statistics": asdict(read_statistics(model)),
     }
+
+
+class _UpToDate:
+    """The members' models in another precision, brought up to date when they are asked for.
+
+    Parameters
+    ----------
+    members : sequence of Member
+    factory : ModelFactory
+    dtype : torch.dtype
+    """
+
+    def __init__(
+        self, members: Sequence[Member], factory: ModelFactory, dtype: torch.dtype
+    ) -> None:
+        self._members = members
+        self._copies = ModelCopies(factory, dtype)
+        self._versions: dict[int, int] = {}
+
+    def __call__(self, member: int) -> torch.nn.Module:
+        """The model of a member with the weights that validation uses."""
+        version = self._members[member].version
+        if self._versions.get(member) != version:
+            self._copies.load(member, weights_of(self._members[member].inference_model))
+            self._versions[member] = version
+        return self._copies(member)
+
+
+def predictor_of(ensemble: Ensemble, dtype: str) -> LocalPredictor:
+    """Predicts with an ensemble's members in a precision of its own, a name of torch."""
+    precision: torch.dtype = getattr(torch, dtype)
+    models = _UpToDate(ensemble.members, ensemble.factory, precision)
+    return LocalPredictor(ensemble.factory, models, precision, len(ensemble))

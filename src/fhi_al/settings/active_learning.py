@@ -178,8 +178,13 @@ class ActiveLearning(Section):
     )
     md_forces: Annotated[Literal["mean", "member"], Choice()] = setting(
         "mean",
-        "MD runs on the ensemble's mean forces, or on those of one member that takes turns at"
-        " every check.",
+        "MD runs on the ensemble's mean forces, or on those of one member, which hands over to"
+        " the next at every check.",
+    )
+    md_dtype: Annotated[Literal["training", "float32", "float64"], Choice()] = setting(
+        "training",
+        "Precision of the ensemble's forces in MD and at checks: as in training"
+        " (`GENERAL.default_dtype`), or another.",
     )
     uncertainty_type: Annotated[
         Literal["max_atomic_sd", "mean_atomic_sd", "ensemble_sd"], Choice()

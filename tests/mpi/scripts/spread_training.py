@@ -31,6 +31,7 @@ from models_parts import ELEMENTS, settings, water_labels  # noqa: E402
 from models_resume import fingerprint  # noqa: E402
 
 from fhi_al.models.ensemble import Ensemble  # noqa: E402
+from fhi_al.models.spread_prediction import SpreadPredictor  # noqa: E402
 from fhi_al.models.spread_training import SpreadTrainingPool, TrainingRankError  # noqa: E402
 from fhi_al.models.training import SerialTrainingPool, TrainingPool  # noqa: E402
 
@@ -46,7 +47,7 @@ class Counting(MPI.Intracomm):
 
     def isend(self, obj: Any, dest: int, tag: int = 0) -> MPI.Request:
         """Note an order and send it."""
-        if tag == mpi.COMMAND_TAG and obj[0] == "train":
+        if tag == mpi.COMMAND_TAG and obj[0] in ("train", "predict"):
             self.sizes.append(len(pickle.dumps(obj)))
         return super().isend(obj, dest, tag)
 
@@ -265,6 +266,40 @@ def given_up() -> dict[str, Any]:
         "found": as_found(ensemble, records),
         "alone": as_found(alone, serial.begin(ALL, 1).finish()),
     }
+
+
+def predictions() -> dict[str, Any]:
+    """All members or one, few structures or many, before and after a visit: here and shared."""
+    ensemble = made()
+    pool = spread(ensemble)
+    counting = Counting(comm)
+    counting.sizes = []
+    shared = SpreadPredictor(ensemble, ensemble, "float64", counting, pool)
+    same, sizes = [], []
+    for _ in range(2):
+        for members in (None, [2], [0, 3]):
+            for n_structures in (1, 5, 0):
+                some = LABELS[:n_structures]
+                here, there = (p.predict(some, members) for p in (ensemble, shared))
+                same.append(
+                    [
+                        float(np.abs(one.forces - other.forces).max())
+                        for one, other in zip(here, there, strict=True)
+                    ]
+                )
+                sizes.append(sum(counting.sizes))
+                counting.sizes.clear()
+        visit = pool.begin(ALL, 1)
+        alone = shared.predict(LABELS[:5])  # the others are busy
+        sizes.append(sum(counting.sizes))
+        same.append(
+            [
+                float(np.abs(a.forces - b.forces).max())
+                for a, b in zip(alone, ensemble.predict(LABELS[:5]), strict=True)
+            ]
+        )
+        visit.finish()
+    return {"differences": same, "sent": sizes}
 
 
 result = {what: globals()[what]() for what in sys.argv[2:]}
