@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import functools
+import json
+import os
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from asi.harness import run_mpi
+from filelock import FileLock
 
 pytestmark = [pytest.mark.mpi, pytest.mark.real]
 
@@ -19,18 +22,36 @@ JOBS = {
 }
 
 
-@functools.cache
-def found_on(training_ranks: str) -> dict[str, Any]:
-    """What a job reported, by the names of its parts."""
-    n_ranks, parts = JOBS[training_ranks]
-    job = run_mpi("spread_training.py", n_ranks, training_ranks, *parts, timeout_s=400)
-    assert job.exit_code == 0, job.output
-    found: dict[str, Any] = job.result
-    return found
+Found = Callable[[str], dict[str, Any]]
+
+
+@pytest.fixture(scope="session")
+def found_on(tmp_path_factory: pytest.TempPathFactory) -> Found:
+    """What a job on some training ranks reported, by the names of its parts.
+
+    The processes of pytest-xdist share the jobs: the first that needs one runs it.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+    def get(training_ranks: str) -> dict[str, Any]:
+        report = folder / f"spread_training_{training_ranks}.json"
+        with FileLock(f"{report}.lock"):
+            if not report.exists():
+                n_ranks, parts = JOBS[training_ranks]
+                job = run_mpi("spread_training.py", n_ranks, training_ranks, *parts, timeout_s=400)
+                assert job.exit_code == 0, job.output
+                report.write_text(json.dumps(job.result))
+        found: dict[str, Any] = json.loads(report.read_text())
+        return found
+
+    return get
 
 
 @pytest.mark.parametrize("training_ranks", ["0,1", "1,2"])
-def test_members_are_the_same_wherever_they_are_trained(training_ranks: str) -> None:
+def test_members_are_the_same_wherever_they_are_trained(
+    found_on: Found, training_ranks: str
+) -> None:
     found = found_on(training_ranks)["same_numbers"]
     assert len(found["alone"]) == 6
     for visit, (alone, apart) in enumerate(zip(found["alone"], found["apart"], strict=True)):
@@ -43,7 +64,7 @@ def test_members_are_the_same_wherever_they_are_trained(training_ranks: str) -> 
     assert found["least busy"] > 0.1
 
 
-def test_only_what_is_new_is_sent() -> None:
+def test_only_what_is_new_is_sent(found_on: Found) -> None:
     sizes = found_on("0,1,2")["what_is_sent"]
     # 3000 float64 numbers and more: weights, average and history of the optimizer.
     assert min(sizes["first"]) > sizes["weights"] * 8
@@ -56,13 +77,15 @@ def test_only_what_is_new_is_sent() -> None:
     assert unchanged < 1000
 
 
-def test_errors_that_came_with_a_state_are_not_computed_again() -> None:
+def test_errors_that_came_with_a_state_are_not_computed_again(found_on: Found) -> None:
     seconds = found_on("0,1,2")["validation_is_not_repeated"]
     assert seconds["after the visit"] < 0.1 * seconds["after a change"]
 
 
 @pytest.mark.parametrize("training_ranks", ["0,1", "1,2"])
-def test_members_predict_as_before_until_the_visit_is_finished(training_ranks: str) -> None:
+def test_members_predict_as_before_until_the_visit_is_finished(
+    found_on: Found, training_ranks: str
+) -> None:
     found = found_on(training_ranks)["meanwhile"]
     assert found["versions"] == 1
     assert found["changed"]
@@ -75,7 +98,9 @@ def test_members_predict_as_before_until_the_visit_is_finished(training_ranks: s
     assert found["calls"] >= {"0,1": 2 * 2 * (2 + 1), "1,2": 2}[training_ranks]
 
 
-def test_failure_on_a_training_rank_is_raised_on_rank_0_and_a_diverged_member_is_not_one() -> None:
+def test_failure_on_a_training_rank_is_raised_on_rank_0_and_a_diverged_member_is_not_one(
+    found_on: Found,
+) -> None:
     found = found_on("1,2")["failing"]
     assert found["error"].startswith("training failed on rank 2: RuntimeError: label broken: MACE")
     # Half-trained members are not written into a snapshot by mistake.
@@ -86,7 +111,7 @@ def test_failure_on_a_training_rank_is_raised_on_rank_0_and_a_diverged_member_is
     assert found["finite"] == [True, True, True, False]
 
 
-def test_visit_that_is_given_up_frees_the_ranks_soon() -> None:
+def test_visit_that_is_given_up_frees_the_ranks_soon(found_on: Found) -> None:
     found = found_on("0,1,2")["given_up"]
     assert found["raised"]
     assert found["took"] < 30  # of 100 000 epochs
@@ -94,7 +119,9 @@ def test_visit_that_is_given_up_frees_the_ranks_soon() -> None:
 
 
 @pytest.mark.parametrize("training_ranks", ["0,1", "1,2"])
-def test_predictions_are_the_same_wherever_they_are_made(training_ranks: str) -> None:
+def test_predictions_are_the_same_wherever_they_are_made(
+    found_on: Found, training_ranks: str
+) -> None:
     found = found_on(training_ranks)["predictions"]
     first, second = found["differences"][:10], found["differences"][10:]
     assert [len(each) for each in first] == 3 * [1, 5, 0] + [5]
@@ -106,7 +133,7 @@ def test_predictions_are_the_same_wherever_they_are_made(training_ranks: str) ->
     assert max(value for each in found["differences"] for value in each) < 1e-12  # eV/A
 
 
-def test_weights_are_sent_to_predict_with_when_they_have_changed() -> None:
+def test_weights_are_sent_to_predict_with_when_they_have_changed(found_on: Found) -> None:
     sent = found_on("0,1")["predictions"]["sent"]
     once, many = sent[0], sent[1]
     assert once > 10 * many  # two members' weights
