@@ -53,6 +53,7 @@ class SpreadPredictor:
         self._comm = comm
         self._training = training
         self._sent: dict[tuple[int, int], int] = {}
+        self._set_ups = 0
 
     def predict(
         self, geometries: Sequence[Geometry], members: Sequence[int] | None = None
@@ -68,6 +69,9 @@ class SpreadPredictor:
         if self._training.is_under_way or not geometries:
             return self._local.predict(geometries, chosen)
         self._training.set_up()
+        if self._set_ups != self._training.n_set_ups:
+            self._sent.clear()
+            self._set_ups = self._training.n_set_ups
         tasks = dealt(len(geometries), chosen, self._training.ranks)
         mine = tasks.pop(0, ())
         sent = [_sent(geometry) for geometry in geometries]

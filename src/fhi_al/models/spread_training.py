@@ -51,6 +51,11 @@ class SpreadTrainingPool:
         Member k is trained on ``ranks[k % len(ranks)]``; 0 may be among them.
     places : mapping of int to TrainingPlace, optional
         By rank.  Rank 0 trains as its ensemble was made.
+
+    Attributes
+    ----------
+    n_set_ups : int
+        Goes up when a rank is set up, and has forgotten what it was sent before.
     """
 
     def __init__(
@@ -68,6 +73,7 @@ class SpreadTrainingPool:
         self._comm = comm
         self._ranks = tuple(ranks)
         self._visits = 0
+        self.n_set_ups = 0
         self._visit: SpreadVisit | None = None
         self._busy_s = dict.fromkeys(self._ranks, 0.0)
         self._links = {
@@ -95,6 +101,7 @@ class SpreadTrainingPool:
             if not link.is_set_up:
                 mpi.tell(self._comm, [rank], SETUP, link.setup)
                 link.is_set_up = True
+                self.n_set_ups += 1
 
     def begin(self, members: Sequence[int], n_epochs: int) -> SpreadVisit:
         """See :meth:`fhi_al.models.training.TrainingPool.begin`."""

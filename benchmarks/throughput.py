@@ -1,0 +1,292 @@
+"""MD steps and training epochs per second, against MACE's own tools as a user would script them.
+
+    mpirun -n 2 python benchmarks/throughput.py [--repeats 5] [--blocks 1] [--epochs 8] [--table F]
+
+Ethanol labelled by GFN2-xTB (seeded), four members with 32 channels, L = 0, float64, one thread for
+each rank.  Eight trajectories (Langevin, 500 K) for MD:
+
+* naive: ASE's Langevin with MACE's calculator of all four models, one trajectory after the other;
+* ours: blocks of 25 steps and the check at their end, on mean forces or one member's, on one rank
+  or two; with ``md_dtype: float32`` besides.
+
+Batches of 5 for training, one validation for each epoch:
+
+* ``mace_run_train`` in one process with two threads: the times between the epochs of its log;
+* ours: four members on two ranks with one thread each.
+
+All ways take turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from ethanol import N_MEMBERS, ensemble, ethanol_labels
+
+from fhi_al import mpi
+from fhi_al.models.training_rank import TrainingRank
+
+N_TRAJECTORIES, BLOCK = 8, 25
+N_TRAINING, N_VALIDATION = 40, 10
+TARGETS = {
+    "mean, 1 rank": 2.7,
+    "mean, 2 ranks": 5.0,
+    "member, 1 rank": 8.0,
+    "member, 2 ranks": 14.0,
+    "training": 1.3,
+}
+
+
+class Trajectories:
+    """Eight trajectories that the program's own move stage advances.
+
+    Parameters
+    ----------
+    members : Ensemble
+    predictor : Predictor
+    member : bool
+        One member drives, instead of the mean of all.
+    """
+
+    def __init__(self, members: Any, predictor: Any, member: bool) -> None:
+        from ase.build import molecule
+
+        from fhi_al.core.plausible import GeometryLimits
+        from fhi_al.core.structure import structure
+        from fhi_al.core.trajectory import TrajectoryState
+        from fhi_al.md.driver import Driver, MDConditions, random_stream
+        from fhi_al.md.together import HandedOver
+        from fhi_al.md.walker import Walker
+        from fhi_al.procedures.propagation import Move, Propagation
+
+        atoms = molecule("CH3CH2OH")
+        system = structure(atoms.numbers, atoms.positions)
+        conditions = MDConditions("Langevin", 500.0, 0.5, 0.01, 100.0, 0.01, 1)
+        driver = Driver(system, conditions, HandedOver(), GeometryLimits())
+        self._run: Any = SimpleNamespace(
+            systems=(system,),
+            walkers=[Walker.start(driver, random_stream(1, k)) for k in range(N_TRAJECTORIES)],
+            driver=lambda system, md: driver,
+            predictor=predictor,
+            labels=SimpleNamespace(pump=lambda: None),
+        )
+        self._starts = [walker.copy() for walker in self._run.walkers]
+        self._propagation = Propagation(self._run)
+        self._moves = [Move(TrajectoryState(k), BLOCK) for k in range(N_TRAJECTORIES)]
+        self._member = member
+        self._sweep = 0
+
+    def advance(self) -> None:
+        """One block of all trajectories."""
+        driving = self._sweep % N_MEMBERS if self._member else None
+        if any(move.failure for move in self._propagation.advance(self._moves, driving)):
+            raise RuntimeError("a trajectory exploded: the members are too poor for this")
+        self._sweep += 1
+
+    def begin_again(self) -> None:
+        """Back to the start."""
+        self._run.walkers[:] = [walker.copy() for walker in self._starts]
+
+
+def naive_md(members: Any, n_steps: int) -> None:
+    """What a user would write: one trajectory after the other with MACE's own committee."""
+    import copy
+
+    import numpy as np
+    from ase import units
+    from ase.build import molecule
+    from ase.md.langevin import Langevin
+    from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+    from mace.calculators import MACECalculator
+
+    if not hasattr(naive_md, "calculator"):
+        models = [copy.deepcopy(member.inference_model) for member in members.members]
+        naive_md.calculator = MACECalculator(  # type: ignore[attr-defined]
+            models=models, device="cpu", default_dtype="float64"
+        )
+    for trajectory in range(N_TRAJECTORIES):
+        generator = np.random.default_rng(trajectory)
+        atoms = molecule("CH3CH2OH")
+        atoms.calc = naive_md.calculator  # type: ignore[attr-defined]
+        MaxwellBoltzmannDistribution(atoms, temperature_K=500, rng=generator)
+        Langevin(
+            atoms, 0.5 * units.fs, temperature_K=500, friction=0.01 / units.fs, rng=generator
+        ).run(n_steps)
+
+
+def mace_run_train(members: Any, labels: list[Any], n_epochs: int) -> float:
+    """Seconds of one epoch of ``mace_run_train``: the median of the times between two."""
+    from ase import Atoms
+    from ase.io import write
+
+    wanted = members.factory.arguments
+    with tempfile.TemporaryDirectory() as folder:
+        for name, some in (("train", labels[:N_TRAINING]), ("valid", labels[N_TRAINING:])):
+            frames = []
+            for label in some:
+                atoms = Atoms(label.numbers, label.positions)
+                atoms.info["REF_energy"] = label.energy
+                atoms.arrays["REF_forces"] = label.forces
+                frames.append(atoms)
+            write(Path(folder) / f"{name}.xyz", frames)
+        options = {
+            "name": "theirs",
+            "train_file": f"{folder}/train.xyz",
+            "valid_file": f"{folder}/valid.xyz",
+            "work_dir": folder,
+            "E0s": "average",
+            "default_dtype": "float64",
+            "device": "cpu",
+            "batch_size": 5,
+            "valid_batch_size": members.factory.settings.training.valid_batch_size,
+            "max_num_epochs": n_epochs,
+            "eval_interval": 1,
+            "energy_key": "REF_energy",
+            "forces_key": "REF_forces",
+            "ema_decay": 0.99,
+            "seed": 1,
+        }
+        for name in ("model", "r_max", "num_channels", "max_L", "max_ell", "correlation"):
+            options[name] = getattr(wanted, name)
+        words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
+        job = subprocess.run(
+            ["mace_run_train", *words, "--ema"],
+            env={**os.environ, "OMP_NUM_THREADS": "2"},
+            capture_output=True,
+            text=True,
+            timeout=900,
+        )
+        told = job.stdout + job.stderr
+    found = re.findall(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+) INFO: Epoch \d+:", told)
+    times = [datetime.fromisoformat(word).timestamp() for word in found]
+    if len(times) < 5:
+        raise RuntimeError(f"mace_run_train did not train:\n{told[-2000:]}")
+    # The first two compile.
+    return statistics.median(b - a for a, b in pairwise(times[2:]))
+
+
+def measure(comm: Any, given: argparse.Namespace) -> None:
+    """Let all ways take turns and print what came out."""
+    import torch
+
+    from fhi_al.models.model_copies import predictor_of
+    from fhi_al.models.spread_prediction import SpreadPredictor
+    from fhi_al.models.spread_training import SpreadTrainingPool
+
+    torch.set_num_threads(1)
+    labels = ethanol_labels(N_TRAINING + N_VALIDATION)
+    members = ensemble(labels)
+    pool = SpreadTrainingPool(members, 1, comm, (0, 1))
+    pool.begin(range(N_MEMBERS), 12).finish()
+    single = predictor_of(members, "float32")
+    # The second rank keeps its models in one precision.
+    shared = SpreadPredictor(members, members, "float64", comm, pool)
+    moving = {
+        "mean, 1 rank": Trajectories(members, members, member=False),
+        "mean, 2 ranks": Trajectories(members, shared, member=False),
+        "member, 1 rank": Trajectories(members, members, member=True),
+        "member, 2 ranks": Trajectories(members, shared, member=True),
+        "mean, 1 rank, float32": Trajectories(members, single, member=False),
+        "member, 1 rank, float32": Trajectories(members, single, member=True),
+    }
+    n_steps = given.blocks * BLOCK
+    seconds: dict[str, list[float]] = {}
+
+    def take(name: str, act: Callable[[], None]) -> None:
+        started = time.monotonic()
+        act()
+        seconds.setdefault(name, []).append(time.monotonic() - started)
+
+    def ours(name: str) -> None:
+        for _ in range(given.blocks):
+            moving[name].advance()
+
+    def train() -> None:
+        pool.begin(range(N_MEMBERS), given.epochs).finish()
+
+    naive_md(members, 3)
+    for name in moving:
+        moving[name].advance()
+    pool.begin(range(N_MEMBERS), 1).finish()
+    ways = ["naive", *moving, "mace_run_train", "training, 2 ranks"]
+    for repeat in range(given.repeats):
+        for name in ways if repeat % 2 == 0 else reversed(ways):
+            if name == "naive":
+                take(name, lambda: naive_md(members, n_steps))
+            elif name == "mace_run_train":
+                found = mace_run_train(members, labels, given.epochs + 3)
+                seconds.setdefault(name, []).append(found)
+            elif name == "training, 2 ranks":
+                take(name, train)
+            else:
+                moving[name].begin_again()
+                take(name, lambda name=name: ours(name))  # type: ignore[misc]
+    lines = table(seconds, list(moving), n_steps, given.epochs)
+    print("\n".join(lines))
+    if given.table:
+        given.table.write_text("\n".join(lines) + "\n")
+
+
+def table(
+    seconds: dict[str, list[float]], moving: list[str], n_steps: int, n_epochs: int
+) -> list[str]:
+    """The results as a table in Markdown: medians, ranges and targets."""
+    lines = [
+        "| | per second, median [least, most] | over the other way | target |",
+        "|---|---|---|---|",
+    ]
+
+    def line(name: str, rates: list[float], other: list[float], target: str) -> None:
+        gains = [rate / base for rate, base in zip(rates, other, strict=True)]
+        lines.append(f"| {name} | {spread(rates)} | {spread(gains)} | {target} |")
+
+    naive = [N_TRAJECTORIES * n_steps / s for s in seconds["naive"]]
+    line("MD, naive (steps of a trajectory)", naive, naive, "")
+    for name in moving:
+        rates = [N_TRAJECTORIES * n_steps / s for s in seconds[name]]
+        line(f"MD, {name}", rates, naive, str(TARGETS.get(name, "")))
+    theirs = [1 / s for s in seconds["mace_run_train"]]
+    line("training, mace_run_train, 2 threads (epochs of a member)", theirs, theirs, "")
+    rates = [N_MEMBERS * n_epochs / s for s in seconds["training, 2 ranks"]]
+    line("training, 2 ranks", rates, theirs, str(TARGETS["training"]))
+    return lines
+
+
+def spread(values: list[float]) -> str:
+    """Median and range."""
+    return f"{statistics.median(values):.2f} [{min(values):.2f}, {max(values):.2f}]"
+
+
+def main() -> int:
+    """Rank 0 measures, the other one serves."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--blocks", type=int, default=1)
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--table", type=Path)
+    given = parser.parse_args()
+    comm = mpi.start()
+    if comm.size != 2:
+        sys.exit("run it on two ranks: mpirun -n 2 python benchmarks/throughput.py")
+    if comm.rank != 0:
+        return mpi.serve(comm, TrainingRank(comm).act)
+    measure(comm, given)
+    mpi.call(comm, "stop", 0)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
