@@ -50,7 +50,13 @@ class Labelling:
         self._run = run
         self._al = al
         self._trajectories = trajectories
-        self._rule = ThresholdRule(al.c_x, al.threshold_warmup, al.threshold_window)
+        self._rule = ThresholdRule(
+            al.c_x,
+            al.threshold_warmup,
+            al.threshold_window,
+            al.threshold_type,
+            al.threshold_quantile,
+        )
         # Of the labels asked for, those that the pool has been handed.
         self._submitted: set[tuple[int, int]] = set()
 
