@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import pytest
 
 from fhi_al.core.threshold import MovingAverage, ThresholdRule, crosses, observed, threshold
@@ -56,24 +55,6 @@ def test_only_the_window_counts() -> None:
 def test_positive_c_x_tightens_and_negative_loosens(c_x: float, expected: float) -> None:
     limit = threshold(history_of([1.0, 3.0]), ThresholdRule(c_x, warmup=1))
     assert limit == pytest.approx(expected, rel=1e-14)
-
-
-def test_a_quantile_leaves_its_share_of_steady_uncertainties_above() -> None:
-    rule = ThresholdRule(c_x=0.0, warmup=100, window=200, kind="quantile", quantile=0.9)
-    generator = np.random.default_rng(5)
-    history, n_above = MovingAverage(), 0
-    for value in generator.gamma(4.0, 0.01, 2100).tolist():  # skewed, as uncertainties are
-        history = observed(history, value, rule.window)
-        n_above += crosses(value, threshold(history, rule))
-    # 2000 draws at 10 %: 200 with a standard error of 13; the mean would be crossed by 860.
-    assert n_above == pytest.approx(200, abs=45)
-
-
-def test_a_quantile_by_hand() -> None:
-    rule = ThresholdRule(c_x=-0.5, warmup=5, kind="quantile", quantile=0.75)
-    assert threshold(history_of([1.0, 5.0, 2.0, 4.0]), rule) is None
-    # Sorted 1 2 3 4 5: three quarters of the way is 4; half as much again is 6.
-    assert threshold(history_of([1.0, 5.0, 2.0, 4.0, 3.0]), rule) == 6.0
 
 
 def test_only_above_the_threshold_crosses() -> None:

@@ -1,13 +1,8 @@
-"""The uncertainty above which a structure needs DFT, from those seen lately.  Pure: numpy only."""
+"""The uncertainty above which a structure needs DFT: a moving average.  Pure: standard library."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
-
-import numpy as np
-
-ThresholdType = Literal["moving_average", "quantile"]
 
 
 @dataclass(frozen=True)
@@ -17,21 +12,16 @@ class ThresholdRule:
     Parameters
     ----------
     c_x : float
-        Threshold = moving average or quantile x (1 - c_x); below 1.
+        Threshold = moving average x (1 - c_x); below 1.
     warmup : int
         Estimates needed before anything triggers.
     window : int
-        Estimates that are looked at.
-    kind : {"moving_average", "quantile"}
-    quantile : float
-        Of the estimates, between 0 and 1.
+        Estimates the moving average runs over.
     """
 
     c_x: float
     warmup: int = 10
     window: int = 400
-    kind: ThresholdType = "moving_average"
-    quantile: float = 0.9
 
 
 @dataclass(frozen=True)
@@ -56,10 +46,7 @@ def threshold(history: MovingAverage, rule: ThresholdRule) -> float | None:
     """Threshold in eV/A from a history with the current estimate in it; None while warming up."""
     if history.mean is None or history.seen < rule.warmup:
         return None
-    level = history.mean
-    if rule.kind == "quantile":
-        level = float(np.quantile(history.values, rule.quantile))
-    return level * (1.0 - rule.c_x)
+    return history.mean * (1.0 - rule.c_x)
 
 
 def crosses(uncertainty: float, limit: float | None) -> bool:

@@ -50,13 +50,7 @@ class Labelling:
         self._run = run
         self._al = al
         self._trajectories = trajectories
-        self._rule = ThresholdRule(
-            al.c_x,
-            al.threshold_warmup,
-            al.threshold_window,
-            al.threshold_type,
-            al.threshold_quantile,
-        )
+        self._rule = ThresholdRule(al.c_x, al.threshold_warmup, al.threshold_window)
         # Of the labels asked for, those that the pool has been handed.
         self._submitted: set[tuple[int, int]] = set()
 

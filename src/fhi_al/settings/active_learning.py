@@ -87,8 +87,8 @@ class ActiveLearning(Section):
     ensemble_size: Integer = setting(4, "Members of the ensemble.", ge=2)
     c_x: Number = setting(
         0.0,
-        "The threshold is the moving average of the uncertainty (or a quantile, `threshold_type`)"
-        " x (1 - `c_x`): above 0 asks for more labels, below 0 for fewer.",
+        "The threshold is the moving average of the uncertainty x (1 - `c_x`): above 0 asks for"
+        " more labels, below 0 for fewer.",
         lt=1,
         try_=0.2,
     )
@@ -193,20 +193,7 @@ class ActiveLearning(Section):
         10, "Uncertainties seen before the threshold first triggers.", ge=1, try_=10
     )
     threshold_window: Integer = setting(
-        400, "Uncertainties the moving average or quantile goes over.", ge=1, try_=400
-    )
-    threshold_type: Annotated[Literal["moving_average", "quantile"], Choice()] = setting(
-        "moving_average",
-        "What the threshold is made of: the moving average of the uncertainties, which about half"
-        " of the structures cross, or their `threshold_quantile`.",
-    )
-    threshold_quantile: Number = setting(
-        0.9,
-        "Share of the last uncertainties that lie below the threshold, with `threshold_type:"
-        " quantile` and `c_x: 0`.",
-        gt=0,
-        lt=1,
-        try_=0.9,
+        400, "Uncertainties the moving average goes over.", ge=1, try_=400
     )
     sanity_action: Annotated[Literal["record", "add"], Choice()] = setting(
         "record",

@@ -49,8 +49,6 @@ MAY_CHANGE: Mapping[str, frozenset[str]] = {
             "sanity_skip",
             "sanity_action",
             "c_x",
-            "threshold_type",
-            "threshold_quantile",
             "dataset_dir",
             "species_dir",
             "aims_lib_path",

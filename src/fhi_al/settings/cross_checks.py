@@ -26,7 +26,6 @@ SELECTED_BY: dict[str, tuple[str, tuple[str, ...]]] = {
             "scheduler_options",
         )
     },
-    "ACTIVE_LEARNING.threshold_quantile": ("threshold_type", ("quantile",)),
     "ACTIVE_LEARNING.foundation_model": ("initial_sampling", ("foundation",)),
     "ACTIVE_LEARNING.foundation_calculator": ("initial_sampling", ("foundation",)),
     "ACTIVE_LEARNING.foundation_arguments": ("initial_sampling", ("foundation",)),
