@@ -104,6 +104,8 @@ class ActiveLearningProcedure:
                 true_errors=empty,
                 n_points=0,
                 n_validation=0,
+                n_test=0,
+                n_duplicates=0,
                 n_withdrawn=0,
                 rescored=0,
                 mae_forces=None,

@@ -96,8 +96,6 @@ class Labelling:
                 index, frame, state.epochs, uncertainty, limit, crossed, sanity, mean_forces
             )
             self._trajectories.update(asked=(*state.asked, asked))
-            # Now, so that engines have work while this rank has.
-            self.submit()
 
     def _observe(self, system: int, uncertainty: float) -> float | None:
         """Add to the moving average of the system; the threshold, the current estimate included."""

@@ -43,6 +43,11 @@ def summary(
                 if state.active.n_withdrawn
                 else ""
             )
+            + (
+                f"; {state.active.n_duplicates} near-duplicates of points not labelled"
+                if state.active.n_duplicates
+                else ""
+            )
         )
     setbacks = state.sampling.setbacks + sum(t.setbacks for t in trajectories)
     if setbacks:
