@@ -32,6 +32,10 @@ def summary(
         f"labels: {store.n_computed} computed, of which {store.n_rejected} discarded",
         "force MAE on validation: " + ("not measured yet" if mae is None else f"{mae:.4f} eV/A"),
     ]
+    if state.test:
+        test = state.test_mae_forces
+        words = "not measured yet" if test is None else f"{test:.4f} eV/A, of the ensemble's mean"
+        lines.append(f"test set: {len(state.test)} points, force MAE {words}")
     trajectories = state.active.trajectories if state.active else ()
     if state.active is not None:
         steps = sum(t.step for t in trajectories)
