@@ -34,8 +34,11 @@ def summary(
     ]
     if state.test:
         test = state.test_mae_forces
-        words = "not measured yet" if test is None else f"{test:.4f} eV/A, of the ensemble's mean"
-        lines.append(f"test set: {len(state.test)} points, force MAE {words}")
+        words = "not measured yet" if test is None else f"{test:.4f} eV/A"
+        lines.append(
+            f"test set: {len(state.test)} points, sanity checks included; force MAE of the "
+            f"ensemble's mean on those held out: {words}"
+        )
     trajectories = state.active.trajectories if state.active else ()
     if state.active is not None:
         steps = sum(t.step for t in trajectories)
