@@ -16,6 +16,8 @@ from fhi_al.core.structure import Array
 _MOST_AT_ONCE = 4_000_000
 # Of the whole scatter: an element whose atoms do not move at all must not divide by zero.
 _LEAST_SCATTER = 1e-6
+# Of the descriptors themselves: what varies less does not vary.
+_ROUNDING = 1e-6
 
 
 def scatter(features: Array, numbers: NDArray[np.int64]) -> Array | None:
@@ -39,13 +41,14 @@ def scatter(features: Array, numbers: NDArray[np.int64]) -> Array | None:
     # The atom's own average: two sites of an element differ always, however still the atoms are.
     squares = np.square(features - features.mean(axis=0)).sum(axis=2).sum(axis=0)
     squares /= len(features) - 1
-    least = _LEAST_SCATTER * np.sqrt(squares.mean())
-    if not least > 0:
+    whole = np.sqrt(squares.mean())
+    # Equal structures differ in the last bits, of float32 models too.
+    if not whole > _ROUNDING * np.sqrt(np.square(features).sum(axis=2).mean()):
         return None
     found = np.empty(len(numbers))
     for element in np.unique(numbers):
         found[numbers == element] = np.sqrt(squares[numbers == element].mean())
-    bounded: Array = np.maximum(found, least)
+    bounded: Array = np.maximum(found, _LEAST_SCATTER * whole)
     return bounded
 
 
