@@ -19,6 +19,7 @@ from fhi_al.aims.engine_input import control_problems, engine_input
 from fhi_al.aims.errors import AimsInputError
 from fhi_al.aims.geometry import Geometry, read_geometry
 from fhi_al.core.plausible import GeometryLimits, geometry_problem
+from fhi_al.core.split import n_to_sample
 from fhi_al.core.structure import Structure
 from fhi_al.md.atoms import atoms_of, radii_of
 from fhi_al.reference.ase_engine import calculator_problem
@@ -153,11 +154,10 @@ def work_ahead(settings: Settings, inputs: Inputs) -> list[str]:
     """An estimate of the work, as lines for ``--check``."""
     al = settings.al
     rounds = ceil(al.max_initial_epochs / al.intermediate_epochs)
-    per_round = al.n_samples * al.ensemble_size
+    per_round = n_to_sample(0, al.n_samples * al.ensemble_size, al.test_ratio)
     calls = per_round * (al.skip_step_initial if al.initial_sampling == "aimd" else 1)
-    formula = ", ".join(_formula(geometry) for geometry in inputs.geometries)
     lines = [
-        f"system: {formula}",
+        f"system: {', '.join(_formula(geometry) for geometry in inputs.geometries)}",
         f"initial dataset: {per_round} points and {calls} reference calculations per round, at "
         f"most {rounds} rounds ({rounds * calls} calculations, {al.max_initial_epochs} epochs for "
         f"each of {al.ensemble_size} members)",

@@ -256,3 +256,18 @@ def test_closing_waits_for_the_calculations_under_way(tmp_path: Path) -> None:
     assert workers.is_closed
     assert workers.begun == keys(1)  # nothing new is begun
     assert keys(1)[0] in LabelStore(tmp_path / "labels.jsonl")
+
+
+def test_preferred_structures_are_begun_first_and_sanity_checks_last(tmp_path: Path) -> None:
+    workers = EmtWorkers(n_workers=1)
+    pool = pool_in(tmp_path, workers)
+    sanity = request(4, phase="sanity")
+    requests = [request(k) for k in range(4)]
+    for each in (requests[0], sanity, *requests[1:]):
+        pool.submit(each)
+    keys = [each.key for each in requests]
+    pool.prefer([sanity.key, keys[3], keys[1]])
+    for _ in range(5):
+        workers.release(workers.begun[-1])
+        pool.pump()
+    assert workers.begun == [keys[0], keys[3], keys[1], keys[2], sanity.key]

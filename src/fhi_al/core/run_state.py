@@ -130,6 +130,10 @@ class ActiveLearningState:
         One per system, in eV/A.
     n_points, n_validation : int
         Points added in this phase, and those of them that went to validation.
+    n_test : int
+        Points that went to the test set instead, in this phase.
+    n_duplicates : int
+        Labels not asked for because there is a point like the structure already.
     n_withdrawn : int
         Labels no longer asked for because the ensemble had learnt the structure meanwhile.
     rescored : int
@@ -150,6 +154,8 @@ class ActiveLearningState:
     true_errors: tuple[MovingAverage, ...]
     n_points: int
     n_validation: int
+    n_test: int
+    n_duplicates: int
     n_withdrawn: int
     rescored: int
     mae_forces: float | None
@@ -185,6 +191,10 @@ class RunState:
         Activity -> wall seconds spent so far, over all launches.
     label_failures_in_row : int
         Labels discarded since the last good one.
+    test : tuple of str
+        Label keys of the points that are kept for the test at the end.
+    test_mae_forces : float or None
+        Force MAE in eV/A of the ensemble's mean on them; None as long as it is not measured.
     events : int
         Looks at what others had finished: how far the recorded order of events is used up.
     training_failures_in_row : tuple of int
@@ -199,5 +209,7 @@ class RunState:
     stop_reason: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
     label_failures_in_row: int = 0
+    test: tuple[str, ...] = ()
+    test_mae_forces: float | None = None
     events: int = 0
     training_failures_in_row: tuple[int, ...] = ()

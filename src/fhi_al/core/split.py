@@ -1,6 +1,8 @@
-"""Which points go to validation.  Pure: standard library."""
+"""Which points go to validation, and which are held out.  Pure: standard library."""
 
 from __future__ import annotations
+
+import math
 
 
 def goes_to_validation(n_validation: int, n_points: int, valid_ratio: float) -> bool:
@@ -19,3 +21,43 @@ def goes_to_validation(n_validation: int, n_points: int, valid_ratio: float) -> 
     set of two points has both.
     """
     return n_validation < valid_ratio * n_points
+
+
+def goes_to_test(n_points: int, test_ratio: float) -> bool:
+    """Whether the next point is held out for the test at the end.
+
+    Parameters
+    ----------
+    n_points : int
+        Points before this one in this phase, test points included.
+    test_ratio : float
+        Share of points that is held out.
+
+    Notes
+    -----
+    Evenly: after n points floor(n x ratio) have been held out.
+    """
+    return _n_test(n_points + 1, test_ratio) > _n_test(n_points, test_ratio)
+
+
+def n_to_sample(n_before: int, n_wanted: int, test_ratio: float) -> int:
+    """Points to sample so that `n_wanted` are left after some were held out.
+
+    Parameters
+    ----------
+    n_before : int
+        Points of this phase before them, test points included.
+    n_wanted : int
+    test_ratio : float
+        Below 1.
+    """
+    n_left, n_points = 0, n_before
+    while n_left < n_wanted:
+        n_left += not goes_to_test(n_points, test_ratio)
+        n_points += 1
+    return n_points - n_before
+
+
+def _n_test(n_points: int, test_ratio: float) -> int:
+    # 0.29 x 100 is 28.999999999999996.
+    return math.floor(n_points * test_ratio + 1e-9)

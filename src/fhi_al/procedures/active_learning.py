@@ -14,6 +14,7 @@ from fhi_al.core.trajectory import TrajectoryState
 from fhi_al.md.driver import random_stream
 from fhi_al.md.walker import Walker
 from fhi_al.procedures.convergence import converge
+from fhi_al.procedures.held_out import HeldOut
 from fhi_al.procedures.run import Run
 from fhi_al.procedures.sweep import Sweep
 from fhi_al.report.error_table import mean
@@ -104,6 +105,8 @@ class ActiveLearningProcedure:
                 true_errors=empty,
                 n_points=0,
                 n_validation=0,
+                n_test=0,
+                n_duplicates=0,
                 n_withdrawn=0,
                 rescored=0,
                 mae_forces=None,
@@ -156,8 +159,10 @@ class ActiveLearningProcedure:
         members = convergence.members if convergence else range(len(run.ensemble.members))
         mae = mean([run.ensemble.members[index].validate().mae_forces for index in members])
         run.state = replace(run.state, stage=Stage.DONE, final_mae_forces=mae)
+        held_out = HeldOut(run)
+        held_out.report("final")
         # The snapshot last: a run killed in between exports again.
-        run.export.dataset("final", run.ensemble, run.store)
+        run.export.dataset("final", run.ensemble, run.store, held_out.labels())
         run.export.models(
             run.ensemble, best=members[0] if convergence and self._al.converge_best else None
         )

@@ -9,9 +9,10 @@ from pathlib import Path
 from fhi_al.core.label import Label
 from fhi_al.core.run_state import Stage
 from fhi_al.procedures.errors import NothingToStartFrom
+from fhi_al.procedures.held_out import HeldOut
 from fhi_al.procedures.run import Run
 from fhi_al.report.error_table import mean
-from fhi_al.report.export import read_labels
+from fhi_al.report.export import TEST, read_labels
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,10 @@ def import_initial(run: Run) -> None:
         member.add_training(_stored(run, _set_path(run, folder, "training", index)))
         member.add_validation(_stored(run, _set_path(run, folder, "validation", index)))
         run.ensemble.load_exported(models[index], index)
+    test = folder / TEST / "combined.xyz"
+    if test.is_file():
+        for label in _stored(run, test):
+            HeldOut(run).keep(label)
     mae = mean([member.validate().mae_forces for member in run.ensemble.members])
     run.state = replace(run.state, stage=Stage.INITIAL_DONE, final_mae_forces=mae)
     log.info("starting from %s and %s: force MAE %.4f eV/A", folder, run.export.model_folder, mae)

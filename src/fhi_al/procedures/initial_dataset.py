@@ -7,11 +7,12 @@ from dataclasses import replace
 
 from fhi_al.core.label import Label
 from fhi_al.core.run_state import Stage
-from fhi_al.core.split import goes_to_validation
+from fhi_al.core.split import goes_to_validation, n_to_sample
 from fhi_al.core.stopping import initial_stop
 from fhi_al.mpi import Nap
 from fhi_al.procedures import visits
 from fhi_al.procedures.convergence import converge
+from fhi_al.procedures.held_out import HeldOut
 from fhi_al.procedures.run import Run
 from fhi_al.procedures.sampled_points import SampledPoints
 from fhi_al.report.error_table import mean
@@ -35,6 +36,7 @@ class InitialDatasetProcedure:
         self._al = run.settings.al
         self._pulse = Pulse()
         self._points = SampledPoints(run)
+        self._held_out = HeldOut(run)
 
     @property
     def is_done(self) -> bool:
@@ -120,7 +122,15 @@ class InitialDatasetProcedure:
 
     @property
     def _points_per_round(self) -> int:
-        return int(self._al.n_samples) * len(self._all_members)
+        """What the members get, and what is held out for the test besides."""
+        for_members = int(self._al.n_samples) * len(self._all_members)
+        return n_to_sample(self._n_shared_out, for_members, self._al.test_ratio)
+
+    @property
+    def _n_shared_out(self) -> int:
+        members = self._run.ensemble.members
+        sizes = [len(member.training) + len(member.validation) for member in members]
+        return sum(sizes) + len(self._run.state.test)
 
     def _stop_reason(self) -> str | None:
         sampling = self._run.state.sampling
@@ -217,9 +227,15 @@ class InitialDatasetProcedure:
         self._share_out_points()
 
     def _share_out_points(self) -> None:
-        """Every member gets its own part of the round's points."""
-        members = self._run.ensemble.members
-        labels = [self._run.store.label(key) for key in self._run.state.sampling.points]
+        """Every member gets its own part of the round's points, but for those held out."""
+        members, n_before = self._run.ensemble.members, self._n_shared_out
+        labels = []
+        for place, key in enumerate(self._run.state.sampling.points):
+            label = self._run.store.label(key)
+            if self._held_out.claims(label, n_before + place):
+                self._held_out.keep(label)
+            else:
+                labels.append(label)
         for member in members:
             self._share_out(member.index, labels[member.index :: len(members)])
         self._points.update(points=())
@@ -254,8 +270,9 @@ class InitialDatasetProcedure:
         run.state = replace(
             run.state, stage=Stage.INITIAL_DONE, convergence=None, final_mae_forces=mae
         )
+        self._held_out.report("initial")
         # The snapshot last: a run killed in between exports again.
-        run.export.dataset("initial", run.ensemble, run.store)
+        run.export.dataset("initial", run.ensemble, run.store, self._held_out.labels())
         run.export.models(run.ensemble)
         run.save(now=True)
         log.info(

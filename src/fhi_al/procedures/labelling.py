@@ -26,6 +26,7 @@ from fhi_al.core.trajectory import (
 )
 from fhi_al.core.uncertainty import force_uncertainty
 from fhi_al.procedures.frames import frame_of, request_of
+from fhi_al.procedures.held_out import HeldOut
 from fhi_al.procedures.run import Run
 from fhi_al.procedures.trajectories import Trajectories
 from fhi_al.reference.label_gate import LabelRequest
@@ -50,6 +51,7 @@ class Labelling:
         self._run = run
         self._al = al
         self._trajectories = trajectories
+        self._held_out = HeldOut(run)
         self._rule = ThresholdRule(al.c_x, al.threshold_warmup, al.threshold_window)
         # Of the labels asked for, those that the pool has been handed.
         self._submitted: set[tuple[int, int]] = set()
@@ -96,8 +98,6 @@ class Labelling:
                 index, frame, state.epochs, uncertainty, limit, crossed, sanity, mean_forces
             )
             self._trajectories.update(asked=(*state.asked, asked))
-            # Now, so that engines have work while this rank has.
-            self.submit()
 
     def _observe(self, system: int, uncertainty: float) -> float | None:
         """Add to the moving average of the system; the threshold, the current estimate included."""
@@ -234,6 +234,8 @@ class Labelling:
             joins = self._compare(outcome, outcome.record, asked) or joins
         if joins:
             self._add(asked, outcome.record, is_here)
+        else:
+            self._held_out.keep_sanity_check(outcome.record)
 
     def _compare(self, outcome: Outcome, label: Label, asked: Asked) -> bool:
         """Journal the true error of a sanity check; whether the point has earned its place."""
@@ -260,6 +262,11 @@ class Labelling:
 
     def _add(self, asked: Asked, label: Label, is_here: bool) -> None:
         state = self._trajectories.state
+        if self._held_out.claims(label, state.n_points + state.n_test):
+            self._held_out.keep_point(label, asked.trajectory, asked.frame.step)
+            # As after a validation point: there is nothing to train on.
+            self._trajectories.tell(asked.trajectory, LabelAccepted(True, is_here))
+            return
         to_validation = goes_to_validation(state.n_validation, state.n_points, self._al.valid_ratio)
         self._run.add_point(label, to_validation=to_validation)
         self._trajectories.update(

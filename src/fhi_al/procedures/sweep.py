@@ -23,6 +23,7 @@ from fhi_al.core.trajectory import (
     block_length,
 )
 from fhi_al.procedures import visits
+from fhi_al.procedures.candidates import Candidates
 from fhi_al.procedures.errors import AllRetired
 from fhi_al.procedures.labelling import Labelling
 from fhi_al.procedures.propagation import Move, Propagation
@@ -52,6 +53,7 @@ class Sweep:
         self._al = al
         self._propagation = Propagation(run)
         self._labelling = Labelling(run, self.trajectories)
+        self._candidates = Candidates(run, self.trajectories)
         self._stop_rules = StopRules(al.desired_acc, al.max_set_size or math.inf)
 
     def stop_reason(self) -> str | None:
@@ -168,6 +170,7 @@ class Sweep:
         ]
         with run.clock.section(clock.MD):
             moves = self._propagation.advance(moves, self._driving_member())
+        n_waiting = len(self._state.asked)
         for move in moves:
             index = move.trajectory.index
             if move.failure:
@@ -175,6 +178,9 @@ class Sweep:
             else:
                 self.trajectories.tell(index, Moved(move.n_steps))
                 self._labelling.check(move.trajectory)
+        self._candidates.choose(n_waiting)
+        # Now, so that engines have work while this rank trains.
+        self._labelling.submit()
 
     def _driving_member(self) -> int | None:
         """Who drives this sweep's MD: all, or one that hands over at the checks."""

@@ -62,4 +62,14 @@ def _from_2(files: Files) -> Files:
     return {**files, "run.json": json.dumps(content).encode()}
 
 
-_UPGRADES: dict[int, Callable[[Files], Files]] = {1: _from_1, 2: _from_2}
+def _from_3(files: Files) -> Files:
+    """Version 3 knew no test set and labelled near-duplicates."""
+    content: dict[str, Any] = json.loads(files["run.json"])
+    state = content["state"]
+    state |= {"test": [], "test_mae_forces": None}
+    if state["active"] is not None:
+        state["active"] |= {"n_test": 0, "n_duplicates": 0}
+    return {**files, "run.json": json.dumps(content).encode()}
+
+
+_UPGRADES: dict[int, Callable[[Files], Files]] = {1: _from_1, 2: _from_2, 3: _from_3}

@@ -51,6 +51,10 @@ class LabelPool(Protocol):
         """Hand in a structure."""
         ...
 
+    def prefer(self, keys: Sequence[str]) -> None:
+        """Compute these structures first, in this order, of those that are not begun yet."""
+        ...
+
     def poll(self, *, wait: bool) -> list[Outcome]:
         """What is finished, in the order in which it was; with ``wait``, at least one."""
         ...
@@ -135,6 +139,9 @@ class SerialLabelPool:
     def submit(self, request: LabelRequest) -> None:
         """Queue a structure for the next ``poll``."""
         self._queue.append(request)
+
+    def prefer(self, keys: Sequence[str]) -> None:
+        """Nothing: whoever submits in the order of preference gets it."""
 
     def poll(self, *, wait: bool = True) -> list[Outcome]:
         """Label the next structure in the queue.

@@ -63,6 +63,7 @@ class OverlappedLabelPool:
         self._queue: list[str] = []
         self._computing: dict[str, LabelRequest] = {}
         self._arrived: list[str] = []
+        self._places: dict[str, int] = {}
 
     def submit(self, request: LabelRequest) -> None:
         """Queue a structure; sanity checks go behind the others."""
@@ -76,8 +77,16 @@ class OverlappedLabelPool:
             return
         if key not in self._computing:
             self._queue.append(key)
-            self._queue.sort(key=self._is_sanity_check)  # stable: first come, first served
+            self._queue.sort(key=self._urgency)
         self.pump()
+
+    def prefer(self, keys: Sequence[str]) -> None:
+        """Compute these structures first, in this order, of those that are not begun yet.
+
+        Sanity checks stay behind the others.
+        """
+        self._places = {key: place for place, key in enumerate(keys)}
+        self._queue.sort(key=self._urgency)
 
     def poll(self, *, wait: bool) -> list[Outcome]:
         """What has arrived by now; with ``wait``, sleep until something has.
@@ -224,6 +233,10 @@ class OverlappedLabelPool:
             self._order.path,
         )
         self._order.forget_the_rest()
+
+    def _urgency(self, key: str) -> tuple[bool, int]:
+        # Sorting is stable: without a preference first come, first served.
+        return self._is_sanity_check(key), self._places.get(key, len(self._places))
 
     def _is_sanity_check(self, key: str) -> bool:
         return all(request.origin.phase == "sanity" for request in self._requests[key])

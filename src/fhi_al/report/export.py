@@ -33,6 +33,7 @@ PACKAGES = (
     "tblite",
 )
 SETS = ("training", "validation")
+TEST = "test"
 
 
 @dataclass(frozen=True)
@@ -72,13 +73,19 @@ class Exporter:
         lines = [f"{package}: {_version(package)}" for package in PACKAGES]
         write_atomically(self.inputs_folder / "versions.yaml", "\n".join(lines) + "\n")
 
-    def dataset(self, phase: str, ensemble: Ensemble, store: LabelStore) -> None:
+    def dataset(
+        self, phase: str, ensemble: Ensemble, store: LabelStore, test: Sequence[Label] = ()
+    ) -> None:
         """Write the sets of every member, and combined, to ``data/<phase>/``.
 
         Parameters
         ----------
         phase : str
             "initial" or "final".
+        ensemble : Ensemble
+        store : LabelStore
+        test : sequence of Label
+            The test set, which all members share; no file without any.
         """
         for kind in SETS:
             folder = self.dataset_folder / phase / kind
@@ -88,6 +95,8 @@ class Exporter:
                 combined |= {label.key: label for label in labels}
                 write_labels(folder / f"{self.member_name(member.index)}.xyz", labels)
             write_labels(folder / "combined.xyz", list(combined.values()))
+        if test:
+            write_labels(self.dataset_folder / phase / TEST / "combined.xyz", test)
         seeds = [f"{self.member_name(i)}: {seed}" for i, seed in enumerate(self.seeds)]
         write_atomically(self.dataset_folder / "member_seeds.yaml", "\n".join(seeds) + "\n")
         rejected = [record for record in store if isinstance(record, Rejected)]

@@ -32,6 +32,13 @@ def summary(
         f"labels: {store.n_computed} computed, of which {store.n_rejected} discarded",
         "force MAE on validation: " + ("not measured yet" if mae is None else f"{mae:.4f} eV/A"),
     ]
+    if state.test:
+        test = state.test_mae_forces
+        words = "not measured yet" if test is None else f"{test:.4f} eV/A"
+        lines.append(
+            f"test set: {len(state.test)} points, sanity checks included; force MAE of the "
+            f"ensemble's mean on those held out: {words}"
+        )
     trajectories = state.active.trajectories if state.active else ()
     if state.active is not None:
         steps = sum(t.step for t in trajectories)
@@ -41,6 +48,11 @@ def summary(
             + (
                 f"; {state.active.n_withdrawn} labels not needed any more when their turn came"
                 if state.active.n_withdrawn
+                else ""
+            )
+            + (
+                f"; {state.active.n_duplicates} near-duplicates of points not labelled"
+                if state.active.n_duplicates
                 else ""
             )
         )

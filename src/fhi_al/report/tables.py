@@ -34,6 +34,20 @@ _RESULTS: dict[str, tuple[str, tuple[str, ...]]] = {
         "ensemble_errors.csv",
         ("phase", "epoch", "n_training", "n_validation", "training_loss", "mae_forces"),
     ),
+    "test": (
+        "test_errors.csv",
+        (
+            "phase",
+            "points",
+            "model",
+            "n_points",
+            "mae_forces",
+            "rmse_forces",
+            "worst_forces",
+            "mae_energy_per_atom",
+            "rmse_energy_per_atom",
+        ),
+    ),
 }
 _ANALYSIS: dict[str, tuple[str, tuple[str, ...]]] = {
     "check": (

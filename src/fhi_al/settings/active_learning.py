@@ -195,6 +195,26 @@ class ActiveLearning(Section):
     threshold_window: Integer = setting(
         400, "Uncertainties the moving average goes over.", ge=1, try_=400
     )
+    candidate_order: Annotated[Literal["farthest", "index"], Choice()] = setting(
+        "farthest",
+        "Of several structures that ask for a label, the one that differs most from stored points"
+        " and from those before it comes first; or they come in the order of their trajectories.",
+    )
+    duplicate_distance: Number = setting(
+        0.1,
+        "A structure that differs from a stored point by no more than this, in units of the"
+        " scatter of stored points in MACE's descriptors, gets no label. 0: all get one.",
+        ge=0,
+        try_=0.1,
+    )
+    test_ratio: Number = setting(
+        0.0,
+        "Share of the points that is never trained on, validated on or selected by, and on which"
+        " errors are reported at the end.",
+        ge=0,
+        lt=1,
+        try_=0.1,
+    )
     sanity_action: Annotated[Literal["record", "add"], Choice()] = setting(
         "record",
         "What follows from a sanity check: `record` it, or `add` a point whose true error is over"

@@ -49,6 +49,8 @@ MAY_CHANGE: Mapping[str, frozenset[str]] = {
             "sanity_skip",
             "sanity_action",
             "c_x",
+            "candidate_order",
+            "duplicate_distance",
             "dataset_dir",
             "species_dir",
             "aims_lib_path",
