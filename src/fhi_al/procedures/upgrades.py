@@ -62,4 +62,13 @@ def _from_2(files: Files) -> Files:
     return {**files, "run.json": json.dumps(content).encode()}
 
 
-_UPGRADES: dict[int, Callable[[Files], Files]] = {1: _from_1, 2: _from_2}
+def _from_3(files: Files) -> Files:
+    """Version 3 did not calibrate the uncertainty: the pairs begin with the next sanity check."""
+    content: dict[str, Any] = json.loads(files["run.json"])
+    active = content["state"]["active"]
+    if active is not None:
+        active["pairs"] = [{"values": [], "seen": 0, "told": None} for _ in active["uncertainties"]]
+    return {**files, "run.json": json.dumps(content).encode()}
+
+
+_UPGRADES: dict[int, Callable[[Files], Files]] = {1: _from_1, 2: _from_2, 3: _from_3}
