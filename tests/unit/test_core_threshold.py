@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 
 from fhi_al.core.threshold import MovingAverage, ThresholdRule, crosses, observed, threshold
@@ -67,3 +68,32 @@ def test_observing_leaves_the_history_before_alone() -> None:
     before = history_of([1.0])
     observed(before, 2.0, 400)
     assert before == history_of([1.0])
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.9, 0.95])
+@pytest.mark.parametrize("n", [1, 2, 7, 41])
+def test_the_quantile_is_that_of_numpy(share: float, n: int) -> None:
+    values = np.random.default_rng(n).gamma(2.0, size=n)
+    found = history_of(values.tolist()).quantile(share)
+    assert found == pytest.approx(np.quantile(values, share), rel=1e-12)
+
+
+def test_a_quantile_of_nothing_is_none() -> None:
+    assert MovingAverage().quantile(0.5) is None
+
+
+def test_the_quantile_of_the_window_is_the_threshold() -> None:
+    rule = ThresholdRule(c_x=0.2, warmup=3, window=3, kind="quantile", quantile=0.75)
+    assert threshold(history_of([1.0, 2.0], window=3), rule) is None
+    # Of 1, 2, 4 the value three quarters up is halfway from 2 to 4; the 100 is forgotten.
+    assert threshold(history_of([100.0, 4.0, 1.0, 2.0], window=3), rule) == pytest.approx(0.8 * 3.0)
+
+
+def test_of_uncertainties_without_a_trend_one_minus_the_quantile_crosses() -> None:
+    rule = ThresholdRule(c_x=0.0, kind="quantile", quantile=0.9)
+    history, crossed = MovingAverage(), 0
+    for value in np.random.default_rng(5).lognormal(size=4000).tolist():
+        history = observed(history, value, rule.window)
+        crossed += crosses(value, threshold(history, rule))
+    # 0.1 of 4000, a standard deviation of sqrt(4000 x 0.1 x 0.9) = 19.
+    assert crossed == pytest.approx(400, abs=3 * 19)

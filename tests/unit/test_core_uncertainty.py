@@ -7,7 +7,12 @@ import math
 import numpy as np
 import pytest
 
-from fhi_al.core.uncertainty import UncertaintyType, atomic_spread, force_uncertainty
+from fhi_al.core.uncertainty import (
+    UncertaintyType,
+    atomic_spread,
+    force_error,
+    force_uncertainty,
+)
 
 KINDS: tuple[UncertaintyType, ...] = ("max_atomic_sd", "mean_atomic_sd", "ensemble_sd")
 
@@ -54,3 +59,18 @@ def test_one_nan_makes_the_whole_uncertainty_nan(kind: UncertaintyType) -> None:
 def test_forces_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"expected \(n_members, n_atoms, 3\)"):
         force_uncertainty(np.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("max_atomic_sd", 2.0),
+        ("mean_atomic_sd", (1.0 + 2.0) / 2),
+        ("ensemble_sd", math.sqrt((1.0 + 4.0) / 2)),
+    ],
+)
+def test_the_error_is_reduced_as_the_uncertainty_is(kind: UncertaintyType, expected: float) -> None:
+    # Atom 0: squares 1, 1, 1, mean 1.  Atom 1: 12, 0, 0, mean 4.
+    true = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+    predicted = true + np.array([[1.0, -1.0, 1.0], [math.sqrt(12), 0.0, 0.0]])
+    assert force_error(predicted, true, kind) == pytest.approx(expected, rel=1e-12)

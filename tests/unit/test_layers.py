@@ -93,6 +93,7 @@ HOMES = [
     (("parsl",), ["reference/cluster_parsl.py"]),
     (("psutil",), ["reference/processes.py"]),
     (("pydantic",), ["settings/", "procedures/snapshot.py"]),
+    (("matplotlib",), ["report/calibration_figure.py"]),
     (("yaml",), ["settings/", "procedures/atomic_energies.py"]),
 ]
 

@@ -159,6 +159,21 @@ TABLE = [
         "at most max_ell x correlation = 1",
     ),
     al("  threshold_window: 5\n", 4, "ACTIVE_LEARNING.threshold_window", "threshold_warmup = 10"),
+    al("  calibrate: true\n  desired_acc: 0.1\n", 4, "ACTIVE_LEARNING.calibrate", "analysis: true"),
+    al("  analysis: true\n  calibrate: true\n", 5, "ACTIVE_LEARNING.calibrate", "Give calibrated_"),
+    al(
+        "  analysis: true\n  calibrated_threshold: 0.2\n  calibrate: true\n"
+        "  calibration_warmup: 30\n  calibration_window: 20\n",
+        8,
+        "ACTIVE_LEARNING.calibration_window",
+        "at least calibration_warmup = 30",
+    ),
+    al(
+        "  analysis: true\n  desired_acc: 0.2\n  calibrate: true\n  max_MD_steps: 499\n",
+        6,
+        "ACTIVE_LEARNING.calibrate",
+        "4 trajectories of max_MD_steps = 499 have 16 in all. Make sanity_skip smaller",
+    ),
     al("  max_MD_steps: 5\n", 4, "ACTIVE_LEARNING.max_MD_steps", "before its first uncertainty"),
     al("  initial_sampling: foundation\n", 4, "ACTIVE_LEARNING.initial_sampling", "exactly one of"),
     al("  foundation_model: a\n", 4, "ACTIVE_LEARNING.foundation_model", "Add that line, or"),

@@ -70,6 +70,16 @@ def test_analysis_compares_uncertainty_with_the_true_error(finished_run) -> None
     assert len(crossings) == len(rows(analysis / "md_steps_between_crossings.csv")) > 0
     assert all(float(row["uncertainty"]) > float(row["threshold"]) for row in crossings)
     assert rows(analysis / "losses.csv")
+    pairs = rows(analysis / "calibration.csv")
+    counting = [row for row in pairs if row["counts"] == "True"]
+    assert len(counting) == len(sanity) and len(pairs) > len(sanity)
+    for check, row in zip(sanity, counting, strict=True):
+        assert row["uncertainty"] == check["uncertainty"]
+        # Of the worst atom, its rms component against the length of the error vector.
+        expected = float(check["max_force_error"]) / 3**0.5
+        assert float(row["true_error"]) == pytest.approx(expected, rel=1e-12)
+    assert 0 < float(counting[-1]["low"]) < float(counting[-1]["high"])
+    assert (analysis / "calibration.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_threshold_is_the_moving_average(finished_run) -> None:
@@ -99,6 +109,7 @@ def test_summary_says_labels_errors_and_where_the_time_went(finished_run) -> Non
     output = (folder / "output.txt").read_text()
     assert f"labels: {len(labels(folder))} computed, of which 0 discarded" in output
     assert "force MAE on validation" in output
+    assert "calibration: true error = " in output
     *_, times, idle = output.splitlines()
     for activity in ("DFT", "training", "MD", "waiting for labels", "everything else"):
         assert activity in times

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from fhi_al.core.calibration import Pairs
 from fhi_al.core.improvement import BestError
 from fhi_al.core.threshold import MovingAverage
 from fhi_al.core.trajectory import TrajectoryState
@@ -142,6 +143,8 @@ class ActiveLearningState:
         Members' mean validation force MAE in eV/A as last measured in this phase.
     plateaus : tuple of BestError
         One per member: is its validation error still falling?
+    pairs : tuple of Pairs
+        One per system: uncertainties and true errors of its sanity checks.
     """
 
     sweep: int
@@ -160,6 +163,7 @@ class ActiveLearningState:
     rescored: int
     mae_forces: float | None
     plateaus: tuple[BestError, ...]
+    pairs: tuple[Pairs, ...]
 
 
 @dataclass(frozen=True)

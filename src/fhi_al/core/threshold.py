@@ -1,8 +1,14 @@
-"""The uncertainty above which a structure needs DFT: a moving average.  Pure: standard library."""
+"""The uncertainty above which a structure needs DFT, from those seen before it.
+
+A moving average or a quantile of the recent ones.  Pure: standard library.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+ThresholdType = Literal["moving_average", "quantile"]
 
 
 @dataclass(frozen=True)
@@ -12,16 +18,21 @@ class ThresholdRule:
     Parameters
     ----------
     c_x : float
-        Threshold = moving average x (1 - c_x); below 1.
+        Threshold = (moving average or quantile) x (1 - c_x); below 1.
     warmup : int
         Estimates needed before anything triggers.
     window : int
-        Estimates the moving average runs over.
+        Estimates the moving average or quantile runs over.
+    kind : {"moving_average", "quantile"}
+    quantile : float
+        Between 0 and 1: the share of the estimates that lies below it.
     """
 
     c_x: float
     warmup: int = 10
     window: int = 400
+    kind: ThresholdType = "moving_average"
+    quantile: float = 0.95
 
 
 @dataclass(frozen=True)
@@ -36,6 +47,16 @@ class MovingAverage:
         """Mean of the values held; None if there are none."""
         return sum(self.values) / len(self.values) if self.values else None
 
+    def quantile(self, share: float) -> float | None:
+        """Value below which ``share`` of those held lies, interpolated; None if there are none."""
+        if not self.values:
+            return None
+        ordered = sorted(self.values)
+        place = share * (len(ordered) - 1)
+        below = int(place)
+        above = min(below + 1, len(ordered) - 1)
+        return ordered[below] + (place - below) * (ordered[above] - ordered[below])
+
 
 def observed(history: MovingAverage, value: float, window: int) -> MovingAverage:
     """The history with one more value, of which the last ``window`` are kept."""
@@ -44,9 +65,10 @@ def observed(history: MovingAverage, value: float, window: int) -> MovingAverage
 
 def threshold(history: MovingAverage, rule: ThresholdRule) -> float | None:
     """Threshold in eV/A from a history with the current estimate in it; None while warming up."""
-    if history.mean is None or history.seen < rule.warmup:
+    typical = history.quantile(rule.quantile) if rule.kind == "quantile" else history.mean
+    if typical is None or history.seen < rule.warmup:
         return None
-    return history.mean * (1.0 - rule.c_x)
+    return typical * (1.0 - rule.c_x)
 
 
 def crosses(uncertainty: float, limit: float | None) -> bool:

@@ -56,3 +56,18 @@ def force_uncertainty(forces: Array, kind: UncertaintyType = "max_atomic_sd") ->
         members, atoms and components.
     """
     return _REDUCE[kind](atomic_spread(forces))
+
+
+def force_error(predicted: Array, true: Array, kind: UncertaintyType = "max_atomic_sd") -> float:
+    """True error of one structure in eV/A, reduced as the uncertainty is, to compare with it.
+
+    Parameters
+    ----------
+    predicted, true : (n_atoms, 3)
+        The members' mean forces and those of the reference in eV/A.
+    kind : {"max_atomic_sd", "mean_atomic_sd", "ensemble_sd"}
+        Of the error of each atom, e[a] = sqrt(mean over xyz of (predicted - true)^2): the
+        largest; the mean; the root of the mean square.
+    """
+    error: Array = np.sqrt(np.mean((predicted - true) ** 2, axis=1))
+    return _REDUCE[kind](error)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from fhi_al.core.calibration import Pairs
 from fhi_al.core.improvement import BestError
 from fhi_al.core.run_state import ActiveLearningState, Stage, SweepStage
 from fhi_al.core.threshold import MovingAverage
@@ -17,6 +18,8 @@ from fhi_al.procedures.convergence import converge
 from fhi_al.procedures.held_out import HeldOut
 from fhi_al.procedures.run import Run
 from fhi_al.procedures.sweep import Sweep
+from fhi_al.procedures.thresholds import in_words
+from fhi_al.report.calibration_figure import draw_calibration
 from fhi_al.report.error_table import mean
 from fhi_al.report.logs import log_to_file, stop_log
 from fhi_al.report.pulse import Pulse
@@ -111,17 +114,15 @@ class ActiveLearningProcedure:
                 rescored=0,
                 mae_forces=None,
                 plateaus=tuple(BestError() for _ in run.ensemble.members),
+                pairs=tuple(Pairs() for _ in run.systems),
             ),
         )
         log.info(
-            "active learning: %d trajectories of at most %s MD steps, checked every %d; threshold "
-            "= %.3g x moving average of the uncertainty (c_x = %g), after %d estimates",
+            "active learning: %d trajectories of at most %s MD steps, checked every %d; %s",
             al.num_trajectories,
             al.max_MD_steps or "any number of",
             al.skip_step_mlff,
-            1.0 - al.c_x,
-            al.c_x,
-            al.threshold_warmup,
+            in_words(al),
         )
         run.save(now=True)
 
@@ -161,6 +162,8 @@ class ActiveLearningProcedure:
         run.state = replace(run.state, stage=Stage.DONE, final_mae_forces=mae)
         held_out = HeldOut(run)
         held_out.report("final")
+        if self._al.analysis:
+            draw_calibration(run.journal, run.folder / "analysis")
         # The snapshot last: a run killed in between exports again.
         run.export.dataset("final", run.ensemble, run.store, held_out.labels())
         run.export.models(

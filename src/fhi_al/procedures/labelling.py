@@ -13,7 +13,7 @@ from fhi_al.core.improvement import BestError
 from fhi_al.core.label import Label, Phase
 from fhi_al.core.run_state import Asked
 from fhi_al.core.split import goes_to_validation
-from fhi_al.core.threshold import ThresholdRule, crosses, observed, threshold
+from fhi_al.core.threshold import crosses, observed
 from fhi_al.core.trajectory import (
     Checked,
     Exploded,
@@ -28,6 +28,7 @@ from fhi_al.core.uncertainty import force_uncertainty
 from fhi_al.procedures.frames import frame_of, request_of
 from fhi_al.procedures.held_out import HeldOut
 from fhi_al.procedures.run import Run
+from fhi_al.procedures.thresholds import Thresholds
 from fhi_al.procedures.trajectories import Trajectories
 from fhi_al.reference.label_gate import LabelRequest
 from fhi_al.reference.label_pool import Outcome
@@ -52,7 +53,7 @@ class Labelling:
         self._al = al
         self._trajectories = trajectories
         self._held_out = HeldOut(run)
-        self._rule = ThresholdRule(al.c_x, al.threshold_warmup, al.threshold_window)
+        self._thresholds = Thresholds(run, trajectories)
         # Of the labels asked for, those that the pool has been handed.
         self._submitted: set[tuple[int, int]] = set()
 
@@ -73,7 +74,7 @@ class Labelling:
         if not np.isfinite(uncertainty):
             self._trajectories.tell(index, Exploded(0, "the uncertainty is not finite"))
             return
-        limit = self._observe(now.system, uncertainty)
+        limit = self._thresholds.observe(now.system, uncertainty)
         crossed = crosses(uncertainty, limit) and self._has_room()
         due = sanity_check_due(before.step, now.step, self._al.sanity_skip)
         run.journal.add(
@@ -98,13 +99,6 @@ class Labelling:
                 index, frame, state.epochs, uncertainty, limit, crossed, sanity, mean_forces
             )
             self._trajectories.update(asked=(*state.asked, asked))
-
-    def _observe(self, system: int, uncertainty: float) -> float | None:
-        """Add to the moving average of the system; the threshold, the current estimate included."""
-        histories = list(self._trajectories.state.uncertainties)
-        histories[system] = observed(histories[system], uncertainty, self._rule.window)
-        self._trajectories.update(uncertainties=tuple(histories))
-        return threshold(histories[system], self._rule)
 
     def _has_room(self) -> bool:
         # A label that no set can take would be DFT time for nothing.
@@ -200,7 +194,7 @@ class Labelling:
         learnt = []
         for asked, system, found in zip(waiting, systems, predicted, strict=True):
             uncertainty = force_uncertainty(found.forces, self._al.uncertainty_type)
-            limit = threshold(state.uncertainties[system], self._rule)
+            limit = self._thresholds.limit(system)
             if np.isfinite(uncertainty) and not crosses(uncertainty, limit):
                 learnt.append(asked)
         return learnt
@@ -229,6 +223,7 @@ class Labelling:
                 asked.trajectory, LabelDiscarded(outcome.record.reason, is_here)
             )
             return
+        self._thresholds.compare(asked, outcome.record)
         joins = asked.crossed
         if asked.is_sanity_check:
             joins = self._compare(outcome, outcome.record, asked) or joins
@@ -243,7 +238,7 @@ class Labelling:
         difference = np.array(asked.forces) - label.forces
         mae = float(np.abs(difference).mean())
         histories = list(self._trajectories.state.true_errors)
-        histories[system] = observed(histories[system], mae, self._rule.window)
+        histories[system] = observed(histories[system], mae, self._al.threshold_window)
         self._trajectories.update(true_errors=tuple(histories))
         average = histories[system].mean
         joins = self._al.sanity_action == "add" and average is not None and mae > average

@@ -63,12 +63,14 @@ def _from_2(files: Files) -> Files:
 
 
 def _from_3(files: Files) -> Files:
-    """Version 3 knew no test set and labelled near-duplicates."""
+    """Version 3 knew no test set, labelled near-duplicates, and kept no pairs to calibrate with."""
     content: dict[str, Any] = json.loads(files["run.json"])
     state = content["state"]
     state |= {"test": [], "test_mae_forces": None}
-    if state["active"] is not None:
-        state["active"] |= {"n_test": 0, "n_duplicates": 0}
+    active = state["active"]
+    if active is not None:
+        active |= {"n_test": 0, "n_duplicates": 0}
+        active["pairs"] = [{"values": [], "seen": 0, "told": None} for _ in active["uncertainties"]]
     return {**files, "run.json": json.dumps(content).encode()}
 
 

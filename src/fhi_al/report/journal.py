@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,15 +48,18 @@ class Journal:
 
     def listen(self, listener: Callable[[Entry], None]) -> None:
         """Replay all entries to a listener, then tell it each new one."""
+        for entry in self.entries():
+            listener(entry)
+        self._listeners.append(listener)
+
+    def entries(self) -> Iterator[Entry]:
+        """All entries so far; a damaged line is left out and told."""
         self._stream.flush()
         for number, line in enumerate(self.path.read_bytes().splitlines(), start=1):
             try:
-                entry = json.loads(line)
+                yield json.loads(line)
             except ValueError:
                 log.warning("%s:%d: damaged line, left out of the tables", self.path, number)
-                continue
-            listener(entry)
-        self._listeners.append(listener)
 
     def add(self, kind: str, **values: Any) -> None:
         """Record that something happened."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fhi_al.core.calibration import calibration, in_words
 from fhi_al.core.run_state import RunState
 from fhi_al.core.trajectory import Status
 from fhi_al.dataset import LabelStore
@@ -56,6 +57,8 @@ def summary(
                 else ""
             )
         )
+        found = [calibration(pairs.values) for pairs in state.active.pairs]
+        lines += [f"calibration: {in_words(each)}" for each in found if each is not None]
     setbacks = state.sampling.setbacks + sum(t.setbacks for t in trajectories)
     if setbacks:
         retired = sum(t.status is Status.RETIRED for t in trajectories)

@@ -68,6 +68,27 @@ _ANALYSIS: dict[str, tuple[str, tuple[str, ...]]] = {
             "joined",
         ),
     ),
+    "calibration": (
+        "calibration.csv",
+        (
+            "system",
+            "sweep",
+            "trajectory",
+            "md_step",
+            "uncertainty",
+            "true_error",
+            "counts",
+            "in_use",
+            "n_pairs",
+            "scale",
+            "low",
+            "high",
+            "within_1",
+            "within_2",
+            "pearson",
+            "spearman",
+        ),
+    ),
     "ensemble": ("losses.csv", ("phase", "epoch", "training_loss", "mae_forces")),
 }
 

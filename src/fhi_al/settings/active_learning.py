@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from fhi_al.settings.active_learning_misc import ActiveLearningMisc as ActiveLearningMisc
 from fhi_al.settings.cluster import OptionalCluster
 from fhi_al.settings.md import MolecularDynamics
 from fhi_al.settings.value_types import (
@@ -87,8 +88,8 @@ class ActiveLearning(Section):
     ensemble_size: Integer = setting(4, "Members of the ensemble.", ge=2)
     c_x: Number = setting(
         0.0,
-        "The threshold is the moving average of the uncertainty x (1 - `c_x`): above 0 asks for"
-        " more labels, below 0 for fewer.",
+        "The threshold is the moving average (or quantile) of the uncertainty x (1 - `c_x`):"
+        " above 0 asks for more labels, below 0 for fewer.",
         lt=1,
         try_=0.2,
     )
@@ -193,7 +194,40 @@ class ActiveLearning(Section):
         10, "Uncertainties seen before the threshold first triggers.", ge=1, try_=10
     )
     threshold_window: Integer = setting(
-        400, "Uncertainties the moving average goes over.", ge=1, try_=400
+        400, "Uncertainties the moving average or quantile goes over.", ge=1, try_=400
+    )
+    threshold_type: Annotated[Literal["moving_average", "quantile"], Choice()] = setting(
+        "moving_average",
+        "What the threshold is (1 - `c_x`) times of: the mean of the last `threshold_window`"
+        " uncertainties, or their `threshold_quantile`.",
+    )
+    threshold_quantile: Number = setting(
+        0.95,
+        "With `threshold_type: quantile`: the share of the last `threshold_window` uncertainties"
+        " that does not cross, if `c_x` is 0.",
+        gt=0,
+        lt=1,
+        try_=0.95,
+    )
+    calibrate: Boolean = setting(
+        False,
+        "Compare scale x uncertainty with `calibrated_threshold`, once the scale is known from"
+        " sanity checks; `c_x` and `threshold_type` rule until then. Needs `analysis`.",
+    )
+    calibrated_threshold: OptionalNumber = setting(
+        None,
+        "With `calibrate`: true error above which a structure gets a label, reduced as the"
+        " uncertainty is (`uncertainty_type`).",
+        unit="eV/A",
+        gt=0,
+        try_=0.15,
+        shown_default="3 x `desired_acc` for `max_atomic_sd`, 1.5 x for the others",
+    )
+    calibration_warmup: Integer = setting(
+        20, "With `calibrate`: sanity checks before the scale is used.", ge=10, try_=20
+    )
+    calibration_window: Integer = setting(
+        200, "Sanity checks that the scale is estimated from: the last ones.", ge=10, try_=200
     )
     candidate_order: Annotated[Literal["farthest", "index"], Choice()] = setting(
         "farthest",
@@ -258,22 +292,6 @@ class ActiveLearning(Section):
         unit="A",
         gt=0,
         try_=8.0,
-    )
-
-
-class ActiveLearningMisc(Section):
-    """Snapshots."""
-
-    create_restart: Boolean = setting(
-        True, "Write snapshots to `restart/`. Labels are stored as they come in any case."
-    )
-    snapshot_interval: Number = setting(60.0, "Time between snapshots.", unit="s", ge=0)
-    walltime_limit: OptionalNumber = setting(
-        None,
-        "Stop softly after this time: finish the step, write a snapshot, exit with code 3.",
-        unit="s",
-        gt=0,
-        shown_default="no limit",
     )
 
 

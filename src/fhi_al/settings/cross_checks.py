@@ -108,6 +108,7 @@ def check_active_learning(
             "a trajectory would be done before its first uncertainty check after"
             f" skip_step_mlff = {al.skip_step_mlff} steps",
         )
+    yield from _calibration(settings)
     yield from _engine(settings)
     yield from _cluster(settings)
     yield from _without_selector(file)
@@ -129,6 +130,45 @@ def _stop_rule(settings: ActiveLearningSettings) -> Iterator[Clash]:
             "nothing would ever stop active learning. Give at least one of desired_acc (above 0,"
             " in eV/A), max_set_size and max_MD_steps",
         )
+
+
+def _calibration(settings: ActiveLearningSettings) -> Iterator[Clash]:
+    al, label = settings.active_learning, "ACTIVE_LEARNING.calibrate"
+    if not al.calibrate:
+        return
+    if not al.analysis:
+        yield Clash(
+            (label, "ACTIVE_LEARNING.analysis"),
+            "the true errors it needs come from sanity checks. Set analysis: true",
+        )
+    if al.calibrated_threshold is None and al.desired_acc == 0:
+        yield Clash(
+            (label, "ACTIVE_LEARNING.calibrated_threshold", "ACTIVE_LEARNING.desired_acc"),
+            "needs the true error above which a structure gets a label. Give calibrated_threshold"
+            " or desired_acc, in eV/A",
+        )
+    if al.calibration_window < al.calibration_warmup:
+        yield Clash(
+            ("ACTIVE_LEARNING.calibration_window", "ACTIVE_LEARNING.calibration_warmup"),
+            f"must be at least calibration_warmup = {al.calibration_warmup}",
+        )
+    if al.max_MD_steps is not None:
+        # At most one for each block of skip_step_mlff steps.
+        each = al.max_MD_steps // max(al.sanity_skip, al.skip_step_mlff)
+        if al.num_trajectories * each < al.calibration_warmup:
+            yield Clash(
+                (
+                    label,
+                    "ACTIVE_LEARNING.sanity_skip",
+                    "ACTIVE_LEARNING.max_MD_steps",
+                    "ACTIVE_LEARNING.num_trajectories",
+                    "ACTIVE_LEARNING.calibration_warmup",
+                ),
+                f"needs calibration_warmup = {al.calibration_warmup} sanity checks, but"
+                f" {al.num_trajectories} trajectories of max_MD_steps = {al.max_MD_steps} have"
+                f" {al.num_trajectories * each} in all. Make sanity_skip smaller (it is"
+                f" {al.sanity_skip})",
+            )
 
 
 def _engine(settings: ActiveLearningSettings) -> Iterator[Clash]:

@@ -102,6 +102,15 @@ def _idle_in_active_learning(
     if not al.analysis:
         yield "ACTIVE_LEARNING.sanity_skip", "without analysis"
         yield "ACTIVE_LEARNING.sanity_action", "without analysis"
+        yield "ACTIVE_LEARNING.calibration_window", "without analysis"
+    if al.threshold_type != "quantile":
+        yield (
+            "ACTIVE_LEARNING.threshold_quantile",
+            f"with threshold_type: {al.threshold_type}",
+        )
+    if not al.calibrate:
+        yield "ACTIVE_LEARNING.calibrated_threshold", "without calibrate"
+        yield "ACTIVE_LEARNING.calibration_warmup", "without calibrate"
     if not al.converge_al:
         yield "ACTIVE_LEARNING.converge_best", "without converge_al"
     if not (al.converge_al or al.converge_initial):
