@@ -52,7 +52,7 @@ def rewrite(folder: Path, file: str, old: str, new: str) -> None:
     (folder / file).write_text(text.replace(old, new))
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_a_run_of_an_older_program_goes_on(tmp_path, version: int) -> None:
     folder = old_run(tmp_path / "run", version)
     before = journal(folder, "check")
