@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -167,6 +168,15 @@ def test_errors_do_not_depend_on_how_labels_are_grouped(
     assert bounded == pytest.approx(together, rel=1e-10)
 
 
+def test_the_loss_is_that_of_the_set_in_full_precision(labels: list[Label]) -> None:
+    made, wanted = fitted(labels, (1,)), labels[-4:]
+    member, predicted = made.members[0], made.predict(wanted)
+    energies = np.array([predicted[k].energies[0] - wanted[k].energy for k in range(4)]) / 3
+    forces = np.array([predicted[k].forces[0] - wanted[k].forces for k in range(4)])
+    by_hand = (energies**2).mean() + 100 * (forces**2).mean()  # energy_weight 1, forces_weight 100
+    assert member.validate().loss == pytest.approx(by_hand, rel=1e-12)
+
+
 class LittleMemory:
     """Lets a model's forward run out of memory when there are more structures than fit."""
 
@@ -233,3 +243,22 @@ def test_a_structure_that_does_not_fit_ends_training_with_a_clear_error(
     with pytest.raises(TooLarge, match="one structure alone does not fit"):
         train_epoch(member)
     assert all(torch.equal(a, b) for a, b in zip(before, member.model.parameters(), strict=True))
+
+
+def test_training_and_validation_write_nothing(labels: list[Label]) -> None:
+    # MACE's own loop writes a checkpoint for every epoch and a line for every step.
+    made = fitted(labels)
+    pool = SerialTrainingPool(made, 1)
+    pool.begin(range(2), 1).finish()
+    written: list[str] = []
+    watching = True
+
+    def watch(event: str, arguments: tuple) -> None:  # a hook cannot be taken off again
+        opened = watching and event == "open" and isinstance(arguments[1], str)
+        if opened and set(arguments[1]) & set("wax+"):
+            written.append(str(arguments[0]))
+
+    sys.addaudithook(watch)
+    pool.begin(range(2), 3).finish()
+    watching = False
+    assert written == []

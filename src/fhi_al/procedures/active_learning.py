@@ -158,8 +158,11 @@ class ActiveLearningProcedure:
         run.state = replace(run.state, stage=Stage.DONE, final_mae_forces=mae)
         # The snapshot last: a run killed in between exports again.
         run.export.dataset("final", run.ensemble, run.store)
+        assert run.settings.mace is not None
         run.export.models(
-            run.ensemble, best=members[0] if convergence and self._al.converge_best else None
+            run.ensemble,
+            best=members[0] if convergence and self._al.converge_best else None,
+            compiled=run.settings.mace.misc.compile_final,
         )
         run.save(now=True)
         log.info("active learning done: force MAE on validation %.4f eV/A", mae)

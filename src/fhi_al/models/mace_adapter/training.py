@@ -129,8 +129,8 @@ def errors(
         name: torch.as_tensor(np.concatenate(values), dtype=factory.dtype).to(factory.device)
         for name, values in zip(("energy", "forces"), zip(*found, strict=True), strict=True)
     }
-    metrics: Any = MACELoss(loss_fn=loss).to(factory.device)
     with default_dtype(factory.dtype):
+        metrics: Any = MACELoss(loss_fn=loss).to(factory.device)
         metrics.update(
             reference_batch([graph for group in groups for graph in group], factory), output
         )
