@@ -22,6 +22,7 @@ from fhi_al.core.plausible import GeometryLimits, geometry_problem
 from fhi_al.core.split import n_to_sample
 from fhi_al.core.structure import Structure
 from fhi_al.md.atoms import atoms_of, radii_of
+from fhi_al.models.devices import cuequivariance_problem
 from fhi_al.reference.ase_engine import calculator_problem
 from fhi_al.reference.asi_library import library_problem
 from fhi_al.reference.spec import AseSpec, AsiSpec, EngineSpec, tblite_spec
@@ -244,6 +245,8 @@ def _model_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:
         problem = device_problem(settings.mace.misc.device)
         if problem is not None:
             yield str(settings.problem("mace", "MISC.device", problem))
+    if settings.mace.misc.enable_cueq and (absent := cuequivariance_problem()):
+        yield str(settings.problem("mace", "MISC.enable_cueq", absent))
     given = settings.mace.architecture.atomic_energies
     if given:
         missing = [chemical_symbols[z] for z in elements(inputs) if z not in given]

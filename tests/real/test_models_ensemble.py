@@ -18,7 +18,9 @@ from models_parts import ELEMENTS, ensemble, fitted, settings, train_epoch, wate
 
 from fhi_al.core.label import Label
 from fhi_al.core.structure import structure
+from fhi_al.models.devices import cuequivariance_problem
 from fhi_al.models.ensemble import Ensemble, device_problem
+from fhi_al.models.mace_adapter.prediction import model_input, prediction_graph
 from fhi_al.models.training import SerialTrainingPool
 
 pytestmark = pytest.mark.real
@@ -146,6 +148,62 @@ def test_member_takes_over_an_exported_model(
     assert np.array_equal(made.forces(labels[0])[0], trained.forces(labels[0])[1])
     assert made.members[0].frozen
     assert np.isfinite(train_epoch(made.members[0]))
+
+
+COMPILED = """
+import json, sys
+import torch
+path, inputs, out = sys.argv[1:]
+extra = {"config.yaml": "", "commit.txt": ""}
+model = torch.jit.load(path, _extra_files=extra)
+found = model(torch.load(inputs, weights_only=True), training=False, compute_force=True)
+torch.save(found["forces"].detach(), out)
+print(json.dumps({"config": json.loads(extra["config.yaml"]), "mace": "mace" in sys.modules}))
+"""
+
+
+def test_compiled_export_needs_torch_alone_and_gives_the_same_forces(
+    labels: list[Label], trained: Ensemble, tmp_path: Path
+) -> None:
+    paths = trained.export_compiled(tmp_path, "water")
+    assert [path.name for path in paths] == ["water_11_compiled.model", "water_22_compiled.model"]
+    graphs = [prediction_graph(label, trained.factory) for label in labels[:2]]
+    inputs = model_input([g for g in graphs if g], trained.factory, torch.float64)
+    torch.save(inputs, tmp_path / "inputs.pt")
+    told = [COMPILED, str(paths[1]), str(tmp_path / "inputs.pt"), str(tmp_path / "forces.pt")]
+    run = subprocess.run(
+        [sys.executable, "-I", "-c", *told], capture_output=True, text=True, timeout=120, check=True
+    )
+    answer = json.loads(run.stdout)
+    assert not answer["mace"]
+    assert float(answer["config"]["r_max"]) == 4.0
+    forces = torch.load(tmp_path / "forces.pt", weights_only=True).numpy()
+    expected = np.concatenate([trained.forces(label)[1] for label in labels[:2]])
+    np.testing.assert_allclose(forces, expected, atol=1e-12)  # eV/A, float64
+
+
+def test_cuequivariance_computes_and_exports_the_same(labels: list[Label], tmp_path: Path) -> None:
+    pytest.importorskip("cuequivariance_torch")
+    usual, quick = fitted(labels, (1,)), fitted(labels, (1,), enable_cueq=True)
+    for made in (usual, quick):
+        train_epoch(made.members[0])
+    expected = usual.forces(labels[0])
+    np.testing.assert_allclose(quick.forces(labels[0]), expected, atol=1e-10)  # eV/A, float64
+    (path,) = quick.export(tmp_path, "quick")
+    usual.load_exported(path, 0)  # an ordinary model
+    np.testing.assert_allclose(usual.forces(labels[0]), expected, atol=1e-10)
+    again = fitted(labels, (1,), enable_cueq=True)
+    again.load_exported(path, 0)
+    assert np.array_equal(again.forces(labels[0]), quick.forces(labels[0]))
+    with pytest.raises(ValueError, match="enable_cueq: None -> True"):
+        quick.load_state_bytes(fitted(labels, (1,)).state_bytes())
+
+
+def test_cuequivariance_that_is_not_there_is_named(labels: list[Label]) -> None:
+    if cuequivariance_problem() is None:
+        pytest.skip("cuEquivariance is installed here")
+    with pytest.raises(ValueError, match=r"MISC\.enable_cueq: .*pip install cuequivariance-torch"):
+        ensemble(labels, (1,), enable_cueq=True).build()
 
 
 def test_exported_model_of_other_settings_is_refused(

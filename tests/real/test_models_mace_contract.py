@@ -9,7 +9,7 @@ import torch
 from models_parts import settings
 
 from fhi_al.models import mace_adapter
-from fhi_al.models.mace_adapter import foundations, training
+from fhi_al.models.mace_adapter import foundations, statistics, training, training_step
 from fhi_al.models.mace_adapter import model as models
 
 pytestmark = pytest.mark.real
@@ -19,10 +19,13 @@ pytestmark = pytest.mark.real
     ("function", "parameters"),
     [
         (
-            training.take_step,
+            training_step.take_step,
             ["model", "loss_fn", "batch", "optimizer", "ema", "output_args", "max_grad_norm"],
         ),
-        (training.evaluate, ["model", "loss_fn", "data_loader", "output_args", "device"]),
+        (training.MACELoss.__init__, ["loss_fn"]),
+        (training.MACELoss.update, ["batch", "output"]),
+        (statistics.compute_avg_num_neighbors, ["data_loader"]),
+        (statistics.scaling_classes["std_scaling"], ["data_loader", "atomic_energies"]),
         (training.get_loss_fn, ["args", "dipole_only", "compute_dipole"]),
         (training.get_params_options, ["args", "model"]),
         (training.get_optimizer, ["args", "param_options"]),

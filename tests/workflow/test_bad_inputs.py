@@ -72,6 +72,10 @@ OVERLAP = b"atom 0 0 0 O\natom 0 0 0.1 H\natom 0 0.9 0 H\n"
 # name: what is spoilt, and what must be in the message
 ON_TBLITE: dict[str, tuple[Spoil, tuple[str, ...]]] = {
     "misspelt": (line(AL, "n_samples:", "  n_sampels: 5"), (AL, "n_sampels", "n_samples")),
+    "no cuEquivariance": (
+        line(MACE, "device", "  enable_cueq: true"),
+        (MACE, "MISC.enable_cueq = true", "pip install cuequivariance-torch"),
+    ),
     "misspelt section": (line(AL, "MD:", "MDD:"), (AL, "MDD", "Did you mean MD?")),
     "duplicate": (append(AL, "MD:\n  seed: 4\n"), (AL, "duplicate", "MD")),
     "wrong type": (line(AL, "ensemble_size", "  ensemble_size: two"), (AL, "ensemble_size = two")),

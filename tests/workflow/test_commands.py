@@ -173,9 +173,10 @@ def test_check_runs_nothing_and_counts_the_work(tmp_path, asi_library) -> None:
     assert sorted(folder.rglob("*")) == before
 
 
-def test_no_snapshots_without_create_restart(tmp_path) -> None:
+def test_no_snapshots_without_create_restart_and_compiled_models_at_the_end(tmp_path) -> None:
     folder = write_inputs(
         tmp_path / "run",
+        mace={"MISC": {"compile_final": True}},
         active_learning={"ACTIVE_LEARNING": SMALLEST, "MISC": {"create_restart": False}},
     )
     succeed(folder, 1)
@@ -184,7 +185,12 @@ def test_no_snapshots_without_create_restart(tmp_path) -> None:
         "journal.jsonl",
         "lock",
     }
+    assert not (folder / "checkpoints").exists()
     assert (folder / "data" / "final" / "training" / "combined.xyz").is_file()
+    models = {path.stem for path in (folder / "model").glob("*.model")}
+    ordinary = {name for name in models if not name.endswith("_compiled")}
+    assert len(ordinary) >= 2
+    assert models == ordinary | {f"{name}_compiled" for name in ordinary}
 
 
 @pytest.mark.parametrize("option", ["--help", "--version"])

@@ -1,6 +1,13 @@
-"""Decide on which device a training rank computes.  Pure: no torch or MPI."""
+"""Decide on which device a training rank computes, and whether with cuEquivariance.
+
+Imports neither torch nor MPI.
+"""
 
 from __future__ import annotations
+
+from importlib.util import find_spec
+
+CUEQUIVARIANCE = ("cuequivariance", "cuequivariance_torch")
 
 
 def training_device(device: str, local_index: int, n_gpus: int) -> str:
@@ -23,3 +30,15 @@ def training_device(device: str, local_index: int, n_gpus: int) -> str:
     if device != "cuda" or n_gpus < 2:
         return device
     return f"cuda:{local_index % n_gpus}"
+
+
+def cuequivariance_problem() -> str | None:
+    """Why models cannot be run with cuEquivariance here, without naming the key, or None."""
+    absent = [name for name in CUEQUIVARIANCE if find_spec(name) is None]
+    if not absent:
+        return None
+    return (
+        f"{' and '.join(absent)} cannot be imported. Expected cuEquivariance: pip install "
+        "cuequivariance-torch and the cuequivariance-ops-torch package of your CUDA version, "
+        "or leave the key out"
+    )

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from fhi_al.core.structure import Array, Structure
+from fhi_al.models.mace_adapter.compiled import export_compiled
 from fhi_al.models.mace_adapter.data import GraphStore
 from fhi_al.models.mace_adapter.model import ModelFactory, export_model, read_exported
 from fhi_al.models.mace_adapter.prediction import Geometry
@@ -155,6 +156,19 @@ class Ensemble:
             export_model(self.members[index].inference_model, every[index])
         return [every[index] for index in chosen]
 
+    def export_compiled(self, folder: Path, name: str) -> list[Path]:
+        """Write the members' models as TorchScript, as MACE's training command does.
+
+        Returns
+        -------
+        list of Path
+            ``NAME_SEED_compiled.model`` in `folder`.
+        """
+        paths = [with_compiled(path) for path in self.model_paths(folder, name)]
+        for member, path in zip(self.members, paths, strict=True):
+            export_compiled(member.inference_model, path)
+        return paths
+
     def load_exported(self, path: Path, member: int) -> None:
         """Give a member the weights of a .model file: fitted, frozen, with a fresh optimizer.
 
@@ -184,6 +198,11 @@ class Ensemble:
             if name not in states:
                 raise ValueError(f"no state {name} of member {member.index}")
             member.load_state(unpacked(states[name]))
+
+
+def with_compiled(path: Path) -> Path:
+    """Where the compiled form of a model is written: MACE's own naming."""
+    return path.with_name(f"{path.stem}_compiled{path.suffix}")
 
 
 def state_name(index: int) -> str:

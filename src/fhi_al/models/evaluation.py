@@ -6,12 +6,11 @@ Counts the changes of the weights, and makes none.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 
 from fhi_al.core.label import Label
-from fhi_al.models.mace_adapter.data import GraphStore
+from fhi_al.models.mace_adapter.data import GraphStore, StoredGraph
 from fhi_al.models.mace_adapter.model import (
     ModelFactory,
     copy_of,
@@ -20,6 +19,8 @@ from fhi_al.models.mace_adapter.model import (
 )
 from fhi_al.models.mace_adapter.training import ForceErrors, errors
 from fhi_al.models.optimisation import Optimisation
+from fhi_al.models.out_of_memory import parts
+from fhi_al.models.predictor import MOST_EDGES
 
 
 class InferenceCopy:
@@ -80,7 +81,6 @@ class Evaluation:
         self._copy, self._spare = InferenceCopy(), InferenceCopy()
         # In a visit: what is predicted with until it ends, and the version of that.
         self._shown: tuple[torch.nn.Module, int] | None = None
-        self._batches: list[Any] | None = None
         self._last: tuple[tuple[int, int], ForceErrors] | None = None
 
     @property
@@ -115,10 +115,6 @@ class Evaluation:
                 "its state are touched"
             )
 
-    def forget_batches(self) -> None:
-        """Build the batches again: the validation set has changed."""
-        self._batches = None
-
     def errors(self, labels: Sequence[Label]) -> ForceErrors:
         """Errors on a validation set with the weights as they are, in a visit too.
 
@@ -126,16 +122,23 @@ class Evaluation:
         """
         of = (self._weights_version, len(labels))
         if self._last is None or self._last[0] != of:
-            if self._batches is None:
-                size = int(self._factory.settings.training.valid_batch_size)
-                self._batches = list(self._store.batches(labels, size))
             loss = self._parts()[1].loss
-            self._last = (of, errors(self._factory, self._model_as_it_is(), loss, self._batches))
+            groups = self._groups(labels)
+            self._last = (of, errors(self._factory, self._model_as_it_is(), loss, groups))
         return self._last[1]
 
     def remember(self, n_labels: int, found: ForceErrors) -> None:
         """Take over errors that another process found with the weights and labels as they are."""
         self._last = ((self._weights_version, n_labels), found)
+
+    def _groups(self, labels: Sequence[Label]) -> list[list[StoredGraph]]:
+        """The labels in groups that are not too large for one call of the model."""
+        size = int(self._factory.settings.training.valid_batch_size)
+        return [
+            group[part.start : part.stop]
+            for group in self._store.groups(labels, size)
+            for part in parts([graph.n_edges for graph in group], MOST_EDGES)
+        ]
 
     def _model_as_it_is(self) -> torch.nn.Module:
         return self._copy.at(self._weights_version, *self._parts())

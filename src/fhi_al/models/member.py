@@ -14,13 +14,14 @@ import torch
 from fhi_al.core.label import Label
 from fhi_al.models.evaluation import Evaluation
 from fhi_al.models.mace_adapter.arguments import architecture_identity
-from fhi_al.models.mace_adapter.data import GraphStore, training_statistics
+from fhi_al.models.mace_adapter.data import GraphStore
 from fhi_al.models.mace_adapter.model import (
     ModelFactory,
     Statistics,
     read_statistics,
     write_statistics,
 )
+from fhi_al.models.mace_adapter.statistics import training_statistics
 from fhi_al.models.mace_adapter.training import ForceErrors
 from fhi_al.models.member_state import STATE_VERSION, state_misfit
 from fhi_al.models.optimisation import Optimisation
@@ -80,7 +81,6 @@ class Member:
         """Append labels to the validation set; not during a visit."""
         self._evaluation.require_no_visit()
         self.validation.extend(labels)
-        self._evaluation.forget_batches()
 
     def build(self, with_weights: bool = True) -> None:
         """Build the model if that has not been done; needs about a second.
@@ -193,9 +193,9 @@ class Member:
             raise RuntimeError(f"member {self.index}: labels and fit_statistics() before training")
         order = torch.randperm(len(self.training), generator=self._order).tolist()
         shuffled = [self.training[place] for place in order]
-        batches = self._store.batches(shuffled, int(self._factory.settings.training.batch_size))
+        groups = self._store.groups(shuffled, int(self._factory.settings.training.batch_size))
         try:
-            loss = yield from self.optimisation.train_one_pass(batches)
+            loss = yield from self.optimisation.train_one_pass(groups)
             self.epochs += 1
         finally:  # a pass that is given up has changed the weights too
             self._count_change()

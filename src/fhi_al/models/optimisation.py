@@ -6,11 +6,12 @@ Owns the state of these four; knows nothing of labels, members or files.
 from __future__ import annotations
 
 import copy
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any
 
 import torch
 
+from fhi_al.models.mace_adapter.data import StoredGraph
 from fhi_al.models.mace_adapter.model import ModelFactory
 from fhi_al.models.mace_adapter.training import (
     loss_function,
@@ -52,10 +53,15 @@ class Optimisation:
         """Start the moving average again from the weights as they are."""
         self.average = new_average(self._factory, self._model)
 
-    def train_one_pass(self, batches: Iterable[Any]) -> Generator[None, None, float]:
-        """One optimizer step for each batch, with a pause after each; the mean loss of all."""
+    def train_one_pass(
+        self, groups: Iterable[Sequence[StoredGraph]]
+    ) -> Generator[None, None, float]:
+        """One optimizer step for each group of structures, with a pause after each; the mean loss.
+
+        See :func:`fhi_al.models.mace_adapter.training.train_one_pass`.
+        """
         return train_one_pass(
-            self._factory, self._model, self.loss, self.optimizer, self.average, batches
+            self._factory, self._model, self.loss, self.optimizer, self.average, groups
         )
 
     def scheduler_step(self, mae_forces: float | None) -> None:

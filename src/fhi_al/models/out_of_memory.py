@@ -7,11 +7,17 @@ from typing import TypeVar
 
 import torch
 
+from fhi_al.reference.engine import EngineError
+
 T = TypeVar("T")
 R = TypeVar("R")
 
+# Words of torch's allocators (CPU on Linux, on Windows; GPU).  Only the GPU's have a type of their
+# own, and that is lost on the way through compiled functions.
+WORDS = ("can't allocate memory", "not enough memory", "out of memory")
 
-class TooLarge(MemoryError):
+
+class TooLarge(EngineError):
     """Not even one structure fits into memory."""
 
 
@@ -32,6 +38,18 @@ def parts(sizes: Sequence[int], bound: int) -> list[range]:
 def in_halves(items: Sequence[T], act: Callable[[Sequence[T]], list[R]]) -> list[R]:
     """What `act` makes of all items; of each half of them, if it runs out of memory.
 
+    Parameters
+    ----------
+    items : sequence
+    act : callable
+        Items -> results.  It may be called again with items it has failed on: what it changes
+        before it fails must not matter.
+
+    Returns
+    -------
+    list
+        The results of the calls that succeeded, in the order of the items.
+
     Raises
     ------
     TooLarge
@@ -39,14 +57,14 @@ def in_halves(items: Sequence[T], act: Callable[[Sequence[T]], list[R]]) -> list
     """
     try:
         return act(items)
-    except (torch.OutOfMemoryError, RuntimeError) as error:
+    except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         if len(items) < 2:
             raise TooLarge(
-                f"one structure alone does not fit into memory ({error}). Expected room for at "
-                "least one: use fewer channels or a smaller r_max (mace_settings.yaml), fewer "
-                "ranks on this host, or a device with more memory."
+                f"one structure alone does not fit into memory ({_first_line(error)}). Expected "
+                "room for at least one: use fewer channels or a smaller r_max "
+                "(mace_settings.yaml), fewer ranks on this host, or a device with more memory."
             ) from error
     # Outside the except clause: the error holds the tensors of the attempt.
     if torch.cuda.is_available():
@@ -55,6 +73,14 @@ def in_halves(items: Sequence[T], act: Callable[[Sequence[T]], list[R]]) -> list
     return in_halves(items[:middle], act) + in_halves(items[middle:], act)
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether torch ran out of memory; on a CPU it says so in words only."""
-    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch or numpy ran out of memory."""
+    if isinstance(error, TooLarge):
+        return False  # it was halved as far as that goes
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in WORDS)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0]

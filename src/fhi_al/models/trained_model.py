@@ -66,6 +66,7 @@ class TrainedModel:
 
     def adopt(self, other: torch.nn.Module, source: str) -> None:
         """See :meth:`fhi_al.models.member.Member.adopt`."""
+        other = self._factory.in_use(other)
         misfit = model_misfit(other, self._factory, self.module)
         if misfit is not None:
             raise ValueError(f"{source}: {misfit}. Use the settings the model was trained with.")

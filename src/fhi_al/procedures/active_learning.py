@@ -166,8 +166,11 @@ class ActiveLearningProcedure:
             draw_calibration(run.journal, run.folder / "analysis")
         # The snapshot last: a run killed in between exports again.
         run.export.dataset("final", run.ensemble, run.store, held_out.labels())
+        assert run.settings.mace is not None
         run.export.models(
-            run.ensemble, best=members[0] if convergence and self._al.converge_best else None
+            run.ensemble,
+            best=members[0] if convergence and self._al.converge_best else None,
+            compiled=run.settings.mace.misc.compile_final,
         )
         run.save(now=True)
         log.info("active learning done: force MAE on validation %.4f eV/A", mae)

@@ -19,7 +19,7 @@ from fhi_al.atomic_file import write_atomically
 from fhi_al.core.label import Label, Origin
 from fhi_al.core.structure import Array, geometry_key, structure
 from fhi_al.dataset import LabelStore, Record, Rejected
-from fhi_al.models.ensemble import Ensemble, state_name
+from fhi_al.models.ensemble import Ensemble, state_name, with_compiled
 
 PACKAGES = (
     "fhi-al",
@@ -103,7 +103,9 @@ class Exporter:
         if rejected:
             _write(self.dataset_folder / "rejected" / "rejected.xyz", rejected)
 
-    def models(self, ensemble: Ensemble, best: int | None = None) -> None:
+    def models(
+        self, ensemble: Ensemble, best: int | None = None, *, compiled: bool = False
+    ) -> None:
         """Write the members' models, loadable by MACE's own calculator.
 
         Parameters
@@ -111,11 +113,16 @@ class Exporter:
         ensemble : Ensemble
         best : int or None
             The one member that was converged; its model is written as ``<name>_best.model`` too.
+        compiled : bool
+            Beside each of these, its compiled form.
         """
-        paths = ensemble.export(self.model_folder, self.name)
+        paths = [ensemble.export(self.model_folder, self.name)]
+        if compiled:
+            paths.append(ensemble.export_compiled(self.model_folder, self.name))
         if best is not None:
-            content = paths[best].read_bytes()
-            write_atomically(self.model_folder / f"{self.name}_best.model", content)
+            target = self.model_folder / f"{self.name}_best.model"
+            for given, to in zip(paths, (target, with_compiled(target)), strict=False):
+                write_atomically(to, given[best].read_bytes())
 
     def checkpoints(self, ensemble: Ensemble, states: dict[str, bytes]) -> None:
         """Write the members' training states (weights, optimizer, EMA) to ``checkpoints/``."""

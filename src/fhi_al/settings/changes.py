@@ -25,6 +25,7 @@ MAY_CHANGE: Mapping[str, frozenset[str]] = {
             "error_table",
             "log_level",
             "num_threads",
+            "compile_final",
             "create_restart",
             "snapshot_interval",
             "walltime_limit",

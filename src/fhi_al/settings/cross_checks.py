@@ -76,6 +76,11 @@ def check_mace(mace: MaceSettings) -> Iterator[Clash]:
             ("ARCHITECTURE.max_L", "ARCHITECTURE.max_ell", "ARCHITECTURE.correlation"),
             f"must be at most max_ell x correlation = {reach}: nothing couples to more",
         )
+    if mace.misc.enable_cueq and architecture.correlation not in (2, 3):
+        yield Clash(
+            ("MISC.enable_cueq", "ARCHITECTURE.correlation"),
+            "MACE converts only models of correlation 2 or 3 to cuEquivariance",
+        )
     weight = training.forces_weight
     if training.loss != "forces_only":
         weight += training.energy_weight

@@ -239,6 +239,14 @@ class Misc(Section):
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], Choice()] = (
         setting("INFO", "Least important messages that are logged.")
     )
+    compile_final: Boolean = setting(
+        False, "Also write the final models compiled, as `NAME_SEED_compiled.model`."
+    )
+    enable_cueq: Boolean = setting(
+        False,
+        "Train and run MD with NVIDIA's cuEquivariance, which must be installed; the saved models"
+        " are ordinary ones.",
+    )
     num_threads: OptionalInteger = setting(
         None,
         "Threads of training and MD on each rank that trains.",

@@ -17,6 +17,7 @@ from mace.tools.utils import AtomicNumberTable
 
 from fhi_al.models.mace_adapter import default_dtype, quiet_mace
 from fhi_al.models.mace_adapter.arguments import DTYPES, mace_arguments
+from fhi_al.models.mace_adapter.cuequivariance import accelerated, ordinary
 
 HEAD = "Default"
 # A torch module with MACE's attributes, for which MACE gives no types.
@@ -116,7 +117,17 @@ class ModelFactory:
                 heads=[HEAD],
                 z_table=self.table,
             )
-        return model
+        return self.in_use(model)
+
+    def in_use(self, model: torch.nn.Module) -> torch.nn.Module:
+        """A model as MACE builds and saves it in the form that is trained and run here.
+
+        Raises
+        ------
+        ValueError
+            If that needs cuEquivariance and it is not there.
+        """
+        return accelerated(model, self.device) if self.settings.misc.enable_cueq else model
 
 
 def model_misfit(other: MaceModel, factory: ModelFactory, model: torch.nn.Module) -> str | None:
@@ -174,8 +185,7 @@ def export_model(model: torch.nn.Module, path: Path) -> None:
 
     Atomic: `path` is either the old file or the whole new one.
     """
-    with quiet_mace():
-        whole = copy.deepcopy(model).to("cpu")
+    whole = ordinary(model)
     for parameter in whole.parameters():
         parameter.requires_grad_(True)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,19 +1,25 @@
-"""MACE's loss, optimizer, learning-rate scheduler, EMA, training step and evaluation."""
+"""MACE's loss, optimizer, learning-rate scheduler, EMA, a pass over the training set and errors."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
+import numpy as np
 import torch
 from mace.tools.scripts_utils import LRScheduler, get_loss_fn, get_optimizer, get_params_options
-from mace.tools.train import evaluate, take_step
+from mace.tools.train import MACELoss
 from torch_ema import ExponentialMovingAverage
 
+from fhi_al.core.structure import Array
 from fhi_al.models.mace_adapter import default_dtype
+from fhi_al.models.mace_adapter.data import StoredGraph, reference_batch
 from fhi_al.models.mace_adapter.model import ModelFactory
+from fhi_al.models.mace_adapter.prediction import energies_and_forces, model_input
+from fhi_al.models.mace_adapter.training_step import TrainingStep
+from fhi_al.models.out_of_memory import in_halves
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,7 @@ class ForceErrors:
     mae_energy_per_atom, rmse_energy_per_atom : float
         In eV.
     loss : float
-        MACE's loss.  It depends on the batch size: report it, never decide on it.
+        MACE's loss of the set as if it were one batch.
     """
 
     mae_forces: float
@@ -73,52 +79,64 @@ def train_one_pass(
     loss: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     average: ExponentialMovingAverage | None,
-    batches: Iterable[Any],
+    groups: Iterable[Sequence[StoredGraph]],
 ) -> Generator[None, None, float]:
-    """One optimizer step for each batch, with a pause after each.
+    """One optimizer step for each group of structures, with a pause after each.
 
     Returns
     -------
     float
         The mean loss per structure; NaN if training blew up.
+
+    Raises
+    ------
+    TooLarge
+        If not even one structure fits into memory.
     """
     total, n_structures = 0.0, 0
-    clip = factory.settings.training.clip_grad
-    waiting = iter(batches)
-    while True:
+    step = TrainingStep(factory, model, loss, optimizer, average)
+    for group in groups:
         # Not around the whole loop: what runs in a pause must not find our default dtype.
         with default_dtype(factory.dtype):
-            batch = next(waiting, None)
-            if batch is None:
-                return total / n_structures if n_structures else math.nan
-            step: Any = take_step(
-                model=model,
-                loss_fn=loss,
-                batch=batch,
-                optimizer=optimizer,
-                ema=average,
-                output_args=factory.output_args,
-                max_grad_norm=None if clip is None else float(clip),
-                device=factory.device,
-            )
-            total += float(step[0].detach()) * int(batch.num_graphs)
-            n_structures += int(batch.num_graphs)
+            total += step.take(group) * len(group)
+        n_structures += len(group)
         yield
+    return total / n_structures if n_structures else math.nan
 
 
 def errors(
-    factory: ModelFactory, model: torch.nn.Module, loss: torch.nn.Module, batches: Sequence[Any]
+    factory: ModelFactory,
+    model: torch.nn.Module,
+    loss: torch.nn.Module,
+    groups: Sequence[Sequence[StoredGraph]],
 ) -> ForceErrors:
-    """Errors of a model on the labels in `batches`."""
+    """Errors of a model on labels, predicted a group at a time.
+
+    How they are grouped changes the last bits only.
+
+    Raises
+    ------
+    TooLarge
+        If not even one structure fits into memory.
+    """
+
+    def predicted(graphs: Sequence[StoredGraph]) -> list[tuple[Array, Array]]:
+        inputs = model_input([graph.whole() for graph in graphs], factory, factory.dtype)
+        return [energies_and_forces(model, inputs, factory.dtype)]
+
+    found = [answer for group in groups for answer in in_halves(group, predicted)]
+    output = {
+        name: torch.as_tensor(np.concatenate(values), dtype=factory.dtype).to(factory.device)
+        for name, values in zip(("energy", "forces"), zip(*found, strict=True), strict=True)
+    }
     with default_dtype(factory.dtype):
-        value, found = evaluate(
-            model=model,
-            loss_fn=loss,
-            data_loader=cast(Any, batches),  # it is only iterated over
-            output_args=factory.output_args,
-            device=factory.device,
+        metrics: Any = MACELoss(loss_fn=loss).to(factory.device)
+        metrics.update(
+            reference_batch([graph for group in groups for graph in group], factory), output
         )
+        value = float(metrics.total_loss)
+        _, named = metrics.compute()
     names = ("mae_f", "rmse_f", "mae_e_per_atom", "rmse_e_per_atom")
     # Missing where every label has weight zero.
-    mae_f, rmse_f, mae_e, rmse_e = (float(found.get(name, math.nan)) for name in names)
-    return ForceErrors(mae_f, rmse_f, mae_e, rmse_e, float(value))
+    mae_f, rmse_f, mae_e, rmse_e = (float(named.get(name, math.nan)) for name in names)
+    return ForceErrors(mae_f, rmse_f, mae_e, rmse_e, value)
