@@ -57,6 +57,8 @@ def active_state(**changes: Any) -> ActiveLearningState:
         true_errors=(MovingAverage(),),
         n_points=0,
         n_validation=0,
+        n_test=0,
+        n_duplicates=0,
         n_withdrawn=0,
         rescored=0,
         mae_forces=None,

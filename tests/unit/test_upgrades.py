@@ -8,13 +8,17 @@ from fhi_al.checkpoint import Snapshot
 from fhi_al.procedures.upgrades import upgraded
 
 
-def test_version_3_gets_an_empty_test_set_and_no_duplicates() -> None:
-    for active in (None, {"sweep": 5}):
+def test_version_3_gets_an_empty_test_set_no_duplicates_and_no_pairs() -> None:
+    for active in (None, {"uncertainties": [{}]}):
         content = {"state": {"stage": "active learning", "active": active}, "threads": 1}
         files = upgraded(Snapshot(3, {"run.json": json.dumps(content).encode(), "a.pt": b"x"}))
         state = json.loads(files["run.json"])["state"]
         assert state["test"] == []
         assert state["test_mae_forces"] is None
-        expected = None if active is None else {"sweep": 5, "n_test": 0, "n_duplicates": 0}
-        assert state["active"] == expected
+        new = {
+            "n_test": 0,
+            "n_duplicates": 0,
+            "pairs": [{"values": [], "seen": 0, "told": None}],
+        }
+        assert state["active"] == (None if active is None else {**active, **new})
         assert files["a.pt"] == b"x"
