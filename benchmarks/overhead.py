@@ -69,17 +69,17 @@ def measure(folder: Path) -> None:
 
     import fhi_al.assemble  # noqa: F401  (all that a run imports)
     from fhi_al import ActiveLearningProcedure, InitialDatasetProcedure, open_run
-    from fhi_al.models import predictor
-    from fhi_al.models.mace_adapter import training
+    from fhi_al.models import evaluation, predictor
     from fhi_al.models.mace_adapter.model import ModelFactory
+    from fhi_al.models.mace_adapter.training_step import TrainingStep
     from fhi_al.reference.service import EngineService
 
     imports = time.perf_counter() - started
     watches = Stopwatches()
     watches.around(EngineService, "calculate", "DFT")
     watches.around(TBLite, "calculate", "DFT")
-    watches.around(training, "take_step", "training batches")
-    watches.around(training, "evaluate", "validations")
+    watches.around(TrainingStep, "take", "training batches")
+    watches.around(evaluation, "errors", "validations")
     watches.around(predictor, "energies_and_forces", "MD forces")
     watches.around(ModelFactory, "model", "models built")
     started = time.perf_counter()

@@ -13,6 +13,7 @@ from mace.calculators import MACECalculator
 from models_parts import ELEMENTS, fitted, settings, water_labels
 from scipy.spatial.transform import Rotation
 
+from fhi_al.core.calibration import Pairs
 from fhi_al.core.diversity import fingerprints
 from fhi_al.core.improvement import BestError
 from fhi_al.core.label import Label
@@ -110,6 +111,7 @@ def run_of(made: Ensemble, folder: Path, positions: list[Any], **changes: Any) -
         rescored=0,
         mae_forces=None,
         plateaus=(BestError(),) * 2,
+        pairs=(Pairs(),),
     )
     told: list[list[str]] = []
     return SimpleNamespace(

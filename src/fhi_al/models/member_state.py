@@ -22,9 +22,9 @@ def state_misfit(state: Mapping[str, Any], identity: Mapping[str, Any]) -> str |
     if state["version"] != identity["version"]:
         return f"state of version {state['version']}, this program reads {identity['version']}"
     mine, theirs = identity["architecture"], state["architecture"]
-    changed = sorted(key for key in mine if mine[key] != theirs.get(key))
+    changed = sorted(k for k in mine.keys() | theirs.keys() if mine.get(k) != theirs.get(k))
     if changed:
-        told = ", ".join(f"{key}: {theirs.get(key)} -> {mine[key]}" for key in changed)
+        told = ", ".join(f"{key}: {theirs.get(key)} -> {mine.get(key)}" for key in changed)
         return (
             f"mace_settings.yaml has changed since the state was saved ({told}). "
             "Put it back, or start in a new folder."

@@ -6,6 +6,7 @@ Owns ``data/``, ``model/``, ``checkpoints/`` and ``inputs/``.
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -20,6 +21,8 @@ from fhi_al.core.label import Label, Origin
 from fhi_al.core.structure import Array, geometry_key, structure
 from fhi_al.dataset import LabelStore, Record, Rejected
 from fhi_al.models.ensemble import Ensemble, state_name, with_compiled
+
+log = logging.getLogger(__name__)
 
 PACKAGES = (
     "fhi-al",
@@ -118,7 +121,14 @@ class Exporter:
         """
         paths = [ensemble.export(self.model_folder, self.name)]
         if compiled:
-            paths.append(ensemble.export_compiled(self.model_folder, self.name))
+            try:
+                paths.append(ensemble.export_compiled(self.model_folder, self.name))
+            except RuntimeError as error:  # the models themselves are safe: no reason to fail
+                log.warning(
+                    "compile_final: TorchScript cannot compile the models (%s); they are written "
+                    "as they are. Set MISC.compile_final: false to do without",
+                    str(error).strip().splitlines()[-1],
+                )
         if best is not None:
             target = self.model_folder / f"{self.name}_best.model"
             for given, to in zip(paths, (target, with_compiled(target)), strict=False):
