@@ -47,7 +47,9 @@ class SoftStop:
     def reason(self) -> str | None:
         """Why to stop, in words; None if nobody asked."""
         if self._heard is None:
-            self._heard = self._other_request()
+            other = self._other_request()
+            if other is not None:  # None must not overwrite a signal that came meanwhile
+                self._heard = other
         return self._heard
 
     def check(self) -> None:

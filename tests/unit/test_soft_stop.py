@@ -1,0 +1,42 @@
+"""Requests to stop are heard, whenever they come."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fhi_al.soft_stop import SIGNALS, SoftStop
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_a_signal_in_the_midst_of_a_look_for_other_requests_is_heard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    soft_stop = SoftStop(tmp_path)
+    assert soft_stop.reason() is None
+
+    def exists(path: Path) -> bool:
+        signal.raise_signal(signal.SIGTERM)
+        return False
+
+    monkeypatch.setattr(Path, "exists", exists)
+    assert soft_stop.reason() == "SIGTERM"
+
+
+def test_the_first_request_is_the_reason(tmp_path: Path) -> None:
+    soft_stop = SoftStop(tmp_path)
+    (tmp_path / "STOP").touch()
+    assert soft_stop.reason() == "the file STOP"
+    assert not (tmp_path / "STOP").exists()
+    signal.raise_signal(signal.SIGUSR1)
+    assert soft_stop.reason() == "the file STOP"
