@@ -103,8 +103,6 @@ class Trajectories:
 
 def naive_md(members: Any, n_steps: int) -> None:
     """What a user would write: one trajectory after the other with MACE's own committee."""
-    import copy
-
     import numpy as np
     from ase import units
     from ase.build import molecule
@@ -112,8 +110,10 @@ def naive_md(members: Any, n_steps: int) -> None:
     from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
     from mace.calculators import MACECalculator
 
+    from fhi_al.models.mace_adapter.in_use import ordinary
+
     if not hasattr(naive_md, "calculator"):
-        models = [copy.deepcopy(member.inference_model) for member in members.members]
+        models = [ordinary(member.inference_model) for member in members.members]
         naive_md.calculator = MACECalculator(  # type: ignore[attr-defined]
             models=models, device="cpu", default_dtype="float64"
         )

@@ -12,7 +12,7 @@ from mace.tools.scripts_utils import convert_to_json_format, extract_config_mace
 
 from fhi_al.atomic_file import write_atomically
 from fhi_al.models.mace_adapter import default_dtype, quiet_mace
-from fhi_al.models.mace_adapter.cuequivariance import ordinary
+from fhi_al.models.mace_adapter.in_use import ordinary
 
 
 def export_compiled(model: torch.nn.Module, path: Path) -> None:

@@ -6,7 +6,6 @@ What is exported stays an ordinary MACE model.  The conversions are MACE's for t
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
@@ -45,11 +44,9 @@ def is_accelerated(model: torch.nn.Module) -> bool:
     )
 
 
-def ordinary(model: torch.nn.Module) -> torch.nn.Module:
-    """The same model as MACE saves it, on the CPU; the given one stays as it is."""
-    with quiet_mace():
-        twin = copy.deepcopy(model).to("cpu")
-    return _converted(to_e3nn, twin, torch.device("cpu")) if is_accelerated(twin) else twin
+def without_cuequivariance(model: torch.nn.Module) -> torch.nn.Module:
+    """The same model with e3nn's operations."""
+    return _converted(to_e3nn, model, torch.device("cpu")) if is_accelerated(model) else model
 
 
 def _converted(convert: Any, model: torch.nn.Module, device: torch.device) -> torch.nn.Module:

@@ -17,7 +17,7 @@ from mace.tools.utils import AtomicNumberTable
 
 from fhi_al.models.mace_adapter import default_dtype, quiet_mace
 from fhi_al.models.mace_adapter.arguments import DTYPES, mace_arguments
-from fhi_al.models.mace_adapter.cuequivariance import accelerated, ordinary
+from fhi_al.models.mace_adapter.in_use import in_use, ordinary
 
 HEAD = "Default"
 # A torch module with MACE's attributes, for which MACE gives no types.
@@ -127,7 +127,7 @@ class ModelFactory:
         ValueError
             If that needs cuEquivariance and it is not there.
         """
-        return accelerated(model, self.device) if self.settings.misc.enable_cueq else model
+        return in_use(model, self.device, self.settings.misc.enable_cueq)
 
 
 def model_misfit(other: MaceModel, factory: ModelFactory, model: torch.nn.Module) -> str | None:
