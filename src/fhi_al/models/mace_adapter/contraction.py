@@ -15,7 +15,7 @@ instead of 54 ms.
 from __future__ import annotations
 
 import math
-from itertools import accumulate, combinations_with_replacement, permutations
+from itertools import combinations_with_replacement, permutations
 from typing import Any
 
 import torch
