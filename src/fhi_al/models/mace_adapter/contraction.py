@@ -42,7 +42,7 @@ class PolynomialContraction(torch.nn.Module):
         self.contractions = theirs.contractions
         # In a list: a module of its own would give the weights second names.
         self._theirs = [theirs]
-        first = self.contractions[0]
+        first: Any = self.contractions[0]
         self.degree = int(first.correlation)
         self.n_variables = int(first.U_tensors(1).shape[-2]) + 1
         monomials = list(combinations_with_replacement(range(self.n_variables), self.degree - 1))
@@ -86,7 +86,8 @@ class PolynomialContraction(torch.nn.Module):
     def _coefficients(self) -> torch.Tensor:
         """(n_elements, n_channels, n_components x n_variables, n_monomials)"""
         parts = []
-        for place, one in enumerate(self.contractions):
+        contractions: Any = self.contractions
+        for place, one in enumerate(contractions):
             weights = torch.cat([one.weights_max, *one.weights], 1).transpose(1, 2)
             table = self._table_of(place)
             n_elements, n_channels, n_paths = weights.shape
@@ -211,5 +212,6 @@ def without_polynomials(model: Any) -> Any:
 
 
 def _replaceable(theirs: SymmetricContraction) -> bool:
-    degrees = {int(one.correlation) for one in theirs.contractions}
+    contractions: Any = theirs.contractions
+    degrees = {int(one.correlation) for one in contractions}
     return len(degrees) == 1 and max(degrees) <= MOST_CORRELATION
