@@ -1,6 +1,6 @@
 """What a run costs beside reference calculations and the models' kernels, in serial mode.
 
-    python benchmarks/overhead.py [--systems ethanol diamond] [--table FILE]
+    python benchmarks/overhead.py [--systems ethanol diamond] [--folder DIR]
 
 Runs the examples to their end on one rank and one thread, with stopwatches around
 
@@ -17,6 +17,7 @@ program was at, as its own clock books it.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
@@ -27,8 +28,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from report import draw_shares, machine
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
-TARGET = 0.05
+TARGET = 5
+KERNELS = ("training batches", "validations", "MD forces")
 
 
 class Stopwatches:
@@ -60,7 +64,7 @@ class Stopwatches:
 
 
 def measure(folder: Path) -> None:
-    """Run what is in a folder, and print the table's lines; in a process of its own."""
+    """Run what is in a folder, and print what was measured; in a process of its own."""
     started = time.perf_counter()
     from fhi_al import mpi
 
@@ -89,33 +93,22 @@ def measure(folder: Path) -> None:
         wall = time.perf_counter() - started
         booked = run.clock.seconds()
         n_labels = run.store.n_labels
-    seconds = {name: watches.seconds.get(name, 0.0) for name in ("DFT", "models built")}
-    kernels = {
-        name: watches.seconds.get(name, 0.0)
-        for name in ("training batches", "validations", "MD forces")
+    kernels = {name: watches.seconds.get(name, 0.0) for name in KERNELS}
+    found = {
+        "labels": n_labels,
+        "imports": imports,
+        "models built": watches.seconds.get("models built", 0.0),
+        "wall": wall,
+        "DFT": watches.seconds.get("DFT", 0.0),
+        "kernels": kernels,
+        "booked": dict(booked),
+        "calls": watches.calls,
     }
-    useful = seconds["DFT"] + sum(kernels.values())
-    rest = wall - seconds["models built"] - useful
-    print(f"| {folder.name}: labels | {n_labels} | |")
-    print(f"| start-up: imports | {imports:.1f} s | |")
-    built = watches.calls.get("models built", 0)
-    print(f"| start-up: {built} models built | {seconds['models built']:.1f} s | |")
-    print(f"| wall time after imports | {wall:.1f} s | |")
-    for name, value in ({"DFT": seconds["DFT"]} | kernels).items():
-        print(f"| {name} ({watches.calls.get(name, 0)} calls) | {value:.1f} s | |")
-    print(f"| **rest** | {rest:.1f} s | **{100 * rest / useful:.1f} %** (target 5) |")
-    inside = {
-        "training": kernels["training batches"] + kernels["validations"],
-        "MD": kernels["MD forces"],
-        "DFT": seconds["DFT"],
-    }
-    for activity, value in booked.items():
-        left = value - inside.get(activity, 0.0)
-        print(f"| of the program's time for {activity}, not kernels | {left:.1f} s | |")
+    print(json.dumps(found))
 
 
-def run_example(name: str) -> str:
-    """The table of one example."""
+def run_example(name: str) -> dict[str, Any]:
+    """What was measured on one example."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / name
         shutil.copytree(EXAMPLES / name, folder)
@@ -126,26 +119,68 @@ def run_example(name: str) -> str:
             text=True,
             timeout=1800,
         )
-    lines = [line for line in job.stdout.splitlines() if line.startswith("| ")]
-    if job.returncode != 0 or not lines:
+    if job.returncode != 0:
         raise RuntimeError(f"{name} ended with code {job.returncode}:\n{job.stderr[-3000:]}")
-    return "\n".join(["| | | of DFT and kernels |", "|---|---|---|", *lines])
+    found: dict[str, Any] = json.loads(job.stdout.splitlines()[-1])
+    return found
+
+
+def shares(found: dict[str, Any]) -> dict[str, float]:
+    """Seconds after start-up: DFT, each kind of kernel, and the rest."""
+    useful: dict[str, float] = {"DFT": found["DFT"]} | found["kernels"]
+    rest = found["wall"] - found["models built"] - sum(useful.values())
+    return useful | {"rest": rest}
+
+
+def table(name: str, found: dict[str, Any]) -> list[str]:
+    """One example in Markdown."""
+    parts, calls = shares(found), found["calls"]
+    useful = sum(parts.values()) - parts["rest"]
+    lines = [
+        f"| {name}, {found['labels']} labels | s | of DFT and kernels |",
+        "|---|---|---|",
+        f"| start-up: imports | {found['imports']:.1f} | |",
+        f"| start-up: {calls['models built']} models built | {found['models built']:.1f} | |",
+        f"| wall time after imports | {found['wall']:.1f} | |",
+    ]
+    for part in ("DFT", *KERNELS):
+        lines.append(f"| {part} ({calls.get(part, 0)} calls) | {parts[part]:.1f} | |")
+    share = 100 * parts["rest"] / useful
+    lines.append(f"| **rest** | {parts['rest']:.1f} | **{share:.1f} %** (to reach: {TARGET} %) |")
+    kernels = found["kernels"]
+    inside = {
+        "training": kernels["training batches"] + kernels["validations"],
+        "MD": kernels["MD forces"],
+        "DFT": parts["DFT"],
+    }
+    for activity, value in found["booked"].items():
+        left = value - inside.get(activity, 0.0)
+        lines.append(f"| of the time for {activity}, neither DFT nor kernels | {left:.1f} | |")
+    return lines
 
 
 def main() -> None:
     """Run the examples one after the other."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--systems", nargs="+", default=["ethanol", "diamond"])
-    parser.add_argument("--table", type=Path)
+    parser.add_argument("--folder", type=Path, help="for the tables and the figure")
     parser.add_argument("--run", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.run:
         measure(given.run)
         return
-    tables = [run_example(name) for name in given.systems]
-    print("\n\n".join(tables))
-    if given.table:
-        given.table.write_text("\n\n".join(tables) + "\n")
+    found = {name: run_example(name) for name in given.systems}
+    lines = []
+    for name, one in found.items():
+        lines += [*table(name, one), ""]
+    text = "\n".join([*lines, machine()]) + "\n"
+    print(text)
+    if given.folder:
+        given.folder.mkdir(parents=True, exist_ok=True)
+        (given.folder / "overhead.md").write_text(text)
+        draw_shares(
+            given.folder / "overhead.png", {name: shares(one) for name, one in found.items()}
+        )
 
 
 if __name__ == "__main__":

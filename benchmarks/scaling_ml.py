@@ -1,6 +1,6 @@
 """How MD steps, training batches and bookkeeping grow with the size of the problem.
 
-    python benchmarks/scaling_ml.py [--repeats 5] [--most_atoms 1000] [--table FILE]
+    python benchmarks/scaling_ml.py [--repeats 5] [--most_atoms 1000] [--folder DIR]
 
 One thread, float64, members with 32 channels, L = 0 (their weights are arbitrary: the time does not
 depend on them).  Time of one MD step of all trajectories, checks not included, against
@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 from ase.build import bulk, molecule
+from report import draw_scaling, machine
 
 from fhi_al.core.label import Label, Origin
 from fhi_al.core.plausible import GeometryLimits
@@ -188,15 +189,12 @@ def stored_scaling(repeats: int) -> dict[str, dict[int, list[float]]]:
                 member.end_visit()
 
             found["batch"][n] = [s / n_batches for s in timed(batches, repeats)]
-            found["snapshot"][n] = timed(
-                lambda: sum(map(len, ensemble.state_bytes().values())), repeats
-            )  # type: ignore[arg-type, return-value]
+
+            def state(ensemble: Ensemble = ensemble) -> None:
+                ensemble.state_bytes()
+
+            found["snapshot"][n] = timed(state, repeats)
     return found
-
-
-def writing(ensemble: Ensemble) -> None:
-    """What a snapshot holds of the members."""
-    ensemble.state_bytes()
 
 
 def exponent(seconds: dict[int, list[float]]) -> float:
@@ -223,15 +221,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--most_atoms", type=int, default=max(ATOMS))
-    parser.add_argument("--table", type=Path)
+    parser.add_argument("--folder", type=Path, help="for the table and the figure")
     given = parser.parse_args()
     found = md_scaling(given.repeats, given.most_atoms)
     stored = stored_scaling(given.repeats)
     found |= {f"stored structures: {name}": seconds for name, seconds in stored.items()}
     lines = table(found)
-    print("\n".join(lines))
-    if given.table:
-        given.table.write_text("\n".join(lines) + "\n")
+    print("\n".join([*lines, "", machine()]))
+    if given.folder:
+        given.folder.mkdir(parents=True, exist_ok=True)
+        (given.folder / "scaling_ml.md").write_text("\n".join([*lines, "", machine()]) + "\n")
+        draw_scaling(given.folder / "scaling_ml.png", found)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """MD steps and training epochs per second, against MACE's own tools as a user would script them.
 
-    mpirun -n 2 python benchmarks/throughput.py [--repeats 5] [--blocks 1] [--epochs 8] [--table F]
+    mpirun -n 2 python benchmarks/throughput.py [--repeats 5] [--blocks 1] [--epochs 8]
+        [--folder DIR]
 
 Ethanol labelled by GFN2-xTB (seeded), four members with 32 channels, L = 0, float64, one thread for
 each rank.  Eight trajectories (Langevin, 500 K) for MD:
@@ -35,6 +36,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from ethanol import N_MEMBERS, ensemble, ethanol_labels
+from report import draw_gains, machine
 
 from fhi_al import mpi
 from fhi_al.models.training_rank import TrainingRank
@@ -235,9 +237,19 @@ def measure(comm: Any, given: argparse.Namespace) -> None:
                 moving[name].begin_again()
                 take(name, lambda name=name: ours(name))  # type: ignore[misc]
     lines = table(seconds, list(moving), n_steps, given.epochs)
-    print("\n".join(lines))
-    if given.table:
-        given.table.write_text("\n".join(lines) + "\n")
+    print("\n".join([*lines, "", machine()]))
+    if given.folder:
+        given.folder.mkdir(parents=True, exist_ok=True)
+        (given.folder / "throughput.md").write_text("\n".join([*lines, "", machine()]) + "\n")
+        gains = ratios(seconds, list(moving), n_steps, given.epochs)
+        draw_gains(
+            given.folder / "throughput.png",
+            {
+                name: (statistics.median(values), min(values), max(values))
+                for name, values in gains.items()
+            },
+            TARGETS,
+        )
 
 
 def table(
@@ -248,21 +260,43 @@ def table(
         "| | per second, median [least, most] | over the other way | target |",
         "|---|---|---|---|",
     ]
+    gains = ratios(seconds, moving, n_steps, n_epochs)
 
-    def line(name: str, rates: list[float], other: list[float], target: str) -> None:
-        gains = [rate / base for rate, base in zip(rates, other, strict=True)]
-        lines.append(f"| {name} | {spread(rates)} | {spread(gains)} | {target} |")
+    def line(words: str, values: list[float], name: str = "") -> None:
+        gain = spread(gains[name]) if name else "1"
+        lines.append(f"| {words} | {spread(values)} | {gain} | {TARGETS.get(name, '')} |")
 
-    naive = [N_TRAJECTORIES * n_steps / s for s in seconds["naive"]]
-    line("MD, naive (steps of a trajectory)", naive, naive, "")
+    found = rates(seconds, moving, n_steps, n_epochs)
+    line("MD, naive (steps of a trajectory)", found["naive"])
     for name in moving:
-        rates = [N_TRAJECTORIES * n_steps / s for s in seconds[name]]
-        line(f"MD, {name}", rates, naive, str(TARGETS.get(name, "")))
-    theirs = [1 / s for s in seconds["mace_run_train"]]
-    line("training, mace_run_train, 2 threads (epochs of a member)", theirs, theirs, "")
-    rates = [N_MEMBERS * n_epochs / s for s in seconds["training, 2 ranks"]]
-    line("training, 2 ranks", rates, theirs, str(TARGETS["training"]))
+        line(f"MD, {name}", found[name], name)
+    line("training, mace_run_train, 2 threads (epochs of a member)", found["mace_run_train"])
+    line("training, 2 ranks", found["training"], "training")
     return lines
+
+
+def rates(
+    seconds: dict[str, list[float]], moving: list[str], n_steps: int, n_epochs: int
+) -> dict[str, list[float]]:
+    """Steps of a trajectory and epochs of a member per second, in every turn."""
+    found = {
+        name: [N_TRAJECTORIES * n_steps / s for s in seconds[name]] for name in ["naive", *moving]
+    }
+    found["mace_run_train"] = [1 / s for s in seconds["mace_run_train"]]
+    found["training"] = [N_MEMBERS * n_epochs / s for s in seconds["training, 2 ranks"]]
+    return found
+
+
+def ratios(
+    seconds: dict[str, list[float]], moving: list[str], n_steps: int, n_epochs: int
+) -> dict[str, list[float]]:
+    """How many times as fast as the other way of the same turn."""
+    found = rates(seconds, moving, n_steps, n_epochs)
+    other = dict.fromkeys(moving, "naive") | {"training": "mace_run_train"}
+    return {
+        name: [ours / theirs for ours, theirs in zip(found[name], found[base], strict=True)]
+        for name, base in other.items()
+    }
 
 
 def spread(values: list[float]) -> str:
@@ -276,7 +310,7 @@ def main() -> int:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--blocks", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--table", type=Path)
+    parser.add_argument("--folder", type=Path, help="for the table and the figure")
     given = parser.parse_args()
     comm = mpi.start()
     if comm.size != 2:
