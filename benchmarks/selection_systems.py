@@ -1,0 +1,208 @@
+"""Two systems, their reference MD and labels, and models trained on labels: what the
+label-efficiency and calibration benchmarks work with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ase.build import bulk, molecule
+from ase.calculators.calculator import BaseCalculator
+from numpy.typing import NDArray
+from tblite.ase import TBLite
+
+from fhi_al.core.label import Label, Origin
+from fhi_al.core.plausible import GeometryLimits
+from fhi_al.core.structure import Structure, geometry_key, structure
+from fhi_al.md.atoms import atoms_of
+from fhi_al.md.driver import Driver, MDConditions, MDFailure, random_stream
+from fhi_al.md.together import Block, HandedOver, advance_together
+from fhi_al.models.ensemble import Ensemble
+from fhi_al.models.training import SerialTrainingPool
+from fhi_al.settings.mace import MaceSettings
+
+Array = NDArray[np.float64]
+
+FRICTION = 0.01  # 1/fs
+BLOCK = 20  # MD steps between two looks at a structure
+# An atom farther than this from all others has left; a molecule of this size has no longer bonds.
+SANE = GeometryLimits(max_distance=3.0)
+
+
+@dataclass(frozen=True)
+class System:
+    """What is simulated and by which reference method.
+
+    Parameters
+    ----------
+    name : str
+        Of the molecule or crystal.
+    method : str
+        Of tblite.
+    temperature : float
+        In K.
+    timestep : float
+        In fs.
+    r_max : float
+        Of the models, in A.
+    """
+
+    name: str
+    method: str
+    temperature: float
+    timestep: float
+    r_max: float
+
+    @property
+    def structure(self) -> Structure:
+        """The start geometry."""
+        if self.name == "ethanol":
+            atoms = molecule("CH3CH2OH")
+            return structure(atoms.numbers, atoms.positions)
+        atoms = bulk("C", "diamond", a=3.57, cubic=True)
+        return structure(atoms.numbers, atoms.positions, atoms.cell.array)
+
+    def reference(self) -> TBLite:
+        """The reference method, from scratch for each geometry: no label depends on another."""
+        return TBLite(method=self.method, verbosity=0, cache_api=False)
+
+    def driver(self, calculator: BaseCalculator, temperature: float | None = None) -> Driver:
+        """Langevin MD at the system's temperature in K, or at another one."""
+        kelvin = self.temperature if temperature is None else temperature
+        conditions = MDConditions("Langevin", kelvin, self.timestep, FRICTION, 100.0, 0.01, 1)
+        return Driver(self.structure, conditions, calculator, SANE)
+
+
+SYSTEMS = {
+    "ethanol": System("ethanol", "GFN2-xTB", 500.0, 0.5, 5.0),
+    "diamond": System("diamond", "GFN1-xTB", 1000.0, 1.0, 3.2),
+}
+
+
+def reference_md(
+    system: System, n_frames: int, stride: int, seed: int, n_before: int = 0
+) -> list[Array]:
+    """Positions, (n_atoms, 3) in A, every `stride` steps of MD with the reference method.
+
+    The first `n_before` steps from the start geometry are left out.
+    """
+    driver = system.driver(system.reference())
+    generator = random_stream(seed)
+    point = driver.start(generator)
+    if n_before:
+        point = driver.advance(point, n_before, generator)
+    frames = []
+    for _ in range(n_frames):
+        point = driver.advance(point, stride, generator)
+        frames.append(point.positions)
+    return frames
+
+
+def labelled(system: System, frames: Sequence[Array]) -> list[Label]:
+    """Frames (positions in A) with the reference method's energies and forces."""
+    start = system.structure
+    labels = []
+    for step, positions in enumerate(frames):
+        atoms = atoms_of(start, positions)
+        atoms.calc = system.reference()
+        labels.append(
+            Label(
+                key=geometry_key(0, positions, start.cell),
+                system=0,
+                numbers=start.numbers,
+                positions=positions,
+                cell=start.cell,
+                pbc=start.pbc,
+                energy=float(atoms.get_potential_energy()),
+                forces=atoms.get_forces(apply_constraint=False),
+                stress=None,
+                origin=Origin("imported", 0, step),
+            )
+        )
+    return labels
+
+
+def mace_settings(system: System) -> dict[str, Any]:
+    """What stands in mace_settings.yaml; the models that are compared are of the same make."""
+    return {
+        "GENERAL": {"name_exp": system.name, "default_dtype": "float32", "seed": 1},
+        "ARCHITECTURE": {
+            "r_max": system.r_max,
+            "num_channels": 32,
+            "max_L": 0,
+            "max_ell": 2,
+            "correlation": 2,
+            "radial_MLP": "[16, 16, 16]",
+            "MLP_irreps": "16x0e",
+        },
+        "TRAINING": {
+            "batch_size": 5,
+            "lr": 0.01,
+            "ema": True,
+            "ema_decay": 0.99,
+            "energy_weight": 100.0,
+            "forces_weight": 1000.0,
+            "clip_grad": 10.0,
+        },
+        "MISC": {"device": "cpu"},
+    }
+
+
+def trained(
+    system: System, labels: Sequence[Label], n_members: int, n_batches: int, seed: int
+) -> Ensemble:
+    """An ensemble trained from scratch: all members on all labels, each from weights of its own.
+
+    It makes as many optimizer steps for a few labels as for many.
+    """
+    settings = MaceSettings.model_validate(
+        {name.lower(): values for name, values in mace_settings(system).items()}
+    )
+    seeds = [1000 * (seed + 1) + k for k in range(n_members)]
+    elements = sorted(set(system.structure.numbers.tolist()))
+    ensemble = Ensemble(settings, elements, seeds, threads=1)
+    per_epoch = -(-len(labels) // settings.training.batch_size)
+    n_epochs = max(1, round(n_batches / per_epoch))
+    for member in ensemble.members:
+        member.add_training(labels)
+        # Validated once, at the end; nothing is decided by it.
+        member.add_validation(labels[:1])
+        member.fit_statistics()
+    SerialTrainingPool(ensemble, n_epochs).begin(range(n_members), n_epochs).finish()
+    return ensemble
+
+
+def sane_steps(
+    system: System, ensemble: Ensemble, n_trajectories: int, n_steps: int, temperature: float
+) -> list[int]:
+    """Steps that MD with the first member goes until a structure makes no sense, by trajectory.
+
+    Atoms overlap, one is far from all others, or it is ten times too hot; at most `n_steps`.
+    """
+    driver = system.driver(HandedOver(), temperature)
+    generators = [random_stream(7, k) for k in range(n_trajectories)]
+    points = {k: driver.start(generators[k]) for k in range(n_trajectories)}
+    sane = [0] * n_trajectories
+    for _ in range(n_steps // BLOCK):
+        moving = list(points)
+        ended = advance_together(
+            [Block(driver, points[k], BLOCK, generators[k]) for k in moving],
+            lambda asked: {
+                place: found.forces[0]
+                for place, found in zip(
+                    asked, ensemble.predict(list(asked.values()), [0]), strict=True
+                )
+            },
+        )
+        for k, point in zip(moving, ended, strict=True):
+            if isinstance(point, MDFailure):
+                del points[k]
+            else:
+                points[k] = point
+                sane[k] += BLOCK
+        if not points:
+            break
+    return sane
