@@ -64,9 +64,9 @@ def members_of(run: Path, system: System) -> Ensemble:
     return made
 
 
-def compared(ensemble: Ensemble, labels: list[Label]) -> Compared:
+def compared(ensemble: Ensemble, labels: list[Label], seed: int) -> Compared:
     """Uncertainties and true errors, in an order that has nothing to do with either."""
-    order = np.random.default_rng(1).permutation(len(labels))
+    order = np.random.default_rng(seed).permutation(len(labels))
     mixed = [labels[place] for place in order]
     found = ensemble.predict(mixed)
     return Compared(
@@ -146,7 +146,7 @@ def read(folder: Path, size: Size) -> dict[str, list[Compared]]:
             for seed in size.seeds:
                 run = folder / f"{name}_{seed}" / f"run_{method.split()[-1]}"
                 if (run / "seconds.json").exists():
-                    one = compared(members_of(run, system), test_set(folder, system, size))
+                    one = compared(members_of(run, system), test_set(folder, system, size), seed)
                     found.setdefault(f"{name}, {method.split()[-1]}", []).append(one)
     return found
 

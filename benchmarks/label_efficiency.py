@@ -26,6 +26,7 @@ import io
 import json
 import shutil
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -33,6 +34,7 @@ from typing import Any
 
 import numpy as np
 import selection_systems as systems
+from ase.calculators.calculator import CalculationFailed
 from selection_program import Selected, run_program, selected, write_run_folder
 from selection_statistics import labels_to_reach, worst_errors
 from selection_systems import SYSTEMS, System
@@ -124,12 +126,17 @@ def run_of(folder: Path, system: System, seed: int, md_forces: str, size: Size) 
 
 
 def random_labels(system: System, ours: Selected, seed: int, n_labels: int) -> list[Label]:
-    """The run's initial dataset and random structures that its MD came to."""
-    n_random = n_labels - ours.n_initial
-    order = np.random.default_rng(seed).permutation(len(ours.visited))[:n_random]
-    return ours.labels[: ours.n_initial] + systems.labelled(
-        system, [ours.visited[place] for place in order]
-    )
+    """The run's initial dataset and random structures that its MD came to.
+
+    One whose calculation fails is left out, as the program does.
+    """
+    found = ours.labels[: ours.n_initial]
+    for place in np.random.default_rng(seed).permutation(len(ours.visited)):
+        if len(found) == n_labels:
+            break
+        with suppress(CalculationFailed):
+            found += systems.labelled(system, [ours.visited[place]])
+    return found
 
 
 def judged(
