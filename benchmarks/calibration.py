@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 from label_efficiency import DEFAULT, OTHER, OURS, QUICK, Size, results_folder, test_set
+from report import axes, save
 from selection_statistics import Array, bins_of_equal_size
 from selection_systems import SYSTEMS, System
 
@@ -119,12 +120,7 @@ def table(found: dict[str, list[Compared]]) -> list[str]:
 
 def figure(path: Path, found: dict[str, list[Compared]]) -> None:
     """Error against uncertainty of every structure."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    made, axis = pyplot.subplots(figsize=(5, 4))
+    made, (axis,) = axes(height=4)
     for name, runs in found.items():
         uncertainty = np.concatenate([run.uncertainty for run in runs])
         error = np.concatenate([run.error for run in runs])
@@ -134,8 +130,7 @@ def figure(path: Path, found: dict[str, list[Compared]]) -> None:
     axis.set(xscale="log", yscale="log")
     axis.set(xlabel="uncertainty (eV/Å)", ylabel="true error (eV/Å)")
     axis.legend()
-    made.tight_layout()
-    made.savefig(path, dpi=110)
+    save(made, path)
 
 
 def read(folder: Path, size: Size) -> dict[str, list[Compared]]:

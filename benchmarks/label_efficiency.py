@@ -28,6 +28,8 @@ import shutil
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,7 @@ from typing import Any
 import numpy as np
 import selection_systems as systems
 from ase.calculators.calculator import CalculationFailed
+from report import grid, save
 from selection_program import Selected, run_program, selected, write_run_folder
 from selection_statistics import labels_to_reach, worst_errors
 from selection_systems import SYSTEMS, System
@@ -92,8 +95,9 @@ def results_folder(folder: Path, size: Size) -> Path:
     return folder / hashlib.sha256(repr((size, CHANGED)).encode()).hexdigest()[:8]
 
 
+@cache
 def test_set(folder: Path, system: System, size: Size) -> list[Label]:
-    """Labelled frames of MD that nothing else has seen; computed once."""
+    """Labelled frames of MD that nothing else has seen; computed once in each process."""
     file = folder / f"test_{system.name}.npy"
     n_trajectories, n_frames, stride = size.test
     if not file.exists():
@@ -285,16 +289,36 @@ def costs(folder: Path, names: list[str], size: Size) -> list[str]:
     return lines
 
 
+def distances(folder: Path, names: list[str], size: Size) -> list[str]:
+    """How far labels lie from the test set: mean energy, and the largest force."""
+    lines = [
+        "| labels | energy above the test set, meV/atom (by seed) | largest force, eV/A |",
+        "|---|---|---|",
+    ]
+    for name in names:
+        system = SYSTEMS[name]
+        at = np.mean([label.energy for label in test_set(folder, system, size)])
+        chosen: dict[str, list[list[Label]]] = {}
+        for seed in finished(folder, name, size):
+            for method in (OURS, OTHER):
+                run = selected(folder / f"{name}_{seed}" / f"run_{method.split()[-1]}")
+                for first, last in pairwise((run.n_initial, *size.n_labels[1:])):
+                    words = f"{name}, {method}, {first + 1} to {last}"
+                    chosen.setdefault(words, []).append(run.labels[first:last])
+                if method == OURS:
+                    drawn = random_labels(system, run, seed, max(size.n_labels))[run.n_initial :]
+                    chosen.setdefault(f"{name}, random", []).append(drawn)
+        for words, sets in chosen.items():
+            above = [np.mean([label.energy for label in some]) - at for some in sets]
+            energies = ", ".join(f"{1000 * each / len(system.structure):.0f}" for each in above)
+            most = [max(np.abs(label.forces).max() for label in some) for some in sets]
+            lines.append(f"| {words} | {energies} | {', '.join(f'{each:.0f}' for each in most)} |")
+    return lines
+
+
 def figure(path: Path, results: dict[str, Any], size: Size) -> None:
     """Learning curves of all systems side by side."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    made, axes = pyplot.subplots(
-        2, len(results), figsize=(4.5 * len(results), 6), squeeze=False, sharex=True
-    )
+    made, axes = grid(2, len(results), 3)
     for column, (system, found) in enumerate(results.items()):
         for row, (key, label) in enumerate({"mae": "mean", "worst": "worst 1 %"}.items()):
             axis = axes[row][column]
@@ -307,8 +331,7 @@ def figure(path: Path, results: dict[str, Any], size: Size) -> None:
         axes[0][column].set_title(system)
         axes[1][column].set_xlabel("labels")
     axes[0][0].legend()
-    made.tight_layout()
-    made.savefig(path, dpi=110)
+    save(made, path)
 
 
 def compute(folder: Path, names: list[str], size: Size) -> None:
@@ -342,7 +365,7 @@ def main() -> None:
     lines = []
     for name, found in results.items():
         lines += [*table(name, found, size), ""]
-    lines += costs(folder, names, size)
+    lines += [*costs(folder, names, size), "", *distances(folder, names, size)]
     (given.folder / "label_efficiency.md").write_text("\n".join(lines) + "\n")
     figure(given.folder / "label_efficiency.png", results, size)
     print("\n".join(lines))

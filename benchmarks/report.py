@@ -25,14 +25,21 @@ def machine() -> str:
     return f"{name}, {os.cpu_count()} cores, Python {platform.python_version()}, {versions}"
 
 
-def axes(columns: int = 1, height: float = 3.6) -> tuple[Any, Any]:
-    """A matplotlib figure that needs no screen, and its axes side by side."""
+def grid(rows: int, columns: int, height: float = 3.6) -> tuple[Any, Any]:
+    """A matplotlib figure that needs no screen, and its axes by row and column."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    made, found = pyplot.subplots(1, columns, figsize=(4.8 * columns, height), squeeze=False)
+    size = (4.8 * columns, height * rows)
+    made, found = pyplot.subplots(rows, columns, figsize=size, squeeze=False)
+    return made, found
+
+
+def axes(columns: int = 1, height: float = 3.6) -> tuple[Any, Any]:
+    """A figure with one row of axes."""
+    made, found = grid(1, columns, height)
     return made, found[0]
 
 
