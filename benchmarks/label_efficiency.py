@@ -90,9 +90,10 @@ DEFAULT = Size((0, 1, 2), (16, 32, 64), 3, 2, 400, (5, 16, 25), (4, 1000))
 QUICK = Size((0,), (10, 16), 2, 2, 40, (2, 5, 10), (2, 100))
 
 
-def results_folder(folder: Path, size: Size) -> Path:
+def results_folder(folder: Path, size: Size, changed: dict[str, Any] | None = None) -> Path:
     """Where results are kept: those of another size or other settings are never mixed."""
-    return folder / hashlib.sha256(repr((size, CHANGED)).encode()).hexdigest()[:8]
+    settings = CHANGED | (changed or {})
+    return folder / hashlib.sha256(repr((size, settings)).encode()).hexdigest()[:8]
 
 
 @cache
@@ -115,13 +116,20 @@ def _bytes(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def run_of(folder: Path, system: System, seed: int, md_forces: str, size: Size) -> Selected:
-    """A run of the program, finished now or before."""
+def run_of(
+    folder: Path,
+    system: System,
+    seed: int,
+    md_forces: str,
+    size: Size,
+    changed: dict[str, Any] | None = None,
+) -> Selected:
+    """A run of the program, finished now or before; `changed` differs from the others."""
     here = folder / f"run_{md_forces}"
     if not (here / "seconds.json").exists():
         shutil.rmtree(here, ignore_errors=True)
-        changed = CHANGED | {"md_forces": md_forces}
-        write_run_folder(here, system, seed, size.n_members, max(size.n_labels), changed)
+        settings = CHANGED | {"md_forces": md_forces} | (changed or {})
+        write_run_folder(here, system, seed, size.n_members, max(size.n_labels), settings)
         run_program(here)
     found = selected(here)
     if len(found.labels) < max(size.n_labels):

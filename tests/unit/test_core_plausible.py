@@ -13,6 +13,7 @@ from fhi_al.core.plausible import (
     EnergyReference,
     GeometryLimits,
     LabelLimits,
+    close_pairs,
     geometry_problem,
     label_problem,
     nearest_pairs,
@@ -55,20 +56,33 @@ def test_periodic_distances_are_ases() -> None:
     assert n_compared > 300
 
 
-def test_short_distances_are_right_without_a_search_of_images() -> None:
+@pytest.mark.parametrize("n_atoms", [1, 6, 60])
+def test_close_pairs_are_those_that_ase_finds(n_atoms: int) -> None:
     generator = np.random.default_rng(12)
-    n_short = 0
-    for cell in random_cells(60):
+    n_close = 0
+    for cell in random_cells(40):
         within = 0.49 * heights(cell).min()
-        positions = generator.uniform(-3.0, 4.0, (6, 3)) @ cell
-        positions[3:] = positions[:3] + generator.uniform(-0.5, 0.5, (3, 3)) * within
-        found = nearest_pairs(positions, cell, pbc=True, within=within)
+        # Some atoms far outside the cell: MD does not wrap.
+        positions = generator.uniform(-3.0, 4.0, (n_atoms, 3)) @ cell
+        half = n_atoms // 2
+        positions[half : 2 * half] = positions[:half] + generator.uniform(-0.5, 0.5, (half, 3))
+        first, second, distances = close_pairs(positions, cell, within)
+        found = {
+            frozenset(pair): distance
+            for *pair, distance in zip(first.tolist(), second.tolist(), distances, strict=True)
+        }
+        assert len(found) == len(first)  # each once
         _, expected = get_distances(positions, cell=cell, pbc=True)
-        short = (expected < within) & ~np.eye(6, dtype=bool)
-        assert np.abs(found - expected)[short].max(initial=0.0) < 1e-9  # A, rounding
-        assert found[(expected >= within) & ~np.eye(6, dtype=bool)].min() > within - 1e-9
-        n_short += int(short.sum())
-    assert n_short > 200
+        for i, j in zip(*np.triu_indices(n_atoms, 1), strict=True):
+            if expected[i, j] < within:
+                assert found[frozenset((int(i), int(j)))] == pytest.approx(expected[i, j], abs=1e-9)
+                n_close += 1
+        # The others are not said to be nearer than they are.
+        assert all(
+            distance > expected[tuple(pair)] - 1e-9
+            for *pair, distance in zip(first, second, distances, strict=True)
+        )
+    assert n_close > 50 or n_atoms == 1
 
 
 def test_distances_in_a_molecule_know_no_images() -> None:

@@ -110,8 +110,11 @@ LAYERS = [
     ("report/", ["core", "layout", "dataset", "atomic_file", "report", "models", "settings"]),
     ("md/", ["core", "md", "reference"]),
     # A foundation model may be any ASE calculator: the import of those lives in reference.
-    ("models/", ["core", "models", "settings", "atomic_file", "reference", "mpi"]),
-    ("reference/", ["core", "event_order", "dataset", "reference", "aims", "mpi", "atomic_file"]),
+    ("models/", ["core", "models", "settings", "atomic_file", "heap", "reference", "mpi"]),
+    (
+        "reference/",
+        ["core", "event_order", "dataset", "reference", "aims", "mpi", "atomic_file", "heap"],
+    ),
     ("aims/", ["core", "aims"]),
     ("settings/", ["core", "settings"]),
     ("mpi.py", ["layout", "reference"]),
@@ -120,6 +123,7 @@ LAYERS = [
     ("dataset.py", ["core"]),
     ("checkpoint.py", ["atomic_file"]),
     ("atomic_file.py", []),
+    ("heap.py", []),
 ]
 
 

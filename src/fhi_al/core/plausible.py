@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from fhi_al.core.structure import Array
 
+Indices = NDArray[np.intp]
+
 _IMAGES: NDArray[np.float64] = np.array(
     [(i, j, k) for i in (-1, 0, 1) for j in (-1, 0, 1) for k in (-1, 0, 1)], dtype=np.float64
 )
@@ -55,7 +57,7 @@ class GeometryLimits:
     max_distance: float = 8.0
 
 
-def nearest_pairs(positions: Array, cell: Array, pbc: bool, within: float | None = None) -> Array:
+def nearest_pairs(positions: Array, cell: Array, pbc: bool) -> Array:
     """Shortest distance of every pair of atoms, periodic images included.
 
     Parameters
@@ -63,8 +65,6 @@ def nearest_pairs(positions: Array, cell: Array, pbc: bool, within: float | None
     positions : (n_atoms, 3)
     cell : (3, 3)
         Lattice vectors as rows; not looked at without ``pbc``.
-    within : float or None
-        In A: longer distances need not be right, only longer than this.
 
     Returns
     -------
@@ -73,24 +73,18 @@ def nearest_pairs(positions: Array, cell: Array, pbc: bool, within: float | None
 
     Notes
     -----
-    Differences are first reduced to one cell: a vector shorter than half of every cell height has
-    fractional coordinates below 1/2, so that this finds it.  Where longer distances are wanted, the
-    27 cells around are searched, which is exact up to the shortest cell height; 100 atoms then take
-    13 ms instead of 1 ms.
+    Differences are first reduced to one cell, then the 27 cells around are searched, which is exact
+    up to the shortest cell height; 100 atoms take 13 ms.
     """
     difference = positions[:, None, :] - positions[None, :, :]
     if not pbc:
-        distance = np.linalg.norm(difference, axis=-1)
+        distance = np.sqrt(np.einsum("ijk,ijk->ij", difference, difference))
         np.fill_diagonal(distance, np.inf)
         return np.asarray(distance, dtype=np.float64)
     fractional = difference @ np.linalg.inv(cell)
     difference = ((fractional - np.round(fractional)) @ cell).reshape(-1, 3)
     shifts = _IMAGES @ cell
-    if within is not None and within < shortest_height(cell) / 2:
-        nearest: Array = np.linalg.norm(difference, axis=-1)
-    else:
-        nearest = _nearest_of_images(difference, shifts)
-    distance = nearest.reshape(len(positions), len(positions))
+    distance = _nearest_of_images(difference, shifts).reshape(len(positions), len(positions))
     lattice = np.sum(shifts**2, axis=1)
     np.fill_diagonal(distance, np.sqrt(lattice[lattice > 0].min()))
     return np.asarray(distance, dtype=np.float64)
@@ -102,6 +96,52 @@ def _nearest_of_images(difference: Array, shifts: Array) -> Array:
         part = difference[start : start + _PAIRS_AT_ONCE, None, :] + shifts
         nearest[start : start + _PAIRS_AT_ONCE] = np.linalg.norm(part, axis=-1).min(axis=1)
     return nearest
+
+
+def close_pairs(positions: Array, cell: Array, within: float) -> tuple[Indices, Indices, Array]:
+    """The pairs of atoms in a crystal that are nearer than a short distance, and some others.
+
+    Parameters
+    ----------
+    positions : (n_atoms, 3)
+        In A.
+    cell : (3, 3)
+        Lattice vectors as rows, in A.
+    within : float
+        In A; less than half of :func:`shortest_height`, so that no atom is near its own images.
+
+    Returns
+    -------
+    first, second : (n_pairs,)
+        Places of the atoms; each pair is there once.
+    distances : (n_pairs,)
+        In A.  Those above `within` may be too long.
+
+    Notes
+    -----
+    Atoms are sorted along the lattice vector with the largest height, and compared with those that
+    follow: 1000 atoms of diamond take 4 ms, where all pairs take 160.  A vector shorter than half
+    of every cell height has fractional coordinates below 1/2, so that rounding finds it.
+    """
+    inverse = np.linalg.inv(cell)
+    fractional = positions @ inverse
+    heights = 1.0 / np.sqrt(np.einsum("ij,ij->j", inverse, inverse))
+    axis = int(np.argmax(heights))
+    along = fractional[:, axis] % 1.0
+    order = np.argsort(along, kind="stable")
+    along = along[order]
+    # Those up to the end of the cell, then those of the next one; a little more for the rounding.
+    ends = np.searchsorted(
+        np.concatenate([along, along + 1.0]), along + (within / heights[axis] + 1e-9), "right"
+    )
+    n_following = ends - np.arange(len(order)) - 1
+    first = np.repeat(np.arange(len(order)), n_following)
+    begins = np.cumsum(n_following) - n_following
+    second = np.arange(len(first)) - np.repeat(begins, n_following) + first + 1
+    first, second = order[first], order[second % len(order)]
+    difference = fractional[first] - fractional[second]
+    difference = (difference - np.round(difference)) @ cell
+    return first, second, np.sqrt(np.einsum("ij,ij->i", difference, difference))
 
 
 def shortest_height(cell: Array) -> float:
@@ -128,22 +168,28 @@ def geometry_problem(
         return "positions are not finite"
     if len(positions) == 1 and not pbc:
         return None
-    allowed = limits.min_distance * (radii[:, None] + radii[None, :])
-    distance = nearest_pairs(positions, cell, pbc, within=float(allowed.max()))
-    overlapping = np.argwhere(distance < allowed)
-    if len(overlapping):
-        i, j = (int(index) for index in overlapping[0])
+    within = 2.0 * limits.min_distance * float(radii.max())
+    if pbc and within < shortest_height(cell) / 2:
+        first, second, distance = close_pairs(positions, cell, within)
+        allowed = limits.min_distance * (radii[first] + radii[second])
+    else:
+        distance = nearest_pairs(positions, cell, pbc)
+        allowed = limits.min_distance * (radii[:, None] + radii)
+        first, second = np.indices(distance.shape)
+    overlaps = distance < allowed
+    if overlaps.any():
+        one = np.unravel_index(np.argmax(overlaps), overlaps.shape)
+        i, j = sorted((int(first[one]), int(second[one])))
         return (
-            f"atoms {i + 1} and {j + 1} overlap: they are {distance[i, j]:.3f} A apart, "
-            f"at least {allowed[i, j]:.3f} A was expected"
+            f"atoms {i + 1} and {j + 1} overlap: they are {distance[one]:.3f} A apart, "
+            f"at least {allowed[one]:.3f} A was expected"
         )
     if not pbc:
-        loneliest = int(np.argmax(distance.min(axis=1)))
-        if distance[loneliest].min() > limits.max_distance:
+        lonely = distance.min(axis=1)
+        if lonely.max() > limits.max_distance:
             return (
-                f"atom {loneliest + 1} has flown apart: its nearest neighbour is "
-                f"{distance[loneliest].min():.1f} A away, at most {limits.max_distance:g} A was "
-                "expected"
+                f"atom {int(np.argmax(lonely)) + 1} has flown apart: its nearest neighbour is "
+                f"{lonely.max():.1f} A away, at most {limits.max_distance:g} A was expected"
             )
     return None
 

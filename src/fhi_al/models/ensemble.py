@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from fhi_al.core.structure import Array, Structure
+from fhi_al.heap import keep_freed_memory
 from fhi_al.models.mace_adapter.compiled import export_compiled
 from fhi_al.models.mace_adapter.data import GraphStore
 from fhi_al.models.mace_adapter.model import ModelFactory, export_model, read_exported
@@ -59,6 +60,7 @@ class Ensemble:
         device: str | None = None,
     ) -> None:
         set_threads(getattr(settings.misc, "num_threads", None) if threads is None else threads)
+        keep_freed_memory()
         self.factory = ModelFactory(settings, tuple(int(number) for number in elements), device)
         store = GraphStore(self.factory)
         self.members = [Member(k, int(s), self.factory, store) for k, s in enumerate(seeds)]

@@ -81,8 +81,8 @@ class Optimisation:
             self._epochs_unseen = 0
 
     def average_state(self) -> dict[str, Any] | None:
-        """A copy of the moving average, None where ``ema`` is off."""
-        return None if self.average is None else copy.deepcopy(self.average.state_dict())
+        """The moving average itself, not a copy; None where ``ema`` is off."""
+        return None if self.average is None else self.average.state_dict()
 
     def load_average(self, average: dict[str, Any] | None) -> None:
         """Put a moving average back.
@@ -104,12 +104,14 @@ class Optimisation:
     def state(self) -> dict[str, Any]:
         """Everything the next step depends on besides the weights; a copy."""
         scheduler = None if self.scheduler is None else self.scheduler.state_dict()
-        live = {
-            "optimizer": self.optimizer.state_dict(),
-            "scheduler": scheduler,
-            "epochs_unseen": self._epochs_unseen,
-        }
-        return {**copy.deepcopy(live), "average": self.average_state()}
+        return copy.deepcopy(
+            {
+                "optimizer": self.optimizer.state_dict(),
+                "scheduler": scheduler,
+                "epochs_unseen": self._epochs_unseen,
+                "average": self.average_state(),
+            }
+        )
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Put a state back; the weights are loaded by their owner."""

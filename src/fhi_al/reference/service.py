@@ -16,6 +16,7 @@ from mpi4py import MPI
 
 from fhi_al import mpi
 from fhi_al.core.structure import Array
+from fhi_al.heap import give_back_freed_memory
 from fhi_al.reference.build import build_engine, runs_in_parallel
 from fhi_al.reference.crash_trace import RankTrace
 from fhi_al.reference.engine import EngineError, ReferenceEngine, ReferenceResult
@@ -47,6 +48,7 @@ class _Engines:
 
     def calculate(self, system: int, positions: Array, cell: Array) -> ReferenceResult:
         """Collective over the engine's ranks."""
+        give_back_freed_memory()
         with self._trace.watching() if self._trace is not None else nullcontext():
             return self._engines[system].calculate(positions, cell)
 

@@ -1,0 +1,197 @@
+"""What the options of the selection are worth in labels, on ethanol at 500 K.
+
+    python benchmarks/selection_options.py [--folder DIR] [--seeds 0 1 2] [--only NAME ...]
+        [--report]
+
+Each option is a run of the program that differs in it alone from the run with mean forces of
+benchmarks/label_efficiency.py, whose systems, test set and training of the ensembles that are
+compared it shares.  "Longer" goes on to 128 labels, and trains what is compared four times as long.
+Random labels are drawn, for each option, from the MD of its own run.  Every result is kept in the
+folder, so that a killed benchmark goes on.  Two processes of one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from label_efficiency import (
+    DEFAULT,
+    OURS,
+    RANDOM,
+    Size,
+    judged,
+    random_labels,
+    results_folder,
+    run_of,
+    spread,
+    words,
+)
+from report import axes, save
+from selection_statistics import labels_to_reach
+from selection_systems import SYSTEMS
+
+SYSTEM = SYSTEMS["ethanol"]
+SIZE = replace(DEFAULT, n_labels=(32, 64), hot=(0, 0))
+LONGER = replace(SIZE, n_labels=(32, 64, 128), n_batches=1600)
+
+
+@dataclass(frozen=True)
+class Option:
+    """What one run changes.
+
+    Parameters
+    ----------
+    changed : dict
+        Settings of ACTIVE_LEARNING.
+    size : Size
+    """
+
+    changed: dict[str, Any] = field(default_factory=dict)
+    size: Size = SIZE
+
+
+OPTIONS = {
+    "as label_efficiency": Option(),
+    "by index, duplicates too": Option({"candidate_order": "index", "duplicate_distance": 0.0}),
+    "moving average": Option({"threshold_type": "moving_average"}),
+    # A sanity check is a label, too: what it finds to be wrong is trained on.
+    "calibrate": Option(
+        {
+            "analysis": True,
+            "skip_step_analysis": 400,
+            "sanity_action": "add",
+            "calibrate": True,
+            "calibration_warmup": 10,
+            "calibrated_threshold": 0.6,
+        }
+    ),
+    "three times the epochs": Option({"intermediate_epochs": 9, "max_epochs_worker": 9}),
+    "initial dataset of 24": Option({"n_samples": 8}),
+    "longer": Option(size=LONGER),
+}
+
+
+def most(name: str) -> int:
+    """The largest number of labels of an option."""
+    return max(OPTIONS[name].size.n_labels)
+
+
+def folder_of(folder: Path, name: str, seed: int) -> Path:
+    """Where the results of an option are kept."""
+    option = OPTIONS[name]
+    return results_folder(folder, option.size, option.changed) / f"{SYSTEM.name}_{seed}"
+
+
+def one_seed(folder: Path, name: str, seed: int) -> None:
+    """All results of an option and a seed that are not in the folder yet."""
+    import torch
+
+    torch.set_num_threads(1)
+    option, here = OPTIONS[name], folder_of(folder, name, seed)
+    ours = run_of(here, SYSTEM, seed, "mean", option.size, option.changed)
+    drawn = random_labels(SYSTEM, ours, seed, most(name))
+    for n in option.size.n_labels:
+        judged(here, SYSTEM, OURS, ours.labels[:n], seed, option.size)
+        judged(here, SYSTEM, RANDOM, drawn[:n], seed, option.size)
+
+
+def finished(folder: Path, name: str) -> list[int]:
+    """Seeds whose results are all there."""
+    last = f"{RANDOM}_{most(name)}.json"
+    seeds = OPTIONS[name].size.seeds
+    return [seed for seed in seeds if (folder_of(folder, name, seed) / last).exists()]
+
+
+def read(folder: Path, name: str, method: str, n: int) -> list[dict[str, Any]]:
+    """Results of the finished seeds."""
+    files = [
+        folder_of(folder, name, seed) / f"{method}_{n}.json" for seed in finished(folder, name)
+    ]
+    return [json.loads(file.read_text()) for file in files]
+
+
+def table(folder: Path) -> list[str]:
+    """Errors, and labels for the error that random selection has with the most, in Markdown."""
+    lines = [
+        "| option (seeds) | labels | FHI_AL: MAE, worst 1 % | random: MAE, worst 1 % "
+        "| FHI_AL needs for random's MAE |",
+        "|---|---|---|---|---|",
+    ]
+    for name, option in OPTIONS.items():
+        seeds = finished(folder, name)
+        if not seeds:
+            continue
+        sizes = option.size.n_labels
+        mine = {n: read(folder, name, OURS, n) for n in sizes}
+        for n in sizes:
+            other = read(folder, name, RANDOM, n)
+            needed = [
+                labels_to_reach(sizes, [mine[k][place]["mae"] for k in sizes], other[place]["mae"])
+                for place in range(len(seeds))
+            ]
+            cells = ", ".join(words(value, option.size) for value in needed)
+            lines.append(
+                f"| {name} ({', '.join(map(str, seeds))}) | {n} "
+                f"| {spread(mine[n], 'mae')}, {spread(mine[n], 'worst')} "
+                f"| {spread(other, 'mae')}, {spread(other, 'worst')} | {cells} |"
+            )
+    return lines
+
+
+def figure(folder: Path, path: Path) -> None:
+    """Errors of the program and of random labels after the most labels, by option."""
+    done = [name for name in OPTIONS if finished(folder, name)]
+    made, (axis,) = axes(height=0.6 * len(done) + 1.2)
+    for shift, method in ((-0.12, OURS), (0.12, RANDOM)):
+        found = [
+            1000 * np.array([result["mae"] for result in read(folder, name, method, most(name))])
+            for name in done
+        ]
+        axis.errorbar(
+            [values.mean() for values in found],
+            np.arange(len(done)) + shift,
+            xerr=[values.std() for values in found],
+            fmt="o",
+            label=method,
+        )
+    axis.set_yticks(range(len(done)), [f"{name}, {most(name)}" for name in done])
+    axis.invert_yaxis()
+    axis.set_xlabel("force MAE (meV/Å)")
+    axis.legend()
+    save(made, path)
+
+
+def compute(folder: Path, names: list[str], seeds: list[int]) -> None:
+    """All results that are not there yet."""
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        jobs = [pool.submit(one_seed, folder, name, seed) for seed in seeds for name in names]
+        for job in jobs:
+            job.result()
+
+
+def main() -> None:
+    """Compute what is missing, then write the table and the figure."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--folder", type=Path, default=Path("selection_options"))
+    parser.add_argument("--seeds", type=int, nargs="+", choices=DEFAULT.seeds, default=[0, 1, 2])
+    parser.add_argument("--only", nargs="+", choices=OPTIONS, default=list(OPTIONS))
+    parser.add_argument("--report", action="store_true", help="of finished seeds; compute nothing")
+    given = parser.parse_args()
+    given.folder.mkdir(parents=True, exist_ok=True)
+    if not given.report:
+        compute(given.folder, given.only, given.seeds)
+    text = "\n".join(table(given.folder)) + "\n"
+    (given.folder / "selection_options.md").write_text(text)
+    figure(given.folder, given.folder / "selection_options.png")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
