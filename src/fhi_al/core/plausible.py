@@ -175,7 +175,8 @@ def geometry_problem(
     else:
         distance = nearest_pairs(positions, cell, pbc)
         allowed = limits.min_distance * (radii[:, None] + radii)
-        first, second = np.indices(distance.shape)
+        every = np.indices(distance.shape)
+        first, second = every[0], every[1]
     overlaps = distance < allowed
     if overlaps.any():
         one = np.unravel_index(np.argmax(overlaps), overlaps.shape)
