@@ -21,7 +21,6 @@ from fhi_al.core.run_state import ActiveLearningState, Asked, Frame, RunState, S
 from fhi_al.core.structure import structure
 from fhi_al.core.threshold import MovingAverage
 from fhi_al.core.trajectory import Status, TrajectoryState
-from fhi_al.models.descriptors import Descriptors
 from fhi_al.models.ensemble import Ensemble
 from fhi_al.procedures.candidates import Candidates
 from fhi_al.procedures.trajectories import Trajectories
@@ -44,16 +43,12 @@ def made(labels: list[Label]) -> Ensemble:
     return fitted(labels[:10])
 
 
-def descriptors(made: Ensemble) -> Descriptors:
-    return Descriptors(made.factory, lambda: made.members[0].inference_model)
-
-
 @pytest.mark.parametrize("changes", [{}, {"max_L": 1}, {"num_interactions": 1}])
 def test_descriptors_are_maces_own(
     labels: list[Label], tmp_path: Path, changes: dict[str, int]
 ) -> None:
     ensemble = fitted(labels, (11,), **changes)
-    found = descriptors(ensemble).of(labels[:3])
+    found = ensemble.descriptors.of(labels[:3])
     path = ensemble.export(tmp_path, "water")[0]
     calculator = MACECalculator(model_paths=[str(path)], device="cpu", default_dtype="float64")
     for label, features in zip(labels, found, strict=False):
@@ -66,14 +61,14 @@ def test_turned_and_swapped_molecules_are_the_same(labels: list[Label], made: En
     turned = Rotation.from_euler("xyz", (0.3, 1.1, -2.0)).apply(label.positions) + 3.0
     swapped = turned[[0, 2, 1]]
     structures = [structure(label.numbers, place) for place in (label.positions, swapped)]
-    one, other = fingerprints(np.array(descriptors(made).of(structures)), label.numbers)
+    one, other = fingerprints(np.array(made.descriptors.of(structures)), label.numbers)
     np.testing.assert_allclose(one, other, atol=1e-10)
 
 
 def test_broken_structures_are_refused(labels: list[Label], made: Ensemble) -> None:
     far = structure(labels[0].numbers, labels[0].positions * [[1], [1], [1e4]])
     with pytest.raises(ValueError, match="broken"):
-        descriptors(made).of([far])
+        made.descriptors.of([far])
 
 
 def run_of(made: Ensemble, folder: Path, positions: list[Any], **changes: Any) -> Any:

@@ -146,6 +146,8 @@ def test_neighbours_are_found_once_and_no_model_is_built_again(
         pool.begin(range(2), 2).finish()
         assert searches.calls == 8 + number
     assert len(made.members[0].training) + len(made.members[0].validation) == len(labels)
+    made.descriptors.of(labels)
+    assert searches.calls == len(labels)
     assert builds.calls == built
 
 

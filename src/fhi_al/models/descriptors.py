@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
+from fhi_al.core.label import Label
 from fhi_al.core.structure import Array
+from fhi_al.models.mace_adapter.data import GraphStore
 from fhi_al.models.mace_adapter.descriptors import invariant_features
 from fhi_al.models.mace_adapter.model import ModelFactory
 from fhi_al.models.mace_adapter.prediction import Geometry, Graph, model_input, prediction_graph
@@ -30,11 +32,16 @@ class Descriptors:
     factory : ModelFactory
     model : callable
         Returns the model, of the factory's precision.
+    store : GraphStore
+        Of the labels: their neighbours are not searched again.
     """
 
-    def __init__(self, factory: ModelFactory, model: Callable[[], torch.nn.Module]) -> None:
+    def __init__(
+        self, factory: ModelFactory, model: Callable[[], torch.nn.Module], store: GraphStore
+    ) -> None:
         self._factory = factory
         self._model = model
+        self._store = store
 
     def of(self, geometries: Sequence[Geometry]) -> list[Array]:
         """Invariant features of each structure's atoms: (n_atoms, n_features), no unit.
@@ -54,6 +61,8 @@ class Descriptors:
         return found
 
     def _graph(self, geometry: Geometry) -> Graph:
+        if isinstance(geometry, Label):
+            return self._store.graph(geometry).whole()
         graph = prediction_graph(geometry, self._factory)
         if graph is None:
             raise ValueError("a structure that is broken has no descriptors")

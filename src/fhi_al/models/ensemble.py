@@ -15,6 +15,7 @@ import torch
 
 from fhi_al.core.structure import Array, Structure
 from fhi_al.heap import keep_freed_memory
+from fhi_al.models.descriptors import Descriptors
 from fhi_al.models.mace_adapter.compiled import export_compiled
 from fhi_al.models.mace_adapter.data import GraphStore
 from fhi_al.models.mace_adapter.model import ModelFactory, export_model, read_exported
@@ -39,6 +40,11 @@ class Ensemble:
         Of torch in this process; None for ``MISC.num_threads``.
     device
         On which the models live; None for ``MISC.device``.
+
+    Attributes
+    ----------
+    members : list of Member
+    descriptors : Descriptors
 
     Raises
     ------
@@ -70,6 +76,8 @@ class Ensemble:
             self.factory.dtype,
             len(self.members),
         )
+        # The first member's; any member's would do, see Descriptors.
+        self.descriptors = Descriptors(self.factory, lambda: self.members[0].inference_model, store)
 
     def __len__(self) -> int:
         return len(self.members)

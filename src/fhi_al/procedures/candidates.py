@@ -19,7 +19,6 @@ from fhi_al.core.label import Label
 from fhi_al.core.run_state import Asked
 from fhi_al.core.structure import Array
 from fhi_al.core.trajectory import Withdrawn
-from fhi_al.models.descriptors import Descriptors
 from fhi_al.procedures.frames import request_of
 from fhi_al.procedures.run import Run
 from fhi_al.procedures.trajectories import Trajectories
@@ -78,9 +77,7 @@ class Candidates:
         self._limit = float(run.settings.al.duplicate_distance)
         self._by_distance = run.settings.al.candidate_order == "farthest"
         self._trajectories = trajectories
-        # The first member's descriptors; any member's would do, see Descriptors.
-        first = run.ensemble.members[0]
-        self._descriptors = Descriptors(run.ensemble.factory, lambda: first.inference_model)
+        self._descriptors = run.ensemble.descriptors
         # The last comparisons by system, for as long as weights and stored points are the same.
         self._known: dict[int, tuple[object, _Stored | None]] = {}
 

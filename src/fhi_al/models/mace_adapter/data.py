@@ -63,14 +63,15 @@ class StoredGraph:
 
     def whole(self) -> Graph:
         """The graph as a model takes it."""
+        unit_shifts = self.unit_shifts.astype(np.float64)
         return Graph(
             elements=self.elements,
             positions=self.positions,
             cell=self.cell,
             edges=self.edges,
             # As MACE computes them, so that no bit is another.
-            shifts=np.dot(self.unit_shifts.astype(np.int64), self.cell),
-            unit_shifts=self.unit_shifts,
+            shifts=np.dot(unit_shifts, self.cell),
+            unit_shifts=unit_shifts,
         )
 
 
@@ -167,6 +168,6 @@ def _reference(graphs: Sequence[StoredGraph], factory: ModelFactory) -> dict[str
         "stress_weight": has_stress,
     }
     return {
-        name: torch.as_tensor(value, dtype=factory.dtype).to(factory.device)
+        name: torch.as_tensor(value, dtype=factory.dtype, device=factory.device)
         for name, value in values.items()
     }

@@ -113,11 +113,11 @@ def model_input(
         "ptr": first,
         "head": np.zeros(len(graphs)),
     }
-    tensors = {name: torch.as_tensor(values, dtype=dtype) for name, values in numbers.items()}
-    tensors |= {
-        name: torch.as_tensor(values, dtype=torch.int64) for name, values in indices.items()
+    return {
+        name: torch.as_tensor(values, dtype=kind, device=factory.device)
+        for kind, named in ((dtype, numbers), (torch.int64, indices))
+        for name, values in named.items()
     }
-    return {name: tensor.to(factory.device) for name, tensor in tensors.items()}
 
 
 def energies_and_forces(
