@@ -169,18 +169,18 @@ def geometry_problem(
     if len(positions) == 1 and not pbc:
         return None
     within = 2.0 * limits.min_distance * float(radii.max())
+    pairs: tuple[Indices, Indices] | None = None
     if pbc and within < shortest_height(cell) / 2:
         first, second, distance = close_pairs(positions, cell, within)
+        pairs = first, second
         allowed = limits.min_distance * (radii[first] + radii[second])
     else:
         distance = nearest_pairs(positions, cell, pbc)
         allowed = limits.min_distance * (radii[:, None] + radii)
-        every = np.indices(distance.shape)
-        first, second = every[0], every[1]
     overlaps = distance < allowed
     if overlaps.any():
         one = np.unravel_index(np.argmax(overlaps), overlaps.shape)
-        i, j = sorted((int(first[one]), int(second[one])))
+        i, j = sorted(int(k) for k in (one if pairs is None else (pairs[0][one], pairs[1][one])))
         return (
             f"atoms {i + 1} and {j + 1} overlap: they are {distance[one]:.3f} A apart, "
             f"at least {allowed[one]:.3f} A was expected"

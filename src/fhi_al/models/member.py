@@ -252,11 +252,11 @@ class Member:
         """True if no weight, raw or averaged, is NaN or infinite."""
         return self._built().is_finite()
 
-    def weights(self) -> bytes:
+    def weights(self) -> dict[str, Any]:
         """A snapshot to come back to with :meth:`set_weights`; the optimizer is not part of it."""
         return self._built().weights()
 
-    def set_weights(self, weights: bytes) -> None:
+    def set_weights(self, weights: dict[str, Any]) -> None:
         """Put a snapshot back, average and statistics included."""
         self._evaluation.require_no_visit()
         self._built(with_weights=False).set_weights(weights)

@@ -102,16 +102,14 @@ class Optimisation:
             self.average.load_state_dict(average)
 
     def state(self) -> dict[str, Any]:
-        """Everything the next step depends on besides the weights; a copy."""
+        """Everything the next step depends on besides the weights; tensors are not copied."""
         scheduler = None if self.scheduler is None else self.scheduler.state_dict()
-        return copy.deepcopy(
-            {
-                "optimizer": self.optimizer.state_dict(),
-                "scheduler": scheduler,
-                "epochs_unseen": self._epochs_unseen,
-                "average": self.average_state(),
-            }
-        )
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": copy.deepcopy(scheduler),
+            "epochs_unseen": self._epochs_unseen,
+            "average": self.average_state(),
+        }
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Put a state back; the weights are loaded by their owner."""

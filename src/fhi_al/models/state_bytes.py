@@ -1,4 +1,4 @@
-"""Nested state with tensors in other forms: bytes for files, arrays for messages; bit for bit."""
+"""Nested state with tensors: copies, bytes for files, arrays for messages; bit for bit."""
 
 from __future__ import annotations
 
@@ -22,6 +22,12 @@ def unpacked(content: bytes) -> dict[str, Any]:
     # Said aloud: importing mace makes torch unpickle by default.
     state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     return state
+
+
+def copied(state: dict[str, Any]) -> dict[str, Any]:
+    """State with tensors of its own: what comes later does not change it."""
+    copy: dict[str, Any] = _replaced(state, torch.Tensor, lambda tensor: tensor.detach().clone())
+    return copy
 
 
 def as_arrays(state: dict[str, Any]) -> dict[str, Any]:

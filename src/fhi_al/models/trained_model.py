@@ -18,7 +18,7 @@ from fhi_al.models.mace_adapter.model import (
     write_statistics,
 )
 from fhi_al.models.optimisation import Optimisation
-from fhi_al.models.state_bytes import packed, unpacked
+from fhi_al.models.state_bytes import copied
 
 
 class TrainedModel:
@@ -48,9 +48,9 @@ class TrainedModel:
         tensors = [*self.module.parameters(), *([] if average is None else average.shadow_params)]
         return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
 
-    def weights(self) -> bytes:
-        """Weights, moving average and statistics for :meth:`set_weights`."""
-        return packed(
+    def weights(self) -> dict[str, Any]:
+        """A copy of weights, moving average and statistics for :meth:`set_weights`."""
+        return copied(
             {
                 "model": dict(self.module.state_dict()),
                 "average": self.optimisation.average_state(),
@@ -58,11 +58,10 @@ class TrainedModel:
             }
         )
 
-    def set_weights(self, weights: bytes) -> None:
+    def set_weights(self, weights: dict[str, Any]) -> None:
         """Put back what :meth:`weights` gave."""
-        snapshot = unpacked(weights)
-        self._load(snapshot)
-        self.optimisation.load_average(snapshot["average"])
+        self._load(weights)
+        self.optimisation.load_average(weights["average"])
 
     def adopt(self, other: torch.nn.Module, source: str) -> None:
         """See :meth:`fhi_al.models.member.Member.adopt`."""
@@ -77,11 +76,13 @@ class TrainedModel:
 
     def state(self) -> dict[str, Any]:
         """A copy of everything that the next step depends on."""
-        return {
-            "model": {name: tensor.clone() for name, tensor in self.module.state_dict().items()},
-            "statistics": asdict(read_statistics(self.module)),
-            "optimisation": self.optimisation.state(),
-        }
+        return copied(
+            {
+                "model": dict(self.module.state_dict()),
+                "statistics": asdict(read_statistics(self.module)),
+                "optimisation": self.optimisation.state(),
+            }
+        )
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Put a state back."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from fhi_al.checkpoint import write_snapshot
 from fhi_al.core.label import Label
@@ -58,7 +59,7 @@ class Background:
     training: TrainingVisit
     members: tuple[int, ...]
     n_epochs: int
-    weights: dict[int, bytes]
+    weights: dict[int, dict[str, Any]]
     states: dict[str, bytes]
 
 
@@ -122,7 +123,7 @@ class Run:
     close: Callable[[], None]
     state: RunState = field(default_factory=RunState)
     walkers: list[Walker] = field(default_factory=list)
-    best_weights: dict[int, bytes] = field(default_factory=dict)
+    best_weights: dict[int, dict[str, Any]] = field(default_factory=dict)
     background: Background | None = None
     _saved_at: float = field(default_factory=time.monotonic)
     _save_took_s: float = 0.0

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from fhi_al.core.run_state import RunState
 from fhi_al.core.structure import Array
 from fhi_al.md.walker import Walker
+from fhi_al.models.state_bytes import packed, unpacked
 from fhi_al.procedures.continuing import RUN, plain
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def pack(run: Run) -> dict[str, bytes]:
         "settings": run.settings.values(),
         "threads": run.threads,
     }
-    best = {BEST.format(index=index): weights for index, weights in run.best_weights.items()}
+    best = {BEST.format(index=i): packed(weights) for i, weights in run.best_weights.items()}
     return {
         RUN: json.dumps(content, indent=1).encode(),
         PHASE_SPACE: phase_space.getvalue(),
@@ -82,7 +83,7 @@ def unpack(run: Run, files: Mapping[str, bytes]) -> None:
         member.add_validation([run.store.label(key) for key in sets["validation"]])
     run.ensemble.load_state_bytes(files)
     run.best_weights = {
-        index: files[BEST.format(index=index)]
+        index: unpacked(files[BEST.format(index=index)])
         for index in range(len(run.ensemble.members))
         if BEST.format(index=index) in files
     }

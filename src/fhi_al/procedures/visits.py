@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from fhi_al.models.mace_adapter.training import ForceErrors
 from fhi_al.models.training import EpochRecord
@@ -114,7 +115,9 @@ def finish(run: Run, phase: str, epoch: int, visit: Background) -> Visit:
     return result
 
 
-def _undo_if_diverged(run: Run, index: int, weights: bytes, records: Sequence[EpochRecord]) -> bool:
+def _undo_if_diverged(
+    run: Run, index: int, weights: dict[str, Any], records: Sequence[EpochRecord]
+) -> bool:
     member = run.ensemble.members[index]
     losses = [record.loss for record in records if record.member == index]
     if (
