@@ -73,6 +73,7 @@ OPTIONS = {
         }
     ),
     "three times the epochs": Option({"intermediate_epochs": 9, "max_epochs_worker": 9}),
+    "epochs by default": Option({"intermediate_epochs": 5, "max_epochs_worker": 20}),
     "initial dataset of 24": Option({"n_samples": 8}),
     "longer": Option(size=LONGER),
 }

@@ -73,11 +73,16 @@ def maces_own(factory: ModelFactory, labels: list[Label]) -> torch_geometric.Bat
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_a_batch_is_bit_for_bit_the_one_mace_makes(dtype: str) -> None:
+@pytest.mark.parametrize(("most_ready_bytes", "n_ready"), [(10**6, 5), (1, 1), (0, 0)])
+def test_a_batch_is_bit_for_bit_the_one_mace_makes(
+    dtype: str, most_ready_bytes: int, n_ready: int
+) -> None:
     changes = {"default_dtype": dtype, "config_type_weights": {"Default": 0.5}}
     factory = ModelFactory(settings(**changes), (1, 8, 12))
     chosen = several_kinds()
-    (group,) = GraphStore(factory).groups(chosen, 10)
+    (group,) = GraphStore(factory, most_ready_bytes).groups(chosen, 10)
+    # Tensors are kept until the bound is reached.
+    assert sum(graph.ready is not None for graph in group) == n_ready
     batch, expected = training_batch(group, factory), maces_own(factory, chosen)
     names = set(batch.keys)
     assert names >= {"positions", "edge_index", "shifts", "unit_shifts", "cell", "node_attrs"}

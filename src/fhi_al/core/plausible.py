@@ -125,7 +125,7 @@ def close_pairs(positions: Array, cell: Array, within: float) -> tuple[Indices, 
     """
     inverse = np.linalg.inv(cell)
     fractional = positions @ inverse
-    heights = 1.0 / np.sqrt(np.einsum("ij,ij->j", inverse, inverse))
+    heights = 1.0 / np.linalg.norm(inverse, axis=0)
     axis = int(np.argmax(heights))
     along = fractional[:, axis] % 1.0
     order = np.argsort(along, kind="stable")

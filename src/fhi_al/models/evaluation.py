@@ -28,6 +28,10 @@ class InferenceCopy:
 
     def __init__(self) -> None:
         self._model: torch.nn.Module | None = None
+        self._copied: torch.nn.Module | None = None
+        # Of the copy, each with that of the model in training.
+        self._parameters: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._buffers: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._version = -1
 
     def at(
@@ -44,11 +48,18 @@ class InferenceCopy:
         """
         if self._model is None:
             self._model = copy_of(model)
+        if self._copied is not model:
+            # Not found anew each time: that takes longer than copying them.
+            self._copied, own = model, self._model
+            self._parameters = list(zip(own.parameters(), model.parameters(), strict=True))
+            self._buffers = list(zip(own.buffers(), model.buffers(), strict=True))
         if self._version != version:
-            self._model.load_state_dict(model.state_dict())
+            with torch.no_grad():
+                for own_one, trained in self._parameters + self._buffers:
+                    own_one.copy_(trained)
             write_statistics(self._model, read_statistics(model))
             if optimisation.average is not None:
-                optimisation.average.copy_to(self._model.parameters())
+                optimisation.average.copy_to([own_one for own_one, _ in self._parameters])
             self._version = version
         return self._model
 

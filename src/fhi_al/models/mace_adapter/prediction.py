@@ -92,13 +92,32 @@ def prediction_graph(geometry: Geometry, factory: ModelFactory) -> Graph | None:
     return Graph(elements, positions, cell, edges, shifts, unit_shifts)
 
 
+# What tells the structures in a batch apart.
+TELL_APART = ("batch", "ptr", "head")
+
+
+def places_in_batch(n_atoms: Sequence[int], device: torch.device) -> dict[str, torch.Tensor]:
+    """Which atoms belong to which structure: the tensors of TELL_APART."""
+    values = (
+        np.repeat(np.arange(len(n_atoms)), n_atoms),
+        np.cumsum([0, *n_atoms]),
+        np.zeros(len(n_atoms), dtype=np.int64),
+    )
+    return {
+        name: torch.as_tensor(value, dtype=torch.int64, device=device)
+        for name, value in zip(TELL_APART, values, strict=True)
+    }
+
+
 def model_input(
     graphs: Sequence[Graph], factory: ModelFactory, dtype: torch.dtype
 ) -> dict[str, torch.Tensor]:
     """Structures as one batch for a model: the same tensors as MACE's own collation."""
-    n_atoms = np.array([len(graph.elements) for graph in graphs])
-    first = np.concatenate([[0], np.cumsum(n_atoms)])
-    pairs = [graph.edges + start for graph, start in zip(graphs, first, strict=False)]
+    places = places_in_batch([len(graph.elements) for graph in graphs], factory.device)
+    starts = places["ptr"].tolist()
+    pairs = [
+        graph.edges.astype(np.int64) + start for graph, start in zip(graphs, starts, strict=False)
+    ]
     one_hot = np.eye(len(factory.elements))
     numbers = {
         "positions": np.concatenate([graph.positions for graph in graphs]),
@@ -107,17 +126,12 @@ def model_input(
         "shifts": np.concatenate([graph.shifts for graph in graphs]),
         "unit_shifts": np.concatenate([graph.unit_shifts for graph in graphs]),
     }
-    indices = {
-        "edge_index": np.concatenate(pairs, axis=1),
-        "batch": np.repeat(np.arange(len(graphs)), n_atoms),
-        "ptr": first,
-        "head": np.zeros(len(graphs)),
+    tensors = {
+        name: torch.as_tensor(values, dtype=dtype, device=factory.device)
+        for name, values in numbers.items()
     }
-    return {
-        name: torch.as_tensor(values, dtype=kind, device=factory.device)
-        for kind, named in ((dtype, numbers), (torch.int64, indices))
-        for name, values in named.items()
-    }
+    edges = torch.as_tensor(np.concatenate(pairs, axis=1), device=factory.device)
+    return {**tensors, "edge_index": edges, **places}
 
 
 def energies_and_forces(
