@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ _IMAGES: NDArray[np.float64] = np.array(
     [(i, j, k) for i in (-1, 0, 1) for j in (-1, 0, 1) for k in (-1, 0, 1)], dtype=np.float64
 )
 _PAIRS_AT_ONCE = 20_000
+# Atoms of which all pairs are looked at in no more time than it takes to sort them.
+_FEW = 40
 
 
 @dataclass(frozen=True)
@@ -119,13 +122,31 @@ def close_pairs(positions: Array, cell: Array, within: float) -> tuple[Indices, 
 
     Notes
     -----
-    Atoms are sorted along the lattice vector with the largest height, and compared with those that
-    follow: 1000 atoms of diamond take 4 ms, where all pairs take 160.  A vector shorter than half
-    of every cell height has fractional coordinates below 1/2, so that rounding finds it.
+    A vector shorter than half of every cell height has fractional coordinates below 1/2, so that
+    rounding finds it.
     """
     inverse = np.linalg.inv(cell)
     fractional = positions @ inverse
-    heights = 1.0 / np.linalg.norm(inverse, axis=0)
+    if len(positions) <= _FEW:
+        first, second = _every_pair(len(positions))
+    else:
+        first, second = _neighbours_along(fractional, 1.0 / np.linalg.norm(inverse, axis=0), within)
+    difference = fractional[first] - fractional[second]
+    difference = (difference - np.round(difference)) @ cell
+    return first, second, np.sqrt(np.einsum("ij,ij->i", difference, difference))
+
+
+@cache
+def _every_pair(n_atoms: int) -> tuple[Indices, Indices]:
+    return np.triu_indices(n_atoms, 1)
+
+
+def _neighbours_along(fractional: Array, heights: Array, within: float) -> tuple[Indices, Indices]:
+    """Pairs of atoms that are near each other along the lattice vector with the largest height.
+
+    They are sorted along it, and each is compared with those that follow: 1000 atoms of diamond
+    take 4 ms, where all pairs take 160.
+    """
     axis = int(np.argmax(heights))
     along = fractional[:, axis] % 1.0
     order = np.argsort(along, kind="stable")
@@ -138,10 +159,7 @@ def close_pairs(positions: Array, cell: Array, within: float) -> tuple[Indices, 
     first = np.repeat(np.arange(len(order)), n_following)
     begins = np.cumsum(n_following) - n_following
     second = np.arange(len(first)) - np.repeat(begins, n_following) + first + 1
-    first, second = order[first], order[second % len(order)]
-    difference = fractional[first] - fractional[second]
-    difference = (difference - np.round(difference)) @ cell
-    return first, second, np.sqrt(np.einsum("ij,ij->i", difference, difference))
+    return order[first], order[second % len(order)]
 
 
 def shortest_height(cell: Array) -> float:
