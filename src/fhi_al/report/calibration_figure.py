@@ -11,6 +11,7 @@ from fhi_al.report.journal import Entry, Journal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +78,7 @@ def _draw_pairs(axes: Axes, entries: Sequence[Entry]) -> None:
             linewidth=0,
         )
     axes.set(xscale="log", yscale="log", xlabel="uncertainty (eV/A)", ylabel="true error (eV/A)")
+    _plain_numbers(axes.xaxis, axes.yaxis)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize="small")
 
@@ -95,3 +97,18 @@ def _draw_scales(axes: Axes, entries: Sequence[Entry]) -> None:
             linewidth=0,
         )
     axes.set(yscale="log", xlabel="sanity checks", ylabel="scale, with its 95 % interval")
+    _plain_numbers(axes.yaxis)
+
+
+def _plain_numbers(*logarithmic: Axis) -> None:
+    """0.2 instead of 2 x 10^-1: easier to read, and drawn in half of the time."""
+    from matplotlib.ticker import LogFormatter
+
+    class Plain(LogFormatter):
+        def __call__(self, x: float, pos: int | None = None) -> str:
+            # LogFormatter knows which labels would be crowded: they are empty.
+            return f"{x:g}" if super().__call__(x, pos) else ""
+
+    for axis in logarithmic:
+        axis.set_major_formatter(Plain())
+        axis.set_minor_formatter(Plain(minor_thresholds=(1, 0.4)))
