@@ -65,7 +65,7 @@ OPTIONS = {
     "calibrate": Option(
         {
             "analysis": True,
-            "skip_step_analysis": 400,
+            "sanity_skip": 400,
             "sanity_action": "add",
             "calibrate": True,
             "calibration_warmup": 10,
