@@ -181,9 +181,11 @@ class Driver:
         # One for each block: several may be under way with the same driver.
         guarded = _Guarded(self._calculator, self.structure, self._limits, self._between)
         atoms.calc = guarded
-        dynamics = self._dynamics(atoms, generator)
+        dynamics: Any = self._dynamics(atoms, generator)
         _restore(dynamics, point.thermostat)
-        dynamics.run(n_steps)
+        # Not run(): it asks for the forces once more after each step, for observers.
+        for _ in range(n_steps):
+            dynamics.step()
         guarded.check(atoms)
         hottest = HOTTEST * self.conditions.temperature
         if atoms.get_temperature() > hottest:
