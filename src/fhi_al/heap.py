@@ -46,8 +46,8 @@ def keep_freed_memory() -> bool:
     """From here on keep freed memory for the next tensor; True if the C library does so.
 
     By default glibc gives every block of more than 32 MiB back as soon as it is freed, and the
-    system clears each page of the next one: with tensors of that size (a thousand atoms, or a
-    batch of five hundred) that was half of the time of an MD step.  Settings that the user made in
+    system clears each page of the next one: with tensors of that size (from some two hundred atoms
+    in a batch on) that was up to half of the time of an MD step.  Settings that the user made in
     the environment (MALLOC_..., GLIBC_TUNABLES) stay as they are.
     """
     if _LIBC is None or any(
