@@ -200,10 +200,20 @@ def one_seed(folder: Path, name: str, seed: int, size: Size) -> None:
     judged(here, system, STEPS, systems.labelled(system, steps), seed, size)
 
 
-def finished(folder: Path, system: str, size: Size) -> list[int]:
-    """Seeds whose results are all there; the successive AIMD steps come last."""
-    last = f"{STEPS}_{max(size.n_labels)}.json"
-    return [seed for seed in size.seeds if (folder / f"{system}_{seed}" / last).exists()]
+def finished(folder: Path, system: str, size: Size, last: str = STEPS) -> list[int]:
+    """Seeds whose results are all there, by the method whose results come last."""
+    file = f"{last}_{max(size.n_labels)}.json"
+    return [seed for seed in size.seeds if (folder / f"{system}_{seed}" / file).exists()]
+
+
+def needed(
+    n_labels: tuple[int, ...], mine: dict[int, list[dict[str, Any]]], other: list[dict[str, Any]]
+) -> list[float]:
+    """By seed, the labels with which one method reaches the mean error of another one."""
+    return [
+        labels_to_reach(n_labels, [mine[n][place]["mae"] for n in n_labels], result["mae"])
+        for place, result in enumerate(other)
+    ]
 
 
 def collect(folder: Path, system: str, size: Size) -> dict[str, dict[int, list[dict[str, Any]]]]:
@@ -239,18 +249,13 @@ def table(system: str, found: dict[str, dict[int, list[dict[str, Any]]]], size: 
     ]
     for method in (RANDOM, AIMD):
         for n in size.n_labels[1:]:
-            needed = [
-                [
-                    labels_to_reach(
-                        size.n_labels,
-                        [found[mine][k][place]["mae"] for k in size.n_labels],
-                        found[method][n][place]["mae"],
-                    )
-                    for place in range(n_seeds)
-                ]
+            cells = [
+                ", ".join(
+                    words(value, size)
+                    for value in needed(size.n_labels, found[mine], found[method][n])
+                )
                 for mine in (OURS, OTHER)
             ]
-            cells = [", ".join(words(value, size) for value in values) for values in needed]
             lines.append(f"| {method}, {n} | " + " | ".join(cells) + " |")
     lines += [
         "",

@@ -26,7 +26,9 @@ from label_efficiency import (
     OURS,
     RANDOM,
     Size,
+    finished,
     judged,
+    needed,
     random_labels,
     results_folder,
     run_of,
@@ -34,7 +36,6 @@ from label_efficiency import (
     words,
 )
 from report import axes, save
-from selection_statistics import labels_to_reach
 from selection_systems import SYSTEMS
 
 SYSTEM = SYSTEMS["ethanol"]
@@ -84,10 +85,9 @@ def most(name: str) -> int:
     return max(OPTIONS[name].size.n_labels)
 
 
-def folder_of(folder: Path, name: str, seed: int) -> Path:
+def folder_of(folder: Path, name: str) -> Path:
     """Where the results of an option are kept."""
-    option = OPTIONS[name]
-    return results_folder(folder, option.size, option.changed) / f"{SYSTEM.name}_{seed}"
+    return results_folder(folder, OPTIONS[name].size, OPTIONS[name].changed)
 
 
 def one_seed(folder: Path, name: str, seed: int) -> None:
@@ -95,7 +95,7 @@ def one_seed(folder: Path, name: str, seed: int) -> None:
     import torch
 
     torch.set_num_threads(1)
-    option, here = OPTIONS[name], folder_of(folder, name, seed)
+    option, here = OPTIONS[name], folder_of(folder, name) / f"{SYSTEM.name}_{seed}"
     ours = run_of(here, SYSTEM, seed, "mean", option.size, option.changed)
     drawn = random_labels(SYSTEM, ours, seed, most(name))
     for n in option.size.n_labels:
@@ -103,18 +103,15 @@ def one_seed(folder: Path, name: str, seed: int) -> None:
         judged(here, SYSTEM, RANDOM, drawn[:n], seed, option.size)
 
 
-def finished(folder: Path, name: str) -> list[int]:
+def seeds_of(folder: Path, name: str) -> list[int]:
     """Seeds whose results are all there."""
-    last = f"{RANDOM}_{most(name)}.json"
-    seeds = OPTIONS[name].size.seeds
-    return [seed for seed in seeds if (folder_of(folder, name, seed) / last).exists()]
+    return finished(folder_of(folder, name), SYSTEM.name, OPTIONS[name].size, RANDOM)
 
 
 def read(folder: Path, name: str, method: str, n: int) -> list[dict[str, Any]]:
     """Results of the finished seeds."""
-    files = [
-        folder_of(folder, name, seed) / f"{method}_{n}.json" for seed in finished(folder, name)
-    ]
+    here = folder_of(folder, name)
+    files = [here / f"{SYSTEM.name}_{k}" / f"{method}_{n}.json" for k in seeds_of(folder, name)]
     return [json.loads(file.read_text()) for file in files]
 
 
@@ -126,18 +123,15 @@ def table(folder: Path) -> list[str]:
         "|---|---|---|---|---|",
     ]
     for name, option in OPTIONS.items():
-        seeds = finished(folder, name)
+        seeds = seeds_of(folder, name)
         if not seeds:
             continue
         sizes = option.size.n_labels
         mine = {n: read(folder, name, OURS, n) for n in sizes}
         for n in sizes:
             other = read(folder, name, RANDOM, n)
-            needed = [
-                labels_to_reach(sizes, [mine[k][place]["mae"] for k in sizes], other[place]["mae"])
-                for place in range(len(seeds))
-            ]
-            cells = ", ".join(words(value, option.size) for value in needed)
+            reached = needed(sizes, mine, other)
+            cells = ", ".join(words(value, option.size) for value in reached)
             lines.append(
                 f"| {name} ({', '.join(map(str, seeds))}) | {n} "
                 f"| {spread(mine[n], 'mae')}, {spread(mine[n], 'worst')} "
@@ -148,7 +142,7 @@ def table(folder: Path) -> list[str]:
 
 def figure(folder: Path, path: Path) -> None:
     """Errors of the program and of random labels after the most labels, by option."""
-    done = [name for name in OPTIONS if finished(folder, name)]
+    done = [name for name in OPTIONS if seeds_of(folder, name)]
     made, (axis,) = axes(height=0.6 * len(done) + 1.2)
     for shift, method in ((-0.12, OURS), (0.12, RANDOM)):
         found = [

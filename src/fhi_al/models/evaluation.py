@@ -50,16 +50,17 @@ class InferenceCopy:
             self._model = copy_of(model)
         if self._copied is not model:
             # Not found anew each time: that takes longer than copying them.
-            self._copied, own = model, self._model
-            self._parameters = list(zip(own.parameters(), model.parameters(), strict=True))
-            self._buffers = list(zip(own.buffers(), model.buffers(), strict=True))
+            self._copied, twin = model, self._model
+            self._parameters = list(zip(twin.parameters(), model.parameters(), strict=True))
+            self._buffers = list(zip(twin.buffers(), model.buffers(), strict=True))
         if self._version != version:
+            average = optimisation.average
             with torch.no_grad():
-                for own_one, trained in self._parameters + self._buffers:
-                    own_one.copy_(trained)
+                for own, trained in self._buffers + (self._parameters if average is None else []):
+                    own.copy_(trained)
             write_statistics(self._model, read_statistics(model))
-            if optimisation.average is not None:
-                optimisation.average.copy_to([own_one for own_one, _ in self._parameters])
+            if average is not None:
+                average.copy_to([own for own, _ in self._parameters])
             self._version = version
         return self._model
 
