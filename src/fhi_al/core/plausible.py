@@ -133,7 +133,11 @@ def close_pairs(positions: Array, cell: Array, within: float) -> tuple[Indices, 
         first, second = _neighbours_along(fractional, 1.0 / np.linalg.norm(inverse, axis=0), within)
     difference = fractional[first] - fractional[second]
     difference = (difference - np.round(difference)) @ cell
-    return first, second, np.sqrt(np.einsum("ij,ij->i", difference, difference))
+    return first, second, _lengths(difference)
+
+
+def _lengths(vectors: Array) -> Array:
+    return np.asarray(np.sqrt(np.einsum("ij,ij->i", vectors, vectors)), dtype=np.float64)
 
 
 @cache
@@ -187,24 +191,26 @@ def geometry_problem(
     if len(positions) == 1 and not pbc:
         return None
     within = 2.0 * limits.min_distance * float(radii.max())
-    pairs: tuple[Indices, Indices] | None = None
-    if pbc and within < shortest_height(cell) / 2:
+    if not pbc:
+        first, second = _every_pair(len(positions))
+        distance = _lengths(positions[first] - positions[second])
+    elif within < shortest_height(cell) / 2:
         first, second, distance = close_pairs(positions, cell, within)
-        pairs = first, second
-        allowed = limits.min_distance * (radii[first] + radii[second])
     else:
-        distance = nearest_pairs(positions, cell, pbc)
-        allowed = limits.min_distance * (radii[:, None] + radii)
+        # An atom and its own images, too.
+        first, second = np.triu_indices(len(positions))
+        distance = nearest_pairs(positions, cell, pbc)[first, second]
+    allowed = limits.min_distance * (radii[first] + radii[second])
     overlaps = distance < allowed
     if overlaps.any():
-        one = np.unravel_index(np.argmax(overlaps), overlaps.shape)
-        i, j = sorted(int(k) for k in (one if pairs is None else (pairs[0][one], pairs[1][one])))
+        one = int(np.argmax(overlaps))
+        i, j = sorted((int(first[one]), int(second[one])))
         return (
             f"atoms {i + 1} and {j + 1} overlap: they are {distance[one]:.3f} A apart, "
             f"at least {allowed[one]:.3f} A was expected"
         )
-    if not pbc:
-        lonely = distance.min(axis=1)
+    if not pbc and distance.max() > limits.max_distance:
+        lonely = nearest_pairs(positions, cell, pbc).min(axis=1)
         if lonely.max() > limits.max_distance:
             return (
                 f"atom {int(np.argmax(lonely)) + 1} has flown apart: its nearest neighbour is "

@@ -174,22 +174,23 @@ def training_batch(graphs: Sequence[StoredGraph], factory: ModelFactory) -> Any:
     if len(kept) < len(graphs):
         inputs = model_input([graph.whole() for graph in graphs], factory, factory.dtype)
         return torch_geometric.Batch(**inputs, **_reference(graphs, factory))
-    n_atoms = [len(graph.elements) for graph in graphs]
-    tensors = places_in_batch(n_atoms, factory.device)
-    starts = tensors["ptr"].tolist()
-    for name in kept[0]:
-        if name != "edge_index":
-            tensors[name] = torch.cat([one[name] for one in kept])
-    edges = [one["edge_index"] + start for one, start in zip(kept, starts, strict=False)]
+    starts, places = _places(graphs, factory)
+    tensors = {
+        name: torch.cat([one[name] for one in kept]) for name in kept[0] if name != "edge_index"
+    }
+    edges = [one["edge_index"] + int(start) for one, start in zip(kept, starts, strict=True)]
     tensors["edge_index"] = torch.cat(edges, dim=1)
-    return torch_geometric.Batch(**tensors)
+    return torch_geometric.Batch(**tensors, **places)
 
 
 def reference_batch(graphs: Sequence[StoredGraph], factory: ModelFactory) -> Any:
     """What a loss or MACE's metrics compare with, and nothing for a model."""
-    ends = np.cumsum([0, *(len(graph.elements) for graph in graphs)])
-    ptr = torch.as_tensor(ends, device=factory.device)
-    return torch_geometric.Batch(ptr=ptr, **_reference(graphs, factory))
+    _, places = _places(graphs, factory)
+    return torch_geometric.Batch(ptr=places["ptr"], **_reference(graphs, factory))
+
+
+def _places(graphs: Sequence[StoredGraph], factory: ModelFactory) -> Any:
+    return places_in_batch(tuple(len(graph.elements) for graph in graphs), factory.device)
 
 
 def _reference(graphs: Sequence[StoredGraph], factory: ModelFactory) -> dict[str, torch.Tensor]:

@@ -6,8 +6,10 @@ to take 0.9 ms for a structure of 9 atoms; a model takes 7 ms for it in a batch 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
@@ -96,27 +98,39 @@ def prediction_graph(geometry: Geometry, factory: ModelFactory) -> Graph | None:
 TELL_APART = ("batch", "ptr", "head")
 
 
-def places_in_batch(n_atoms: Sequence[int], device: torch.device) -> dict[str, torch.Tensor]:
-    """Which atoms belong to which structure: the tensors of TELL_APART."""
+@lru_cache(maxsize=64)
+def places_in_batch(
+    n_atoms: tuple[int, ...], device: torch.device
+) -> tuple[NDArray[np.int64], Mapping[str, torch.Tensor]]:
+    """Which atoms belong to which structure.
+
+    Returns
+    -------
+    starts : (n_structures,)
+        Place of the first atom of each.
+    dict
+        The tensors of TELL_APART.
+    """
+    ends = np.cumsum([0, *n_atoms])
     values = (
         np.repeat(np.arange(len(n_atoms)), n_atoms),
-        np.cumsum([0, *n_atoms]),
+        ends,
         np.zeros(len(n_atoms), dtype=np.int64),
     )
-    return {
+    tensors = {
         name: torch.as_tensor(value, dtype=torch.int64, device=device)
         for name, value in zip(TELL_APART, values, strict=True)
     }
+    return ends[:-1], MappingProxyType(tensors)
 
 
 def model_input(
     graphs: Sequence[Graph], factory: ModelFactory, dtype: torch.dtype
 ) -> dict[str, torch.Tensor]:
     """Structures as one batch for a model: the same tensors as MACE's own collation."""
-    places = places_in_batch([len(graph.elements) for graph in graphs], factory.device)
-    starts = places["ptr"].tolist()
+    starts, places = places_in_batch(tuple(len(graph.elements) for graph in graphs), factory.device)
     pairs = [
-        graph.edges.astype(np.int64) + start for graph, start in zip(graphs, starts, strict=False)
+        graph.edges.astype(np.int64) + start for graph, start in zip(graphs, starts, strict=True)
     ]
     one_hot = np.eye(len(factory.elements))
     numbers = {
