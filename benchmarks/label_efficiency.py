@@ -38,7 +38,7 @@ import numpy as np
 import selection_systems as systems
 from ase.calculators.calculator import CalculationFailed
 from report import grid, save
-from selection_program import Selected, run_program, selected, write_run_folder
+from selection_program import BASE, Selected, run_program, selected, write_run_folder
 from selection_statistics import labels_to_reach, worst_errors
 from selection_systems import SYSTEMS, System
 
@@ -48,7 +48,7 @@ from fhi_al.models.ensemble import Ensemble
 
 OURS, OTHER, RANDOM, AIMD, STEPS = "FHI_AL, mean", "FHI_AL, member", "random", "AIMD", "AIMD steps"
 METHODS = (OURS, OTHER, RANDOM, AIMD)
-# What differs from the program's defaults in what is measured here.
+# The threshold that all runs use, where nothing else is said.
 CHANGED: dict[str, Any] = {
     "threshold_type": "quantile",
     "threshold_quantile": 0.9,
@@ -86,13 +86,13 @@ class Size:
     hot: tuple[int, int]
 
 
-DEFAULT = Size((0, 1, 2), (16, 32, 64), 3, 2, 400, (5, 16, 25), (4, 1000))
+DEFAULT = Size((0, 1, 2), (16, 32, 64), 3, 2, 400, (5, 16, 25), (4, 5000))
 QUICK = Size((0,), (10, 16), 2, 2, 40, (2, 5, 10), (2, 100))
 
 
 def results_folder(folder: Path, size: Size, changed: dict[str, Any] | None = None) -> Path:
     """Where results are kept: those of another size or other settings are never mixed."""
-    settings = CHANGED | (changed or {})
+    settings = BASE | CHANGED | (changed or {})
     return folder / hashlib.sha256(repr((size, settings)).encode()).hexdigest()[:8]
 
 

@@ -34,7 +34,8 @@ from fhi_al.core.plausible import GeometryLimits
 from fhi_al.core.structure import Structure, geometry_key, structure
 from fhi_al.core.trajectory import TrajectoryState
 from fhi_al.dataset import LabelStore
-from fhi_al.md.driver import Driver, MDConditions, random_stream
+from fhi_al.md.driver import Driver, random_stream
+from fhi_al.md.integrators import MDConditions
 from fhi_al.md.together import HandedOver
 from fhi_al.md.walker import Walker
 from fhi_al.models.ensemble import Ensemble

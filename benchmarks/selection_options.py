@@ -4,8 +4,9 @@
         [--report]
 
 Each option is a run of the program that differs in it alone from the run with mean forces of
-benchmarks/label_efficiency.py, whose systems, test set and training of the ensembles that are
-compared it shares.  "Longer" goes on to 128 labels, and trains what is compared four times as long.
+benchmarks/label_efficiency.py, or from one that trains 3 epochs for a new point; it shares that
+benchmark's systems, test set and training of the ensembles that are compared.  "Trained longer"
+trains these four times as long.
 Random labels are drawn, for each option, from the MD of its own run.  Every result is kept in the
 folder, so that a killed benchmark goes on.  Two processes of one thread.
 """
@@ -58,10 +59,11 @@ class Option:
     size: Size = SIZE
 
 
+# Of training for a new point; the program's default is 20, in visits of 5.
+FEW_EPOCHS = {"intermediate_epochs": 3, "max_epochs_worker": 3}
 OPTIONS = {
     "as label_efficiency": Option(),
-    "by index, duplicates too": Option({"candidate_order": "index", "duplicate_distance": 0.0}),
-    "moving average": Option({"threshold_type": "moving_average"}),
+    "compared when trained longer": Option(size=replace(SIZE, n_batches=1600)),
     # A sanity check is a label, too: what it finds to be wrong is trained on.
     "calibrate": Option(
         {
@@ -73,10 +75,14 @@ OPTIONS = {
             "calibrated_threshold": 0.6,
         }
     ),
-    "three times the epochs": Option({"intermediate_epochs": 9, "max_epochs_worker": 9}),
-    "epochs by default": Option({"intermediate_epochs": 5, "max_epochs_worker": 20}),
-    "initial dataset of 24": Option({"n_samples": 8}),
-    "longer": Option(size=LONGER),
+    "3 epochs for a point": Option(FEW_EPOCHS),
+    "3 epochs, by index, duplicates too": Option(
+        FEW_EPOCHS | {"candidate_order": "index", "duplicate_distance": 0.0}
+    ),
+    "3 epochs, moving average": Option(FEW_EPOCHS | {"threshold_type": "moving_average"}),
+    "3 epochs, initial dataset of 24": Option(FEW_EPOCHS | {"n_samples": 8}),
+    "3 epochs, compared when trained longer": Option(FEW_EPOCHS, LONGER),
+    "9 epochs": Option({"intermediate_epochs": 9, "max_epochs_worker": 9}),
 }
 
 

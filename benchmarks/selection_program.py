@@ -25,6 +25,32 @@ from selection_systems import BLOCK, FRICTION, Array, System, mace_settings
 from fhi_al.core.label import Label
 from fhi_al.dataset import LabelStore
 
+# Points of each member in the initial dataset.
+N_INITIAL = 4
+# ACTIVE_LEARNING of every run, as far as it is not the program's default.
+BASE: dict[str, Any] = {
+    "reference_engine": "tblite",
+    "desired_acc": 1e-6,  # never: the number of points ends the run
+    "lambda": 1e9,
+    # The reference method itself samples; only what is kept is labelled and counted.
+    "initial_sampling": "foundation",
+    "foundation_calculator": "tblite.ase.TBLite",
+    "n_samples": N_INITIAL,
+    "skip_step_initial": BLOCK,
+    "max_initial_epochs": 20,
+    # Without it the first MD was seen to run into nonsense.
+    "converge_initial": True,
+    "max_final_epochs": 200,
+    "patience": 200,
+    "valid_ratio": 0.2,
+    "valid_skip": 10,
+    "num_trajectories": 8,
+    "max_MD_steps": 100_000,
+    "skip_step_mlff": BLOCK,
+    "analysis": False,
+    "converge_al": False,
+}
+
 
 @dataclass(frozen=True)
 class Selected:
@@ -58,35 +84,12 @@ def write_run_folder(
     changed : dict
         Settings of ACTIVE_LEARNING that differ from the benchmark's.
     """
-    n_initial = 4
-    content = {
-        "reference_engine": "tblite",
+    content = BASE | {
         "reference_method": system.method,
-        "desired_acc": 1e-6,  # never: the number of points ends the run
-        "lambda": 1e9,
-        "ensemble_size": n_members,
-        # The reference method itself samples; only what is kept is labelled and counted.
-        "initial_sampling": "foundation",
-        "foundation_calculator": "tblite.ase.TBLite",
         "foundation_arguments": {"method": system.method, "verbosity": 0},
-        "n_samples": n_initial,
-        "skip_step_initial": BLOCK,
-        "max_initial_epochs": 20,
-        # Without it the first MD was seen to run into nonsense.
-        "converge_initial": True,
-        "max_final_epochs": 200,
-        "patience": 200,
-        "intermediate_epochs": 3,
-        "max_epochs_worker": 3,
-        "valid_ratio": 0.2,
-        "valid_skip": 10,
-        "num_trajectories": 8,
-        "max_MD_steps": 100_000,
-        "skip_step_mlff": BLOCK,
+        "ensemble_size": n_members,
         # All points of active learning go to all members, four of five to training.
-        "max_set_size": n_initial - 1 + -(-4 * (n_labels - n_members * n_initial) // 5) + 1,
-        "analysis": False,
-        "converge_al": False,
+        "max_set_size": N_INITIAL - 1 + -(-4 * (n_labels - n_members * N_INITIAL) // 5) + 1,
     }
     settings = {
         "ACTIVE_LEARNING": content | changed,

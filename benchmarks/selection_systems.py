@@ -18,7 +18,9 @@ from fhi_al.core.label import Label, Origin
 from fhi_al.core.plausible import GeometryLimits
 from fhi_al.core.structure import Structure, geometry_key, structure
 from fhi_al.md.atoms import atoms_of
-from fhi_al.md.driver import Driver, MDConditions, MDFailure, random_stream
+from fhi_al.md.driver import Driver, random_stream
+from fhi_al.md.guarded import MDFailure
+from fhi_al.md.integrators import MDConditions
 from fhi_al.md.together import Block, HandedOver, advance_together
 from fhi_al.models.ensemble import Ensemble
 from fhi_al.models.training import SerialTrainingPool

@@ -69,7 +69,8 @@ class Trajectories:
         from fhi_al.core.plausible import GeometryLimits
         from fhi_al.core.structure import structure
         from fhi_al.core.trajectory import TrajectoryState
-        from fhi_al.md.driver import Driver, MDConditions, random_stream
+        from fhi_al.md.driver import Driver, random_stream
+        from fhi_al.md.integrators import MDConditions
         from fhi_al.md.together import HandedOver
         from fhi_al.md.walker import Walker
         from fhi_al.procedures.propagation import Move, Propagation

@@ -12,7 +12,8 @@ from mpi4py import MPI
 from fhi_al import preflight
 from fhi_al.crew import Crew
 from fhi_al.label_supply import wire_labels
-from fhi_al.md.driver import Driver, MDConditions
+from fhi_al.md.driver import Driver
+from fhi_al.md.integrators import MDConditions
 from fhi_al.md.together import HandedOver
 from fhi_al.models.ensemble import Ensemble
 from fhi_al.models.model_copies import predictor_of

@@ -6,7 +6,8 @@ from ase.calculators.calculator import BaseCalculator
 
 from fhi_al import preflight
 from fhi_al.core.structure import Structure
-from fhi_al.md.driver import Driver, MDConditions
+from fhi_al.md.driver import Driver
+from fhi_al.md.integrators import MDConditions
 from fhi_al.md.reference_calculator import ReferenceCalculator
 from fhi_al.models.foundation import foundation_calculator
 from fhi_al.reference.label_pool import LabelPool

@@ -11,7 +11,8 @@ from ase.calculators.calculator import Calculator, all_changes
 
 from fhi_al.core.plausible import GeometryLimits
 from fhi_al.core.structure import Array, Structure, structure
-from fhi_al.md.driver import Driver, MDConditions, MDPoint, Thermostat
+from fhi_al.md.driver import Driver, MDPoint
+from fhi_al.md.integrators import MDConditions, Thermostat
 
 THERMOSTATS: tuple[Thermostat | None, ...] = (None, *get_args(Thermostat))
 

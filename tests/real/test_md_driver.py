@@ -16,7 +16,9 @@ from md_parts import THERMOSTATS, Springs, bits, conditions, crystal, driver, mo
 from fhi_al.core.plausible import GeometryLimits
 from fhi_al.core.structure import Structure, structure
 from fhi_al.md.atoms import atoms_of, constraints_of
-from fhi_al.md.driver import Driver, MDFailure, MDPoint, degrees_of_freedom, random_stream
+from fhi_al.md.driver import Driver, MDPoint, random_stream
+from fhi_al.md.guarded import MDFailure
+from fhi_al.md.integrators import degrees_of_freedom
 from fhi_al.md.walker import Walker
 
 pytestmark = pytest.mark.real

@@ -13,7 +13,8 @@ from md_parts import THERMOSTATS, Springs, bits, conditions, crystal, molecule
 
 from fhi_al.core.plausible import GeometryLimits
 from fhi_al.core.structure import Array, Structure
-from fhi_al.md.driver import Driver, MDFailure, MDPoint, random_stream
+from fhi_al.md.driver import Driver, MDPoint, random_stream
+from fhi_al.md.guarded import MDFailure
 from fhi_al.md.together import Block, HandedOver, advance_together
 
 pytestmark = pytest.mark.real

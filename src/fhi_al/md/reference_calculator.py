@@ -7,7 +7,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
 from fhi_al.core.label import Label, Origin
-from fhi_al.md.driver import MDFailure
+from fhi_al.md.guarded import MDFailure
 from fhi_al.reference.label_gate import LabelRequest
 from fhi_al.reference.label_pool import LabelPool
 

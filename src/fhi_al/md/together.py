@@ -15,7 +15,8 @@ from ase.calculators.calculator import Calculator, all_changes
 from greenlet import getcurrent, greenlet
 
 from fhi_al.core.structure import Array
-from fhi_al.md.driver import Driver, MDFailure, MDPoint
+from fhi_al.md.driver import Driver, MDPoint
+from fhi_al.md.guarded import MDFailure
 
 # Place of a block -> its structure; and place -> forces (n_atoms, 3) in eV/A.
 Forces = Callable[[Mapping[int, Atoms]], Mapping[int, Array]]

@@ -10,7 +10,7 @@ from ase import Atoms
 
 from fhi_al.core.structure import Array
 from fhi_al.core.trajectory import TrajectoryState
-from fhi_al.md.driver import MDFailure
+from fhi_al.md.guarded import MDFailure
 from fhi_al.md.together import Block, advance_together
 from fhi_al.models.predictor import Prediction
 from fhi_al.procedures.run import Run

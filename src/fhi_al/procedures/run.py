@@ -19,7 +19,8 @@ from fhi_al.core.run_state import RunState
 from fhi_al.core.structure import Structure
 from fhi_al.dataset import LabelStore
 from fhi_al.event_order import EventOrder
-from fhi_al.md.driver import Driver, MDConditions
+from fhi_al.md.driver import Driver
+from fhi_al.md.integrators import MDConditions
 from fhi_al.md.walker import Walker
 from fhi_al.models.ensemble import Ensemble
 from fhi_al.models.predictor import Predictor

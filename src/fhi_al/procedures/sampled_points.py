@@ -8,7 +8,8 @@ from typing import Any
 
 from fhi_al.core.label import Label
 from fhi_al.core.run_state import Frame
-from fhi_al.md.driver import Driver, MDFailure, MDPoint, random_stream
+from fhi_al.md.driver import Driver, MDPoint, random_stream
+from fhi_al.md.guarded import MDFailure
 from fhi_al.md.walker import Walker
 from fhi_al.procedures.errors import SamplingFailure
 from fhi_al.procedures.frames import frame_of, request_of
