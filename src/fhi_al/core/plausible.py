@@ -209,12 +209,15 @@ def geometry_problem(
             f"atoms {i + 1} and {j + 1} overlap: they are {distance[one]:.3f} A apart, "
             f"at least {allowed[one]:.3f} A was expected"
         )
+    # No atom is lonely where no pair is far apart.
     if not pbc and distance.max() > limits.max_distance:
-        lonely = nearest_pairs(positions, cell, pbc).min(axis=1)
-        if lonely.max() > limits.max_distance:
+        nearest = np.full(len(positions), np.inf)
+        np.minimum.at(nearest, first, distance)
+        np.minimum.at(nearest, second, distance)
+        if nearest.max() > limits.max_distance:
             return (
-                f"atom {int(np.argmax(lonely)) + 1} has flown apart: its nearest neighbour is "
-                f"{lonely.max():.1f} A away, at most {limits.max_distance:g} A was expected"
+                f"atom {int(np.argmax(nearest)) + 1} has flown apart: its nearest neighbour is "
+                f"{nearest.max():.1f} A away, at most {limits.max_distance:g} A was expected"
             )
     return None
 

@@ -189,7 +189,9 @@ def reference_batch(graphs: Sequence[StoredGraph], factory: ModelFactory) -> Any
     return torch_geometric.Batch(ptr=places["ptr"], **_reference(graphs, factory))
 
 
-def _places(graphs: Sequence[StoredGraph], factory: ModelFactory) -> Any:
+def _places(
+    graphs: Sequence[StoredGraph], factory: ModelFactory
+) -> tuple[NDArray[np.int64], Mapping[str, torch.Tensor]]:
     return places_in_batch(tuple(len(graph.elements) for graph in graphs), factory.device)
 
 
