@@ -16,6 +16,7 @@ from fhi_al.core.plausible import (
     close_pairs,
     geometry_problem,
     label_problem,
+    molecule_pairs,
     nearest_pairs,
 )
 from fhi_al.core.structure import Array, structure
@@ -46,7 +47,7 @@ def test_periodic_distances_are_ases() -> None:
     for cell in random_cells(40):
         # Some atoms far outside the cell: MD does not wrap.
         positions = generator.uniform(-3.0, 4.0, (6, 3)) @ cell
-        found = nearest_pairs(positions, cell, pbc=True)
+        found = nearest_pairs(positions, cell)
         _, expected = get_distances(positions, cell=cell, pbc=True)
         near = off_diagonal & (expected < heights(cell).min())
         assert np.abs(found - expected)[near].max(initial=0.0) < 1e-9  # A, rounding
@@ -87,15 +88,15 @@ def test_close_pairs_are_those_that_ase_finds(n_atoms: int) -> None:
 
 def test_distances_in_a_molecule_know_no_images() -> None:
     atoms = molecule("CH3CH2OH")
-    found = nearest_pairs(atoms.positions, np.zeros((3, 3)), pbc=False)
-    off_diagonal = ~np.eye(len(atoms), dtype=bool)
-    assert np.abs(found - atoms.get_all_distances())[off_diagonal].max() < 1e-12  # A
-    assert np.isinf(np.diag(found)).all()
+    first, second, found = molecule_pairs(atoms.positions)
+    assert len(found) == len(atoms) * (len(atoms) - 1) // 2
+    assert (first < second).all()
+    assert np.abs(found - atoms.get_all_distances()[first, second]).max() < 1e-12  # A
 
 
 def test_the_diagonal_is_the_nearest_image_of_the_atom_itself() -> None:
     cell = np.array(bulk("Cu", a=3.6).cell)  # fcc: nearest neighbours at a / sqrt(2)
-    found = nearest_pairs(np.zeros((1, 3)), cell, pbc=True)
+    found = nearest_pairs(np.zeros((1, 3)), cell)
     assert found == pytest.approx(np.array([[3.6 / np.sqrt(2)]]), rel=1e-12)
 
 
@@ -103,7 +104,7 @@ def test_many_atoms_are_done_in_parts() -> None:
     atoms = bulk("Al", cubic=True) * (4, 4, 4)  # 256 atoms: 65 536 pairs, more than one part
     atoms.rattle(0.1, seed=1)
     cell = np.array(atoms.cell)
-    found = nearest_pairs(atoms.positions, cell, pbc=True)
+    found = nearest_pairs(atoms.positions, cell)
     expected = atoms.get_all_distances(mic=True)
     off_diagonal = ~np.eye(len(atoms), dtype=bool)
     assert np.abs(found - expected)[off_diagonal].max() < 1e-9  # A

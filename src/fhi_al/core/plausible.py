@@ -60,19 +60,25 @@ class GeometryLimits:
     max_distance: float = 8.0
 
 
-def nearest_pairs(positions: Array, cell: Array, pbc: bool) -> Array:
-    """Shortest distance of every pair of atoms, periodic images included.
+def molecule_pairs(positions: Array) -> tuple[Indices, Indices, Array]:
+    """All pairs of atoms in a molecule, each once: their places, and their distances in A."""
+    first, second = _every_pair(len(positions))
+    return first, second, _lengths(positions[first] - positions[second])
+
+
+def nearest_pairs(positions: Array, cell: Array) -> Array:
+    """Shortest distance of every pair of atoms in a crystal, periodic images included.
 
     Parameters
     ----------
     positions : (n_atoms, 3)
     cell : (3, 3)
-        Lattice vectors as rows; not looked at without ``pbc``.
+        Lattice vectors as rows.
 
     Returns
     -------
     (n_atoms, n_atoms)
-        In A; the diagonal holds an atom's distance to its own nearest image, inf in a molecule.
+        In A; the diagonal holds an atom's distance to its own nearest image.
 
     Notes
     -----
@@ -80,10 +86,6 @@ def nearest_pairs(positions: Array, cell: Array, pbc: bool) -> Array:
     up to the shortest cell height; 100 atoms take 13 ms.
     """
     difference = positions[:, None, :] - positions[None, :, :]
-    if not pbc:
-        distance = np.sqrt(np.einsum("ijk,ijk->ij", difference, difference))
-        np.fill_diagonal(distance, np.inf)
-        return np.asarray(distance, dtype=np.float64)
     fractional = difference @ np.linalg.inv(cell)
     difference = ((fractional - np.round(fractional)) @ cell).reshape(-1, 3)
     shifts = _IMAGES @ cell
@@ -192,14 +194,13 @@ def geometry_problem(
         return None
     within = 2.0 * limits.min_distance * float(radii.max())
     if not pbc:
-        first, second = _every_pair(len(positions))
-        distance = _lengths(positions[first] - positions[second])
+        first, second, distance = molecule_pairs(positions)
     elif within < shortest_height(cell) / 2:
         first, second, distance = close_pairs(positions, cell, within)
     else:
         # An atom and its own images, too.
         first, second = np.triu_indices(len(positions))
-        distance = nearest_pairs(positions, cell, pbc)[first, second]
+        distance = nearest_pairs(positions, cell)[first, second]
     allowed = limits.min_distance * (radii[first] + radii[second])
     overlaps = distance < allowed
     if overlaps.any():
