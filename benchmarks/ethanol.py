@@ -60,5 +60,5 @@ def ensemble(labels: list[Any]) -> Any:
     for member in made.members:
         member.add_training(labels[:-4])
         member.add_validation(labels[-4:])
-        member.fit_statistics()
+        member.fit_normalisation()
     return made

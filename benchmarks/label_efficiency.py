@@ -42,9 +42,9 @@ from selection_program import BASE, Selected, run_program, selected, write_run_f
 from selection_statistics import labels_to_reach, worst_errors
 from selection_systems import SYSTEMS, System
 
-from fhi_al.atomic_file import write_atomically
 from fhi_al.core.label import Label
 from fhi_al.models.ensemble import Ensemble
+from fhi_al.storage.atomic_file import write_atomically
 
 OURS, OTHER, RANDOM, AIMD, STEPS = "FHI_AL, mean", "FHI_AL, member", "random", "AIMD", "AIMD steps"
 METHODS = (OURS, OTHER, RANDOM, AIMD)

@@ -226,6 +226,6 @@ def with_message_costs(durations: Durations, path: Path, n_atoms: int) -> Durati
         * values["tell, one rank after the other", f"{size}, {others} ranks"]
         / max(1, others),
         state_s=1e-3 * values["a member's state, asked for and back", "2 MB"],
-        nap_s=0.01,  # fhi_al.mpi.LONGEST_SLEEP_S
+        nap_s=0.01,  # fhi_al.parallel.mpi.LONGEST_SLEEP_S
         copy_s=1e-6 * values["copy all walkers, at each step of the loop", "1000 trajectories"],
     )

@@ -188,12 +188,12 @@ class _Loop:
         for state in training:
             left = self._work.max_epochs_worker - state.epochs
             n_epochs = min(self._work.intermediate_epochs, left)
-            self._visit(TRAINING, n_epochs)
+            self._training_round(TRAINING, n_epochs)
             self._tell(state.index, Trained(n_epochs))
             self._step_done()
         return bool(training)
 
-    def _visit(self, activity: str, n_epochs: int) -> None:
+    def _training_round(self, activity: str, n_epochs: int) -> None:
         """Members are dealt round-robin: rank 0 has the most, the others are done when it is."""
         times, n_members = self._times, self._work.ensemble_size
         mine = math.ceil(n_members / self._layout.training_ranks)
@@ -205,7 +205,7 @@ class _Loop:
     def _while_all_wait(self) -> None:
         if self._n_extra < self._work.extra_visits:
             self._n_extra += 1
-            self._visit(EXTRA, self._work.intermediate_epochs)
+            self._training_round(EXTRA, self._work.intermediate_epochs)
         elif self._under_way:
             self._now = self._under_way[0][0] + self._times.nap_s
             self._look()

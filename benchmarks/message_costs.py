@@ -26,16 +26,16 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from fhi_al import mpi
 from fhi_al.core.label import Label, Origin
 from fhi_al.core.plausible import GeometryLimits, LabelLimits, geometry_problem, label_problem
 from fhi_al.core.structure import Array, geometry_key
 from fhi_al.core.threshold import MovingAverage, observed
 from fhi_al.core.trajectory import Limits, Moved, TrajectoryState, after
-from fhi_al.dataset import LabelStore
+from fhi_al.engines.engine import ReferenceResult
+from fhi_al.labels.store import LabelStore
 from fhi_al.md.driver import MDPoint
 from fhi_al.md.walker import Walker
-from fhi_al.reference.engine import ReferenceResult
+from fhi_al.parallel import mpi
 from fhi_al.report.journal import Journal
 
 N_ATOMS = (10, 100, 1000)
@@ -157,15 +157,15 @@ def _told(
     comm: MPI.Intracomm, command: mpi.Command, send: Callable[[MPI.Intracomm, mpi.Command], None]
 ) -> tuple[float, float]:
     """Median seconds until all have been told, and until all have answered."""
-    told, answered = [], []
+    message, answered = [], []
     for _ in range(REPEATS):
         time.sleep(ASLEEP_S)
         started = time.perf_counter()
         send(comm, command)
-        told.append(time.perf_counter() - started)
+        message.append(time.perf_counter() - started)
         _await(comm, mpi.LABEL_TAG, comm.size - 1)
         answered.append(time.perf_counter() - started)
-    return statistics.median(told), statistics.median(answered)
+    return statistics.median(message), statistics.median(answered)
 
 
 def _one_after_the_other(comm: MPI.Intracomm, command: mpi.Command) -> None:

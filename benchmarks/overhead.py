@@ -67,18 +67,18 @@ class Stopwatches:
 def measure(folder: Path) -> None:
     """Run what is in a folder, and print what was measured; in a process of its own."""
     started = time.perf_counter()
-    from fhi_al import mpi
+    from fhi_al.parallel import mpi
 
     mpi.start()
     from tblite.ase import TBLite
 
-    import fhi_al.assemble  # noqa: F401  (all that a run imports)
+    import fhi_al.app.build  # noqa: F401  (all that a run imports)
     from fhi_al import ActiveLearningProcedure, InitialDatasetProcedure, open_run
+    from fhi_al.labels.engine_service import EngineService
     from fhi_al.models import descriptors, evaluation, predictor
-    from fhi_al.models.mace_adapter import training, training_step
-    from fhi_al.models.mace_adapter.model import ModelFactory
-    from fhi_al.models.mace_adapter.training_step import TrainingStep
-    from fhi_al.reference.service import EngineService
+    from fhi_al.models.mace import training, training_step
+    from fhi_al.models.mace.model import ModelFactory
+    from fhi_al.models.mace.training_step import TrainingStep
 
     imports = time.perf_counter() - started
     watches = Stopwatches()

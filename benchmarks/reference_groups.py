@@ -23,18 +23,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from ase.build import bulk
 
-from fhi_al import mpi
+from fhi_al.app.serving import Server
 from fhi_al.core.label import Label, Origin
 from fhi_al.core.plausible import LabelLimits
 from fhi_al.core.structure import structure
-from fhi_al.dataset import LabelStore
-from fhi_al.event_order import EventOrder
-from fhi_al.reference.crash_trace import CallRecord
-from fhi_al.reference.engine_groups import EngineGroups
-from fhi_al.reference.label_gate import LabelGate, LabelRequest
-from fhi_al.reference.overlapped_pool import OverlappedLabelPool
-from fhi_al.reference.spec import tblite_spec
-from fhi_al.serving import Server
+from fhi_al.engines.spec import tblite_spec
+from fhi_al.labels.background_queue import OverlappedLabelPool
+from fhi_al.labels.completion_log import CompletionLog
+from fhi_al.labels.crash_trace import CallRecord
+from fhi_al.labels.mpi_workers import EngineGroups
+from fhi_al.labels.store import LabelStore
+from fhi_al.labels.validation import LabelGate, LabelRequest
+from fhi_al.parallel import mpi
 
 RATTLE_A = 0.05
 
@@ -56,7 +56,7 @@ def compute(
     specs = [tblite_spec("GFN1-xTB", system)]
     workers = EngineGroups(comm, specs, groups, CallRecord(folder))  # type: ignore[arg-type]
     pool = OverlappedLabelPool(
-        gate, workers, EventOrder(folder / "order.jsonl"), waiting=nullcontext
+        gate, workers, CompletionLog(folder / "order.jsonl"), waiting=nullcontext
     )
     generator = np.random.default_rng(1)
 

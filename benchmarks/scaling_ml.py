@@ -29,18 +29,18 @@ import numpy as np
 from ase.build import bulk, molecule
 from report import draw_scaling, machine
 
+from fhi_al.active_learning.propagation import Move, Propagation
 from fhi_al.core.label import Label, Origin
 from fhi_al.core.plausible import GeometryLimits
 from fhi_al.core.structure import Structure, geometry_key, structure
 from fhi_al.core.trajectory import TrajectoryState
-from fhi_al.dataset import LabelStore
+from fhi_al.labels.store import LabelStore
 from fhi_al.md.driver import Driver, random_stream
 from fhi_al.md.integrators import MDConditions
-from fhi_al.md.together import HandedOver
+from fhi_al.md.together import BatchedForceCalculator
 from fhi_al.md.walker import Walker
 from fhi_al.models.ensemble import Ensemble
 from fhi_al.models.training import SerialTrainingPool
-from fhi_al.procedures.propagation import Move, Propagation
 from fhi_al.settings.mace import MaceSettings
 
 ATOMS = (8, 64, 216, 512, 1000)
@@ -63,7 +63,7 @@ def members(n_members: int, elements: Sequence[int], r_max: float) -> Ensemble:
     made = Ensemble(settings, elements, range(n_members), threads=1)
     for member in made.members:
         member.add_training([distorted(0), distorted(1)])
-        member.fit_statistics()
+        member.fit_normalisation()
     return made
 
 
@@ -90,7 +90,7 @@ def distorted(seed: int) -> Label:
 def step_of(ensemble: Ensemble, system: Structure, n_trajectories: int) -> Callable[[], None]:
     """A function that moves trajectories by STEPS steps."""
     conditions = MDConditions("Langevin", 10.0, 0.1, 0.01, 100.0, 0.01, 1)
-    driver = Driver(system, conditions, HandedOver(), GeometryLimits())
+    driver = Driver(system, conditions, BatchedForceCalculator(), GeometryLimits())
     run: Any = SimpleNamespace(
         systems=(system,),
         walkers=[Walker.start(driver, random_stream(1, k)) for k in range(n_trajectories)],
@@ -183,11 +183,11 @@ def stored_scaling(repeats: int) -> dict[str, dict[int, list[float]]]:
             pool = SerialTrainingPool(ensemble, 10**9)
 
             def batches(pool: SerialTrainingPool = pool) -> None:
-                visit = pool.begin([0], 1)
+                training_round = pool.begin([0], 1)
                 for _ in range(n_batches):
-                    visit.advance()
-                visit.give_up()
-                member.end_visit()
+                    training_round.advance()
+                training_round.give_up()
+                member.end_round()
 
             found["batch"][n] = [s / n_batches for s in timed(batches, repeats)]
 

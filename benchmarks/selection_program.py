@@ -23,7 +23,7 @@ from ase import Atoms
 from selection_systems import BLOCK, FRICTION, Array, System, mace_settings
 
 from fhi_al.core.label import Label
-from fhi_al.dataset import LabelStore
+from fhi_al.labels.store import LabelStore
 
 # Points of each member in the initial dataset.
 N_INITIAL = 4
@@ -146,11 +146,11 @@ def selected(folder: Path) -> Selected:
 
 def main(folder: Path) -> None:
     """Run the program and note where its MD came."""
-    from fhi_al import mpi
+    from fhi_al.parallel import mpi
 
     mpi.start()
     from fhi_al import ActiveLearningProcedure, InitialDatasetProcedure, open_run
-    from fhi_al.procedures.propagation import Move, Propagation
+    from fhi_al.active_learning.propagation import Move, Propagation
 
     visited: list[Array] = []
     advance = Propagation.advance

@@ -19,9 +19,9 @@ from fhi_al.core.plausible import GeometryLimits
 from fhi_al.core.structure import Structure, geometry_key, structure
 from fhi_al.md.atoms import atoms_of
 from fhi_al.md.driver import Driver, random_stream
-from fhi_al.md.guarded import MDFailure
 from fhi_al.md.integrators import MDConditions
-from fhi_al.md.together import Block, HandedOver, advance_together
+from fhi_al.md.together import BatchedForceCalculator, Block, advance_together
+from fhi_al.md.validating import MDFailure
 from fhi_al.models.ensemble import Ensemble
 from fhi_al.models.training import SerialTrainingPool
 from fhi_al.settings.mace import MaceSettings
@@ -172,7 +172,7 @@ def trained(
         member.add_training(labels)
         # Validated once, at the end; nothing is decided by it.
         member.add_validation(labels[:1])
-        member.fit_statistics()
+        member.fit_normalisation()
     SerialTrainingPool(ensemble, n_epochs).begin(range(n_members), n_epochs).finish()
     return ensemble
 
@@ -184,7 +184,7 @@ def sane_steps(
 
     Atoms overlap, one is far from all others, or it is ten times too hot; at most `n_steps`.
     """
-    driver = system.driver(HandedOver(), temperature)
+    driver = system.driver(BatchedForceCalculator(), temperature)
     generators = [random_stream(7, k) for k in range(n_trajectories)]
     points = {k: driver.start(generators[k]) for k in range(n_trajectories)}
     sane = [0] * n_trajectories
@@ -192,10 +192,10 @@ def sane_steps(
         moving = list(points)
         ended = advance_together(
             [Block(driver, points[k], BLOCK, generators[k]) for k in moving],
-            lambda asked: {
+            lambda pending: {
                 place: found.forces[0]
                 for place, found in zip(
-                    asked, ensemble.predict(list(asked.values()), [0]), strict=True
+                    pending, ensemble.predict(list(pending.values()), [0]), strict=True
                 )
             },
         )

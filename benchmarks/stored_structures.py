@@ -21,8 +21,8 @@ from ase.build import bulk, molecule
 
 from fhi_al.core.label import Label, Origin
 from fhi_al.core.structure import geometry_key
-from fhi_al.models.mace_adapter.data import GraphStore, training_batch
-from fhi_al.models.mace_adapter.model import ModelFactory
+from fhi_al.models.mace.data import GraphStore, training_batch
+from fhi_al.models.mace.model import ModelFactory
 from fhi_al.settings.mace import MaceSettings
 
 STORED = 10_000

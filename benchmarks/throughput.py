@@ -38,8 +38,8 @@ from typing import Any
 from ethanol import N_MEMBERS, ensemble, ethanol_labels
 from report import draw_gains, machine
 
-from fhi_al import mpi
-from fhi_al.models.training_rank import TrainingRank
+from fhi_al.models.remote.worker import TrainingRank
+from fhi_al.parallel import mpi
 
 N_TRAJECTORIES, BLOCK = 8, 25
 N_TRAINING, N_VALIDATION = 40, 10
@@ -66,19 +66,19 @@ class Trajectories:
     def __init__(self, members: Any, predictor: Any, member: bool) -> None:
         from ase.build import molecule
 
+        from fhi_al.active_learning.propagation import Move, Propagation
         from fhi_al.core.plausible import GeometryLimits
         from fhi_al.core.structure import structure
         from fhi_al.core.trajectory import TrajectoryState
         from fhi_al.md.driver import Driver, random_stream
         from fhi_al.md.integrators import MDConditions
-        from fhi_al.md.together import HandedOver
+        from fhi_al.md.together import BatchedForceCalculator
         from fhi_al.md.walker import Walker
-        from fhi_al.procedures.propagation import Move, Propagation
 
         atoms = molecule("CH3CH2OH")
         system = structure(atoms.numbers, atoms.positions)
         conditions = MDConditions("Langevin", 500.0, 0.5, 0.01, 100.0, 0.01, 1)
-        driver = Driver(system, conditions, HandedOver(), GeometryLimits())
+        driver = Driver(system, conditions, BatchedForceCalculator(), GeometryLimits())
         self._run: Any = SimpleNamespace(
             systems=(system,),
             walkers=[Walker.start(driver, random_stream(1, k)) for k in range(N_TRAJECTORIES)],
@@ -113,10 +113,10 @@ def naive_md(members: Any, n_steps: int) -> None:
     from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
     from mace.calculators import MACECalculator
 
-    from fhi_al.models.mace_adapter.in_use import ordinary
+    from fhi_al.models.mace.runtime_model import to_mace_model
 
     if not hasattr(naive_md, "calculator"):
-        models = [ordinary(member.inference_model) for member in members.members]
+        models = [to_mace_model(member.inference_model) for member in members.members]
         naive_md.calculator = MACECalculator(  # type: ignore[attr-defined]
             models=models, device="cpu", default_dtype="float64"
         )
@@ -172,11 +172,11 @@ def mace_run_train(members: Any, labels: list[Any], n_epochs: int) -> float:
             text=True,
             timeout=900,
         )
-        told = job.stdout + job.stderr
-    found = re.findall(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+) INFO: Epoch \d+:", told)
+        message = job.stdout + job.stderr
+    found = re.findall(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+) INFO: Epoch \d+:", message)
     times = [datetime.fromisoformat(word).timestamp() for word in found]
     if len(times) < 5:
-        raise RuntimeError(f"mace_run_train did not train:\n{told[-2000:]}")
+        raise RuntimeError(f"mace_run_train did not train:\n{message[-2000:]}")
     # The first two compile.
     return statistics.median(b - a for a, b in pairwise(times[2:]))
 
@@ -185,18 +185,18 @@ def measure(comm: Any, given: argparse.Namespace) -> None:
     """Let all ways take turns and print what came out."""
     import torch
 
-    from fhi_al.models.model_copies import predictor_of
-    from fhi_al.models.spread_prediction import SpreadPredictor
-    from fhi_al.models.spread_training import SpreadTrainingPool
+    from fhi_al.models.remote.model_copies import predictor_of
+    from fhi_al.models.remote.prediction import RemotePredictor
+    from fhi_al.models.remote.training import RemoteTrainingPool
 
     torch.set_num_threads(1)
     labels = ethanol_labels(N_TRAINING + N_VALIDATION)
     members = ensemble(labels)
-    pool = SpreadTrainingPool(members, 1, comm, (0, 1))
+    pool = RemoteTrainingPool(members, 1, comm, (0, 1))
     pool.begin(range(N_MEMBERS), 12).finish()
     single = predictor_of(members, "float32")
     # The second rank keeps its models in one precision.
-    shared = SpreadPredictor(members, members, "float64", comm, pool)
+    shared = RemotePredictor(members, members, "float64", comm, pool)
     moving = {
         "mean, 1 rank": Trajectories(members, members, member=False),
         "mean, 2 ranks": Trajectories(members, shared, member=False),

@@ -18,8 +18,8 @@ from typing import Any
 
 from ethanol import N_MEMBERS, ensemble, ethanol_labels
 
-from fhi_al import mpi
-from fhi_al.models.training_rank import TrainingRank
+from fhi_al.models.remote.worker import TrainingRank
+from fhi_al.parallel import mpi
 
 WAYS = ("1 rank, 1 thread", "1 rank, 2 threads", "2 ranks, 1 thread each")
 TARGET = 1.7
@@ -40,14 +40,14 @@ def measure(comm: Any, repeats: int, n_structures: int, n_epochs: int) -> int:
     """Let the three ways take turns and print what came out; the exit code."""
     import torch
 
-    from fhi_al.models.spread_training import SpreadTrainingPool
+    from fhi_al.models.remote.training import RemoteTrainingPool
     from fhi_al.models.training import SerialTrainingPool
 
     labels = ethanol_labels(n_structures + 4)
     ensembles = [ensemble(labels) for _ in WAYS]
     pools: list[Any] = [SerialTrainingPool(ensembles[0], n_epochs)]
     pools.append(SerialTrainingPool(ensembles[1], n_epochs))
-    pools.append(SpreadTrainingPool(ensembles[2], n_epochs, comm, (0, 1)))
+    pools.append(RemoteTrainingPool(ensembles[2], n_epochs, comm, (0, 1)))
 
     def turn(way: int) -> float:
         torch.set_num_threads(2 if way == 1 else 1)

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fhi_al.mpi import Ranks
-    from fhi_al.procedures.run import Run
+    from fhi_al.active_learning.run import Run
+    from fhi_al.parallel.mpi import Ranks
 
 DONE, FAILED, WRONG_INPUT, STOPPED = 0, 1, 2, 3
 
@@ -54,22 +54,22 @@ def _command(name: str, description: str | None, drive: Drive, argv: Sequence[st
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     # Read when MPI starts: without it MPI_Abort in Open MPI leaves no trace (see crash_trace).
     os.environ.setdefault("OMPI_MCA_mpi_abort_print_stack", "1")
-    from fhi_al import mpi
-    from fhi_al.soft_stop import leave_signals_to_rank_0
+    from fhi_al.parallel import mpi
+    from fhi_al.process.soft_stop import leave_signals_to_rank_0
 
     comm = mpi.start()
-    places = mpi.places(comm, omp_threads)
+    placements = mpi.placements(comm, omp_threads)
     if comm.rank != 0:
         leave_signals_to_rank_0()
-        from fhi_al.serving import Server
+        from fhi_al.app.serving import Server
 
         return mpi.serve(comm, Server(comm).act)
-    code = _guarded(name, description, drive, argv, mpi.Ranks(comm, places))
+    code = _run_command(name, description, drive, argv, mpi.Ranks(comm, placements))
     mpi.call(comm, "stop", code)
     return code
 
 
-def _guarded(
+def _run_command(
     name: str,
     description: str | None,
     drive: Drive,
@@ -77,8 +77,8 @@ def _guarded(
     ranks: Ranks,
 ) -> int:
     """Run a command; errors a user can mend become a message, the others end the job."""
-    from fhi_al.reference.engine import EngineError
-    from fhi_al.soft_stop import Stopped
+    from fhi_al.core.errors import EngineError
+    from fhi_al.process.soft_stop import Stopped
 
     try:
         arguments = _parser(name, description).parse_args(argv)
@@ -110,12 +110,12 @@ def _guarded(
 
 
 def _is_wrong_input(error: Exception) -> bool:
-    from fhi_al.checkpoint import SnapshotError
-    from fhi_al.dataset import LabelStoreError
-    from fhi_al.folder_lock import FolderInUse
-    from fhi_al.preflight import InputError
-    from fhi_al.procedures.errors import NothingToStartFrom
+    from fhi_al.active_learning.errors import NothingToStartFrom
+    from fhi_al.core.errors import InputError
+    from fhi_al.labels.store import LabelStoreError
     from fhi_al.settings import SettingsError
+    from fhi_al.storage.checkpoint import SnapshotError
+    from fhi_al.storage.folder_lock import FolderInUse
 
     wrong = InputError | SettingsError | NothingToStartFrom | SnapshotError | LabelStoreError
     return isinstance(error, wrong | FolderInUse)
@@ -152,7 +152,8 @@ def _parser(name: str, description: str | None) -> argparse.ArgumentParser:
 
 def _run_all(arguments: argparse.Namespace, ranks: Ranks) -> int:
     def act(run: Run) -> None:
-        from fhi_al import ActiveLearningProcedure, InitialDatasetProcedure
+        from fhi_al.active_learning.active_learning import ActiveLearningProcedure
+        from fhi_al.active_learning.initial_dataset import InitialDatasetProcedure
 
         InitialDatasetProcedure(run).run()
         ActiveLearningProcedure(run).run()
@@ -162,7 +163,7 @@ def _run_all(arguments: argparse.Namespace, ranks: Ranks) -> int:
 
 def _run_initial(arguments: argparse.Namespace, ranks: Ranks) -> int:
     def act(run: Run) -> None:
-        from fhi_al import InitialDatasetProcedure
+        from fhi_al.active_learning.initial_dataset import InitialDatasetProcedure
 
         InitialDatasetProcedure(run).run()
 
@@ -171,8 +172,8 @@ def _run_initial(arguments: argparse.Namespace, ranks: Ranks) -> int:
 
 def _run_active_learning(arguments: argparse.Namespace, ranks: Ranks) -> int:
     def act(run: Run) -> None:
-        from fhi_al import ActiveLearningProcedure
-        from fhi_al.procedures.imported import import_initial
+        from fhi_al.active_learning.active_learning import ActiveLearningProcedure
+        from fhi_al.active_learning.import_initial import import_initial
 
         if run.state.stage.is_initial:
             import_initial(run)
@@ -182,22 +183,22 @@ def _run_active_learning(arguments: argparse.Namespace, ranks: Ranks) -> int:
 
 
 def _run(arguments: argparse.Namespace, ranks: Ranks, act: Callable[[Run], None]) -> int:
-    from fhi_al import session
+    from fhi_al.app import open as opening
 
     if arguments.check:
-        print("\n".join(session.checked(arguments.workdir, ranks)))
+        print("\n".join(opening.checked(arguments.workdir, ranks)))
         return DONE
-    with session.opened(arguments.workdir, ranks) as run:
+    with opening.opened(arguments.workdir, ranks) as run:
         act(run)
     return DONE
 
 
 def _run_atomic_energies(arguments: argparse.Namespace, ranks: Ranks) -> int:
-    from fhi_al import isolated_atoms
+    from fhi_al.app import atomic_energies
 
     folder = arguments.workdir.resolve()
     if arguments.check:
-        print("\n".join(isolated_atoms.checked(folder, arguments.elements)))
+        print("\n".join(atomic_energies.checked(folder, arguments.elements)))
         return DONE
-    isolated_atoms.compute(folder, arguments.elements, ranks.comm)
+    atomic_energies.compute(folder, arguments.elements, ranks.comm)
     return DONE

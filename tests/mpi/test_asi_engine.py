@@ -14,7 +14,7 @@ from ase import Atoms, units
 from asi.harness import asi_library, run_mpi  # noqa: F401
 from tblite.ase import TBLite
 
-from fhi_al.aims.geometry import parse_geometry
+from fhi_al.engines.aims_input.geometry import parse_geometry
 
 sys.path.insert(0, str(Path(__file__).parent / "scripts"))
 from asi_setup import SYSTEMS
@@ -170,8 +170,8 @@ def test_a_trouble_is_the_same_error_on_every_rank(
     tmp_path: Path,
 ) -> None:
     seen = troubles(ranks, ",".join(TROUBLES), asi_library, tmp_path / "work")
-    for trouble, words in TROUBLES.items():
-        assert words in seen[trouble]
+    for failure, words in TROUBLES.items():
+        assert words in seen[failure]
 
 
 def test_a_geometry_that_differs_between_ranks_is_refused(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from asi.harness import asi_library  # noqa: F401
 
-from fhi_al.reference.asi_library import (
+from fhi_al.engines.asi_library import (
     ASI_SYMBOLS,
     BLACS_SYMBOLS,
     _scalapack_symbols,

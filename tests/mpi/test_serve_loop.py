@@ -20,8 +20,8 @@ def test_commands_are_obeyed_in_order(ranks: int) -> None:
     total = 1 + 7 * (ranks - 1)
     assert driver == [["total", total]]
     assert len(servers) == ranks - 1
-    for told in servers:
-        assert told == [
+    for message in servers:
+        assert message == [
             *[["number", n] for n in range(50)],
             ["array", [(0.1).hex(), (5e-324).hex(), (-0.0).hex()]],
             ["sum", total],
@@ -40,12 +40,12 @@ def test_commands_are_obeyed_in_order(ranks: int) -> None:
     ],
 )
 def test_an_exception_on_any_rank_ends_the_job_with_its_traceback(
-    ranks: int, trouble: str, words: str
+    ranks: int, failure: str, words: str
 ) -> None:
     started = time.monotonic()
-    job = run_mpi("serve_troubles.py", ranks, trouble, timeout_s=30)
+    job = run_mpi("serve_troubles.py", ranks, failure, timeout_s=30)
     assert job.exit_code not in (0, None), job.output
-    failed = ranks - 1 if trouble.startswith("serving") else 0
+    failed = ranks - 1 if failure.startswith("serving") else 0
     assert f"FHI_AL: rank {failed} failed:" in job.output
     assert "Traceback (most recent call last)" in job.output
     assert words.format(last=ranks - 1) in job.output
@@ -68,8 +68,10 @@ def test_agreeing_on_an_error_raises_it_on_all_ranks(ranks: int) -> None:
         cause = "ValueError('zero is wrong')" if rank == 0 else None
         assert seen["rank 0"] == ["rank 0: ValueError: zero is wrong", cause]
         assert seen["last rank"][0] == f"rank {last}: OSError: the disk is gone"
-        told = "; ".join(f"rank {other}: RuntimeError: words of {other}" for other in range(ranks))
-        assert seen["all"] == [told, f"RuntimeError('words of {rank}')"]
+        message = "; ".join(
+            f"rank {other}: RuntimeError: words of {other}" for other in range(ranks)
+        )
+        assert seen["all"] == [message, f"RuntimeError('words of {rank}')"]
     # The rank that failed says so itself too, beside the report in which all do.
     assert "OSError: the disk is gone" in job.output.replace("RESULT", "\n").splitlines()
 

@@ -54,12 +54,16 @@ def test_members_are_the_same_wherever_they_are_trained(
 ) -> None:
     found = found_on(training_ranks)["same_numbers"]
     assert len(found["alone"]) == 6
-    for visit, (alone, apart) in enumerate(zip(found["alone"], found["apart"], strict=True)):
+    for training_round, (alone, apart) in enumerate(
+        zip(found["alone"], found["apart"], strict=True)
+    ):
         for what in ("records", "states", "forces", "errors"):
-            assert apart[what] == alone[what], f"{what} of visit {visit}"
+            assert apart[what] == alone[what], f"{what} of visit {training_round}"
     # Every visit has changed all that it trained, so that equal is not equal by standing still.
-    states = [visit["states"] for visit in found["alone"]]
-    assert len({state for visit in states for state in visit}) == 4 * 6 - 3  # one trained 1 member
+    states = [training_round["states"] for training_round in found["alone"]]
+    assert (
+        len({state for training_round in states for state in training_round}) == 4 * 6 - 3
+    )  # one trained 1 member
     assert found["busy"] == [int(rank) for rank in training_ranks.split(",")]
     assert found["least busy"] > 0.1
 

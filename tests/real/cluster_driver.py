@@ -8,8 +8,8 @@ from pathlib import Path
 from cluster_parts import finish, job, troublesome
 from troublesome import SLOW
 
-from fhi_al.reference.cluster import ClusterWorkers
-from fhi_al.reference.cluster_options import ClusterOptions
+from fhi_al.labels.cluster.cluster import ClusterWorkers
+from fhi_al.labels.cluster.options import ClusterOptions
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])

@@ -12,9 +12,9 @@ import psutil
 from ase.build import molecule
 
 from fhi_al.core.structure import Structure, geometry_key, structure
-from fhi_al.reference.cluster import ClusterWorkers
-from fhi_al.reference.spec import AseSpec
-from fhi_al.reference.workers import Finished, Job
+from fhi_al.engines.spec import AseSpec
+from fhi_al.labels.cluster.cluster import ClusterWorkers
+from fhi_al.labels.workers import Finished, Job
 
 # Python finds the calculators of the tests here.
 PLACES = (str(Path(__file__).parents[2] / "src"), str(Path(__file__).parent))

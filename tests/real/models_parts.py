@@ -57,7 +57,7 @@ def fitted(labels: list[Label], seeds: tuple[int, ...] = SEEDS, **changes: Any) 
     """The same, with the statistics of the training sets."""
     made = ensemble(labels, seeds, **changes)
     for member in made.members:
-        member.fit_statistics()
+        member.fit_normalisation()
     return made
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fhi_al.aims.control import parse_control
-from fhi_al.aims.engine_input import engine_input
-from fhi_al.aims.geometry import parse_geometry
-from fhi_al.reference.aims_executable import calculate
-from fhi_al.reference.ase_engine import AseEngine
-from fhi_al.reference.engine import EngineError
-from fhi_al.reference.spec import AimsCommandSpec, AsiSpec, fingerprint, tblite_spec
+from fhi_al.core.errors import EngineError
+from fhi_al.engines.aims_executable import calculate
+from fhi_al.engines.aims_input.control import parse_control
+from fhi_al.engines.aims_input.engine_input import engine_input
+from fhi_al.engines.aims_input.geometry import parse_geometry
+from fhi_al.engines.ase_calculator import AseEngine
+from fhi_al.engines.spec import AimsCommandSpec, AsiSpec, fingerprint, tblite_spec
 
 pytestmark = pytest.mark.real
 

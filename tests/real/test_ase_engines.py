@@ -12,12 +12,13 @@ from ase.calculators.calculator import Calculator, SCFError, all_changes
 from mpi4py import MPI
 from tblite.ase import TBLite
 
-from fhi_al.aims.atomic import atomic_geometry
+from fhi_al.core.errors import EngineError
 from fhi_al.core.structure import Structure, structure
-from fhi_al.reference.ase_engine import AseEngine, import_calculator
-from fhi_al.reference.build import build_engine, runs_in_parallel
-from fhi_al.reference.engine import EngineError, ReferenceResult
-from fhi_al.reference.spec import AseSpec, tblite_spec
+from fhi_al.engines.aims_input.atomic import atomic_geometry
+from fhi_al.engines.ase_calculator import AseEngine, import_calculator
+from fhi_al.engines.engine import ReferenceResult
+from fhi_al.engines.registry import build_engine, runs_in_parallel
+from fhi_al.engines.spec import AseSpec, tblite_spec
 
 pytestmark = pytest.mark.real
 

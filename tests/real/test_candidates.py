@@ -13,17 +13,17 @@ from mace.calculators import MACECalculator
 from models_parts import ELEMENTS, fitted, settings, water_labels
 from scipy.spatial.transform import Rotation
 
+from fhi_al.active_learning.candidates import Candidates
+from fhi_al.active_learning.trajectories import Trajectories
 from fhi_al.core.calibration import Pairs
 from fhi_al.core.diversity import fingerprints
 from fhi_al.core.improvement import BestError
 from fhi_al.core.label import Label
-from fhi_al.core.run_state import ActiveLearningState, Asked, Frame, RunState, SweepStage
+from fhi_al.core.run_state import ActiveLearningState, Frame, PendingLabel, RunState, SweepStage
 from fhi_al.core.structure import structure
 from fhi_al.core.threshold import MovingAverage
 from fhi_al.core.trajectory import Status, TrajectoryState
 from fhi_al.models.ensemble import Ensemble
-from fhi_al.procedures.candidates import Candidates
-from fhi_al.procedures.trajectories import Trajectories
 from fhi_al.report.clock import Clock
 from fhi_al.report.journal import Journal
 from fhi_al.settings.active_learning import ActiveLearning
@@ -76,8 +76,8 @@ def run_of(made: Ensemble, folder: Path, positions: list[Any], **changes: Any) -
     trajectories = tuple(
         TrajectoryState(k, status=Status.WAITING, step=STEP) for k in range(len(positions))
     )
-    asked = tuple(
-        Asked(
+    pending = tuple(
+        PendingLabel(
             k,
             Frame(STEP, tuple(map(tuple, place.tolist())), ((0.0, 0.0, 0.0),) * 3),
             0,
@@ -92,8 +92,8 @@ def run_of(made: Ensemble, folder: Path, positions: list[Any], **changes: Any) -
     active = ActiveLearningState(
         sweep=3,
         stage=SweepStage.MOVE,
-        asked=asked,
-        next_visit=0,
+        pending=pending,
+        next_round=0,
         epochs=0,
         trajectories=trajectories,
         uncertainties=(MovingAverage(),),
@@ -108,15 +108,15 @@ def run_of(made: Ensemble, folder: Path, positions: list[Any], **changes: Any) -
         plateaus=(BestError(),) * 2,
         pairs=(Pairs(),),
     )
-    told: list[list[str]] = []
+    message: list[list[str]] = []
     return SimpleNamespace(
         settings=SimpleNamespace(al=ActiveLearning.model_validate(changes)),
         ensemble=made,
         systems=(structure([8, 1, 1], np.zeros((3, 3))),),
         clock=Clock(),
         journal=Journal(folder / "journal.jsonl"),
-        labels=SimpleNamespace(prefer=told.append),
-        told=told,
+        labels=SimpleNamespace(prefer=message.append),
+        message=message,
         walkers=[None] * len(positions),
         state=RunState(active=active),
     )
@@ -126,7 +126,7 @@ def chosen(run: Any, n_waiting: int = 0) -> list[int]:
     """The trajectories whose candidates are left, in order."""
     trajectories = Trajectories(run)
     Candidates(run, trajectories).choose(n_waiting)
-    return [asked.trajectory for asked in trajectories.state.asked]
+    return [pending.trajectory for pending in trajectories.state.pending]
 
 
 def moved(label: Label, stretch: float) -> Any:
@@ -144,7 +144,7 @@ def test_the_most_different_comes_first(
     run = run_of(made, tmp_path, places)
     order = chosen(run)
     assert order == [1, 2, 0]
-    assert len(run.told[0]) == 3
+    assert len(run.message[0]) == 3
     assert chosen(run_of(made, tmp_path, places)) == order
     assert chosen(run_of(made, tmp_path, places, candidate_order="index")) == [0, 1, 2]
 

@@ -27,13 +27,14 @@ from cluster_parts import (
 from test_aims_executable import spec_of
 from troublesome import EXIT, EXIT_ONCE, HANG, NO_SCF, RAISE, SLOW, WELL
 
+from fhi_al.core.errors import EngineError
 from fhi_al.core.structure import geometry_key
-from fhi_al.reference.ase_engine import AseEngine
-from fhi_al.reference.cluster import ClusterWorkers
-from fhi_al.reference.cluster_options import ClusterOptions
-from fhi_al.reference.engine import EngineError, ReferenceResult
-from fhi_al.reference.spec import tblite_spec
-from fhi_al.reference.workers import Job
+from fhi_al.engines.ase_calculator import AseEngine
+from fhi_al.engines.engine import ReferenceResult
+from fhi_al.engines.spec import tblite_spec
+from fhi_al.labels.cluster.cluster import ClusterWorkers
+from fhi_al.labels.cluster.options import ClusterOptions
+from fhi_al.labels.workers import Job
 
 pytestmark = pytest.mark.real
 
@@ -95,21 +96,21 @@ def test_trouble_is_tried_again_then_reported_and_harms_nobody_else(
     places = {place: job(TROUBLE, 1, place) for place in (HANG, EXIT, RAISE, NO_SCF, EXIT_ONCE)}
     good = [job(TROUBLE, seed, WELL + seed) for seed in (1, 2)]
     done = finish(workers, [*places.values(), *good])
-    told = {place: done[each.key].result for place, each in places.items()}
+    lines = {place: done[each.key].result for place, each in places.items()}
     made = calls(folder)
     for place, words in (
         (HANG, "longer than job_timeout = 5 s"),
         (EXIT, "exit code 7"),
         (RAISE, "RuntimeError: no idea what to do"),
     ):
-        message = told[place]
+        message = lines[place]
         assert isinstance(message, str)
         assert message.startswith("the job failed 2 times") and words in message
         assert made.count(place) == 2
-    assert not result_of(told[NO_SCF]).converged
-    assert "not converged in 250 cycles" in result_of(told[NO_SCF]).message
+    assert not result_of(lines[NO_SCF]).converged
+    assert "not converged in 250 cycles" in result_of(lines[NO_SCF]).message
     assert made.count(NO_SCF) == 1
-    assert result_of(told[EXIT_ONCE]).converged
+    assert result_of(lines[EXIT_ONCE]).converged
     assert made.count(EXIT_ONCE) == 2
     assert all(result_of(done[each.key].result).converged for each in good)
     assert done[places[HANG].key].seconds >= 10.0

@@ -11,8 +11,8 @@ from cluster_parts import processes_of
 from mpi4py import MPI
 from test_aims_executable import CONTROL, FAKE, WATER
 
-from fhi_al import isolated_atoms
-from fhi_al.procedures.atomic_energies import read_atomic_energies
+from fhi_al.app import atomic_energies
+from fhi_al.app.isolated_atoms import read_atomic_energies
 
 pytestmark = pytest.mark.real
 
@@ -25,8 +25,8 @@ def test_isolated_atoms_are_computed_as_jobs(tmp_path: Path) -> None:
         "ACTIVE_LEARNING:\n  max_set_size: 50\n  parallel: true\n  species_dir: species\n"
         f"  cluster:\n    aims_command: {command}\n"
     )
-    assert "control.in of H:" in isolated_atoms.checked(tmp_path, None)
-    isolated_atoms.compute(tmp_path, None, MPI.COMM_SELF)
+    assert "control.in of H:" in atomic_energies.checked(tmp_path, None)
+    atomic_energies.compute(tmp_path, None, MPI.COMM_SELF)
     energies = read_atomic_energies(tmp_path / "atomic_energies.yaml")
     assert set(energies) == {1, 8}
     assert energies[8] < energies[1] < 0.0  # eV

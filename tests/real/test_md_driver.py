@@ -17,8 +17,8 @@ from fhi_al.core.plausible import GeometryLimits
 from fhi_al.core.structure import Structure, structure
 from fhi_al.md.atoms import atoms_of, constraints_of
 from fhi_al.md.driver import Driver, MDPoint, random_stream
-from fhi_al.md.guarded import MDFailure
 from fhi_al.md.integrators import degrees_of_freedom
+from fhi_al.md.validating import MDFailure
 from fhi_al.md.walker import Walker
 
 pytestmark = pytest.mark.real
@@ -193,7 +193,7 @@ def test_a_stored_walker_goes_on_bitwise(thermostat: Any) -> None:
         one.point = driver(system, thermostat).advance(one.point, 11, one.generator)
     assert bits(stored.point) == bits(walker.point)
     for one in (walker, stored):
-        one.go_back(md)
+        one.roll_back(md)
     assert bits(stored.point) == bits(walker.point)
 
 
@@ -291,7 +291,7 @@ def test_fixed_coordinates_do_not_move_and_others_do(fixed: np.ndarray, thermost
     assert not walker.point.momenta[fixed].any()
     for _ in range(3):
         walker.point = md.advance(walker.point, 20, walker.generator)
-    walker.go_back(md)
+    walker.roll_back(md)
     walker.point = md.advance(walker.point, 30, walker.generator)
     assert np.array_equal(walker.point.positions[fixed], system.positions[fixed])
     assert not walker.point.momenta[fixed].any()
@@ -399,13 +399,13 @@ def test_after_a_failure_the_walker_goes_back_with_new_velocities_and_its_stream
         md.advance(walker.point, 5, walker.generator)
     assert bits(walker.point) == before
     springs.broken = False
-    walker.go_back(md)
+    walker.roll_back(md)
     assert np.array_equal(walker.point.positions, first.positions)
     assert not np.array_equal(walker.point.momenta, first.momenta)
     assert walker.point.thermostat == {}
     assert bits(walker.restart_point) == bits(first)
     once = walker.point
-    walker.go_back(md)
+    walker.roll_back(md)
     assert not np.array_equal(walker.point.momenta, once.momenta)
     md.advance(walker.point, 5, walker.generator)
 

@@ -14,8 +14,8 @@ from md_parts import THERMOSTATS, Springs, bits, conditions, crystal, molecule
 from fhi_al.core.plausible import GeometryLimits
 from fhi_al.core.structure import Array, Structure
 from fhi_al.md.driver import Driver, MDPoint, random_stream
-from fhi_al.md.guarded import MDFailure
-from fhi_al.md.together import Block, HandedOver, advance_together
+from fhi_al.md.together import BatchedForceCalculator, Block, advance_together
+from fhi_al.md.validating import MDFailure
 
 pytestmark = pytest.mark.real
 
@@ -24,12 +24,12 @@ class Calls:
     """Answers with springs for molecules, EMT for crystals, and notes who asked."""
 
     def __init__(self) -> None:
-        self.asked: list[set[int]] = []
+        self.pending: list[set[int]] = []
         self.springs = Springs(molecule().positions)
 
-    def __call__(self, asked: Mapping[int, Atoms]) -> dict[int, Array]:
-        self.asked.append(set(asked))
-        return {place: self.forces(atoms) for place, atoms in asked.items()}
+    def __call__(self, pending: Mapping[int, Atoms]) -> dict[int, Array]:
+        self.pending.append(set(pending))
+        return {place: self.forces(atoms) for place, atoms in pending.items()}
 
     def forces(self, atoms: Atoms) -> Array:
         calculator: Any = EMT() if atoms.pbc.any() else self.springs
@@ -39,7 +39,10 @@ class Calls:
 
 def handed_over(system: Structure, thermostat: Any, limits: Any = None, **changes: Any) -> Driver:
     return Driver(
-        system, conditions(thermostat, **changes), HandedOver(), limits or GeometryLimits()
+        system,
+        conditions(thermostat, **changes),
+        BatchedForceCalculator(),
+        limits or GeometryLimits(),
     )
 
 
@@ -64,7 +67,7 @@ def test_together_is_bitwise_alone_for_all_thermostats_systems_and_lengths() -> 
         assert bits(one) == bits(other)
     # Once for everyone at the start, then once for each step of those that still move.
     lengths = [block.n_steps for block in blocks]
-    assert [len(asked) for asked in calls.asked] == [
+    assert [len(pending) for pending in calls.pending] == [
         sum(n >= step for n in lengths) for step in range(max(lengths) + 1)
     ]
 
@@ -76,10 +79,10 @@ def test_known_forces_are_not_asked_for_again_and_change_nothing() -> None:
     (with_forces,) = advance_together(
         [Block(driver, start, 4, random_stream(2), forces=known)], calls
     )
-    n_calls = len(calls.asked)
+    n_calls = len(calls.pending)
     (without,) = advance_together([Block(driver, start, 4, random_stream(2))], calls)
     assert n_calls == 4
-    assert len(calls.asked) == n_calls + 5
+    assert len(calls.pending) == n_calls + 5
     assert isinstance(with_forces, MDPoint) and isinstance(without, MDPoint)
     assert bits(with_forces) == bits(without)
 
@@ -93,7 +96,7 @@ def test_one_that_explodes_drops_out_and_the_others_go_on() -> None:
         [Block(d, start, 30, random_stream(2, k)) for k, d in enumerate((good, wild, good))], calls
     )
     assert isinstance(found[1], MDFailure)
-    assert calls.asked[0] == {0, 1, 2} and calls.asked[-1] == {0, 2}
+    assert calls.pending[0] == {0, 1, 2} and calls.pending[-1] == {0, 2}
     (alone,) = advance_together([Block(good, start, 30, random_stream(2, 2))], Calls())
     assert isinstance(found[2], MDPoint) and isinstance(alone, MDPoint)
     assert bits(found[2]) == bits(alone)
@@ -103,7 +106,7 @@ def test_an_error_of_who_is_asked_reaches_the_caller_and_leaves_nothing_behind()
     driver = handed_over(molecule(), "Bussi")
     start = driver.start(random_stream(1))
 
-    def fails(asked: Mapping[int, Atoms]) -> dict[int, Array]:
+    def fails(pending: Mapping[int, Atoms]) -> dict[int, Array]:
         raise OSError("the other rank is gone")
 
     with pytest.raises(OSError, match="the other rank"):

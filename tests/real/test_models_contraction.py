@@ -27,8 +27,8 @@ def test_values_and_derivatives_are_those_of_mace(
     from e3nn import o3
     from mace.modules.symmetric_contraction import SymmetricContraction
 
-    from fhi_al.models.mace_adapter import default_dtype
-    from fhi_al.models.mace_adapter.contraction import PolynomialContraction
+    from fhi_al.models.mace import default_dtype
+    from fhi_al.models.mace.contraction import PolynomialContraction
 
     with default_dtype(torch.float64):
         torch.manual_seed(1)

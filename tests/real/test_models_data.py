@@ -15,14 +15,14 @@ from mace.data import AtomicData, Configuration
 from mace.tools import torch_geometric
 from models_parts import ELEMENTS, ensemble, fitted, label, settings, train_epoch, water_labels
 
-import fhi_al.models.mace_adapter.model as mace_models
-import fhi_al.models.mace_adapter.prediction as prediction
+import fhi_al.models.mace.model as mace_models
+import fhi_al.models.mace.prediction as prediction
 from fhi_al.core.label import Label
 from fhi_al.models import evaluation
 from fhi_al.models.ensemble import Ensemble
-from fhi_al.models.mace_adapter import default_dtype
-from fhi_al.models.mace_adapter.data import GraphStore, training_batch
-from fhi_al.models.mace_adapter.model import ModelFactory
+from fhi_al.models.mace import default_dtype
+from fhi_al.models.mace.data import GraphStore, training_batch
+from fhi_al.models.mace.model import ModelFactory
 from fhi_al.models.out_of_memory import TooLarge
 from fhi_al.models.training import SerialTrainingPool
 
@@ -138,7 +138,7 @@ def test_neighbours_are_found_once_and_no_model_is_built_again(
     monkeypatch.setattr(mace_models, "configure_model", builds)
     made = ensemble(labels[:7])  # 3 train, 4 validate, the same for both members
     for member in made.members:
-        member.fit_statistics()
+        member.fit_normalisation()
     pool = SerialTrainingPool(made, 1)
     pool.begin(range(2), 2).finish()
     assert searches.calls == 7
@@ -147,7 +147,7 @@ def test_neighbours_are_found_once_and_no_model_is_built_again(
         for member in made.members:
             (member.add_validation if number % 3 == 0 else member.add_training)([point])
             if number < 3:
-                member.fit_statistics()
+                member.fit_normalisation()
         pool.begin(range(2), 2).finish()
         assert searches.calls == 8 + number
     assert len(made.members[0].training) + len(made.members[0].validation) == len(labels)
@@ -164,7 +164,7 @@ def test_errors_do_not_depend_on_how_labels_are_grouped(
         member = made.members[0]
         member.add_training(labels[:3])
         member.add_validation(labels[3:])
-        member.fit_statistics()
+        member.fit_normalisation()
         errors = member.validate()
         return [errors.mae_forces, errors.rmse_forces, errors.mae_energy_per_atom, errors.loss]
 

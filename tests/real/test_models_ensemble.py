@@ -20,7 +20,7 @@ from fhi_al.core.label import Label
 from fhi_al.core.structure import structure
 from fhi_al.models.devices import cuequivariance_problem
 from fhi_al.models.ensemble import Ensemble, device_problem
-from fhi_al.models.mace_adapter.prediction import model_input, prediction_graph
+from fhi_al.models.mace.prediction import model_input, prediction_graph
 from fhi_al.models.training import SerialTrainingPool
 
 pytestmark = pytest.mark.real
@@ -170,9 +170,13 @@ def test_compiled_export_needs_torch_alone_and_gives_the_same_forces(
     graphs = [prediction_graph(label, trained.factory) for label in labels[:2]]
     inputs = model_input([g for g in graphs if g], trained.factory, torch.float64)
     torch.save(inputs, tmp_path / "inputs.pt")
-    told = [COMPILED, str(paths[1]), str(tmp_path / "inputs.pt"), str(tmp_path / "forces.pt")]
+    message = [COMPILED, str(paths[1]), str(tmp_path / "inputs.pt"), str(tmp_path / "forces.pt")]
     run = subprocess.run(
-        [sys.executable, "-I", "-c", *told], capture_output=True, text=True, timeout=120, check=True
+        [sys.executable, "-I", "-c", *message],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
     )
     answer = json.loads(run.stdout)
     assert not answer["mace"]
@@ -210,8 +214,8 @@ def test_exported_model_of_other_settings_is_refused(
     labels: list[Label], trained: Ensemble, tmp_path: Path
 ) -> None:
     path = trained.export(tmp_path, "water", [0])[0]
-    for changes, told in (({"r_max": 5.0}, "r_max = 4.0"), ({"num_channels": 16}, "do not fit")):
-        with pytest.raises(ValueError, match=told):
+    for changes, message in (({"r_max": 5.0}, "r_max = 4.0"), ({"num_channels": 16}, "do not fit")):
+        with pytest.raises(ValueError, match=message):
             ensemble(labels, (7,), **changes).load_exported(path, 0)
     with pytest.raises(ValueError, match="atomic numbers"):
         Ensemble(settings(), (1, 6), (7,)).load_exported(path, 0)

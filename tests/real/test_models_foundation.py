@@ -12,9 +12,9 @@ import pytest
 from ase.build import bulk
 from models_parts import settings
 
+from fhi_al.app.foundation import foundation_calculator, foundation_problem
 from fhi_al.models.ensemble import Ensemble
-from fhi_al.models.foundation import foundation_calculator, foundation_problem
-from fhi_al.models.mace_adapter.foundations import mace_mp_cache
+from fhi_al.models.mace.foundations import mace_mp_cache
 
 pytestmark = pytest.mark.real
 
@@ -65,11 +65,11 @@ def test_mace_mp_out_of_reach_says_where_to_put_it(
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     al = sampling("mace-mp0")
     start = time.monotonic()
-    told = str(foundation_problem(al))
+    message = str(foundation_problem(al))
     assert time.monotonic() - start < 15
-    assert "the model small is not at" in told
-    assert str(mace_mp_cache("small")) in told
-    assert "initial_sampling: foundation" in told
+    assert "the model small is not at" in message
+    assert str(mace_mp_cache("small")) in message
+    assert "initial_sampling: foundation" in message
     with pytest.raises(ValueError, match=r"initial_sampling = mace-mp0: .* cannot be fetched"):
         foundation_calculator(al)
 
@@ -110,9 +110,9 @@ def _made(path: Path) -> Path:
         ({"foundation_calculator": "ase.Atoms"}, "is no ASE calculator"),
     ],
 )
-def test_what_is_no_foundation_model_is_named(changes: dict[str, Any], told: str) -> None:
+def test_what_is_no_foundation_model_is_named(changes: dict[str, Any], message: str) -> None:
     problem = str(foundation_problem(sampling(**changes)))
-    assert told in problem
+    assert message in problem
     with pytest.raises(ValueError, match="initial_sampling = foundation: "):
         foundation_calculator(sampling(**changes))
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 from models_parts import settings
 
-from fhi_al.models import mace_adapter
-from fhi_al.models.mace_adapter import foundations, statistics, training, training_step
-from fhi_al.models.mace_adapter import model as models
+from fhi_al.models import mace as mace_adapter
+from fhi_al.models.mace import foundations, training, training_step
+from fhi_al.models.mace import model as models
+from fhi_al.models.mace import normalisation as statistics
 
 pytestmark = pytest.mark.real
 

@@ -25,9 +25,9 @@ from models_parts import (
 import fhi_al.models.optimisation as optimisation
 from fhi_al.core.label import Label, Origin
 from fhi_al.models.ensemble import Ensemble
-from fhi_al.models.mace_adapter import default_dtype
-from fhi_al.models.mace_adapter.model import read_statistics
-from fhi_al.models.mace_adapter.prediction import (
+from fhi_al.models.mace import default_dtype
+from fhi_al.models.mace.model import read_normalisation
+from fhi_al.models.mace.prediction import (
     energies_and_forces,
     model_input,
     prediction_graph,
@@ -107,7 +107,7 @@ def test_one_point_and_a_batch_larger_than_the_set(labels: list[Label]) -> None:
     member.add_training(labels[:1])
     member.add_validation(labels[1:2])
     # One structure has no standard deviation: the scale must not become NaN or 0.
-    assert member.fit_statistics().scale == 1.0
+    assert member.fit_normalisation().scale == 1.0
     assert math.isfinite(train_epoch(member))
     assert math.isfinite(member.validate().mae_forces)
 
@@ -119,7 +119,7 @@ def test_equilibrium_of_one_element_has_usable_statistics() -> None:
     made = Ensemble(settings(), (29,), (1,))
     member = made.members[0]
     member.add_training([at_rest])
-    found = member.fit_statistics()
+    found = member.fit_normalisation()
     assert found.scale == 1.0
     assert found.avg_num_neighbors == 18.0  # 12 + 6 neighbours of fcc within 4 A
     assert math.isfinite(train_epoch(member))
@@ -128,32 +128,32 @@ def test_equilibrium_of_one_element_has_usable_statistics() -> None:
 def test_isolated_atom_has_no_neighbours_to_average() -> None:
     member = Ensemble(settings(), (1,), (1,)).members[0]
     member.add_training([label(Atoms("H"), -13.0, np.zeros((1, 3)))])
-    assert member.fit_statistics().avg_num_neighbors == 1.0
+    assert member.fit_normalisation().avg_num_neighbors == 1.0
 
 
 def test_statistics_follow_the_growing_set_until_they_are_frozen(labels: list[Label]) -> None:
     made = Ensemble(settings(), ELEMENTS, (1,))
     member = made.members[0]
     member.add_training(labels[:2])
-    first = member.fit_statistics()
+    first = member.fit_normalisation()
     weights = numbers(member)
     member.add_training(labels[2:8])
-    second = member.fit_statistics()
+    second = member.fit_normalisation()
     forces = np.array([label.forces for label in labels[:8]])
     assert second.scale == pytest.approx(np.sqrt((forces**2).mean()))
     assert second.scale != first.scale
     assert second.shift == 0.0  # the model named MACE has none
-    assert read_statistics(member.inference_model) == second
+    assert read_normalisation(member.inference_model) == second
     assert same(weights, numbers(member))
-    member.freeze_statistics()
+    member.freeze_normalisation()
     with pytest.raises(RuntimeError, match="frozen"):
-        member.fit_statistics()
+        member.fit_normalisation()
 
 
 def test_shift_of_scale_shift_mace_is_the_mean_interaction_energy(labels: list[Label]) -> None:
     energies = {1: -10.0, 8: -100.0}
     made = ensemble(labels, (1,), model="ScaleShiftMACE", atomic_energies=energies)
-    found = made.members[0].fit_statistics()
+    found = made.members[0].fit_normalisation()
     mean = np.mean([label.energy + 120.0 for label in labels[:-4]]) / 3
     assert found.shift == pytest.approx(mean)
 
@@ -168,7 +168,7 @@ def test_user_energies_are_never_touched(labels: list[Label]) -> None:
 def test_element_without_user_energy_is_named(labels: list[Label]) -> None:
     made = ensemble(labels, (1,), atomic_energies={1: -11.682})
     with pytest.raises(ValueError, match=r"atomic_energies: no energy for atomic number 8"):
-        made.members[0].fit_statistics()
+        made.members[0].fit_normalisation()
 
 
 def test_statistics_written_in_place_equal_a_model_built_with_them(
@@ -291,7 +291,7 @@ def test_training_needs_statistics_and_validation_needs_labels() -> None:
     with pytest.raises(RuntimeError, match="no validation labels"):
         member.validate()
     with pytest.raises(ValueError, match="no training labels"):
-        member.fit_statistics()
+        member.fit_normalisation()
 
 
 def test_pool_validates_every_so_many_epochs_and_at_the_last(labels: list[Label]) -> None:

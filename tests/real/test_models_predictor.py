@@ -15,10 +15,10 @@ from models_parts import fitted, train_epoch, water_labels
 
 from fhi_al.models import predictor
 from fhi_al.models.ensemble import Ensemble
-from fhi_al.models.mace_adapter import default_dtype
-from fhi_al.models.mace_adapter.prediction import model_input, prediction_graph
-from fhi_al.models.model_copies import predictor_of
+from fhi_al.models.mace import default_dtype
+from fhi_al.models.mace.prediction import model_input, prediction_graph
 from fhi_al.models.out_of_memory import TooLarge
+from fhi_al.models.remote.model_copies import predictor_of
 
 pytestmark = pytest.mark.real
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fhi_al import preflight
+from fhi_al.app import checks
 from fhi_al.settings import read_settings
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
@@ -25,4 +25,4 @@ def test_an_option_is_a_run_without_mistakes(tmp_path: Path, name: str) -> None:
     write_run_folder(tmp_path, SYSTEM, 0, size.n_members, max(size.n_labels), CHANGED | changed)
     settings = read_settings(tmp_path)
     assert all(getattr(settings.al, key) == value for key, value in changed.items())
-    preflight.check(tmp_path, settings, preflight.read_inputs(tmp_path, settings))
+    checks.check(tmp_path, settings, checks.read_inputs(tmp_path, settings))

@@ -33,17 +33,17 @@ class Troublesome(Calculator):
         x = round(float(atoms.positions[0, 0]), 6)
         with self._calls.open("a") as stream:
             stream.write(f"{x}\n")
-        trouble = round(x / 100.0) * 100.0
+        failure = round(x / 100.0) * 100.0
         n_calls = self._calls.read_text().split().count(str(x))
-        if trouble == EXIT or (trouble == EXIT_ONCE and n_calls == 1):
+        if failure == EXIT or (failure == EXIT_ONCE and n_calls == 1):
             os._exit(7)
-        if trouble == RAISE:
+        if failure == RAISE:
             raise RuntimeError("no idea what to do")
-        if trouble == HANG:
+        if failure == HANG:
             time.sleep(300)
-        if trouble == NO_SCF:
+        if failure == NO_SCF:
             raise CalculationFailed("SCF not converged in 250 cycles")
-        if trouble == SLOW:
+        if failure == SLOW:
             time.sleep(1.0)
         calculator = TBLite(method="GFN2-xTB", verbosity=0)
         calculator.calculate(atoms, ["energy", "forces"])

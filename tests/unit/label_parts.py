@@ -8,7 +8,7 @@ import numpy as np
 
 from fhi_al.core.label import Label, Origin
 from fhi_al.core.structure import geometry_key
-from fhi_al.dataset import Record, Rejected
+from fhi_al.labels.store import Record, Rejected
 
 
 def _structure(seed: int, n_atoms: int, pbc: bool) -> dict[str, Any]:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from fhi_al.aims.atomic import atomic_geometry, atomic_input
-from fhi_al.aims.control import parse_control
-from fhi_al.aims.geometry import write_geometry
+from fhi_al.engines.aims_input.atomic import atomic_geometry, atomic_input
+from fhi_al.engines.aims_input.control import parse_control
+from fhi_al.engines.aims_input.geometry import write_geometry
 
 CONTROL = """\
 xc pbe

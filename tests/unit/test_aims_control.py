@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from fhi_al.aims.control import Control, parse_control
-from fhi_al.aims.engine_input import control_problems, engine_input
-from fhi_al.aims.errors import AimsInputError
-from fhi_al.aims.geometry import Geometry, parse_geometry
+from fhi_al.engines.aims_input.control import Control, parse_control
+from fhi_al.engines.aims_input.engine_input import control_problems, engine_input
+from fhi_al.engines.aims_input.errors import AimsInputError
+from fhi_al.engines.aims_input.geometry import Geometry, parse_geometry
 
 PATH = Path("control.in")
 H_BLOCK = "  species H   # light\n    nucleus 1\n    basis_dep_cutoff 1e-4\n"

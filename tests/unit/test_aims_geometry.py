@@ -7,8 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fhi_al.aims.errors import AimsInputError
-from fhi_al.aims.geometry import Geometry, parse_geometry, read_geometry, write_geometry
+from fhi_al.engines.aims_input.errors import AimsInputError
+from fhi_al.engines.aims_input.geometry import (
+    Geometry,
+    parse_geometry,
+    read_geometry,
+    write_geometry,
+)
 
 PATH = Path("geometry.in")
 

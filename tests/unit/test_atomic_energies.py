@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from fhi_al.aims.atomic import atomic_geometry
-from fhi_al.procedures.atomic_energies import AtomicEnergiesProcedure, read_atomic_energies
-from fhi_al.reference.ase_engine import AseEngine
-from fhi_al.reference.engine import EngineError, ReferenceResult
-from fhi_al.reference.spec import tblite_spec
+from fhi_al.app.isolated_atoms import AtomicEnergiesProcedure, read_atomic_energies
+from fhi_al.core.errors import EngineError
+from fhi_al.engines.aims_input.atomic import atomic_geometry
+from fhi_al.engines.ase_calculator import AseEngine
+from fhi_al.engines.engine import ReferenceResult
+from fhi_al.engines.spec import tblite_spec
 
 HYDROGEN, OXYGEN = -11.682, -104.037  # eV, GFN2-xTB, spin polarised
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from fhi_al import checkpoint
-from fhi_al.checkpoint import MANIFEST, STATE_VERSION, SnapshotError, write_snapshot
+from fhi_al.storage import checkpoint
+from fhi_al.storage.checkpoint import MANIFEST, STATE_VERSION, SnapshotError, write_snapshot
 
 FIRST = {"run.json": b'{"n": 1}', "weights.pt": bytes(range(256)) * 40, "empty": b""}
 SECOND = {**FIRST, "run.json": b'{"n": 2}'}
@@ -191,7 +191,7 @@ def test_a_full_disk_leaves_the_generations_before(tmp_path: Path) -> None:
     script = f"""
 import resource
 from pathlib import Path
-from fhi_al.checkpoint import write_snapshot
+from fhi_al.storage.checkpoint import write_snapshot
 
 _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
@@ -211,7 +211,7 @@ def test_a_kill_at_any_moment_leaves_a_snapshot_that_can_be_used(tmp_path: Path)
     """A process that writes snapshots without end is killed ten times, at different moments."""
     script = f"""
 from pathlib import Path
-from fhi_al.checkpoint import write_snapshot
+from fhi_al.storage.checkpoint import write_snapshot
 
 n = 0
 while True:

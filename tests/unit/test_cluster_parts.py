@@ -12,20 +12,21 @@ import numpy as np
 import psutil
 import pytest
 
-from fhi_al.cluster_preflight import command_problem
+from fhi_al.app.cluster_checks import command_problem
+from fhi_al.core.errors import EngineError
 from fhi_al.core.structure import structure
-from fhi_al.reference.cluster import ClusterWorkers
-from fhi_al.reference.cluster_options import ClusterOptions
-from fhi_al.reference.cluster_result import RESULT, read_result, write_result
-from fhi_al.reference.engine import EngineError, ReferenceResult
-from fhi_al.reference.processes import (
+from fhi_al.engines.engine import ReferenceResult
+from fhi_al.engines.spec import fingerprint, tblite_spec
+from fhi_al.labels.cluster.cluster import ClusterWorkers
+from fhi_al.labels.cluster.options import ClusterOptions
+from fhi_al.labels.cluster.processes import (
     end_processes,
     family,
     launcher_variables,
     step_environment,
 )
-from fhi_al.reference.spec import fingerprint, tblite_spec
-from fhi_al.reference.workers import Job
+from fhi_al.labels.cluster.result import RESULT, read_result, write_result
+from fhi_al.labels.workers import Job
 
 FORCES = np.array([[0.1, -2.0 / 3.0, 1e-17], [np.pi, 5e300, -0.0]])
 

@@ -15,7 +15,7 @@ from fhi_al.core.calibration import (
     Pairs,
     calibration,
     default_limit,
-    in_words,
+    describe,
     is_material,
     is_usable,
     with_pair,
@@ -98,7 +98,7 @@ def test_correlations_are_those_of_scipy() -> None:
 def test_a_constant_has_no_correlation() -> None:
     result = found([(0.1, 0.2), (0.1, 0.4), (0.1, 0.3)])
     assert result.pearson is None and result.spearman is None
-    assert "rank correlation" not in in_words(result)
+    assert "rank correlation" not in describe(result)
 
 
 def test_one_wild_structure_does_not_set_the_scale() -> None:
@@ -132,10 +132,10 @@ def test_a_calibration_needs_its_pairs_and_a_narrow_interval() -> None:
 
 
 def test_the_window_keeps_the_last_pairs() -> None:
-    pairs = Pairs(told=1.5)
+    pairs = Pairs(message=1.5)
     for n in range(1, 6):
         pairs = with_pair(pairs, float(n), 2.0 * n, window=3)
-    assert pairs == Pairs(((3.0, 6.0), (4.0, 8.0), (5.0, 10.0)), seen=5, told=1.5)
+    assert pairs == Pairs(((3.0, 6.0), (4.0, 8.0), (5.0, 10.0)), seen=5, message=1.5)
 
 
 @pytest.mark.parametrize("pair", [(0.0, 1.0), (math.nan, 1.0), (1.0, math.inf), (1.0, math.nan)])
@@ -145,7 +145,7 @@ def test_a_pair_without_a_ratio_is_left_out(pair: tuple[float, float]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "scale", "expected"),
+    ("reported", "scale", "expected"),
     [
         (None, None, False),
         (None, 2.0, True),
@@ -157,9 +157,9 @@ def test_a_pair_without_a_ratio_is_left_out(pair: tuple[float, float]) -> None:
     ],
 )
 def test_a_change_by_a_fifth_is_told(
-    told: float | None, scale: float | None, expected: bool
+    message: float | None, scale: float | None, expected: bool
 ) -> None:
-    assert is_material(told, scale) is expected
+    assert is_material(message, scale) is expected
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from fhi_al.core.trajectory import (
 RUNNING, WAITING, TRAINING, DONE = Status.RUNNING, Status.WAITING, Status.TRAINING, Status.DONE
 RETIRED = Status.RETIRED
 ASK = (Instruction.REQUEST_LABEL,)
-BACK = (Instruction.GO_BACK,)
+BACK = (Instruction.ROLL_BACK,)
 TRAIN = (Instruction.ADD_TO_TRAINING, Instruction.SET_RESTART_POINT)
 VALIDATE = (Instruction.ADD_TO_VALIDATION, Instruction.SET_RESTART_POINT)
 
@@ -39,7 +39,7 @@ VALIDATE = (Instruction.ADD_TO_VALIDATION, Instruction.SET_RESTART_POINT)
 # 20 and went back seven times, once since its restart point was set.
 LIMITS = Limits(max_md_steps=100, max_epochs_worker=5, max_setbacks=3)
 MIDDLE = TrajectoryState(
-    index=3, system=1, md=2, step=60, epochs=2, last_crossing=20, setbacks=7, setbacks_in_row=1
+    index=3, system=1, md=2, step=60, epochs=2, last_crossing=20, rollbacks=7, rollbacks_in_row=1
 )
 BACK_AGAIN: dict[str, object] = {"setbacks": 8, "setbacks_in_row": 2}
 TOO_OFTEN: dict[str, object] = {"setbacks": 8, "setbacks_in_row": 3}
@@ -226,7 +226,7 @@ def test_without_a_step_limit_a_trajectory_is_never_done() -> None:
 
 
 def test_a_raised_limit_gives_a_retired_trajectory_another_chance() -> None:
-    retired = replace(MIDDLE, status=RETIRED, setbacks_in_row=3)
+    retired = replace(MIDDLE, status=RETIRED, rollbacks_in_row=3)
     assert reinstated(retired, LIMITS) == retired
     more = replace(LIMITS, max_setbacks=4)
     assert reinstated(retired, more) == replace(retired, status=RUNNING)

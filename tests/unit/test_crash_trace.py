@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from fhi_al.reference.crash_trace import RECORD, CallRecord
+from fhi_al.labels.crash_trace import RECORD, CallRecord
 
 # A launch that computes a structure and ends within it, in one of several ways.
 LAUNCH = """
 import ctypes, os, signal, sys
 from pathlib import Path
-from fhi_al.reference.crash_trace import CallRecord, RankTrace
+from fhi_al.labels.crash_trace import CallRecord, RankTrace
 
 folder, end = Path(sys.argv[1]), sys.argv[2]
 libc = ctypes.CDLL(None)
@@ -62,9 +62,9 @@ def test_a_kill_from_outside_is_not(tmp_path: Path, caplog: pytest.LogCaptureFix
     for _ in range(5):
         launch(tmp_path, "SIGKILL")
         assert CallRecord(tmp_path).crashes("a structure") == 0
-    told = [message for message in caplog.messages if "has ended" in message]
-    assert [f"has ended {n} times" in text for n, text in zip((3, 4, 5), told, strict=True)]
-    assert 'set its "crashes" to 3 in this file' in told[0]
+    lines = [message for message in caplog.messages if "has ended" in message]
+    assert [f"has ended {n} times" in text for n, text in zip((3, 4, 5), lines, strict=True)]
+    assert 'set its "crashes" to 3 in this file' in lines[0]
     # The way out that the message tells.
     (tmp_path / RECORD).write_text(json.dumps([{"key": "a structure", "ranks": [], "crashes": 3}]))
     assert CallRecord(tmp_path).crashes("a structure") == 3
@@ -89,7 +89,7 @@ def test_a_call_that_returns_leaves_nothing(tmp_path: Path) -> None:
 def test_the_handler_at_exit_outlives_the_interpreter(tmp_path: Path) -> None:
     # It runs after Python has given its memory back: a name in there would be any name by then.
     code = (
-        "import sys; from pathlib import Path; from fhi_al.reference.crash_trace import RankTrace\n"
+        "import sys; from pathlib import Path; from fhi_al.labels.crash_trace import RankTrace\n"
         "trace = RankTrace(Path(sys.argv[1]), 0)"
     )
     (tmp_path / "bystander").touch()

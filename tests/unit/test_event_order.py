@@ -6,30 +6,30 @@ from pathlib import Path
 
 import pytest
 
-from fhi_al.event_order import EventOrder
+from fhi_al.labels.completion_log import CompletionLog
 
 
-def recorded(path: Path) -> EventOrder:
+def recorded(path: Path) -> CompletionLog:
     """Five looks: two that found something, two labels asked for, the last after four looks."""
-    order = EventOrder(path)
-    order.asked("a")
-    order.look([])
-    order.look(["a"])
-    order.asked("b")
-    order.look([])
-    order.look([])
-    order.asked("c")
-    order.look([])
+    order = CompletionLog(path)
+    order.pending("a")
+    order.record([])
+    order.record(["a"])
+    order.pending("b")
+    order.record([])
+    order.record([])
+    order.pending("c")
+    order.record([])
     order.close()
     return order
 
 
 def seen_again(path: Path) -> list[list[str] | None]:
-    order = EventOrder(path)
+    order = CompletionLog(path)
     found = []
     for _ in range(6):
         found.append(order.recorded())
-        order.look(found[-1] or [])
+        order.record(found[-1] or [])
     return found
 
 
@@ -43,8 +43,8 @@ def test_what_was_found_is_found_again_up_to_the_last_label_asked_for(tmp_path: 
 
 
 def test_nothing_is_written_before_anything_happens(tmp_path: Path) -> None:
-    order = EventOrder(tmp_path / "restart" / "order.jsonl")
-    order.look([])
+    order = CompletionLog(tmp_path / "restart" / "order.jsonl")
+    order.record([])
     assert not order.path.exists()
     assert not order.is_repeating
 
@@ -52,11 +52,11 @@ def test_nothing_is_written_before_anything_happens(tmp_path: Path) -> None:
 def test_a_run_that_goes_another_way_forgets_the_rest(tmp_path: Path) -> None:
     path = tmp_path / "order.jsonl"
     recorded(path)
-    order = EventOrder(path)
-    order.look(order.recorded() or [])
+    order = CompletionLog(path)
+    order.record(order.recorded() or [])
     order.forget_the_rest()
     assert not order.is_repeating
-    order.look(["z"])
+    order.record(["z"])
     order.close()
     assert seen_again(path) == [[], ["z"], None, None, None, None]
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from fhi_al import preflight
+from fhi_al.app import checks
+from fhi_al.core.errors import InputError
 from fhi_al.settings import Settings, read_settings
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -22,10 +23,10 @@ FORMULAS = {
 }
 
 
-def inputs_of(name: str) -> tuple[Settings, preflight.Inputs]:
+def inputs_of(name: str) -> tuple[Settings, checks.Inputs]:
     folder = EXAMPLES / name
     settings = read_settings(folder)
-    return settings, preflight.read_inputs(folder, settings)
+    return settings, checks.read_inputs(folder, settings)
 
 
 def test_these_are_the_examples() -> None:
@@ -52,14 +53,14 @@ def test_an_example_says_what_to_expect(name: str) -> None:
 @pytest.mark.real
 @pytest.mark.parametrize("name", ["ethanol", "diamond", "cluster"])
 def test_nothing_is_wrong_with_an_example_for_a_laptop(name: str) -> None:
-    preflight.check(EXAMPLES / name, *inputs_of(name))
+    checks.check(EXAMPLES / name, *inputs_of(name))
 
 
 @pytest.mark.real
 def test_the_aims_example_lacks_exactly_the_two_paths_to_adapt() -> None:
     settings, inputs = inputs_of("aims_water")
-    with pytest.raises(preflight.InputError) as caught:
-        preflight.check(EXAMPLES / "aims_water", settings, inputs)
+    with pytest.raises(InputError) as caught:
+        checks.check(EXAMPLES / "aims_water", settings, inputs)
     assert len(caught.value.problems) == 2
     species, library = sorted(caught.value.problems, key=lambda text: "aims_lib_path" in text)
     assert str(settings.al.species_dir) in species and "ACTIVE_LEARNING.species_dir" in species
@@ -73,7 +74,7 @@ def test_with_the_two_paths_the_aims_example_needs_only_what_we_add(tmp_path: Pa
     settings, inputs = inputs_of("aims_water")
     mended = settings.al.model_copy(update={"species_dir": tmp_path})
     changed = settings.active_learning.model_copy(update={"active_learning": mended})
-    added = preflight.added_to_control(
+    added = checks.added_to_control(
         Settings(settings.mace, changed, settings.folder, _files=settings._files), inputs
     )
     assert added[:2] == ("compute_forces .true.", "postprocess_anyway .true.")
@@ -91,8 +92,8 @@ def test_the_slurm_variant_of_the_cluster_lacks_exactly_what_is_to_adapt(
     (tmp_path / "active_learning_settings.yaml").write_text(variant)
     monkeypatch.setenv("PATH", str(tmp_path))
     settings = read_settings(tmp_path)
-    with pytest.raises(preflight.InputError) as caught:
-        preflight.check(tmp_path, settings, preflight.read_inputs(tmp_path, settings))
+    with pytest.raises(InputError) as caught:
+        checks.check(tmp_path, settings, checks.read_inputs(tmp_path, settings))
     assert len(caught.value.problems) == 2
     slurm, species = sorted(caught.value.problems, key=lambda text: "species_dir" in text)
     assert "ACTIVE_LEARNING.cluster.provider" in slurm and "no sbatch" in slurm

@@ -12,16 +12,17 @@ import pytest
 from ase.build import bulk, molecule
 from label_parts import bits
 
+from fhi_al.core.errors import EngineError
 from fhi_al.core.label import Label, Origin
 from fhi_al.core.plausible import LabelLimits
 from fhi_al.core.structure import Array, Structure, structure
-from fhi_al.dataset import LabelStore, Rejected
-from fhi_al.reference.ase_engine import AseEngine
-from fhi_al.reference.crash_trace import CallRecord
-from fhi_al.reference.engine import EngineError, ReferenceResult
-from fhi_al.reference.label_gate import LabelGate, LabelRequest, TooManyFailures
-from fhi_al.reference.label_pool import SerialLabelPool
-from fhi_al.reference.spec import AseSpec, tblite_spec
+from fhi_al.engines.ase_calculator import AseEngine
+from fhi_al.engines.engine import ReferenceResult
+from fhi_al.engines.spec import AseSpec, tblite_spec
+from fhi_al.labels.crash_trace import CallRecord
+from fhi_al.labels.serial_queue import SerialLabelPool
+from fhi_al.labels.store import LabelStore, Rejected
+from fhi_al.labels.validation import LabelGate, LabelRequest, TooManyFailures
 
 AL = structure(bulk("Al", cubic=True).numbers, bulk("Al", cubic=True).positions, 4.05 * np.eye(3))
 ETHANOL = structure(molecule("CH3CH2OH").numbers, molecule("CH3CH2OH").positions)
@@ -34,13 +35,13 @@ class Counted:
 
     def __init__(self, spec: AseSpec) -> None:
         self.engine = AseEngine(spec)
-        self.asked: list[Array] = []
+        self.pending: list[Array] = []
 
     def start(self, system: int) -> None:
         pass
 
     def calculate(self, system: int, positions: Array, cell: Array) -> ReferenceResult:
-        self.asked.append(positions)
+        self.pending.append(positions)
         return self.engine.calculate(positions, cell)
 
     def ranks(self, system: int) -> tuple[int, ...]:
@@ -70,7 +71,7 @@ def pool_on(
         limits=LabelLimits(max_force, max_energy_per_atom),
         e0_sums=[e0_sum],
         max_failures=max_failures,
-        last_words=lambda: f"call {len(counted.asked)} was the last",
+        last_output=lambda: f"call {len(counted.pending)} was the last",
     )
     return SerialLabelPool(gate, counted, CallRecord(path.parent), timed=untimed)
 
@@ -100,18 +101,18 @@ def stretched(seed: int) -> LabelRequest:
 
 def test_a_label_is_what_the_engine_gave(tmp_path: Path) -> None:
     pool, _ = emt(tmp_path / "labels.jsonl")
-    asked = request(AL, 1, step=40)
-    label = pool.label(asked)
+    pending = request(AL, 1, step=40)
+    label = pool.label(pending)
     assert isinstance(label, Label)
     spec = AseSpec("ase.calculators.emt:EMT", AL, stress=True)
-    fresh = AseEngine(spec).calculate(asked.positions, AL.cell)
+    fresh = AseEngine(spec).calculate(pending.positions, AL.cell)
     assert label.energy == fresh.energy
     assert np.array_equal(label.forces, fresh.forces)
     assert fresh.stress is not None and label.stress is not None
     assert np.array_equal(label.stress, fresh.stress)
     assert np.array_equal(label.numbers, AL.numbers)
-    assert np.array_equal(label.positions, asked.positions)
-    assert (label.key, label.pbc, label.origin) == (asked.key, True, asked.origin)
+    assert np.array_equal(label.positions, pending.positions)
+    assert (label.key, label.pbc, label.origin) == (pending.key, True, pending.origin)
 
 
 def test_no_label_is_computed_twice(tmp_path: Path) -> None:
@@ -126,19 +127,19 @@ def test_no_label_is_computed_twice(tmp_path: Path) -> None:
     # Another launch finds it on the disk.
     resumed, counted_later = emt(path)
     assert bits(resumed.label(request(AL, 1))) == bits(first)
-    assert (len(counted.asked), len(counted_later.asked)) == (1, 0)
+    assert (len(counted.pending), len(counted_later.pending)) == (1, 0)
 
 
 def test_outcomes_come_in_the_order_of_the_requests(tmp_path: Path) -> None:
     pool, counted = emt(tmp_path / "labels.jsonl")
     pool.label(request(AL, 3))  # one of them is known already
     requests = [request(AL, seed) for seed in (5, 3, 1, 4)]
-    for asked in requests:
-        pool.submit(asked)
+    for pending in requests:
+        pool.submit(pending)
     outcomes = [outcome for _ in requests for outcome in pool.poll()]
     assert [outcome.request for outcome in outcomes] == requests
-    assert [outcome.record.key for outcome in outcomes] == [asked.key for asked in requests]
-    assert len(counted.asked) == 4
+    assert [outcome.record.key for outcome in outcomes] == [pending.key for pending in requests]
+    assert len(counted.pending) == 4
     assert pool.poll() == []
 
 
@@ -164,20 +165,20 @@ def test_a_failed_scf_is_stored_as_rejected_and_not_tried_again(
     assert pool.label(stretched(2)) is record
     resumed, counted_later = xtb(path)
     assert bits(resumed.label(stretched(2))) == bits(record)
-    assert (len(counted.asked), len(counted_later.asked)) == (1, 0)
+    assert (len(counted.pending), len(counted_later.pending)) == (1, 0)
     assert (resumed.gate.store.n_labels, resumed.gate.store.n_rejected) == (0, 1)
 
 
 def test_an_absurd_force_is_refused(tmp_path: Path) -> None:
-    asked = request(AL, 1)
-    forces = AseEngine(AseSpec("ase.calculators.emt:EMT", AL)).calculate(asked.positions, AL.cell)
+    pending = request(AL, 1)
+    forces = AseEngine(AseSpec("ase.calculators.emt:EMT", AL)).calculate(pending.positions, AL.cell)
     largest = float(np.linalg.norm(forces.forces, axis=1).max())
     strict, _ = emt(tmp_path / "strict.jsonl", max_force=0.999 * largest)
-    record = strict.label(asked)
+    record = strict.label(pending)
     assert isinstance(record, Rejected)
     assert f"the largest force is {largest:.1f} eV/A" in record.reason
     lenient, _ = emt(tmp_path / "lenient.jsonl", max_force=1.001 * largest)
-    assert isinstance(lenient.label(asked), Label)
+    assert isinstance(lenient.label(pending), Label)
 
 
 def test_an_absurd_energy_is_refused(tmp_path: Path) -> None:
@@ -203,11 +204,11 @@ def test_an_engine_that_dies_on_a_structure_is_not_asked_a_fourth_time(tmp_path:
         counted.engine.close()
         with pytest.raises(EngineError, match="closed"):
             pool.label(request(AL, 1))
-        assert len(counted.asked) == 1, launch
+        assert len(counted.pending) == 1, launch
     pool, counted = emt(path)
     record = pool.label(request(AL, 1))
     assert isinstance(record, Rejected) and record.reason == "the engine died on it 3 times"
-    assert counted.asked == []
+    assert counted.pending == []
     # Settled: the next launch is not told of it again.
     assert CallRecord(tmp_path).crashes(record.key) == 0
     assert isinstance(pool.label(request(AL, 2)), Label)
@@ -226,7 +227,7 @@ def test_failures_in_a_row_stop_the_run_and_are_all_stored(tmp_path: Path) -> No
     pool.poll()
     with pytest.raises(TooManyFailures, match=words):
         pool.poll()
-    assert len(counted.asked) == 6
+    assert len(counted.pending) == 6
     kept = LabelStore(path)
     assert (kept.n_labels, kept.n_rejected) == (1, 5)
     # A resumed run does not compute them again, and counts them.
@@ -234,20 +235,20 @@ def test_failures_in_a_row_stop_the_run_and_are_all_stored(tmp_path: Path) -> No
     assert isinstance(resumed.label(stretched(3)), Rejected)
     with pytest.raises(TooManyFailures):
         resumed.label(stretched(4))
-    assert counted_later.asked == []
+    assert counted_later.pending == []
 
 
 def test_the_failure_of_one_request_does_not_lose_the_labels_before_it(tmp_path: Path) -> None:
     path = tmp_path / "labels.jsonl"
     pool, counted = xtb(path, max_failures=1)
-    for asked in (request(ETHANOL, 0), stretched(1), request(ETHANOL, 2)):
-        pool.submit(asked)
+    for pending in (request(ETHANOL, 0), stretched(1), request(ETHANOL, 2)):
+        pool.submit(pending)
     pool.poll()
     with pytest.raises(TooManyFailures):
         pool.poll()
     assert request(ETHANOL, 0).key in LabelStore(path)
     assert [outcome.request.origin.trajectory for outcome in pool.poll()] == [2]
-    assert len(counted.asked) == 3
+    assert len(counted.pending) == 3
 
 
 def test_a_broken_engine_stores_nothing(tmp_path: Path) -> None:
@@ -264,9 +265,9 @@ def test_only_the_engine_is_timed(tmp_path: Path) -> None:
 
     @contextmanager
     def timed() -> Iterator[None]:
-        inside.append(len(counted.asked))
+        inside.append(len(counted.pending))
         yield
-        inside.append(len(counted.asked))
+        inside.append(len(counted.pending))
 
     gate = pool_on(counted, AL, tmp_path / "labels.jsonl").gate
     pool = SerialLabelPool(gate, counted, CallRecord(tmp_path), timed=timed)

@@ -16,7 +16,7 @@ import pytest
 from label_parts import bits, some_label, some_rejected
 
 from fhi_al.core.label import Origin
-from fhi_al.dataset import LabelStore, LabelStoreError, Record
+from fhi_al.labels.store import LabelStore, LabelStoreError, Record
 
 
 @pytest.fixture
@@ -165,7 +165,7 @@ import resource, sys
 from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from label_parts import some_label
-from fhi_al.dataset import LabelStore
+from fhi_al.labels.store import LabelStore
 
 path = Path({str(path)!r})
 store = LabelStore(path)
@@ -207,7 +207,7 @@ import resource, sys
 from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from label_parts import some_label
-from fhi_al.dataset import LabelStore
+from fhi_al.labels.store import LabelStore
 
 path = Path({str(path)!r})
 store = LabelStore(path)

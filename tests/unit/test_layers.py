@@ -5,12 +5,14 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "fhi_al"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 MODULES = {
     str(path.relative_to(SOURCE)): ast.parse(path.read_text())
     for path in sorted(SOURCE.rglob("*.py"))
@@ -19,12 +21,17 @@ MODULES = {
 
 def imports(module: str) -> set[str]:
     """Dotted names of all that a module imports, late and for type checkers only included."""
+    return imported(MODULES[module])
+
+
+def imported(tree: ast.AST) -> set[str]:
+    """Dotted names of all imports in a syntax tree."""
     names: set[str] = set()
-    for node in ast.walk(MODULES[module]):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{module}: relative import"
+            assert node.level == 0, f"line {node.lineno}: relative import"
             assert node.module is not None
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
     return names
@@ -57,7 +64,7 @@ def of_ours(module: str) -> Iterator[str]:
 
 
 def test_the_modules_are_found() -> None:
-    assert {"core/trajectory.py", "mpi.py", "models/mace_adapter/model.py"} <= set(MODULES)
+    assert {"core/trajectory.py", "parallel/mpi.py", "models/mace/model.py"} <= set(MODULES)
     assert "numpy" in imports("core/structure.py")
     assert "fhi_al.core.structure.Array" in imports("core/label.py")
 
@@ -73,28 +80,19 @@ def test_the_core_is_pure(module: str) -> None:
 
 # The only places that may import a package, and a place where it must be found.
 HOMES = [
-    (("mace", "e3nn", "torch_ema"), ["models/mace_adapter/"]),
+    (("mace", "e3nn", "torch_ema"), ["models/mace/"]),
     (("torch",), ["models/"]),
     (
         ("mpi4py",),
-        [
-            *["mpi.py", "reference/", "assemble.py", "session.py", "cli.py", "isolated_atoms.py"],
-            *[
-                "serving.py",
-                "label_supply.py",
-                "models/spread_training.py",
-                "models/spread_prediction.py",
-                "models/training_rank.py",
-            ],
-        ],
+        ["parallel/mpi.py", "labels/", "engines/", "models/remote/", "app/", "cli.py"],
     ),
-    (("asi4py",), ["reference/"]),
+    (("asi4py",), ["engines/"]),
     (("greenlet",), ["md/together.py"]),
-    (("parsl",), ["reference/cluster_parsl.py"]),
-    (("psutil",), ["reference/processes.py"]),
-    (("pydantic",), ["settings/", "procedures/snapshot.py"]),
+    (("parsl",), ["labels/cluster/parsl.py"]),
+    (("psutil",), ["labels/cluster/processes.py"]),
+    (("pydantic",), ["settings/", "active_learning/snapshot.py"]),
     (("matplotlib",), ["report/calibration_figure.py"]),
-    (("yaml",), ["settings/", "procedures/atomic_energies.py"]),
+    (("yaml",), ["settings/", "app/isolated_atoms.py"]),
 ]
 
 
@@ -105,44 +103,102 @@ def test_a_package_has_its_home(packages: tuple[str, ...], places: list[str]) ->
     assert found <= at(*places)
 
 
-# A layer may import itself and those after it on its line, never those before.
-LAYERS = [
-    ("report/", ["core", "layout", "dataset", "atomic_file", "report", "models", "settings"]),
-    ("md/", ["core", "md", "reference"]),
-    # A foundation model may be any ASE calculator: the import of those lives in reference.
-    ("models/", ["core", "models", "settings", "atomic_file", "heap", "reference", "mpi"]),
-    (
-        "reference/",
-        ["core", "event_order", "dataset", "reference", "aims", "mpi", "atomic_file", "heap"],
-    ),
-    ("aims/", ["core", "aims"]),
-    ("settings/", ["core", "settings"]),
-    ("mpi.py", ["layout", "reference"]),
-    ("layout.py", []),
-    ("event_order.py", []),
-    ("dataset.py", ["core"]),
-    ("checkpoint.py", ["atomic_file"]),
-    ("atomic_file.py", []),
-    ("heap.py", []),
+# From the ground up: a layer imports itself and layers of lower floors, never its neighbours.
+FLOORS = [
+    {"core"},
+    {"settings", "storage", "process"},
+    {"parallel"},
+    {"engines", "models"},
+    {"labels"},
+    {"md", "report"},
+    {"active_learning"},
+    {"app"},
+    {"cli"},
+    {"__init__"},
 ]
+# A floor is more than an order: what these layers know of others is less than what lies below them.
+KNOWS = {
+    "md": {"core"},
+    "engines": {"core", "parallel", "settings", "storage"},
+    "labels": {"core", "engines", "parallel", "process", "storage"},
+    "parallel": {"core"},
+}
 
 
-@pytest.mark.parametrize(("place", "allowed"), LAYERS, ids=[layer[0] for layer in LAYERS])
-def test_a_layer_imports_only_those_below(place: str, allowed: list[str]) -> None:
-    for module in at(place):
-        found = {name.split(".")[0] for name in of_ours(module)}
-        assert found <= set(allowed), f"{module} imports {sorted(found - set(allowed))}"
+def layer_of(module: str) -> str:
+    """The folder of a module at the top, or its own name if it is loose."""
+    return module.split("/")[0].removesuffix(".py")
 
 
-def test_nothing_below_imports_the_top() -> None:
-    top = {"cli", "assemble", "session", "isolated_atoms", "preflight", "crew", "sampling"} | {
-        "label_supply"
+def test_every_module_is_in_a_layer_and_no_layer_is_empty() -> None:
+    assert {layer_of(module) for module in MODULES} == {one for floor in FLOORS for one in floor}
+    assert {module for module in MODULES if "/" not in module} == {"__init__.py", "cli.py"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_from_below(module: str) -> None:
+    own = layer_of(module)
+    (height,) = (k for k, floor in enumerate(FLOORS) if own in floor)
+    below = {one for floor in FLOORS[:height] for one in floor}
+    if own == "cli":
+        below |= {"__init__"}
+    found = {name.split(".")[0] or "__init__" for name in of_ours(module)}
+    assert found <= KNOWS.get(own, below) | {own}, f"{module} imports {sorted(found - below)}"
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Groups of nodes each of which can be reached from each other one."""
+    reached = {node: {node} for node in graph}
+    changed = True
+    while changed:
+        changed = False
+        for node, seen in reached.items():
+            more = set().union(*(reached[other] for each in seen for other in graph[each])) - seen
+            seen |= more
+            changed |= bool(more)
+    return sorted(
+        {
+            tuple(sorted(other for other in seen if node in reached[other]))
+            for node, seen in reached.items()
+            if len([other for other in seen if node in reached[other]]) > 1
+        }
+    )
+
+
+def test_circles_are_found() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == [("b", "c")]
+    assert circles({"a": {"b"}, "b": set()}) == []
+
+
+def test_no_circle_of_imports_in_the_package() -> None:
+    """Imports under TYPE_CHECKING and within functions count, too."""
+    modules = {dotted(path): path for path in MODULES}
+    graph = {
+        name: {found for found in map(partial(home, modules), of_ours(path)) if found} - {name}
+        for name, path in modules.items()
     }
-    for module in at(
-        "procedures/", "reference/", "models/", "md/", "report/", "settings/", "aims/"
-    ):
-        found = {name.split(".")[0] for name in of_ours(module)}
-        assert not found & top, f"{module} imports {sorted(found & top)}"
+    assert sum(map(len, graph.values())) > 300
+    assert circles(graph) == []
+
+
+def dotted(path: str) -> str:
+    """models/mace/__init__.py as models.mace."""
+    return path.removesuffix(".py").replace("/", ".").removesuffix("__init__").removesuffix(".")
+
+
+def home(modules: Mapping[str, str], name: str) -> str | None:
+    """The module that a dotted name is, or is in."""
+    return next((one for one in (name, name.rpartition(".")[0]) if one in modules), None)
+
+
+def test_no_circle_of_imports_in_the_benchmarks() -> None:
+    trees = {path.stem: ast.parse(path.read_text()) for path in BENCHMARKS.glob("*.py")}
+    graph = {
+        name: {found.split(".")[0] for found in imported(tree)} & trees.keys() - {name}
+        for name, tree in trees.items()
+    }
+    assert any(graph.values())
+    assert circles(graph) == []
 
 
 def test_ranks_are_looked_at_only_where_they_are_laid_out_and_served() -> None:
@@ -152,8 +208,8 @@ def test_ranks_are_looked_at_only_where_they_are_laid_out_and_served() -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and node.attr in ("rank", "Get_rank")
     }
-    assert {"mpi.py", "cli.py"} <= looking
-    assert looking <= at("mpi.py", "reference/", "session.py", "cli.py")
+    assert {"parallel/mpi.py", "cli.py"} <= looking
+    assert looking <= at("parallel/", "labels/", "engines/", "app/open.py", "cli.py")
 
 
 def test_only_the_commands_print() -> None:
@@ -165,8 +221,8 @@ def test_only_the_commands_print() -> None:
         and isinstance(node.func, ast.Name)
         and node.func.id == "print"
     }
-    # mpi.py: the last words of a rank that ends the job, when there is no log any more.
-    assert printing <= {"cli.py", "mpi.py"}
+    # parallel/mpi.py: the last words of a rank that ends the job, when there is no log any more.
+    assert printing <= {"cli.py", "parallel/mpi.py"}
 
 
 def modules_after(code: str) -> set[str]:
@@ -182,16 +238,20 @@ HEAVY = {"torch", "mace", "e3nn", "pydantic", "pandas", "matplotlib"}
 
 
 def test_a_rank_that_only_labels_loads_nothing_heavy() -> None:
-    loaded = modules_after("import fhi_al.mpi, fhi_al.serving, fhi_al.models.training_rank")
+    loaded = modules_after(
+        "import fhi_al.parallel.mpi, fhi_al.app.serving, fhi_al.models.remote.worker"
+    )
     assert {"mpi4py", "numpy", "ase"} <= loaded
     assert not loaded & (HEAVY | {"yaml", "asi4py", "tblite"})
 
 
 def test_a_job_on_a_cluster_loads_neither_mpi_nor_torch() -> None:
-    worker = "import fhi_al.reference.cluster_worker"
+    worker = "import fhi_al.labels.cluster.worker"
     assert not modules_after(worker) & (HEAVY | {"mpi4py", "numpy", "ase", "parsl"})
-    engines = "aims_executable, ase_engine, cluster_job"
-    job = f"from fhi_al.reference import {engines}; import tblite.ase"
+    job = (
+        "from fhi_al.engines import aims_executable, ase_calculator\n"
+        "import fhi_al.labels.cluster.job, tblite.ase"
+    )
     assert not modules_after(job) & (HEAVY | {"mpi4py", "parsl"})
 
 
@@ -201,4 +261,8 @@ def test_the_package_and_the_commands_load_nothing_heavy() -> None:
 
 
 def test_wrong_inputs_are_found_without_torch() -> None:
-    assert not modules_after("import fhi_al.session, fhi_al.preflight") & {"torch", "mace", "e3nn"}
+    assert not modules_after("import fhi_al.app.open, fhi_al.app.checks") & {
+        "torch",
+        "mace",
+        "e3nn",
+    }

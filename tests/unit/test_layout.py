@@ -6,10 +6,18 @@ from typing import Any
 
 import pytest
 
-from fhi_al.layout import Layout, LayoutError, Place, layout, table, training_threads, widened
+from fhi_al.parallel.layout import (
+    Layout,
+    LayoutError,
+    RankPlacement,
+    layout,
+    table,
+    training_threads,
+    widened,
+)
 
 
-def dealt(n_ranks: int, **how: Any) -> Layout:
+def assigned(n_ranks: int, **how: Any) -> Layout:
     given = {
         "parallel": True,
         "training_ranks": 1,
@@ -20,8 +28,8 @@ def dealt(n_ranks: int, **how: Any) -> Layout:
     return layout(n_ranks, **given)
 
 
-def on_one_host(n_ranks: int, n_cores: int, omp: int | None = None) -> list[Place]:
-    return [Place("node1", tuple(range(n_cores)), omp) for _ in range(n_ranks)]
+def on_one_host(n_ranks: int, n_cores: int, omp: int | None = None) -> list[RankPlacement]:
+    return [RankPlacement("node1", tuple(range(n_cores)), omp) for _ in range(n_ranks)]
 
 
 @pytest.mark.parametrize(
@@ -39,7 +47,7 @@ def on_one_host(n_ranks: int, n_cores: int, omp: int | None = None) -> list[Plac
 def test_groups_are_what_training_leaves(
     n_ranks: int, how: dict[str, Any], groups: tuple[tuple[int, ...], ...]
 ) -> None:
-    found = dealt(n_ranks, **how)
+    found = assigned(n_ranks, **how)
     assert found.groups == groups
     assert found.training == tuple(range(how.get("training_ranks", 1)))
     # Somebody computes labels, and nobody both in a group and on rank 0's errands.
@@ -47,12 +55,12 @@ def test_groups_are_what_training_leaves(
 
 
 def test_serially_all_ranks_share_a_call_of_a_shared_engine() -> None:
-    assert dealt(4, parallel=False).labelling == (0, 1, 2, 3)
-    assert dealt(4, parallel=False, shared_engine=False).labelling == (0,)
+    assert assigned(4, parallel=False).labelling == (0, 1, 2, 3)
+    assert assigned(4, parallel=False, shared_engine=False).labelling == (0,)
 
 
 def test_labels_computed_elsewhere_take_no_rank() -> None:
-    found = dealt(3, training_ranks=2, elsewhere=True)
+    found = assigned(3, training_ranks=2, elsewhere=True)
     assert (found.groups, found.labelling) == ((), ())
 
 
@@ -67,42 +75,46 @@ def test_too_few_ranks_are_an_error_about_the_key(
     n_ranks: int, how: dict[str, Any], key: str
 ) -> None:
     with pytest.raises(LayoutError, match="expected at") as caught:
-        dealt(n_ranks, **how)
+        assigned(n_ranks, **how)
     assert caught.value.key == key
 
 
 def test_threads_follow_the_user_before_the_layout() -> None:
-    crew = dealt(3)
+    crew = assigned(3)
     assert training_threads(3, crew, on_one_host(3, 8, omp=2)) == 3
     assert training_threads(None, crew, on_one_host(3, 8, omp=2)) == 2
     # Eight cores less two that label, at most four.
     assert training_threads(None, crew, on_one_host(3, 8)) == 4
     assert training_threads(None, crew, on_one_host(3, 4)) == 2
     assert training_threads(None, crew, on_one_host(3, 2)) == 1
-    assert training_threads(None, dealt(3, training_ranks=2), on_one_host(3, 7)) == 3
+    assert training_threads(None, assigned(3, training_ranks=2), on_one_host(3, 7)) == 3
     # A serial run's results must not depend on the machine.
-    assert training_threads(None, dealt(3, parallel=False), on_one_host(3, 64)) == 1
+    assert training_threads(None, assigned(3, parallel=False), on_one_host(3, 64)) == 1
 
 
 def test_the_busiest_host_decides_for_all_training_ranks() -> None:
-    places = [Place("a", tuple(range(8))), Place("b", (0, 1)), Place("b", (0, 1))]
-    assert training_threads(None, dealt(3, training_ranks=2), places) == 1
+    placements = [
+        RankPlacement("a", tuple(range(8))),
+        RankPlacement("b", (0, 1)),
+        RankPlacement("b", (0, 1)),
+    ]
+    assert training_threads(None, assigned(3, training_ranks=2), placements) == 1
 
 
 def test_a_rank_squeezed_onto_a_core_gets_those_of_its_host() -> None:
-    places = [Place("a", (0,)), Place("a", (1,)), Place("b", (2, 3))]
-    assert widened(places[0], 2, places) == (0, 1)
-    assert widened(places[0], 1, places) is None
-    assert widened(places[2], 4, places) is None  # there are no more
+    placements = [RankPlacement("a", (0,)), RankPlacement("a", (1,)), RankPlacement("b", (2, 3))]
+    assert widened(placements[0], 2, placements) == (0, 1)
+    assert widened(placements[0], 1, placements) is None
+    assert widened(placements[2], 4, placements) is None  # there are no more
 
 
 def test_the_table_says_what_every_rank_does() -> None:
-    crew = dealt(6, training_ranks=2, reference_groups=1)
+    crew = assigned(6, training_ranks=2, reference_groups=1)
     lines = table(crew, on_one_host(6, 4), 2, "cuda")
     assert lines == [
         "rank 0: drives, MD, training; 2 thread(s); host node1; cores 0-3; device cuda",
         "rank 1: training; 2 thread(s); host node1; cores 0-3; device cuda",
         "ranks 2-5: labels (group 1); 1 thread(s); host node1; cores 0-3",
     ]
-    idle = table(dealt(3, shared_engine=False, reference_groups=1), on_one_host(3, 1), 1, "cpu")
+    idle = table(assigned(3, shared_engine=False, reference_groups=1), on_one_host(3, 1), 1, "cpu")
     assert idle[-1].startswith("rank 2: nothing;")

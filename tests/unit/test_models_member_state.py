@@ -37,5 +37,5 @@ def test_own_state_fits() -> None:
         ({"validation": []}, "the validation set has 1 labels"),
     ],
 )
-def test_what_differs_is_named(changes: dict[str, Any], told: str) -> None:
-    assert told in str(state_misfit(identity(**changes), identity()))
+def test_what_differs_is_named(changes: dict[str, Any], message: str) -> None:
+    assert message in str(state_misfit(identity(**changes), identity()))

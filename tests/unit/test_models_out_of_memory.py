@@ -31,21 +31,21 @@ def test_parts_hold_at_most_the_bound_and_at_least_one(
 
 def room_for(n_items: int) -> tuple[list[int], object]:
     """An act that really runs out of memory with more than `n_items`; it notes how many it got."""
-    asked: list[int] = []
+    pending: list[int] = []
 
     def act(items: Sequence[int]) -> list[int]:
-        asked.append(len(items))
+        pending.append(len(items))
         if len(items) > n_items:
             torch.empty(TOO_MUCH)
         return [10 * item for item in items]
 
-    return asked, act
+    return pending, act
 
 
 def test_halves_are_tried_until_they_fit_and_the_order_stays() -> None:
-    asked, act = room_for(2)
+    pending, act = room_for(2)
     assert in_halves(range(7), act) == [0, 10, 20, 30, 40, 50, 60]
-    assert asked == [7, 3, 1, 2, 4, 2, 2]
+    assert pending == [7, 3, 1, 2, 4, 2, 2]
 
 
 def test_one_structure_that_does_not_fit_is_a_clear_error() -> None:
@@ -57,14 +57,14 @@ def test_one_structure_that_does_not_fit_is_a_clear_error() -> None:
 
 def test_other_errors_pass() -> None:
     def act(items: Sequence[int]) -> list[int]:
-        asked.append(len(items))
+        pending.append(len(items))
         torch.zeros(2) + torch.zeros(3)
         return []
 
-    asked: list[int] = []
+    pending: list[int] = []
     with pytest.raises(RuntimeError, match="size of tensor"):
         in_halves([1, 2], act)
-    assert asked == [2]
+    assert pending == [2]
 
 
 @torch.jit.script

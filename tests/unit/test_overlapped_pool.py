@@ -12,17 +12,17 @@ import pytest
 from ase.build import bulk
 from label_parts import bits
 
+from fhi_al.core.errors import EngineError
 from fhi_al.core.label import Label, Origin, Phase
 from fhi_al.core.plausible import LabelLimits
 from fhi_al.core.structure import structure
-from fhi_al.dataset import LabelStore
-from fhi_al.event_order import EventOrder
-from fhi_al.reference.ase_engine import AseEngine
-from fhi_al.reference.engine import EngineError
-from fhi_al.reference.label_gate import LabelGate, LabelRequest, TooManyFailures
-from fhi_al.reference.overlapped_pool import OverlappedLabelPool
-from fhi_al.reference.spec import AseSpec
-from fhi_al.reference.workers import Finished, Job
+from fhi_al.engines.ase_calculator import AseEngine
+from fhi_al.engines.spec import AseSpec
+from fhi_al.labels.background_queue import OverlappedLabelPool
+from fhi_al.labels.completion_log import CompletionLog
+from fhi_al.labels.store import LabelStore
+from fhi_al.labels.validation import LabelGate, LabelRequest, TooManyFailures
+from fhi_al.labels.workers import Finished, Job
 
 AL = structure(bulk("Al", cubic=True).numbers, bulk("Al", cubic=True).positions, 4.05 * np.eye(3))
 
@@ -48,10 +48,10 @@ class EmtWorkers:
         self.jobs.append(job)
         self.begun.append(job.key)
 
-    def release(self, key: str, trouble: str | EngineError | None = None) -> None:
+    def release(self, key: str, failure: str | EngineError | None = None) -> None:
         (job,) = (job for job in self.jobs if job.key == key)
         self.jobs.remove(job)
-        result = trouble or self.engine.calculate(job.positions, job.cell)
+        result = failure or self.engine.calculate(job.positions, job.cell)
         self.out.append(Finished(key, result, 0.1))
 
     def collect(self) -> list[Finished]:
@@ -77,9 +77,11 @@ def pool_in(folder: Path, workers: EmtWorkers, max_failures: int = 3) -> Overlap
         limits=LabelLimits(100.0, 50.0),
         e0_sums=[None],
         max_failures=max_failures,
-        last_words=lambda: "the engine's own words",
+        last_output=lambda: "the engine's own words",
     )
-    return OverlappedLabelPool(gate, workers, EventOrder(folder / "order.jsonl"), waiting=untimed)
+    return OverlappedLabelPool(
+        gate, workers, CompletionLog(folder / "order.jsonl"), waiting=untimed
+    )
 
 
 def request(seed: int, phase: Phase = "active_learning") -> LabelRequest:
@@ -223,7 +225,7 @@ def test_failures_are_rejected_and_counted_in_the_order_they_are_seen(tmp_path: 
     pool = pool_in(tmp_path, workers, max_failures=2)
     for seed in (1, 2):
         pool.submit(request(seed))
-        workers.release(keys(seed)[0], trouble="the job was lost 3 times")
+        workers.release(keys(seed)[0], failure="the job was lost 3 times")
         pool.pump()
     assert pool.gate.failures_in_row == 0
     with pytest.raises(TooManyFailures, match="lost 3 times"):
@@ -236,7 +238,7 @@ def test_a_broken_engine_does_not_lose_what_others_have_finished(tmp_path: Path)
     pool = pool_in(tmp_path, workers)
     pool.submit(request(1))
     pool.submit(request(2))
-    workers.release(keys(1)[0], trouble=EngineError("out of licences"))
+    workers.release(keys(1)[0], failure=EngineError("out of licences"))
     workers.release(keys(2)[0])
     with pytest.raises(EngineError, match=r"(?s)out of licences.*the engine's own words"):
         pool.pump()

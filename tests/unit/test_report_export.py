@@ -13,8 +13,8 @@ from label_parts import some_label, some_rejected
 
 from fhi_al.core.label import Label, Origin
 from fhi_al.core.run_state import RunState, Stage
-from fhi_al.dataset import LabelStore
-from fhi_al.layout import layout
+from fhi_al.labels.store import LabelStore
+from fhi_al.parallel.layout import layout
 from fhi_al.report.clock import ACTIVITIES
 from fhi_al.report.export import Exporter, read_labels, write_labels
 from fhi_al.report.summary import idle_shares, summary

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 from test_settings_bad_inputs import AL, GOOD_AL, GOOD_MACE, MACE, problems_of
 
-from fhi_al import cluster_preflight, preflight
-from fhi_al.reference.cluster_options import ClusterOptions
-from fhi_al.reference.spec import AimsCommandSpec, AseSpec
+from fhi_al.app import checks
+from fhi_al.app import cluster_options as cluster
+from fhi_al.core.errors import InputError
+from fhi_al.engines.spec import AimsCommandSpec, AseSpec
+from fhi_al.labels.cluster.options import ClusterOptions
 from fhi_al.settings import Settings, read_settings
 from fhi_al.settings.changes import changes
 
@@ -39,7 +41,7 @@ def test_keys_below_the_key_become_the_options_of_the_cluster(tmp_path: Path) ->
         "    worker_init: |\n      module load aims\n    nodes_per_block: 4\n    launcher: srun\n"
     )
     settings = settings_of(tmp_path, WITH + text)
-    assert cluster_preflight.cluster_options(settings) == ClusterOptions(
+    assert cluster.cluster_options(settings) == ClusterOptions(
         provider="slurm",
         workers_per_node=2,
         max_blocks=3,
@@ -58,7 +60,7 @@ def test_keys_below_the_key_become_the_options_of_the_cluster(tmp_path: Path) ->
 @pytest.mark.parametrize("text", ["  cluster: {}\n", "  cluster: {provider: local}\n"])
 def test_every_key_of_a_cluster_has_a_default(tmp_path: Path, text: str) -> None:
     settings = settings_of(tmp_path, WITH + text)
-    assert cluster_preflight.cluster_options(settings) == ClusterOptions()
+    assert cluster.cluster_options(settings) == ClusterOptions()
 
 
 def test_a_cluster_written_and_read_again_is_the_same(tmp_path: Path) -> None:
@@ -164,21 +166,21 @@ WATER = "atom 0 0 0.12 O\natom 0 0.76 -0.48 H\natom 0 -0.76 -0.48 H\n"
 CONTROL = "xc pbe\nspecies O\n  nucleus 8\nspecies H\n  nucleus 1\n"
 
 
-def inputs_of(folder: Path, al: str) -> tuple[Settings, preflight.Inputs]:
+def inputs_of(folder: Path, al: str) -> tuple[Settings, checks.Inputs]:
     (folder / "geometry.in").write_text(WATER)
     (folder / "control.in").write_text(CONTROL)
     settings = settings_of(folder, al)
-    return settings, preflight.read_inputs(folder, settings)
+    return settings, checks.read_inputs(folder, settings)
 
 
 def test_the_specs_are_the_executable_or_the_calculator_from_a_cold_start(tmp_path: Path) -> None:
     text = AIMS + "    aims_command: srun -n 4 '/opt apps/aims.x'\n"
-    (aims,) = cluster_preflight.cluster_specs(tmp_path, *inputs_of(tmp_path, text))
+    (aims,) = cluster.cluster_specs(tmp_path, *inputs_of(tmp_path, text))
     assert isinstance(aims, AimsCommandSpec)
     assert aims.command == ("srun", "-n", "4", "/opt apps/aims.x")
     assert aims.control.startswith("xc pbe\n") and "compute_forces .true." in aims.control
     text = WITH + "  cluster: {}\n  scf_warm_start: true\n"
-    (xtb,) = cluster_preflight.cluster_specs(tmp_path, *inputs_of(tmp_path, text))
+    (xtb,) = cluster.cluster_specs(tmp_path, *inputs_of(tmp_path, text))
     assert isinstance(xtb, AseSpec) and xtb.cold_start
 
 
@@ -186,17 +188,17 @@ def test_a_check_finds_a_command_that_is_not_there(tmp_path: Path) -> None:
     mace_sampling = "  initial_sampling: aimd\n"
     text = AIMS + "    aims_command: no_such_aims.x\n" + mace_sampling
     settings, inputs = inputs_of(tmp_path, text)
-    with pytest.raises(preflight.InputError) as caught:
-        preflight.check(tmp_path, settings, inputs)
+    with pytest.raises(InputError) as caught:
+        checks.check(tmp_path, settings, inputs)
     (problem,) = caught.value.problems
     assert problem.startswith(
         f"{AL}:6: ACTIVE_LEARNING.cluster.aims_command = no_such_aims.x: there is no program"
     )
     good = text.replace("no_such_aims.x", sys.executable)
-    preflight.check(tmp_path, *inputs_of(tmp_path, good))
+    checks.check(tmp_path, *inputs_of(tmp_path, good))
     # Modules that are loaded first may bring it.
     later = text.replace(mace_sampling, "    worker_init: module load aims\n" + mace_sampling)
-    preflight.check(tmp_path, *inputs_of(tmp_path, later))
+    checks.check(tmp_path, *inputs_of(tmp_path, later))
 
 
 def test_a_check_finds_that_there_is_no_slurm(
@@ -204,7 +206,7 @@ def test_a_check_finds_that_there_is_no_slurm(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     text = AIMS + "    provider: slurm\n    aims_command: aims.x\n  initial_sampling: aimd\n"
-    with pytest.raises(preflight.InputError) as caught:
-        preflight.check(tmp_path, *inputs_of(tmp_path, text))
+    with pytest.raises(InputError) as caught:
+        checks.check(tmp_path, *inputs_of(tmp_path, text))
     (problem,) = caught.value.problems
     assert "ACTIVE_LEARNING.cluster.provider = slurm: there is no sbatch here" in problem

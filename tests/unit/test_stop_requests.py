@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fhi_al.soft_stop import SIGNALS, SoftStop
+from fhi_al.process.soft_stop import SIGNALS, SoftStop
 
 
 @pytest.fixture(autouse=True)

@@ -13,28 +13,28 @@ import numpy as np
 import pytest
 from label_parts import some_label
 
-from fhi_al.checkpoint import Snapshot
+from fhi_al.active_learning import snapshot
+from fhi_al.active_learning.run import Run
+from fhi_al.active_learning.thresholds import Thresholds, describe
+from fhi_al.active_learning.trajectories import Trajectories
+from fhi_al.active_learning.upgrades import upgraded
 from fhi_al.core.calibration import Pairs
 from fhi_al.core.label import Label
 from fhi_al.core.run_state import (
     ActiveLearningState,
-    Asked,
     Frame,
+    PendingLabel,
     RunState,
     Stage,
     SweepStage,
 )
 from fhi_al.core.threshold import MovingAverage
 from fhi_al.core.trajectory import TrajectoryState
-from fhi_al.procedures import snapshot
-from fhi_al.procedures.run import Run
-from fhi_al.procedures.thresholds import Thresholds, in_words
-from fhi_al.procedures.trajectories import Trajectories
-from fhi_al.procedures.upgrades import upgraded
 from fhi_al.report.calibration_figure import draw_calibration
 from fhi_al.report.journal import Journal
 from fhi_al.report.tables import Tables
 from fhi_al.settings import read_settings
+from fhi_al.storage.checkpoint import Snapshot
 
 SETTINGS = """ACTIVE_LEARNING:
   reference_engine: tblite
@@ -49,8 +49,8 @@ def active_state(**changes: Any) -> ActiveLearningState:
     state = ActiveLearningState(
         sweep=3,
         stage=SweepStage.LABEL,
-        asked=(),
-        next_visit=0,
+        pending=(),
+        next_round=0,
         epochs=0,
         trajectories=(TrajectoryState(0),),
         uncertainties=(MovingAverage((0.1, 0.3), 2),),
@@ -92,13 +92,13 @@ def state_of(run: Run) -> ActiveLearningState:
 
 def labelled(
     uncertainty: float, error: float, step: int = 10, *, sanity: bool = True
-) -> tuple[Asked, Label]:
+) -> tuple[PendingLabel, Label]:
     """A structure whose worst atom is wrong by ``error`` in each component, the others less."""
     label = some_label(step)
     wrong = label.forces + error * np.array([0.1, 1.0, 0.5, 0.0])[:, None]
     frame = Frame(step, (), ())
     forces = tuple((x, y, z) for x, y, z in wrong.tolist())
-    return Asked(0, frame, 0, uncertainty, 0.2, not sanity, sanity, forces), label
+    return PendingLabel(0, frame, 0, uncertainty, 0.2, not sanity, sanity, forces), label
 
 
 def feed(taker: Thresholds, ratios: list[float], first: int = 0) -> None:
@@ -177,8 +177,8 @@ def test_a_resumed_run_decides_and_tells_what_an_unbroken_one_does(
     caplog.set_level(logging.INFO)
     unbroken = a_run(tmp_path / "unbroken", CALIBRATED)
     feed(thresholds(unbroken), ratios)
-    told = list(caplog.messages)
-    assert len(told) >= 4  # two lines each time
+    lines = list(caplog.messages)
+    assert len(lines) >= 4  # two lines each time
     for cut in (0, 7, 10, 15, 19):
         caplog.clear()
         broken = a_run(tmp_path / f"cut_{cut}", CALIBRATED)
@@ -190,7 +190,7 @@ def test_a_resumed_run_decides_and_tells_what_an_unbroken_one_does(
         broken.journal.length()
         assert resumed.state == unbroken.state
         assert thresholds(resumed).limit(0) == thresholds(unbroken).limit(0)
-        assert caplog.messages == told
+        assert caplog.messages == lines
         entries = sorted(map(json.dumps, resumed.journal.entries()))
         assert entries == sorted(map(json.dumps, unbroken.journal.entries()))
 
@@ -207,7 +207,7 @@ def test_a_run_that_version_3_began_calibrates_from_now_on() -> None:
 
 def test_the_log_names_the_rule_when_active_learning_begins(tmp_path: Path) -> None:
     quantile = "  threshold_type: quantile\n  threshold_quantile: 0.9\n  c_x: 0.2\n"
-    words = in_words(a_run(tmp_path, CALIBRATED + quantile).settings.al)
+    words = describe(a_run(tmp_path, CALIBRATED + quantile).settings.al)
     assert words == (
         "threshold = 0.8 x 0.9 quantile of the uncertainty (c_x = 0.2), after 1 estimates; once 10 "
         "sanity checks have calibrated the uncertainty, a true error of 0.3 eV/A"

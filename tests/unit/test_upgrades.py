@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from fhi_al.checkpoint import Snapshot
-from fhi_al.procedures.upgrades import upgraded
+from fhi_al.active_learning.upgrades import upgraded
+from fhi_al.storage.checkpoint import Snapshot
 
 
 def test_version_3_gets_an_empty_test_set_no_duplicates_and_no_pairs() -> None:

@@ -237,8 +237,10 @@ def wait_for_a_visit(folder: Path, job: subprocess.Popen[str]) -> None:
             kill_all(job)
             pytest.fail(f"{folder}: no training visit in active learning was saved")
         with contextlib.suppress(OSError, ValueError):  # not there yet, or half a line
-            visits = [e for e in journal(folder, "ensemble") if e["phase"] == "active learning"]
-            if visits and newest is None:
+            training_rounds = [
+                e for e in journal(folder, "ensemble") if e["phase"] == "active learning"
+            ]
+            if training_rounds and newest is None:
                 newest = snapshots(folder)[-1]
         time.sleep(0.005)
 

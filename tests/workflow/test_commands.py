@@ -188,9 +188,9 @@ def test_no_snapshots_without_create_restart_and_compiled_models_at_the_end(tmp_
     assert not (folder / "checkpoints").exists()
     assert (folder / "data" / "final" / "training" / "combined.xyz").is_file()
     models = {path.stem for path in (folder / "model").glob("*.model")}
-    ordinary = {name for name in models if not name.endswith("_compiled")}
-    assert len(ordinary) >= 2
-    assert models == ordinary | {f"{name}_compiled" for name in ordinary}
+    to_mace_model = {name for name in models if not name.endswith("_compiled")}
+    assert len(to_mace_model) >= 2
+    assert models == to_mace_model | {f"{name}_compiled" for name in to_mace_model}
 
 
 @pytest.mark.parametrize("option", ["--help", "--version"])

@@ -43,15 +43,17 @@ def test_limits_may_change_and_the_change_is_told(finished_run, tmp_path) -> Non
         ),
     ],
 )
-def test_what_decided_the_past_must_stay(finished_run, tmp_path, file, old, new, told) -> None:
+def test_what_decided_the_past_must_stay(finished_run, tmp_path, file, old, new, message) -> None:
     folder = copy_of(finished_run("tblite", 1), tmp_path / "run")
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     change(folder, file, old, new)
     code, output = run(folder, 1, "--check")
-    assert code == 2 and told in output, output
+    assert code == 2 and message in output, output
     code, output = run(folder, 2)
     assert code == 2, output
-    assert told in output and "Put them back as they were" in output and "Traceback" not in output
+    assert (
+        message in output and "Put them back as they were" in output and "Traceback" not in output
+    )
     after = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     changed = {
         path.relative_to(folder).parts[0] for path in after if before.get(path) != after[path]

@@ -28,7 +28,7 @@ from run_folder import (
     write_inputs,
 )
 
-from fhi_al.checkpoint import read_snapshot
+from fhi_al.storage.checkpoint import read_snapshot
 
 pytestmark = [pytest.mark.mpi, pytest.mark.real]
 

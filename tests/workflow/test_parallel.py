@@ -255,8 +255,8 @@ def test_the_engine_of_one_group_dies_on_a_structure(asi_library, tmp_path) -> N
     under_way = in_flight(folder)
     assert sorted(under_way.values()) == [[1, 2], [3]]
     output = succeed(folder, 1)
-    told = "the reference engine died on structure"
-    (guilty,) = [key for key in under_way if f"{told} {key}" in output]
+    message = "the reference engine died on structure"
+    (guilty,) = [key for key in under_way if f"{message} {key}" in output]
     assert under_way[guilty] == [1, 2]
     assert_every_label_counts(folder)
     assert not (folder / "restart" / "in_flight.json").exists()
@@ -323,15 +323,15 @@ def test_points_that_the_ensemble_has_learnt_are_taken_back(asi_library, tmp_pat
     succeed(folder, 2, command="FHI_AL-initial-ds")
     job = start(folder, 2, env={"ASI_SLEEP_MS": "10000"})
     log = folder / "AL.log"
-    told = "the ensemble has learnt the point meanwhile"
-    wait_until(job, lambda: log.exists() and told in log.read_text(), "points taken back")
+    message = "the ensemble has learnt the point meanwhile"
+    wait_until(job, lambda: log.exists() and message in log.read_text(), "points taken back")
     job.send_signal(signal.SIGTERM)
     code, output = finish(job, timeout_s=60)
     assert code == 3, output
-    (back, *_) = [line for line in output.splitlines() if told in line]
+    (back, *_) = [line for line in output.splitlines() if message in line]
     trajectory, step = re.search(r"trajectory (\d+), MD step (\d+)", back).groups()  # type: ignore[union-attr]
-    asked = {(r["origin"]["trajectory"], r["origin"]["step"]) for r in labels(folder)[-3:]}
-    assert (int(trajectory), int(step)) not in asked
+    pending = {(r["origin"]["trajectory"], r["origin"]["step"]) for r in labels(folder)[-3:]}
+    assert (int(trajectory), int(step)) not in pending
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")

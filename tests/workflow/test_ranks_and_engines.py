@@ -69,8 +69,8 @@ def test_a_rank_that_only_labels_stays_small(asi_library, tmp_path, record_prope
     code, output = finish(job)
     assert code == 0, output
     rank_0, *labelling = (peaks[rank] for rank in sorted(peaks))
-    told = ", ".join(f"{peak:.0f} MB" for peak in labelling)
-    record_property("measured", f"peak memory: labelling ranks {told}; rank 0 {rank_0:.0f} MB")
+    message = ", ".join(f"{peak:.0f} MB" for peak in labelling)
+    record_property("measured", f"peak memory: labelling ranks {message}; rank 0 {rank_0:.0f} MB")
     assert len(labelling) == 2
     assert max(labelling) <= 150
 

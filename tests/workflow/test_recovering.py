@@ -84,9 +84,9 @@ def test_a_trajectory_that_explodes_too_often_is_retired_and_may_come_back(tmp_p
     assert "trajectory 0: reinstated" in output and "trajectory 1: reinstated" in output
     trajectories = state(folder)["active"]["trajectories"]
     assert {t["status"] for t in trajectories} == {"done"}
-    setbacks = sum(t["setbacks"] for t in trajectories)
-    assert setbacks >= 4
-    assert f"MD that had to go back: {setbacks} times; trajectories retired: 0" in output
+    rollbacks = sum(t["setbacks"] for t in trajectories)
+    assert rollbacks >= 4
+    assert f"MD that had to go back: {rollbacks} times; trajectories retired: 0" in output
 
 
 def test_the_others_go_on_without_a_retired_trajectory(tmp_path) -> None:

@@ -28,7 +28,13 @@ from run_folder import (
     write_inputs,
 )
 
-from fhi_al.checkpoint import MANIFEST, STATE_VERSION, Snapshot, read_snapshot, write_snapshot
+from fhi_al.storage.checkpoint import (
+    MANIFEST,
+    STATE_VERSION,
+    Snapshot,
+    read_snapshot,
+    write_snapshot,
+)
 
 # Calls that any write must make: whoever counts steps must have seen them.
 STEPS = {"mkdir", "open", "write", "fsync", "replace", "rename", "unlink", "rmdir"}
@@ -44,7 +50,8 @@ IN_ACTIVE_LEARNING = 34
 def write_third(restart: Path, steps: Path, kill_at: int) -> tuple[int, list[str]]:
     """Write THIRD in a process that dies at a step (0: none); its end, the steps it came to."""
     script = (
-        "import sys; from pathlib import Path; from fhi_al.checkpoint import write_snapshot\n"
+        "import sys; from pathlib import Path\n"
+        "from fhi_al.storage.checkpoint import write_snapshot\n"
         "content = {'run.json': b'3' * 1000, 'weights.pt': bytes([3]) * 20_000, 'empty': b''}\n"
         "write_snapshot(Path(sys.argv[1]), content)"
     )

@@ -37,13 +37,13 @@ class Pairs:
         In eV/A.
     seen : int
         How many there were in all.
-    told : float or None
+    reported : float or None
         The scale as the log last told it; None while it is not good enough to be used.
     """
 
     values: tuple[tuple[float, float], ...] = ()
     seen: int = 0
-    told: float | None = None
+    reported: float | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def with_pair(pairs: Pairs, uncertainty: float, error: float, window: int) -> Pa
     if not (math.isfinite(uncertainty) and math.isfinite(error) and uncertainty > 0 and error >= 0):
         return pairs
     values = (*pairs.values, (uncertainty, error))[-window:]
-    return Pairs(values, pairs.seen + 1, pairs.told)
+    return Pairs(values, pairs.seen + 1, pairs.reported)
 
 
 def calibration(values: Sequence[tuple[float, float]]) -> Calibration | None:
@@ -125,11 +125,11 @@ def is_usable(found: Calibration | None, least_pairs: int) -> bool:
     )
 
 
-def is_material(told: float | None, scale: float | None) -> bool:
+def is_material(reported: float | None, scale: float | None) -> bool:
     """Whether a scale differs so much from the one told last that it should be told."""
-    if told is None or scale is None:
-        return told is not scale
-    return not 1 / MATERIAL_CHANGE <= scale / told <= MATERIAL_CHANGE
+    if reported is None or scale is None:
+        return reported is not scale
+    return not 1 / MATERIAL_CHANGE <= scale / reported <= MATERIAL_CHANGE
 
 
 def default_limit(kind: UncertaintyType, desired_acc: float) -> float:
@@ -143,7 +143,7 @@ def default_limit(kind: UncertaintyType, desired_acc: float) -> float:
     return (3.0 if kind == "max_atomic_sd" else 1.5) * desired_acc
 
 
-def in_words(found: Calibration) -> str:
+def describe(found: Calibration) -> str:
     """A calibration as the log and the summary tell it."""
     rank = "" if found.spearman is None else f", rank correlation {found.spearman:.2f}"
     return (

@@ -52,11 +52,11 @@ class SamplingState:
         Rounds done, epochs trained, MD steps of the sampling trajectory.
     points : tuple of str
         Label keys of the points sampled in the round under way.
-    asked : tuple of Frame
+    pending : tuple of Frame
         Points of that round whose labels are still to come.
     epochs_due : int
         Epochs of the training visit under way; the members' states are those before it.
-    setbacks, setbacks_in_row : int
+    rollbacks, rollbacks_in_row : int
         Returns of the trajectory to its last good point: in all, and since that point was set.
     mae_forces : float or None
         Members' mean validation force MAE in eV/A; None before the first validation.
@@ -66,10 +66,10 @@ class SamplingState:
     epochs: int = 0
     md_steps: int = 0
     points: tuple[str, ...] = ()
-    asked: tuple[Frame, ...] = ()
+    pending: tuple[Frame, ...] = ()
     epochs_due: int = 0
-    setbacks: int = 0
-    setbacks_in_row: int = 0
+    rollbacks: int = 0
+    rollbacks_in_row: int = 0
     mae_forces: float | None = None
 
 
@@ -82,7 +82,7 @@ class SweepStage(StrEnum):
 
 
 @dataclass(frozen=True)
-class Asked:
+class PendingLabel:
     """A label that was asked for, and what the ensemble said of the structure.
 
     Parameters
@@ -120,9 +120,9 @@ class ActiveLearningState:
         Sweeps done.
     stage : SweepStage
         What the sweep under way does next.
-    asked : tuple of Asked
+    pending : tuple of Asked
         Labels that are still to come, in the order they were asked for.
-    next_visit : int
+    next_round : int
         In the TRAIN stage: trajectories with a lower index have had their visit.
     epochs : int
         Epochs trained in this phase.
@@ -149,8 +149,8 @@ class ActiveLearningState:
 
     sweep: int
     stage: SweepStage
-    asked: tuple[Asked, ...]
-    next_visit: int
+    pending: tuple[PendingLabel, ...]
+    next_round: int
     epochs: int
     trajectories: tuple[TrajectoryState, ...]
     uncertainties: tuple[MovingAverage, ...]

@@ -31,7 +31,7 @@ class Instruction(StrEnum):
     ADD_TO_TRAINING = "add to training"
     ADD_TO_VALIDATION = "add to validation"
     SET_RESTART_POINT = "set restart point"
-    GO_BACK = "go back to the restart point with new velocities"
+    ROLL_BACK = "go back to the restart point with new velocities"
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class TrajectoryState:
         Epochs trained since it entered TRAINING.
     last_crossing : int
         Step of the last crossing of the threshold (0 before the first).
-    setbacks, setbacks_in_row : int
+    rollbacks, rollbacks_in_row : int
         How often it had to go back to its restart point: in all, and since that point was set.
     """
 
@@ -60,8 +60,8 @@ class TrajectoryState:
     step: int = 0
     epochs: int = 0
     last_crossing: int = 0
-    setbacks: int = 0
-    setbacks_in_row: int = 0
+    rollbacks: int = 0
+    rollbacks_in_row: int = 0
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def after(state: TrajectoryState, event: Event, limits: Limits) -> Transition:
             return replace(state, step=state.step + n_steps), ()
         case Status.RUNNING, Exploded(n_steps):
             moved = replace(state, step=state.step + n_steps)
-            return _set_back(moved, limits)
+            return _roll_back(moved, limits)
         case Status.RUNNING, Checked(crosses):
             if not crosses:
                 return _on_the_move(state, limits), ()
@@ -177,12 +177,12 @@ def after(state: TrajectoryState, event: Event, limits: Limits) -> Transition:
         case (Status.WAITING | Status.RUNNING, LabelAccepted(to_validation)):
             # RUNNING: a sanity check whose true error earned the point a place in the sets.
             if to_validation:
-                moving = replace(_on_the_move(state, limits), setbacks_in_row=0)
+                moving = replace(_on_the_move(state, limits), rollbacks_in_row=0)
                 return moving, (Instruction.ADD_TO_VALIDATION, Instruction.SET_RESTART_POINT)
-            training = replace(state, status=Status.TRAINING, epochs=0, setbacks_in_row=0)
+            training = replace(state, status=Status.TRAINING, epochs=0, rollbacks_in_row=0)
             return training, (Instruction.ADD_TO_TRAINING, Instruction.SET_RESTART_POINT)
         case (Status.WAITING | Status.RUNNING, LabelDiscarded()):
-            return _set_back(state, limits)
+            return _roll_back(state, limits)
         case Status.DONE, LabelAccepted(to_validation):
             # The sanity check of the last block: its point may join, the trajectory stays done.
             add = Instruction.ADD_TO_VALIDATION if to_validation else Instruction.ADD_TO_TRAINING
@@ -202,16 +202,18 @@ def _on_the_move(state: TrajectoryState, limits: Limits) -> TrajectoryState:
     return replace(state, status=Status.DONE if over else Status.RUNNING)
 
 
-def _set_back(state: TrajectoryState, limits: Limits) -> Transition:
-    back = replace(state, setbacks=state.setbacks + 1, setbacks_in_row=state.setbacks_in_row + 1)
+def _roll_back(state: TrajectoryState, limits: Limits) -> Transition:
+    back = replace(
+        state, rollbacks=state.rollbacks + 1, rollbacks_in_row=state.rollbacks_in_row + 1
+    )
     moving = _on_the_move(back, limits)
     if moving.status is Status.RUNNING and _fails_too_often(moving, limits):
         moving = replace(moving, status=Status.RETIRED)
-    return moving, (Instruction.GO_BACK,)
+    return moving, (Instruction.ROLL_BACK,)
 
 
 def _fails_too_often(state: TrajectoryState, limits: Limits) -> bool:
-    return state.setbacks_in_row >= limits.max_setbacks
+    return state.rollbacks_in_row >= limits.max_setbacks
 
 
 def reinstated(state: TrajectoryState, limits: Limits) -> TrajectoryState:

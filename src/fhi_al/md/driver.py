@@ -18,7 +18,6 @@ from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
 from fhi_al.core.plausible import GeometryLimits
 from fhi_al.core.structure import Array, Structure
 from fhi_al.md.atoms import atoms_of
-from fhi_al.md.guarded import Guarded, MDFailure
 from fhi_al.md.integrators import (
     MDConditions,
     can_drift,
@@ -26,6 +25,7 @@ from fhi_al.md.integrators import (
     restore_thermostat,
     thermostat_variables,
 )
+from fhi_al.md.validating import MDFailure, ValidatingCalculator
 
 # The kinetic temperature of a small molecule fluctuates by tens of per cent; ten times the target
 # is met only by a structure that is exploding.
@@ -126,14 +126,16 @@ class Driver:
             atoms.set_cell(point.cell)
         atoms.set_momenta(point.momenta, apply_constraint=False)
         # One for each block: several may be under way with the same driver.
-        guarded = Guarded(self._calculator, self.structure, self._limits, self._between)
-        atoms.calc = guarded
+        validating = ValidatingCalculator(
+            self._calculator, self.structure, self._limits, self._between
+        )
+        atoms.calc = validating
         dynamics: Any = integrator(atoms, self.structure, self.conditions, generator)
         restore_thermostat(dynamics, point.thermostat)
         # Not run(): it asks for the forces once more after each step, for observers.
         for _ in range(n_steps):
             dynamics.step()
-        guarded.check(atoms)
+        validating.check(atoms)
         hottest = HOTTEST * self.conditions.temperature
         if atoms.get_temperature() > hottest:
             raise MDFailure(

@@ -16,13 +16,13 @@ from greenlet import getcurrent, greenlet
 
 from fhi_al.core.structure import Array
 from fhi_al.md.driver import Driver, MDPoint
-from fhi_al.md.guarded import MDFailure
+from fhi_al.md.validating import MDFailure
 
 # Place of a block -> its structure; and place -> forces (n_atoms, 3) in eV/A.
 Forces = Callable[[Mapping[int, Atoms]], Mapping[int, Array]]
 
 
-class HandedOver(Calculator):
+class BatchedForceCalculator(Calculator):
     """The calculator of drivers that are advanced together: asks whoever advances them."""
 
     implemented_properties = ["forces"]  # noqa: RUF012 (ASE's own interface)
@@ -47,7 +47,7 @@ class Block:
     Parameters
     ----------
     driver : Driver
-        With a `HandedOver` calculator.
+        With a `BatchedForceCalculator` calculator.
     point : MDPoint
         Where it begins.
     n_steps : int
@@ -86,17 +86,17 @@ def advance_together(blocks: Sequence[Block], forces: Forces) -> list[MDPoint | 
     unused = dict(enumerate(blocks))
     try:
         while answers:
-            asked: dict[int, Atoms] = {}
+            pending: dict[int, Atoms] = {}
             for place, answer in answers.items():
-                told = moving[place].switch(answer)
-                known = _known(unused.pop(place, None), told)
+                message = moving[place].switch(answer)
+                known = _known(unused.pop(place, None), message)
                 if known is not None:
-                    told = moving[place].switch(known)
-                if isinstance(told, Atoms):
-                    asked[place] = told
+                    message = moving[place].switch(known)
+                if isinstance(message, Atoms):
+                    pending[place] = message
                 else:
-                    ended[place] = told
-            answers = dict(forces(asked)) if asked else {}
+                    ended[place] = message
+            answers = dict(forces(pending)) if pending else {}
     finally:
         for one in moving.values():
             if not one.dead:
@@ -104,11 +104,11 @@ def advance_together(blocks: Sequence[Block], forces: Forces) -> list[MDPoint | 
     return [ended[place] for place in range(len(blocks))]
 
 
-def _known(block: Block | None, told: object) -> Array | None:
+def _known(block: Block | None, message: object) -> Array | None:
     """The forces that a block came with, if its first question is about its first point."""
-    if block is None or block.forces is None or not isinstance(told, Atoms):
+    if block is None or block.forces is None or not isinstance(message, Atoms):
         return None
-    return block.forces if np.array_equal(told.positions, block.point.positions) else None
+    return block.forces if np.array_equal(message.positions, block.point.positions) else None
 
 
 def _advance(block: Block) -> MDPoint | MDFailure:

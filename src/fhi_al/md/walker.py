@@ -44,7 +44,7 @@ class Walker:
         """Itself as it is now; a point never changes, a random stream does."""
         return replace(self, generator=copy.deepcopy(self.generator))
 
-    def go_back(self, driver: Driver) -> None:
+    def roll_back(self, driver: Driver) -> None:
         """Return to the last good point with new velocities; the random stream goes on."""
         self.point = driver.new_velocities(self.restart_point, self.generator)
         self.forces = None

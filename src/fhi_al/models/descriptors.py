@@ -9,10 +9,10 @@ import torch
 
 from fhi_al.core.label import Label
 from fhi_al.core.structure import Array
-from fhi_al.models.mace_adapter.data import GraphStore
-from fhi_al.models.mace_adapter.descriptors import invariant_features
-from fhi_al.models.mace_adapter.model import ModelFactory
-from fhi_al.models.mace_adapter.prediction import Geometry, Graph, model_input, prediction_graph
+from fhi_al.models.mace.data import GraphStore
+from fhi_al.models.mace.descriptors import invariant_features
+from fhi_al.models.mace.model import ModelFactory
+from fhi_al.models.mace.prediction import Geometry, Graph, model_input, prediction_graph
 from fhi_al.models.out_of_memory import in_halves, parts
 from fhi_al.models.predictor import MOST_EDGES
 

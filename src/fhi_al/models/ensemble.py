@@ -14,15 +14,15 @@ from typing import Any
 import torch
 
 from fhi_al.core.structure import Array, Structure
-from fhi_al.heap import keep_freed_memory
 from fhi_al.models.descriptors import Descriptors
-from fhi_al.models.mace_adapter.compiled import export_compiled
-from fhi_al.models.mace_adapter.data import GraphStore
-from fhi_al.models.mace_adapter.model import ModelFactory, export_model, read_exported
-from fhi_al.models.mace_adapter.prediction import Geometry
+from fhi_al.models.mace.compiled import export_compiled
+from fhi_al.models.mace.data import GraphStore
+from fhi_al.models.mace.model import ModelFactory, export_model, read_exported
+from fhi_al.models.mace.prediction import Geometry
 from fhi_al.models.member import Member
 from fhi_al.models.predictor import LocalPredictor, Prediction
 from fhi_al.models.state_bytes import packed, unpacked
+from fhi_al.process.malloc import keep_freed_memory
 
 
 class Ensemble:

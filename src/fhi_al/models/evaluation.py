@@ -10,14 +10,14 @@ from collections.abc import Callable, Sequence
 import torch
 
 from fhi_al.core.label import Label
-from fhi_al.models.mace_adapter.data import GraphStore, StoredGraph
-from fhi_al.models.mace_adapter.model import (
+from fhi_al.models.mace.data import GraphStore, StoredGraph
+from fhi_al.models.mace.model import (
     ModelFactory,
     copy_of,
-    read_statistics,
-    write_statistics,
+    read_normalisation,
+    write_normalisation,
 )
-from fhi_al.models.mace_adapter.training import ForceErrors, errors
+from fhi_al.models.mace.training import ForceErrors, errors
 from fhi_al.models.optimisation import Optimisation
 from fhi_al.models.out_of_memory import parts
 from fhi_al.models.predictor import MOST_EDGES
@@ -58,7 +58,7 @@ class InferenceCopy:
             with torch.no_grad():
                 for own, trained in self._buffers + (self._parameters if average is None else []):
                     own.copy_(trained)
-            write_statistics(self._model, read_statistics(model))
+            write_normalisation(self._model, read_normalisation(model))
             if average is not None:
                 average.copy_to([own for own, _ in self._parameters])
             self._version = version
@@ -109,18 +109,18 @@ class Evaluation:
         """The weights or statistics are others than before."""
         self._weights_version += 1
 
-    def begin_visit(self) -> None:
+    def begin_round(self) -> None:
         """Keep predictions as they are from here on, while the weights change."""
-        self.require_no_visit()
+        self.require_no_round()
         self._shown = (self._model_as_it_is(), self._weights_version)
         self._copy, self._spare = self._spare, self._copy
 
-    def end_visit(self) -> None:
+    def end_round(self) -> None:
         """Predict with the weights as they are now."""
         self._shown = None
 
-    def require_no_visit(self) -> None:
-        """Raise RuntimeError between :meth:`begin_visit` and :meth:`end_visit`."""
+    def require_no_round(self) -> None:
+        """Raise RuntimeError between :meth:`begin_round` and :meth:`end_round`."""
         if self._shown is not None:
             raise RuntimeError(
                 f"member {self._index} is being trained: finish the visit before its labels or "

@@ -13,16 +13,16 @@ import torch
 
 from fhi_al.core.label import Label
 from fhi_al.models.evaluation import Evaluation
-from fhi_al.models.mace_adapter.arguments import architecture_identity
-from fhi_al.models.mace_adapter.data import GraphStore
-from fhi_al.models.mace_adapter.model import (
+from fhi_al.models.mace.arguments import architecture_identity
+from fhi_al.models.mace.data import GraphStore
+from fhi_al.models.mace.model import (
     ModelFactory,
-    Statistics,
-    read_statistics,
-    write_statistics,
+    NormalisationConstants,
+    read_normalisation,
+    write_normalisation,
 )
-from fhi_al.models.mace_adapter.statistics import training_statistics
-from fhi_al.models.mace_adapter.training import ForceErrors
+from fhi_al.models.mace.normalisation import training_normalisation
+from fhi_al.models.mace.training import ForceErrors
 from fhi_al.models.member_state import STATE_VERSION, state_misfit
 from fhi_al.models.optimisation import Optimisation
 from fhi_al.models.trained_model import TrainedModel
@@ -74,12 +74,12 @@ class Member:
 
     def add_training(self, labels: Sequence[Label]) -> None:
         """Append labels to the training set; not during a visit."""
-        self._evaluation.require_no_visit()
+        self._evaluation.require_no_round()
         self.training.extend(labels)
 
     def add_validation(self, labels: Sequence[Label]) -> None:
         """Append labels to the validation set; not during a visit."""
-        self._evaluation.require_no_visit()
+        self._evaluation.require_no_round()
         self.validation.extend(labels)
 
     def build(self, with_weights: bool = True) -> None:
@@ -122,7 +122,7 @@ class Member:
         """Goes up whenever what the member predicts changes."""
         return self._evaluation.version
 
-    def begin_visit(self) -> None:
+    def begin_round(self) -> None:
         """Being trained from here on, here or elsewhere: only training may change the member.
 
         Raises
@@ -130,11 +130,11 @@ class Member:
         RuntimeError
             If a visit is under way; so do all methods that touch labels or state during it.
         """
-        self._evaluation.begin_visit()
+        self._evaluation.begin_round()
 
-    def end_visit(self) -> None:
+    def end_round(self) -> None:
         """No longer being trained."""
-        self._evaluation.end_visit()
+        self._evaluation.end_round()
 
     def _count_change(self, *, weights: bool = True) -> None:
         self.changes += 1
@@ -142,11 +142,11 @@ class Member:
             self._evaluation.weights_changed()
 
     @property
-    def statistics(self) -> Statistics:
+    def statistics(self) -> NormalisationConstants:
         """E0s, scale, shift and average number of neighbours as the model has them."""
-        return read_statistics(self.model)
+        return read_normalisation(self.model)
 
-    def fit_statistics(self) -> Statistics:
+    def fit_normalisation(self) -> NormalisationConstants:
         """Estimate the statistics from the training set and write them into the model.
 
         E0s given by the user are used as they are.  The weights and the optimizer carry on.
@@ -158,19 +158,19 @@ class Member:
         ValueError
             If there is no training label, or an element has no E0 among the user's.
         """
-        self._evaluation.require_no_visit()
+        self._evaluation.require_no_round()
         if self.frozen:
             raise RuntimeError(f"member {self.index}: the statistics are frozen")
         given = self._factory.settings.architecture.atomic_energies
-        found = training_statistics(self.training, self._store, self._factory, given or None)
-        write_statistics(self.model, found)
+        found = training_normalisation(self.training, self._store, self._factory, given or None)
+        write_normalisation(self.model, found)
         self.fitted = True
         self._count_change()
         return found
 
-    def freeze_statistics(self) -> None:
+    def freeze_normalisation(self) -> None:
         """Never change E0s, scale, shift and neighbours again."""
-        self._evaluation.require_no_visit()
+        self._evaluation.require_no_round()
         self.frozen = True
         self._count_change(weights=False)
 
@@ -221,7 +221,7 @@ class Member:
         The weights stay and so does their moving average: what MD and validation use does not
         jump because the optimizer starts anew.
         """
-        self._evaluation.require_no_visit()
+        self._evaluation.require_no_round()
         self.optimisation.restart(scheduler)
         self._count_change(weights=False)
 
@@ -258,7 +258,7 @@ class Member:
 
     def set_weights(self, weights: dict[str, Any]) -> None:
         """Put a snapshot back, average and statistics included."""
-        self._evaluation.require_no_visit()
+        self._evaluation.require_no_round()
         self._built(with_weights=False).set_weights(weights)
         self._count_change()
 
@@ -277,7 +277,7 @@ class Member:
         ValueError
             If elements, cutoff or the shapes of the weights differ from the settings.
         """
-        self._evaluation.require_no_visit()
+        self._evaluation.require_no_round()
         self._built(with_weights=False).adopt(other, source)
         self.fitted = self.frozen = True
         self._count_change()
@@ -292,7 +292,7 @@ class Member:
         RuntimeError
             During a visit: it would be neither the state before nor the one after it.
         """
-        self._evaluation.require_no_visit()
+        self._evaluation.require_no_round()
         return {
             **self._identity(),
             **self._built().state(),
@@ -318,7 +318,7 @@ class Member:
             If the state is of another version, architecture or seed, or its labels are not those
             of this member in the same order.
         """
-        self._evaluation.require_no_visit()
+        self._evaluation.require_no_round()
         misfit = state_misfit(state, self._identity())
         if misfit is not None:
             raise ValueError(f"member {self.index}: {misfit}")

@@ -24,9 +24,9 @@ def state_misfit(state: Mapping[str, Any], identity: Mapping[str, Any]) -> str |
     mine, theirs = identity["architecture"], state["architecture"]
     changed = sorted(k for k in mine.keys() | theirs.keys() if mine.get(k) != theirs.get(k))
     if changed:
-        told = ", ".join(f"{key}: {theirs.get(key)} -> {mine.get(key)}" for key in changed)
+        message = ", ".join(f"{key}: {theirs.get(key)} -> {mine.get(key)}" for key in changed)
         return (
-            f"mace_settings.yaml has changed since the state was saved ({told}). "
+            f"mace_settings.yaml has changed since the state was saved ({message}). "
             "Put it back, or start in a new folder."
         )
     for key in ("index", "seed"):

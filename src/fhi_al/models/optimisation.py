@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from fhi_al.models.mace_adapter.data import StoredGraph
-from fhi_al.models.mace_adapter.model import ModelFactory
-from fhi_al.models.mace_adapter.training import (
+from fhi_al.models.mace.data import StoredGraph
+from fhi_al.models.mace.model import ModelFactory
+from fhi_al.models.mace.training import (
     loss_function,
     new_average,
     new_optimizer,
@@ -58,7 +58,7 @@ class Optimisation:
     ) -> Generator[None, None, float]:
         """One optimizer step for each group of structures, with a pause after each; the mean loss.
 
-        See :func:`fhi_al.models.mace_adapter.training.train_one_pass`.
+        See :func:`fhi_al.models.mace.training.train_one_pass`.
         """
         return train_one_pass(
             self._factory, self._model, self.loss, self.optimizer, self.average, groups

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import torch
 
-from fhi_al.reference.engine import EngineError
+from fhi_al.core.errors import EngineError
 
 T = TypeVar("T")
 R = TypeVar("R")

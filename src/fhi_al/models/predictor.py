@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from fhi_al.core.structure import Array
-from fhi_al.models.mace_adapter.model import ModelFactory
-from fhi_al.models.mace_adapter.prediction import (
+from fhi_al.models.mace.model import ModelFactory
+from fhi_al.models.mace.prediction import (
     Geometry,
     Graph,
     energies_and_forces,

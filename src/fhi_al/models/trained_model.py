@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
-from fhi_al.models.mace_adapter.model import (
+from fhi_al.models.mace.model import (
     ModelFactory,
-    Statistics,
+    NormalisationConstants,
     model_misfit,
-    read_statistics,
-    write_statistics,
+    read_normalisation,
+    write_normalisation,
 )
 from fhi_al.models.optimisation import Optimisation
 from fhi_al.models.state_bytes import copied
@@ -54,7 +54,7 @@ class TrainedModel:
             {
                 "model": dict(self.module.state_dict()),
                 "average": self.optimisation.average_state(),
-                "statistics": asdict(read_statistics(self.module)),
+                "statistics": asdict(read_normalisation(self.module)),
             }
         )
 
@@ -65,12 +65,12 @@ class TrainedModel:
 
     def adopt(self, other: torch.nn.Module, source: str) -> None:
         """See :meth:`fhi_al.models.member.Member.adopt`."""
-        other = self._factory.in_use(other)
+        other = self._factory.to_runtime_model(other)
         misfit = model_misfit(other, self._factory, self.module)
         if misfit is not None:
             raise ValueError(f"{source}: {misfit}. Use the settings the model was trained with.")
         self.module.load_state_dict(other.state_dict())
-        write_statistics(self.module, read_statistics(other))
+        write_normalisation(self.module, read_normalisation(other))
         self.optimisation.restart(scheduler=False)
         self.optimisation.restart_average()
 
@@ -79,7 +79,7 @@ class TrainedModel:
         return copied(
             {
                 "model": dict(self.module.state_dict()),
-                "statistics": asdict(read_statistics(self.module)),
+                "statistics": asdict(read_normalisation(self.module)),
                 "optimisation": self.optimisation.state(),
             }
         )
@@ -91,4 +91,4 @@ class TrainedModel:
 
     def _load(self, state: dict[str, Any]) -> None:
         self.module.load_state_dict(state["model"])
-        write_statistics(self.module, Statistics(**state["statistics"]))
+        write_normalisation(self.module, NormalisationConstants(**state["statistics"]))

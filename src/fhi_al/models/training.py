@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from fhi_al.models.ensemble import Ensemble
-from fhi_al.models.mace_adapter.training import ForceErrors
+from fhi_al.models.mace.training import ForceErrors
 from fhi_al.models.member import Member
 
 
@@ -44,7 +44,7 @@ def nothing() -> None:
     """What there is to do meanwhile, unless told otherwise."""
 
 
-class TrainingVisit(Protocol):
+class TrainingRound(Protocol):
     """Members being trained for some epochs; it goes on only while :meth:`advance` is called.
 
     Until it is finished the members predict as before it, and their labels and states must not
@@ -90,7 +90,7 @@ class TrainingVisit(Protocol):
 class TrainingPool(Protocol):
     """Trains members, here or elsewhere.  One visit at a time."""
 
-    def begin(self, members: Sequence[int], n_epochs: int) -> TrainingVisit:
+    def begin(self, members: Sequence[int], n_epochs: int) -> TrainingRound:
         """Begin to train members, by index, for `n_epochs` epochs each."""
         ...
 
@@ -101,7 +101,7 @@ class TrainingPool(Protocol):
     def close(self) -> None:
         """Give up a visit that is under way, so that every rank is free for the next command.
 
-        See :meth:`SerialVisit.give_up` for what becomes of its members.
+        See :meth:`SerialRound.give_up` for what becomes of its members.
         """
         ...
 
@@ -119,14 +119,14 @@ class SerialTrainingPool:
     def __init__(self, ensemble: Ensemble, valid_skip: int) -> None:
         self._ensemble = ensemble
         self._valid_skip = valid_skip
-        self._visit: SerialVisit | None = None
+        self._training_round: SerialRound | None = None
         self._busy_s = 0.0
 
-    def begin(self, members: Sequence[int], n_epochs: int) -> SerialVisit:
+    def begin(self, members: Sequence[int], n_epochs: int) -> SerialRound:
         """See :meth:`TrainingPool.begin`."""
         chosen = [self._ensemble.members[index] for index in members]
-        self._visit = SerialVisit(chosen, n_epochs, self._valid_skip, self._worked)
-        return self._visit
+        self._training_round = SerialRound(chosen, n_epochs, self._valid_skip, self._worked)
+        return self._training_round
 
     def busy_seconds(self) -> dict[int, float]:
         """See :meth:`TrainingPool.busy_seconds`."""
@@ -134,14 +134,14 @@ class SerialTrainingPool:
 
     def close(self) -> None:
         """See :meth:`TrainingPool.close`."""
-        if self._visit is not None:
-            self._visit.give_up()
+        if self._training_round is not None:
+            self._training_round.give_up()
 
     def _worked(self, seconds: float) -> None:
         self._busy_s += seconds
 
 
-class SerialVisit:
+class SerialRound:
     """Members trained in this process.
 
     Parameters
@@ -164,10 +164,10 @@ class SerialVisit:
         self.is_finished = False
         self.is_idle = False
         for member in self._members:
-            member.begin_visit()
+            member.begin_round()
 
     def advance(self) -> bool:
-        """See :meth:`TrainingVisit.advance`."""
+        """See :meth:`TrainingRound.advance`."""
         if self.is_finished:
             return False
         try:
@@ -177,12 +177,12 @@ class SerialVisit:
             raise
         if not more:
             for member in self._members:
-                member.end_visit()
+                member.end_round()
             self.is_finished = True
         return more
 
     def finish(self, meanwhile: Callable[[], None] = nothing) -> list[EpochRecord]:
-        """See :meth:`TrainingVisit.finish`."""
+        """See :meth:`TrainingRound.finish`."""
         try:
             while self.advance():
                 meanwhile()
@@ -195,7 +195,7 @@ class SerialVisit:
         """Stop here, if the visit is not finished.
 
         The members are neither as before nor as after the visit, and count as being trained:
-        their states cannot be saved.  ``end_visit()`` and ``load_state()`` make them usable again.
+        their states cannot be saved.  ``end_round()`` and ``load_state()`` make them usable again.
         """
         self._work.stop()
         self.is_finished = True
@@ -228,7 +228,7 @@ class LocalWork:
         self.records: list[EpochRecord] = []
         self.is_done = not members
         self._worked = worked
-        self._bits = _in_bits(members, n_epochs, valid_skip)
+        self._steps = _batches_and_epochs(members, n_epochs, valid_skip)
 
     def step(self) -> bool:
         """Do one batch or one validation; False when there was nothing left to do."""
@@ -236,7 +236,7 @@ class LocalWork:
             return False
         started = time.monotonic()
         try:
-            record = next(self._bits)
+            record = next(self._steps)
         except StopIteration:
             self.is_done = True
             return False
@@ -248,11 +248,11 @@ class LocalWork:
 
     def stop(self) -> None:
         """Do no more."""
-        self._bits.close()
+        self._steps.close()
         self.is_done = True
 
 
-def _in_bits(
+def _batches_and_epochs(
     members: Sequence[Member], n_epochs: int, valid_skip: int
 ) -> Generator[EpochRecord | None, None, None]:
     """Train members in turn, epoch by epoch; None after every batch, a record after every epoch."""

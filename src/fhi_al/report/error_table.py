@@ -29,7 +29,7 @@ def mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def error_words(table: ErrorTable, errors: Sequence[Errors], n_atoms: int) -> str:
+def error_summary(table: ErrorTable, errors: Sequence[Errors], n_atoms: int) -> str:
     """Averages over the members: energy error (per atom or in all) and force error.
 
     Parameters

@@ -16,11 +16,11 @@ import ase.io
 from ase import Atoms
 from ase.stress import voigt_6_to_full_3x3_stress
 
-from fhi_al.atomic_file import write_atomically
 from fhi_al.core.label import Label, Origin
 from fhi_al.core.structure import Array, geometry_key, structure
-from fhi_al.dataset import LabelStore, Record, Rejected
+from fhi_al.labels.store import LabelStore, Record, Rejected
 from fhi_al.models.ensemble import Ensemble, state_name, with_compiled
+from fhi_al.storage.atomic_file import write_atomically
 
 log = logging.getLogger(__name__)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fhi_al.core.calibration import calibration, in_words
+from fhi_al.core.calibration import calibration, describe
 from fhi_al.core.run_state import RunState
 from fhi_al.core.trajectory import Status
-from fhi_al.dataset import LabelStore
-from fhi_al.layout import Layout, ranges
+from fhi_al.labels.store import LabelStore
+from fhi_al.parallel.layout import Layout, ranges
 from fhi_al.report.clock import ACTIVITIES
 
 
@@ -58,11 +58,11 @@ def summary(
             )
         )
         found = [calibration(pairs.values) for pairs in state.active.pairs]
-        lines += [f"calibration: {in_words(each)}" for each in found if each is not None]
-    setbacks = state.sampling.setbacks + sum(t.setbacks for t in trajectories)
-    if setbacks:
+        lines += [f"calibration: {describe(each)}" for each in found if each is not None]
+    rollbacks = state.sampling.rollbacks + sum(t.rollbacks for t in trajectories)
+    if rollbacks:
         retired = sum(t.status is Status.RETIRED for t in trajectories)
-        lines.append(f"MD that had to go back: {setbacks} times; trajectories retired: {retired}")
+        lines.append(f"MD that had to go back: {rollbacks} times; trajectories retired: {retired}")
     shares = ", ".join(
         f"{name} {seconds[name]:.0f} s ({100 * seconds[name] / max(total, 1e-9):.1f} %)"
         for name in ACTIVITIES
@@ -87,13 +87,13 @@ def idle_shares(
     """
     busy_s = [sum(each.get(rank, 0.0) for each in others) for rank in range(layout.n_ranks)]
     busy_s[0] = driving_s
-    told: list[tuple[str, list[int]]] = []
+    message: list[tuple[str, list[int]]] = []
     for rank in range(layout.n_ranks):
         idle = max(0.0, 1.0 - busy_s[rank] / max(wall_s, 1e-9))
         words = f"{layout.roles(rank)}: {100 * idle:.0f} %"
-        if told and told[-1][0] == words:
-            told[-1][1].append(rank)
+        if message and message[-1][0] == words:
+            message[-1][1].append(rank)
         else:
-            told.append((words, [rank]))
-    parts = [f"rank{'s' if len(r) > 1 else ''} {ranges(r)} ({words})" for words, r in told]
+            message.append((words, [rank]))
+    parts = [f"rank{'s' if len(r) > 1 else ''} {ranges(r)} ({words})" for words, r in message]
     return [f"idle in this launch ({wall_s:.0f} s): " + ", ".join(parts)]

@@ -103,6 +103,6 @@ def changes(before: Values, now: Values) -> tuple[list[str], list[str]]:
             continue
         section, _, key = label.partition(".")
         known = MAY_CHANGE.get(section.partition("[")[0], frozenset())
-        told = f"{label}: {before[label]} -> {now[label]}"
-        (allowed if key in known else refused).append(told)
+        message = f"{label}: {before[label]} -> {now[label]}"
+        (allowed if key in known else refused).append(message)
     return allowed, refused

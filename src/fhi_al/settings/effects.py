@@ -118,14 +118,14 @@ def _idle_in_active_learning(
         yield "ACTIVE_LEARNING.max_final_epochs", "without converge_initial and converge_al"
     for index, md in enumerate(settings.md):
         section = "MD" if len(settings.md) == 1 else f"MD[{index}]"
-        in_use = md.thermostat if md.stat_ensemble == "NVT" else "NVE"
-        if in_use == "NVE":
+        to_runtime_model = md.thermostat if md.stat_ensemble == "NVT" else "NVE"
+        if to_runtime_model == "NVE":
             yield f"{section}.thermostat", "with NVE"
-        if in_use != "Langevin":
-            yield f"{section}.friction", f"with {in_use}"
-        if in_use not in ("Berendsen", "Bussi", "NoseHoover"):
-            yield f"{section}.thermostat_time", f"with {in_use}"
-        if in_use != "Andersen":
-            yield f"{section}.andersen_prob", f"with {in_use}"
+        if to_runtime_model != "Langevin":
+            yield f"{section}.friction", f"with {to_runtime_model}"
+        if to_runtime_model not in ("Berendsen", "Bussi", "NoseHoover"):
+            yield f"{section}.thermostat_time", f"with {to_runtime_model}"
+        if to_runtime_model != "Andersen":
+            yield f"{section}.andersen_prob", f"with {to_runtime_model}"
     if not settings.misc.create_restart:
         yield "MISC.snapshot_interval", "without create_restart"

@@ -182,17 +182,17 @@ def read_settings(folder: Path, *, needs_mace: bool = True) -> Settings:
         if kind == "mace":
             mace = MaceSettings(**contents)
             rules = check_mace(mace)
-            told: Iterator[str] = notes_on(checked, mace)
+            lines: Iterator[str] = notes_on(checked, mace)
         else:
             active_learning = ActiveLearningSettings(**contents)
             rules = check_active_learning(checked, active_learning, training=needs_mace)
-            told = notes_on(checked, active_learning)
+            lines = notes_on(checked, active_learning)
         # A file of which nothing could be read lacks everything: one problem says it.
         if document.data:
             found += clashes(checked, rules)
         problems += sorted(found, key=lambda problem: problem.line or 0)
         if not found:
-            notes += told
+            notes += lines
     if problems:
         raise SettingsError(problems)
     return Settings(mace, active_learning, folder, tuple(notes), files)

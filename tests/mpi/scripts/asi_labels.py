@@ -11,8 +11,8 @@ from pathlib import Path
 from asi_setup import asi_spec, report
 from rattled import rattled
 
-from fhi_al import mpi
-from fhi_al.reference.build import build_engine
+from fhi_al.engines.registry import build_engine
+from fhi_al.parallel import mpi
 
 comm = mpi.start()
 system, library, work_dir, order, *more = sys.argv[1:]

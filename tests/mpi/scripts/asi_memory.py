@@ -7,8 +7,8 @@ from pathlib import Path
 
 from asi_setup import asi_spec, report
 
-from fhi_al import mpi
-from fhi_al.reference.build import build_engine
+from fhi_al.engines.registry import build_engine
+from fhi_al.parallel import mpi
 
 comm = mpi.start()
 spec = asi_spec("diamond", Path(sys.argv[1]), Path(sys.argv[2]))

@@ -8,10 +8,10 @@ from typing import Any
 
 from mpi4py import MPI
 
-from fhi_al.aims.control import parse_control
-from fhi_al.aims.engine_input import engine_input
-from fhi_al.aims.geometry import parse_geometry
-from fhi_al.reference.spec import AsiSpec
+from fhi_al.engines.aims_input.control import parse_control
+from fhi_al.engines.aims_input.engine_input import engine_input
+from fhi_al.engines.aims_input.geometry import parse_geometry
+from fhi_al.engines.spec import AsiSpec
 
 WATER = """\
 atom 0.0 0.0 0.119 O

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from asi_setup import asi_spec, report
 
-from fhi_al import mpi
-from fhi_al.reference.asi import AsiEngine
-from fhi_al.reference.engine import EngineError
+from fhi_al.core.errors import EngineError
+from fhi_al.engines.asi import AsiEngine
+from fhi_al.parallel import mpi
 
 comm = mpi.start()
 troubles, library, work_dir = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
@@ -107,4 +107,4 @@ def once_more() -> None:
     engine.close()
 
 
-report(comm, {trouble: seen(globals()[trouble]) for trouble in troubles.split(",")})
+report(comm, {failure: seen(globals()[failure]) for failure in troubles.split(",")})

@@ -12,13 +12,13 @@ from pathlib import Path
 
 from mpi4py import MPI
 
-from fhi_al import mpi
 from fhi_al.core.structure import geometry_key, structure
-from fhi_al.reference.ase_engine import AseEngine
-from fhi_al.reference.cluster import ClusterWorkers
-from fhi_al.reference.cluster_options import ClusterOptions
-from fhi_al.reference.spec import AseSpec, tblite_spec
-from fhi_al.reference.workers import Job
+from fhi_al.engines.ase_calculator import AseEngine
+from fhi_al.engines.spec import AseSpec, tblite_spec
+from fhi_al.labels.cluster.cluster import ClusterWorkers
+from fhi_al.labels.cluster.options import ClusterOptions
+from fhi_al.labels.workers import Job
+from fhi_al.parallel import mpi
 
 comm = mpi.start()
 if comm.rank == 0:
@@ -26,22 +26,24 @@ if comm.rank == 0:
     specs = [tblite_spec("GFN2-xTB", water), AseSpec("mpi_calculator.WorldSize", water)]
     options = ClusterOptions(workers_per_node=2, max_jobs=2, attempts=1, job_timeout_s=20.0)
     workers = ClusterWorkers(specs, options, Path(sys.argv[1]))
-    told = {}
+    message = {}
     try:
         for system in range(2):
             key = geometry_key(system, water.positions, water.cell)
             workers.begin(Job(key, system, water.positions, water.cell))
         end = time.monotonic() + 45.0
-        while len(told) < 2 and time.monotonic() < end:
+        while len(message) < 2 and time.monotonic() < end:
             for done in workers.collect():
-                told[done.key] = done.result if isinstance(done.result, str) else done.result.energy
-            mpi.call(comm, "look", len(told))
+                message[done.key] = (
+                    done.result if isinstance(done.result, str) else done.result.energy
+                )
+            mpi.call(comm, "look", len(message))
             time.sleep(0.1)
     finally:
         workers.close()
     expected = AseEngine(specs[0]).calculate(water.positions, water.cell).energy
     keys = [geometry_key(system, water.positions, water.cell) for system in range(2)]
-    print("RESULT " + json.dumps([*(told.get(key) for key in keys), expected]), flush=True)
+    print("RESULT " + json.dumps([*(message.get(key) for key in keys), expected]), flush=True)
     mpi.call(comm, "stop", 0)
 else:
     mpi.serve(comm, lambda name, payload: None)

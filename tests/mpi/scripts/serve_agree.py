@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from fhi_al import mpi
-from fhi_al.reference.engine import EngineError
+from fhi_al.core.errors import EngineError
+from fhi_al.parallel import mpi
 
 comm = mpi.start()
 CASES: dict[str, dict[int, Exception]] = {

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from fhi_al import mpi
+from fhi_al.parallel import mpi
 
 comm = mpi.start()
-told: list[list[Any]] = []
+message: list[list[Any]] = []
 
 if comm.rank == 0:
     import ase.io
@@ -33,9 +33,9 @@ if comm.rank == 0:
     mpi.call(comm, "after", 2)
     mpi.call(comm, "stop", 0)
 else:
-    mpi.serve(comm, lambda name, payload: told.append([name, payload]))
+    mpi.serve(comm, lambda name, payload: message.append([name, payload]))
 received = MPI.COMM_WORLD.bcast("from rank 0", root=0)
-told.append(["collective", received])
-everyones = comm.gather(told, root=0)
+message.append(["collective", received])
+everyones = comm.gather(message, root=0)
 if comm.rank == 0:
     print("RESULT " + json.dumps(everyones), flush=True)

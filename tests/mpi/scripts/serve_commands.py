@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from fhi_al import mpi
+from fhi_al.parallel import mpi
 
 comm = mpi.start()
-told: list[list[Any]] = []
+message: list[list[Any]] = []
 
 
 def act(name: str, payload: Any) -> None:
@@ -20,7 +20,7 @@ def act(name: str, payload: Any) -> None:
         payload = comm.allreduce(payload)
     elif isinstance(payload, np.ndarray):
         payload = [float(x).hex() for x in payload]
-    told.append([name, payload])
+    message.append([name, payload])
 
 
 if comm.rank == 0:
@@ -32,10 +32,10 @@ if comm.rank == 0:
     mpi.call(comm, "nothing")
     mpi.call(comm, "stop", 4)
     code = 4
-    told = [["total", total]]
+    message = [["total", total]]
 else:
     code = mpi.serve(comm, act)
-everyones = comm.gather(told, root=0)
+everyones = comm.gather(message, root=0)
 if comm.rank == 0:
     print("RESULT " + json.dumps(everyones), flush=True)
 sys.exit(code)

@@ -8,7 +8,7 @@ import sys
 import time
 from typing import Any
 
-from fhi_al import mpi
+from fhi_al.parallel import mpi
 
 comm = mpi.start()
 used_s: list[float] = []

@@ -9,7 +9,7 @@ import sys
 import time
 from typing import Any, NoReturn
 
-from fhi_al import mpi
+from fhi_al.parallel import mpi
 
 comm = mpi.start()
 

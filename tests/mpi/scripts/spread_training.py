@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from mpi4py import MPI
 
-from fhi_al import mpi
-from fhi_al.models.training_rank import TrainingRank
+from fhi_al.models.remote.worker import TrainingRank
+from fhi_al.parallel import mpi
 
 comm = mpi.start()
 ranks = [int(word) for word in sys.argv[1].split(",")]
@@ -31,8 +31,8 @@ from models_parts import ELEMENTS, settings, water_labels  # noqa: E402
 from models_resume import fingerprint  # noqa: E402
 
 from fhi_al.models.ensemble import Ensemble  # noqa: E402
-from fhi_al.models.spread_prediction import SpreadPredictor  # noqa: E402
-from fhi_al.models.spread_training import SpreadTrainingPool, TrainingRankError  # noqa: E402
+from fhi_al.models.remote.prediction import RemotePredictor  # noqa: E402
+from fhi_al.models.remote.training import RemoteTrainingPool, TrainingRankError  # noqa: E402
 from fhi_al.models.training import SerialTrainingPool, TrainingPool  # noqa: E402
 
 SEEDS = (11, 22, 33, 44)
@@ -58,13 +58,13 @@ def made(**changes: Any) -> Ensemble:
     for member in ensemble.members:
         member.add_training(LABELS[member.index : member.index + 7])
         member.add_validation(LABELS[12:14])
-        member.fit_statistics()
+        member.fit_normalisation()
         member.fresh_optimizer(scheduler=True)
     return ensemble
 
 
-def spread(ensemble: Ensemble, over: MPI.Intracomm = comm) -> SpreadTrainingPool:
-    return SpreadTrainingPool(ensemble, 2, over, ranks)
+def spread(ensemble: Ensemble, over: MPI.Intracomm = comm) -> RemoteTrainingPool:
+    return RemoteTrainingPool(ensemble, 2, over, ranks)
 
 
 def as_found(ensemble: Ensemble, records: list[Any]) -> dict[str, Any]:
@@ -84,28 +84,28 @@ def several_visits(ensemble: Ensemble, pool: TrainingPool) -> list[Any]:
     """Visits with every kind of change from rank 0 in between."""
     found = []
 
-    def visit(members: Any, n_epochs: int) -> None:
+    def training_round(members: Any, n_epochs: int) -> None:
         found.append(as_found(ensemble, pool.begin(members, n_epochs).finish()))
 
     members = ensemble.members
-    visit(ALL, 3)
-    visit([2, 0, 3, 1], 1)
+    training_round(ALL, 3)
+    training_round([2, 0, 3, 1], 1)
     members[1].fresh_optimizer(scheduler=False)
     before = members[2].weights()
-    visit(ALL, 2)
+    training_round(ALL, 2)
     members[2].set_weights(before)
     members[0].add_training([LABELS[14]])
     for member in members:
         member.add_training([LABELS[15]])
         member.add_validation([LABELS[11]])
-    members[3].fit_statistics()
-    visit(ALL, 2)
-    visit([1], 2)
+    members[3].fit_normalisation()
+    training_round(ALL, 2)
+    training_round([1], 2)
     state = members[3].state()
     members[3].add_training([])
     members[3].load_state(state)
-    members[0].freeze_statistics()
-    visit(ALL, 1)
+    members[0].freeze_normalisation()
+    training_round(ALL, 1)
     return found
 
 
@@ -162,11 +162,11 @@ def meanwhile() -> dict[str, Any]:
     ensemble = made()
     pool = spread(ensemble)
     versions, calls = [], []
-    visit = pool.begin(ALL, 3)
+    training_round = pool.begin(ALL, 3)
     before = ensemble.forces(LABELS[15])
-    while visit.advance():
+    while training_round.advance():
         versions.append(ensemble.version)
-        if visit.is_idle:
+        if training_round.is_idle:
             time.sleep(0.001)
     after = ensemble.forces(LABELS[15])
     refused = ""
@@ -186,8 +186,8 @@ def meanwhile() -> dict[str, Any]:
         "steady": all(calls),
         "refused": refused,
         "records": [[record.epoch, record.member] for record in records],
-        "advance": visit.advance(),
-        "finished": visit.is_finished,
+        "advance": training_round.advance(),
+        "finished": training_round.is_finished,
         "cpu": time.process_time() - cpu,
     }
 
@@ -210,7 +210,7 @@ def failing() -> dict[str, Any]:
     except RuntimeError as error:
         found["state"] = str(error)
     for member in ensemble.members:
-        member.end_visit()
+        member.end_round()
     ensemble.members[1].training[:] = healthy
     ensemble.load_state_bytes(saved)
     records = pool.begin(ALL, 1).finish()
@@ -247,7 +247,7 @@ def given_up() -> dict[str, Any]:
 
     def put_back() -> None:
         for member in ensemble.members:
-            member.end_visit()
+            member.end_round()
         ensemble.load_state_bytes(saved)
 
     put_back()
@@ -274,7 +274,7 @@ def predictions() -> dict[str, Any]:
     pool = spread(ensemble)
     counting = Counting(comm)
     counting.sizes = []
-    shared = SpreadPredictor(ensemble, ensemble, "float64", counting, pool)
+    shared = RemotePredictor(ensemble, ensemble, "float64", counting, pool)
     same, sizes = [], []
     for _ in range(2):
         for members in (None, [2], [0, 3]):
@@ -289,7 +289,7 @@ def predictions() -> dict[str, Any]:
                 )
                 sizes.append(sum(counting.sizes))
                 counting.sizes.clear()
-        visit = pool.begin(ALL, 1)
+        training_round = pool.begin(ALL, 1)
         alone = shared.predict(LABELS[:5])  # the others are busy
         sizes.append(sum(counting.sizes))
         same.append(
@@ -298,7 +298,7 @@ def predictions() -> dict[str, Any]:
                 for a, b in zip(alone, ensemble.predict(LABELS[:5]), strict=True)
             ]
         )
-        visit.finish()
+        training_round.finish()
     return {"differences": same, "sent": sizes}
 
 

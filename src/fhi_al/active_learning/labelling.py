@@ -1,0 +1,292 @@
+"""Which structures get a label, and what becomes of it: checks, requests, the points that join."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from fhi_al.active_learning.frames import frame_of, request_of
+from fhi_al.active_learning.held_out import HeldOut
+from fhi_al.active_learning.run import Run
+from fhi_al.active_learning.thresholds import Thresholds
+from fhi_al.active_learning.trajectories import Trajectories
+from fhi_al.core.improvement import BestError
+from fhi_al.core.label import Label, Phase
+from fhi_al.core.run_state import PendingLabel
+from fhi_al.core.split import goes_to_validation
+from fhi_al.core.threshold import crosses, observed
+from fhi_al.core.trajectory import (
+    Checked,
+    Exploded,
+    LabelAccepted,
+    LabelDiscarded,
+    Status,
+    TrajectoryState,
+    Withdrawn,
+    sanity_check_due,
+)
+from fhi_al.core.uncertainty import force_uncertainty
+from fhi_al.labels.serial_queue import Outcome
+from fhi_al.labels.validation import LabelRequest
+from fhi_al.report import clock
+
+log = logging.getLogger(__name__)
+
+
+class Labelling:
+    """The labels that active learning asks for.
+
+    Parameters
+    ----------
+    run : Run
+    trajectories : Trajectories
+        Of the same run.
+    """
+
+    def __init__(self, run: Run, trajectories: Trajectories) -> None:
+        al = run.settings.al
+        self._run = run
+        self._al = al
+        self._trajectories = trajectories
+        self._held_out = HeldOut(run)
+        self._thresholds = Thresholds(run, trajectories)
+        # Of the labels asked for, those that the pool has been handed.
+        self._submitted: set[tuple[int, int]] = set()
+
+    def check(self, before: TrajectoryState) -> None:
+        """Ask for a label of a trajectory's point if the ensemble disagrees on it, or one is due.
+
+        Parameters
+        ----------
+        before : TrajectoryState
+            The trajectory before its last block; its walker has every member's forces.
+        """
+        run, index = self._run, before.index
+        now = self._trajectories.state.trajectories[index]
+        point = run.walkers[index].point
+        forces = run.walkers[index].forces
+        assert forces is not None
+        uncertainty = force_uncertainty(forces, self._al.uncertainty_type)
+        if not np.isfinite(uncertainty):
+            self._trajectories.tell(index, Exploded(0, "the uncertainty is not finite"))
+            return
+        limit = self._thresholds.observe(now.system, uncertainty)
+        crossed = crosses(uncertainty, limit) and self._has_room()
+        due = sanity_check_due(before.step, now.step, self._al.sanity_skip)
+        run.journal.add(
+            "check",
+            sweep=self._trajectories.state.sweep,
+            trajectory=index,
+            md_step=now.step,
+            uncertainty=uncertainty,
+            threshold=limit,
+            crosses=crossed,
+        )
+        if crossed:
+            since = now.step - now.last_crossing
+            run.journal.add("crossing", trajectory=index, md_step=now.step, steps_since_last=since)
+        self._trajectories.tell(index, Checked(crossed))
+        sanity = self._al.analysis and due
+        if crossed or sanity:
+            frame = frame_of(point, now.step)
+            mean_forces = tuple((x, y, z) for x, y, z in forces.mean(axis=0).tolist())
+            state = self._trajectories.state
+            pending = PendingLabel(
+                index, frame, state.epochs, uncertainty, limit, crossed, sanity, mean_forces
+            )
+            self._trajectories.update(pending=(*state.pending, pending))
+
+    def _has_room(self) -> bool:
+        # A label that no set can take would be DFT time for nothing.
+        coming = sum(pending.crossed for pending in self._trajectories.state.pending)
+        n_training = len(self._run.ensemble.members[0].training)
+        return n_training + coming < (self._al.max_set_size or math.inf)
+
+    def take_in(self, *, wait: bool) -> None:
+        """Take in what the pool has finished of the labels that were asked for.
+
+        Parameters
+        ----------
+        wait : bool
+            There is nothing else to do.
+        """
+        self.submit()
+        for outcome in self._run.labels.poll(wait=wait):
+            self._take_in(outcome)
+
+    def submit(self) -> None:
+        """Hand to the pool what was asked for and it does not have yet."""
+        for pending in self._trajectories.state.pending:
+            if _name(pending) not in self._submitted:
+                self._submitted.add(_name(pending))
+                self._run.labels.submit(self._request(pending))
+
+    def rescore(self) -> None:
+        """Withdraw labels that the ensemble, trained meanwhile, does not need any more.
+
+        Only of structures that no engine has begun; a sanity check is never withdrawn.
+        """
+        state = self._trajectories.state
+        if not (self._run.labels.overlaps and self._al.rescore_queue):
+            return
+        if state.rescored == state.epochs:
+            return
+        self._trajectories.update(rescored=state.epochs)
+        learnt = {
+            self._request(pending).key: pending
+            for pending in self._learnt(
+                [
+                    pending
+                    for pending in state.pending
+                    if pending.crossed
+                    and not pending.is_sanity_check
+                    and pending.epochs < state.epochs
+                ]
+            )
+        }
+        if not learnt:
+            return
+        for key in self._run.labels.withdraw(list(learnt)):
+            pending = learnt[key]
+            self._forget(pending)
+            self._trajectories.update(n_withdrawn=self._trajectories.state.n_withdrawn + 1)
+            self._trajectories.tell(pending.trajectory, Withdrawn())
+            log.info(
+                "trajectory %d, MD step %d: the ensemble has learnt the point meanwhile, its label "
+                "is not needed (%d so far)",
+                pending.trajectory,
+                pending.frame.step,
+                self._trajectories.state.n_withdrawn,
+            )
+
+    def drain(self) -> None:
+        """Before active learning ends: take back points no engine has begun, take in the others.
+
+        Sanity checks are done nevertheless: the user asked for their record.
+        """
+        self.submit()
+        points = {
+            self._request(pending).key: pending
+            for pending in self._trajectories.state.pending
+            if not pending.is_sanity_check
+        }
+        for key in self._run.labels.withdraw(list(points)):
+            self._forget(points[key])
+        if self._trajectories.state.pending:
+            self.take_in(wait=True)
+
+    def _learnt(self, waiting: Sequence[PendingLabel]) -> list[PendingLabel]:
+        """Those on whose structures the ensemble does not disagree any more."""
+        run, state = self._run, self._trajectories.state
+        systems = [state.trajectories[pending.trajectory].system for pending in waiting]
+        structures = [
+            replace(
+                run.systems[system],
+                positions=np.array(pending.frame.positions),
+                cell=np.array(pending.frame.cell),
+            )
+            for system, pending in zip(systems, waiting, strict=True)
+        ]
+        with run.clock.section(clock.MD):
+            predicted = run.predictor.predict(structures)
+        learnt = []
+        for pending, system, found in zip(waiting, systems, predicted, strict=True):
+            uncertainty = force_uncertainty(found.forces, self._al.uncertainty_type)
+            limit = self._thresholds.limit(system)
+            if np.isfinite(uncertainty) and not crosses(uncertainty, limit):
+                learnt.append(pending)
+        return learnt
+
+    def _request(self, pending: PendingLabel) -> LabelRequest:
+        trajectory = self._trajectories.state.trajectories[pending.trajectory]
+        phase: Phase = "active_learning" if pending.crossed else "sanity"
+        return request_of(pending.frame, trajectory.system, phase, pending.trajectory)
+
+    def _forget(self, pending: PendingLabel) -> None:
+        self._submitted.discard(_name(pending))
+        self._trajectories.update(
+            pending=tuple(each for each in self._trajectories.state.pending if each is not pending)
+        )
+
+    def _take_in(self, outcome: Outcome) -> None:
+        origin = outcome.request.origin
+        name = (origin.trajectory, origin.step)
+        (pending,) = (each for each in self._trajectories.state.pending if _name(each) == name)
+        self._forget(pending)
+        trajectory = self._trajectories.state.trajectories[pending.trajectory]
+        # A trajectory goes on, or trains, while its sanity check is computed in the background.
+        is_here = trajectory.step == pending.frame.step and trajectory.status is not Status.TRAINING
+        if not isinstance(outcome.record, Label):
+            self._trajectories.tell(
+                pending.trajectory, LabelDiscarded(outcome.record.reason, is_here)
+            )
+            return
+        self._thresholds.compare(pending, outcome.record)
+        joins = pending.crossed
+        if pending.is_sanity_check:
+            joins = self._compare(outcome, outcome.record, pending) or joins
+        if joins:
+            self._add(pending, outcome.record, is_here)
+        else:
+            self._held_out.keep_sanity_check(outcome.record)
+
+    def _compare(self, outcome: Outcome, label: Label, pending: PendingLabel) -> bool:
+        """Journal the true error of a sanity check; whether the point has earned its place."""
+        system = outcome.request.system
+        difference = np.array(pending.forces) - label.forces
+        mae = float(np.abs(difference).mean())
+        histories = list(self._trajectories.state.true_errors)
+        histories[system] = observed(histories[system], mae, self._al.threshold_window)
+        self._trajectories.update(true_errors=tuple(histories))
+        average = histories[system].mean
+        joins = self._al.sanity_action == "add" and average is not None and mae > average
+        self._run.journal.add(
+            "sanity",
+            sweep=self._trajectories.state.sweep,
+            trajectory=outcome.request.origin.trajectory,
+            md_step=outcome.request.origin.step,
+            uncertainty=pending.uncertainty,
+            threshold=pending.threshold,
+            mae_forces=mae,
+            max_force_error=float(np.linalg.norm(difference, axis=1).max()),
+            joined=joins or pending.crossed,
+        )
+        return joins
+
+    def _add(self, pending: PendingLabel, label: Label, is_here: bool) -> None:
+        state = self._trajectories.state
+        if self._held_out.claims(label, state.n_points + state.n_test):
+            self._held_out.keep_point(label, pending.trajectory, pending.frame.step)
+            # As after a validation point: there is nothing to train on.
+            self._trajectories.tell(pending.trajectory, LabelAccepted(True, is_here))
+            return
+        to_validation = goes_to_validation(state.n_validation, state.n_points, self._al.valid_ratio)
+        self._run.add_point(label, to_validation=to_validation)
+        self._trajectories.update(
+            n_points=state.n_points + 1, n_validation=state.n_validation + to_validation
+        )
+        if to_validation:
+            # Errors on another validation set cannot be compared with those before.
+            self._trajectories.update(
+                plateaus=tuple(BestError(epoch=p.epoch, best_epoch=p.epoch) for p in state.plateaus)
+            )
+        member = self._run.ensemble.members[0]
+        log.info(
+            "sweep %d, trajectory %d, MD step %d: point joins %s; %d labels, %d + %d points",
+            state.sweep,
+            pending.trajectory,
+            pending.frame.step,
+            "validation" if to_validation else "training",
+            self._run.store.n_labels,
+            len(member.training),
+            len(member.validation),
+        )
+        self._trajectories.tell(pending.trajectory, LabelAccepted(to_validation, is_here))
+
+
+def _name(pending: PendingLabel) -> tuple[int, int]:
+    return pending.trajectory, pending.frame.step

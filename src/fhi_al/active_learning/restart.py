@@ -1,0 +1,94 @@
+"""May a run be continued with the inputs as they are?  Compares them with those of its snapshot."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fhi_al.active_learning.upgrades import Files, upgraded
+from fhi_al.core.structure import Structure
+from fhi_al.settings import Settings
+from fhi_al.settings.changes import changes
+from fhi_al.storage.checkpoint import SnapshotError, read_snapshot
+
+RUN = "run.json"
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """A snapshot that the inputs fit.
+
+    Parameters
+    ----------
+    files : mapping
+    stage : str
+    changes : list of str
+        Settings that were changed since.
+    threads : int or None
+        Of each rank that trained; None if the snapshot is of a program that did not say.
+    """
+
+    files: Files
+    stage: str
+    changes: list[str]
+    threads: int | None
+
+
+def continuation(
+    restart: Path, settings: Settings, systems: Sequence[Structure]
+) -> Continuation | None:
+    """What a run with these inputs would continue from; None if it would begin.
+
+    Parameters
+    ----------
+    restart : Path
+        ``restart/``.
+    settings : Settings
+    systems : sequence of Structure
+        One per geometry.in.
+
+    Raises
+    ------
+    SnapshotError
+        If there are snapshots and none can be used, or the inputs are not those of the run.
+    """
+    found = read_snapshot(restart)
+    if found is None:
+        return None
+    files = upgraded(found)
+    content = json.loads(files[RUN])
+    # Through JSON, as the snapshot's went: a tuple there is a list here.
+    now = json.loads(json.dumps(settings.values()))
+    allowed, refused = changes(content["settings"], now)
+    refused += _other_systems(content["systems"], systems)
+    if refused:
+        raise misfit(restart, f"these inputs were changed: {'; '.join(refused)}")
+    return Continuation(files, content["state"]["stage"], allowed, content.get("threads"))
+
+
+def misfit(restart: Path, why: str) -> SnapshotError:
+    """The error that says that a snapshot does not fit the inputs."""
+    return SnapshotError(
+        f"{restart}: the snapshot does not fit the inputs: {why}. Put them back as they were "
+        "(inputs/ has a copy), or start in a new folder."
+    )
+
+
+def plain(system: Structure) -> dict[str, Any]:
+    """A structure as lists and numbers."""
+    return {each.name: np.asarray(getattr(system, each.name)).tolist() for each in fields(system)}
+
+
+def _other_systems(before: list[dict[str, Any]] | None, systems: Sequence[Structure]) -> list[str]:
+    message = []
+    for then, system in zip(before or [], systems, strict=False):
+        now = plain(system)
+        names = [name.replace("_", " ") for name in now if now[name] != then[name]]
+        if names:
+            message.append(f"geometry.in: other {', '.join(names)}")
+    return message

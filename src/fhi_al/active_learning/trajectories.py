@@ -1,0 +1,92 @@
+"""The trajectories of active learning: events go to ``core``, what it instructs is carried out."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import replace
+
+from fhi_al.active_learning.run import Run
+from fhi_al.core.run_state import ActiveLearningState
+from fhi_al.core.trajectory import (
+    Event,
+    Instruction,
+    LabelAccepted,
+    LabelDiscarded,
+    Limits,
+    Status,
+    TrajectoryState,
+    after,
+    reinstated,
+)
+
+log = logging.getLogger(__name__)
+
+
+class Trajectories:
+    """The trajectories of a run whose ``state.active`` is set, and that state.
+
+    Parameters
+    ----------
+    run : Run
+    """
+
+    def __init__(self, run: Run) -> None:
+        al = run.settings.al
+        self._run = run
+        self.limits = Limits(al.max_MD_steps or math.inf, al.max_epochs_worker, al.max_setbacks)
+
+    @property
+    def state(self) -> ActiveLearningState:
+        """Where active learning stands."""
+        state = self._run.state.active
+        assert state is not None
+        return state
+
+    def update(self, **changes: object) -> None:
+        """Replace fields of the state."""
+        active = replace(self.state, **changes)  # type: ignore[arg-type]
+        self._run.state = replace(self._run.state, active=active)
+
+    def with_status(self, status: Status) -> list[TrajectoryState]:
+        """The trajectories that are at something, in index order."""
+        return [t for t in self.state.trajectories if t.status is status]
+
+    def reinstate(self) -> None:
+        """Let trajectories run again that a lower ``max_setbacks`` had retired."""
+        trajectories = tuple(reinstated(t, self.limits) for t in self.state.trajectories)
+        for before, now in zip(self.state.trajectories, trajectories, strict=True):
+            if before != now:
+                log.info("trajectory %d: reinstated, max_setbacks was raised", now.index)
+        self.update(trajectories=trajectories)
+
+    def tell(self, index: int, event: Event) -> None:
+        """Feed an event to a trajectory and carry out what touches its walker."""
+        trajectories = list(self.state.trajectories)
+        trajectories[index], instructions = after(trajectories[index], event, self.limits)
+        self.update(trajectories=tuple(trajectories))
+        walker = self._run.walkers[index]
+        now = trajectories[index]
+        if Instruction.SET_RESTART_POINT in instructions:
+            walker.restart_point = walker.point
+        if Instruction.ROLL_BACK in instructions:
+            walker.roll_back(self._run.driver(now.system, now.md))
+            log.warning(
+                "trajectory %d, MD step %d: %s; back to the last good point with new velocities "
+                "(setback %d)",
+                index,
+                now.step,
+                getattr(event, "reason", event),
+                now.rollbacks,
+            )
+        if now.status is Status.RETIRED:
+            log.warning(
+                "trajectory %d: retired at MD step %d after %d returns to the same point "
+                "(max_setbacks), the last time because %s",
+                index,
+                now.step,
+                now.rollbacks_in_row,
+                getattr(event, "reason", event),
+            )
+        if now.status is Status.DONE and not isinstance(event, LabelAccepted | LabelDiscarded):
+            log.info("trajectory %d: done after %d MD steps", index, now.step)

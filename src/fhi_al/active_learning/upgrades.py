@@ -1,0 +1,105 @@
+"""Snapshots of earlier versions of the state, made into those of the present one, step by step.
+
+One function for each version, which is never changed afterwards: a run that was begun with an old
+program goes on with a new one.  A snapshot of every old version is kept among the tests.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from fhi_al.storage.checkpoint import STATE_VERSION, Snapshot
+
+Files = Mapping[str, bytes]
+
+
+def upgraded(snapshot: Snapshot) -> Files:
+    """The files of a snapshot as the present version would have written them."""
+    files: Files = snapshot.files
+    for version in range(snapshot.version, STATE_VERSION):
+        files = _UPGRADES[version](files)
+    return files
+
+
+def _from_1(files: Files) -> Files:
+    """Version 1 was written between rounds and sweeps only and knew no failures in a row."""
+    content: dict[str, Any] = json.loads(files["run.json"])
+    state = content["state"]
+    state["sampling"] |= {"points": [], "setbacks_in_row": 0}
+    if state["active"] is not None:
+        state["active"] |= {"stage": "move", "asked": [], "next_visit": 0}
+        for trajectory in state["active"]["trajectories"]:
+            trajectory["setbacks_in_row"] = 0
+    state |= {"label_failures_in_row": 0, "training_failures_in_row": []}
+    # It did not say which geometry.in it was made from: nothing to compare with.
+    content["systems"] = None
+    return {**files, "run.json": json.dumps(content).encode()}
+
+
+def _from_2(files: Files) -> Files:
+    """In version 2 a label was asked for where the trajectory is: nothing went on meanwhile."""
+    content: dict[str, Any] = json.loads(files["run.json"])
+    state = content["state"]
+    state["sampling"] |= {"asked": [], "epochs_due": 0}
+    state["events"] = 0
+    active = state["active"]
+    if active is not None:
+        active |= {"n_withdrawn": 0, "rescored": 0}
+        with np.load(io.BytesIO(files["phase_space.npz"]), allow_pickle=False) as points:
+            for pending in active["asked"]:
+                index = pending["trajectory"]
+                pending["epochs"] = active["epochs"]
+                pending["frame"] = {
+                    "step": active["trajectories"][index]["step"],
+                    "positions": points[f"{index}/point/positions"].tolist(),
+                    "cell": points[f"{index}/point/cell"].tolist(),
+                }
+    return {**files, "run.json": json.dumps(content).encode()}
+
+
+def _from_3(files: Files) -> Files:
+    """Version 3 knew no test set, labelled near-duplicates, and kept no pairs to calibrate with."""
+    content: dict[str, Any] = json.loads(files["run.json"])
+    state = content["state"]
+    state |= {"test": [], "test_mae_forces": None}
+    active = state["active"]
+    if active is not None:
+        active |= {"n_test": 0, "n_duplicates": 0}
+        active["pairs"] = [{"values": [], "seen": 0, "told": None} for _ in active["uncertainties"]]
+    return {**files, "run.json": json.dumps(content).encode()}
+
+
+def _from_4(files: Files) -> Files:
+    """Version 4 had other names for the same things."""
+    content: dict[str, Any] = json.loads(files["run.json"])
+    state = content["state"]
+    _rename(state["sampling"], asked="pending", **_ROLLBACKS)
+    active = state["active"]
+    if active is not None:
+        _rename(active, asked="pending", next_visit="next_round")
+        for trajectory in active["trajectories"]:
+            _rename(trajectory, **_ROLLBACKS)
+        for pairs in active["pairs"]:
+            _rename(pairs, told="reported")
+    return {**files, "run.json": json.dumps(content).encode()}
+
+
+_ROLLBACKS = {"setbacks": "rollbacks", "setbacks_in_row": "rollbacks_in_row"}
+
+
+def _rename(content: dict[str, Any], **names: str) -> None:
+    for before, now in names.items():
+        content[now] = content.pop(before)
+
+
+_UPGRADES: dict[int, Callable[[Files], Files]] = {
+    1: _from_1,
+    2: _from_2,
+    3: _from_3,
+    4: _from_4,
+}

@@ -1,0 +1,1 @@
+"""Open, check and wire a run: from settings or Python objects to parts that work together."""

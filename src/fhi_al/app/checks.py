@@ -1,0 +1,289 @@
+"""Everything that can be known to be wrong before any reference calculation.  Runs nothing.
+
+Owns reading the FHI-aims inputs of a run and what ``--check`` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+
+import numpy as np
+from ase.calculators.calculator import BaseCalculator, all_changes
+from ase.data import chemical_symbols
+
+from fhi_al.app.cluster_checks import cluster_problems
+from fhi_al.core.errors import InputError
+from fhi_al.core.plausible import GeometryLimits, geometry_problem
+from fhi_al.core.split import n_to_sample
+from fhi_al.core.structure import Structure
+from fhi_al.engines.aims_input.control import Control, read_control
+from fhi_al.engines.aims_input.engine_input import control_problems, engine_input
+from fhi_al.engines.aims_input.errors import AimsInputError
+from fhi_al.engines.aims_input.geometry import Geometry, read_geometry
+from fhi_al.engines.ase_calculator import calculator_problem
+from fhi_al.engines.asi_library import library_problem
+from fhi_al.engines.spec import AseSpec, AsiSpec, EngineSpec, tblite_spec
+from fhi_al.md.atoms import atoms_of, radii_of
+from fhi_al.models.devices import cuequivariance_problem
+from fhi_al.settings import ActiveLearning, Settings
+
+AL = "ACTIVE_LEARNING"
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """The FHI-aims inputs of a run, one entry per system; ``controls`` is None without aims."""
+
+    geometries: tuple[Geometry, ...]
+    control: Control | None
+
+    @property
+    def systems(self) -> tuple[Structure, ...]:
+        """The structure of each geometry.in."""
+        return tuple(geometry.structure for geometry in self.geometries)
+
+
+def read_inputs(folder: Path, settings: Settings) -> Inputs:
+    """Read geometry.in, and control.in if the engine needs it.
+
+    Raises
+    ------
+    InputError
+        With the problems of both files.
+    """
+    problems: list[str] = []
+    control = None
+    if settings.al.reference_engine == "aims":
+        try:
+            control = read_control(folder / "control.in")
+        except AimsInputError as error:
+            problems.append(str(error))
+    geometries: tuple[Geometry, ...] = ()
+    try:
+        nuclei = control.nuclei if control else None
+        geometries = (read_geometry(folder / "geometry.in", nuclei),)
+    except AimsInputError as error:
+        problems.append(str(error))
+    if problems:
+        raise InputError(problems)
+    return Inputs(geometries, control)
+
+
+def check(folder: Path, settings: Settings, inputs: Inputs) -> None:
+    """Check all that needs no reference calculation.
+
+    Raises
+    ------
+    InputError
+        With all problems found.
+    """
+    problems = [*_structure_problems(settings, inputs), *_engine_problems(settings, inputs)]
+    if settings.mace is not None:
+        problems += _model_problems(settings, inputs)
+    if problems:
+        raise InputError(problems)
+
+
+def geometry_limits(settings: Settings) -> GeometryLimits:
+    """When a structure of this run makes no sense."""
+    return GeometryLimits(settings.al.min_distance, settings.al.max_distance)
+
+
+def engine_specs(folder: Path, settings: Settings, inputs: Inputs) -> list[EngineSpec]:
+    """What each rank needs to build the engine of each system, without a cluster."""
+    al = settings.al
+    specs: list[EngineSpec] = []
+    for geometry in inputs.geometries:
+        if al.reference_engine == "tblite":
+            spec: EngineSpec = tblite_spec(
+                al.reference_method,
+                geometry.structure,
+                al.reference_arguments,
+                scf_warm_start=al.scf_warm_start,
+            )
+        elif al.reference_engine == "ase":
+            assert al.reference_calculator is not None
+            spec = AseSpec(
+                al.reference_calculator,
+                geometry.structure,
+                al.reference_arguments,
+                cold_start=not al.scf_warm_start,
+            )
+        else:
+            assert inputs.control is not None and al.aims_lib_path is not None
+            prepared = engine_input(inputs.control, geometry, species_dir(settings), stress=False)
+            spec = AsiSpec(
+                library=settings.resolve(al.aims_lib_path),
+                work_dir=folder / "aims",
+                control=prepared.text,
+                geometry=geometry,
+            )
+        specs.append(spec)
+    return specs
+
+
+def added_to_control(settings: Settings, inputs: Inputs) -> tuple[str, ...]:
+    """What we add to the user's control.in, for the log."""
+    if inputs.control is None:
+        return ()
+    return engine_input(
+        inputs.control, inputs.geometries[0], species_dir(settings), stress=False
+    ).added
+
+
+def elements(inputs: Inputs) -> list[int]:
+    """Atomic numbers of all systems, ascending."""
+    return sorted({int(z) for g in inputs.geometries for z in g.structure.numbers})
+
+
+def work_ahead(settings: Settings, inputs: Inputs) -> list[str]:
+    """An estimate of the work, as lines for ``--check``."""
+    al = settings.al
+    rounds = ceil(al.max_initial_epochs / al.intermediate_epochs)
+    per_round = n_to_sample(0, al.n_samples * al.ensemble_size, al.test_ratio)
+    calls = per_round * (al.skip_step_initial if al.initial_sampling == "aimd" else 1)
+    lines = [
+        f"system: {', '.join(_formula(geometry) for geometry in inputs.geometries)}",
+        f"initial dataset: {per_round} points and {calls} reference calculations per round, at "
+        f"most {rounds} rounds ({rounds * calls} calculations, {al.max_initial_epochs} epochs for "
+        f"each of {al.ensemble_size} members)",
+    ]
+    if al.max_MD_steps is None:
+        steps = f"MD on {al.num_trajectories} trajectories without a limit of steps"
+        checks = ""
+    else:
+        n_checks = al.num_trajectories * ceil(al.max_MD_steps / al.skip_step_mlff)
+        steps = f"at most {al.num_trajectories * al.max_MD_steps} MD steps"
+        checks = f", {n_checks} uncertainty checks, each of which may ask for a label"
+    lines.append(f"active learning: {steps}{checks}")
+    if al.max_set_size is not None:
+        lines.append(f"active learning: stops at {al.max_set_size} training points per member")
+    if al.analysis:
+        lines.append(f"analysis: one more label every {al.sanity_skip} MD steps of a trajectory")
+    if al.converge_al:
+        members = 1 if al.converge_best else al.ensemble_size
+        lines.append(
+            f"final convergence: at most {al.max_final_epochs} epochs of {members} member(s)"
+        )
+    return lines
+
+
+def species_dir(settings: Settings) -> Path | None:
+    """Folder of the species defaults, absolute; None if none was given."""
+    given = settings.al.species_dir
+    return None if given is None else settings.resolve(given)
+
+
+def _formula(geometry: Geometry) -> str:
+    numbers = geometry.structure.numbers
+    counts = [(chemical_symbols[z], int((numbers == z).sum())) for z in sorted(set(numbers))]
+    kind = "crystal" if geometry.structure.pbc else "molecule"
+    return "".join(f"{symbol}{n if n > 1 else ''}" for symbol, n in counts) + f" ({kind})"
+
+
+def _structure_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:
+    for geometry in inputs.geometries:
+        s = geometry.structure
+        limits = geometry_limits(settings)
+        problem = geometry_problem(s.positions, s.cell, s.pbc, radii_of(s), limits)
+        if problem is not None:
+            yield f"{geometry.path}: {problem}. Correct the positions."
+
+
+def _engine_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:
+    al = settings.al
+    yield from cluster_problems(settings)
+    if al.reference_engine == "aims":
+        assert inputs.control is not None
+        for geometry in inputs.geometries:
+            folder = species_dir(settings)
+            for error in control_problems(inputs.control, geometry, folder, False):
+                if error.path == folder:
+                    # What has to be corrected is the key that names the folder.
+                    message = f"{error.what}: {error.expected}. {error.fix}"
+                    yield str(settings.problem("active_learning", f"{AL}.species_dir", message))
+                else:
+                    yield str(error)
+        path = al.aims_lib_path  # None with a cluster, which runs the executable
+        problem = None if path is None else library_problem(settings.resolve(path))
+        if problem is not None:
+            yield str(settings.problem("active_learning", f"{AL}.aims_lib_path", problem))
+        return
+    key = "reference_calculator"
+    if al.reference_engine == "tblite":
+        key = "reference_arguments" if al.reference_arguments else "reference_engine"
+    for spec in engine_specs(settings.folder, settings, inputs):
+        assert isinstance(spec, AseSpec)
+        problem = calculator_problem(spec)
+        if problem is not None:
+            yield str(settings.problem("active_learning", f"{AL}.{key}", problem))
+
+
+def _model_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:
+    assert settings.mace is not None
+    if settings.mace.misc.device != "cpu":
+        # Imported here: torch takes seconds, which a check on the CPU can do without.
+        from fhi_al.models.ensemble import device_problem
+
+        problem = device_problem(settings.mace.misc.device)
+        if problem is not None:
+            yield str(settings.problem("mace", "MISC.device", problem))
+    if settings.mace.misc.enable_cueq and (absent := cuequivariance_problem()):
+        yield str(settings.problem("mace", "MISC.enable_cueq", absent))
+    given = settings.mace.architecture.atomic_energies
+    if given:
+        missing = [chemical_symbols[z] for z in elements(inputs) if z not in given]
+        if missing:
+            yield str(
+                settings.problem(
+                    "mace",
+                    "ARCHITECTURE.atomic_energies",
+                    f"no energy for {', '.join(missing)}: expected one for every element in "
+                    "geometry.in, in eV. FHI_AL-atomic-energies computes them; without the key "
+                    "averages from the data are used",
+                )
+            )
+    yield from _foundation_problems(settings, inputs)
+
+
+def _foundation_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:
+    al = settings.al
+    if al.initial_sampling == "aimd":
+        return
+    from fhi_al.app.foundation import foundation_calculator, foundation_problem
+
+    chosen = foundation_settings(settings)
+    problem = foundation_problem(chosen)
+    if problem is None and al.initial_sampling == "foundation":
+        problem = _sampling_problem(foundation_calculator(chosen), inputs.geometries[0].structure)
+    if problem is not None:
+        key = "initial_sampling"
+        if al.initial_sampling == "foundation":
+            key = "foundation_model" if al.foundation_model else "foundation_calculator"
+        yield str(settings.problem("active_learning", f"{AL}.{key}", problem))
+
+
+def _sampling_problem(calculator: BaseCalculator, system: Structure) -> str | None:
+    """Why a calculator cannot sample from a structure: its forces are tried once."""
+    try:
+        calculator.calculate(atoms_of(system), ["energy", "forces"], all_changes)
+        forces = np.asarray(calculator.results["forces"])
+    except Exception as error:  # what a foreign calculator raises cannot be foreseen
+        return (
+            f"it cannot compute geometry.in ({type(error).__name__}: {error}): expected energy and "
+            "forces. Some models know periodic systems only; choose another one"
+        )
+    if forces.shape != (len(system), 3) or not np.isfinite(forces).all():
+        return "its forces on geometry.in are not finite: choose another one"
+    return None
+
+
+def foundation_settings(settings: Settings) -> ActiveLearning:
+    """The ACTIVE_LEARNING section with the path of the foundation model made absolute."""
+    al = settings.al
+    if al.foundation_model is None:
+        return al
+    return al.model_copy(update={"foundation_model": settings.resolve(al.foundation_model)})

@@ -1,0 +1,60 @@
+"""Checks of ``ACTIVE_LEARNING.cluster``, as far as this machine can tell.  Runs nothing."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from fhi_al.labels.cluster.cluster import parsl_problem
+from fhi_al.settings import Settings
+
+CLUSTER = "ACTIVE_LEARNING.cluster"
+
+
+def cluster_problems(settings: Settings) -> Iterator[str]:
+    """What is wrong with the cluster, as far as this machine can tell."""
+    given = settings.al.cluster
+    if given is None:
+        return
+    problem = parsl_problem()
+    if problem is not None:
+        yield str(settings.problem("active_learning", CLUSTER, problem))
+    if given.provider == "slurm" and shutil.which("sbatch") is None:
+        message = "there is no sbatch here: expected a machine that can submit jobs to Slurm"
+        yield str(settings.problem("active_learning", f"{CLUSTER}.provider", message))
+    if given.aims_command is not None:
+        # Where blocks run elsewhere, or load modules first, another PATH holds.
+        here = given.provider == "local" and not given.worker_init
+        problem = command_problem(given.aims_command, here=here)
+        if problem is not None:
+            yield str(settings.problem("active_learning", f"{CLUSTER}.aims_command", problem))
+
+
+def command_problem(command: str, *, here: bool) -> str | None:
+    """Why a command cannot be run; None if nothing says so.
+
+    Parameters
+    ----------
+    command : str
+    here : bool
+        It runs on this machine, with this PATH: its program must be there.
+    """
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        return f"cannot be taken apart ({error}): expected a program and its arguments"
+    if not words:
+        return "is empty: expected a program and its arguments"
+    program = Path(words[0])
+    if len(program.parts) > 1 and not program.is_absolute():
+        return "its program is a relative path: it runs in a folder of its own. Give the whole path"
+    if not here:
+        return None
+    if shutil.which(words[0]) is None:
+        return f"there is no program {words[0]} that can be run. Correct the path, or the PATH"
+    for word in words[1:]:
+        if Path(word).is_absolute() and not Path(word).exists():
+            return f"there is no {word}. Correct the path"
+    return None

@@ -1,0 +1,140 @@
+"""Where the labels of a run come from: engine, gate, store and pool, wired by the settings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from mpi4py import MPI
+
+from fhi_al.app import checks
+from fhi_al.app.cluster_options import cluster_options, cluster_specs
+from fhi_al.app.rank_assignment import RankAssignment
+from fhi_al.core.plausible import LabelLimits
+from fhi_al.core.structure import Structure
+from fhi_al.engines.spec import ClusterSpec, EngineSpec, fingerprint
+from fhi_al.labels.background_queue import OverlappedLabelPool
+from fhi_al.labels.cluster.cluster import ClusterWorkers
+from fhi_al.labels.completion_log import CompletionLog
+from fhi_al.labels.crash_trace import CallRecord
+from fhi_al.labels.engine_service import EngineService
+from fhi_al.labels.mpi_workers import EngineGroups, OwnWorker, last_output, specs_of_group
+from fhi_al.labels.serial_queue import SerialLabelPool
+from fhi_al.labels.store import LabelStore
+from fhi_al.labels.validation import LabelGate
+from fhi_al.labels.workers import Workers
+from fhi_al.process.soft_stop import SoftStop
+from fhi_al.report import clock
+from fhi_al.report.clock import Clock
+from fhi_al.settings import Settings
+
+
+@dataclass(frozen=True, eq=False)
+class LabelSupply:
+    """The label pool of a run, the order of its events, and who is at work for it.
+
+    Parameters
+    ----------
+    pool : SerialLabelPool or OverlappedLabelPool
+    order : EventOrder
+    busy_seconds : callable
+        Rank -> seconds it has spent on labels in this launch.
+    """
+
+    pool: SerialLabelPool | OverlappedLabelPool
+    order: CompletionLog
+    busy_seconds: Callable[[], dict[int, float]]
+
+
+def wire_labels(
+    folder: Path,
+    settings: Settings,
+    inputs: checks.Inputs,
+    comm: MPI.Intracomm,
+    assignment: RankAssignment,
+    stopwatch: Clock,
+    soft_stop: SoftStop,
+    parts: ExitStack,
+) -> LabelSupply:
+    """Wire the label pool; what has to be closed goes to ``parts``.
+
+    Raises
+    ------
+    LabelStoreError
+        If the labels in ``restart/`` cannot be used.
+    """
+    al, restart = settings.al, folder / "restart"
+    specs: list[EngineSpec] = []
+    jobs: list[ClusterSpec] = []
+    if al.cluster is None:
+        specs = checks.engine_specs(folder, settings, inputs)
+    else:
+        jobs = cluster_specs(folder, settings, inputs)
+    limits = LabelLimits(al.max_force, al.max_energy_per_atom)
+    store = LabelStore(restart / "labels.jsonl", fingerprint(jobs or specs), repr(limits))
+    parts.callback(store.close)
+    order = CompletionLog(restart / "order.jsonl")
+    parts.callback(order.close)
+    cluster = None
+    if al.cluster is not None:
+        cluster = ClusterWorkers(jobs, cluster_options(settings), folder / "cluster")
+
+    def words() -> str:
+        if cluster is not None:
+            return cluster.last_output()
+        n_groups = max(1, len(assignment.layout.groups))
+        return last_output([s for k in range(n_groups) for s in specs_of_group(specs, k, n_groups)])
+
+    calls = CallRecord(restart, words)
+    parts.callback(calls.close)
+    gate = LabelGate(
+        inputs.systems,
+        store,
+        limits=limits,
+        e0_sums=[_e0_sum(settings, system) for system in inputs.systems],
+        max_failures=al.max_label_failures,
+        last_output=words,
+    )
+    if not al.parallel:
+        serial = SerialLabelPool(
+            gate,
+            EngineService(comm, specs, calls.traces),
+            calls,
+            timed=lambda: stopwatch.section(clock.DFT),
+            before_each=soft_stop.check,
+        )
+        parts.callback(serial.close)
+
+        def together() -> dict[int, float]:
+            return dict.fromkeys(assignment.layout.labelling, stopwatch.in_this_launch()[clock.DFT])
+
+        return LabelSupply(serial, order, together)
+    workers: Workers
+    if cluster is not None:
+        workers = cluster
+    elif assignment.layout.groups:
+        workers = EngineGroups(comm, specs, assignment.layout.groups, calls)
+    else:
+        alone = EngineService(comm, specs, calls.traces, alone=True)
+        workers = OwnWorker(alone, calls, lambda: stopwatch.section(clock.DFT))
+    overlapped = OverlappedLabelPool(
+        gate,
+        workers,
+        order,
+        waiting=lambda: stopwatch.section(clock.WAITING),
+        check_stop=soft_stop.check,
+    )
+    parts.callback(overlapped.close)
+    return LabelSupply(overlapped, order, workers.busy_seconds)
+
+
+def _e0_sum(settings: Settings, system: Structure) -> float | None:
+    """Sum of the E0s that the user gave, in eV; None without any."""
+    assert settings.mace is not None
+    energies = settings.mace.architecture.atomic_energies
+    if not energies:
+        return None
+    return math.fsum(energies[int(number)] for number in system.numbers)

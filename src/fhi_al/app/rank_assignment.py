@@ -1,0 +1,129 @@
+"""The crew of a run: which rank does what, with how many threads on which cores.
+
+Owns the cores that processes may use.  The rules are in ``layout``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass, replace
+
+from fhi_al.active_learning.restart import Continuation
+from fhi_al.core.errors import InputError
+from fhi_al.parallel import mpi
+from fhi_al.parallel.layout import (
+    Layout,
+    LayoutError,
+    RankPlacement,
+    table,
+    training_threads,
+    widened,
+)
+from fhi_al.parallel.layout import layout as assign
+from fhi_al.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RankAssignment:
+    """Who does what: the layout, and the threads of each rank that trains."""
+
+    layout: Layout
+    threads: int
+    placements: tuple[RankPlacement, ...]
+
+    def local_index(self, rank: int) -> int:
+        """Which of the training ranks on its host a rank is, counted from 0."""
+        host = self.placements[rank].host
+        return [r for r in self.layout.training if self.placements[r].host == host].index(rank)
+
+
+def rank_layout(settings: Settings, n_ranks: int) -> Layout:
+    """Which rank does what.
+
+    Raises
+    ------
+    InputError
+        If the settings ask for more ranks than there are.
+    """
+    al = settings.al
+    try:
+        return assign(
+            n_ranks,
+            parallel=al.parallel,
+            training_ranks=al.training_ranks,
+            reference_groups=al.reference_groups,
+            shared_engine=al.reference_engine == "aims",
+            elsewhere=al.cluster is not None,
+        )
+    except LayoutError as error:
+        problem = settings.problem("active_learning", f"ACTIVE_LEARNING.{error.key}", str(error))
+        raise InputError([str(problem)]) from error
+
+
+def assign_ranks(
+    settings: Settings, ranks: mpi.Ranks, found: Continuation | None
+) -> RankAssignment:
+    """Deal the ranks out, give those that train their cores, and tell the user.
+
+    Before torch starts: its threads live on the cores that the process may use then.
+
+    Parameters
+    ----------
+    settings : Settings
+    ranks : Ranks
+        The other ranks serve.
+    found : Continuation or None
+        What the run continues from.
+
+    Raises
+    ------
+    InputError
+        If the settings ask for more ranks than there are.
+    """
+    assert settings.mace is not None
+    layout = rank_layout(settings, ranks.comm.size)
+    misc = settings.mace.misc
+    given = misc.num_threads
+    if given is None and ranks.placements[0].omp_threads is None and found is not None:
+        # Another number gives other last bits: a resumed run would not be the same.
+        given = found.threads
+    threads = training_threads(given, layout, ranks.placements)
+    placements = list(ranks.placements)
+    for rank in layout.training:
+        cores = widened(placements[rank], threads, placements)
+        if cores is not None:
+            log.info(
+                "rank %d was bound to cores %s, too few for %d threads: it may use %s now",
+                rank,
+                list(placements[rank].cores),
+                threads,
+                list(cores),
+            )
+            placements[rank] = replace(placements[rank], cores=cores)
+            if rank == 0:
+                os.sched_setaffinity(0, cores)
+            else:
+                mpi.tell(ranks.comm, [rank], "use cores", cores)
+        if len(placements[rank].cores) < threads:
+            log.warning(
+                "rank %d has %d core(s) for %d threads: expected as many. Start fewer ranks per "
+                "host, let the launcher bind them less tightly (srun --cpu-bind=none, mpirun "
+                "--bind-to none), or lower MISC.num_threads",
+                rank,
+                len(placements[rank].cores),
+                threads,
+            )
+    for line in table(layout, placements, threads, misc.device):
+        log.info("layout: %s", line)
+    if settings.al.cluster is not None:
+        log.info("layout: labels: jobs on a cluster (%s)", settings.al.cluster.provider)
+    elif layout.parallel and not layout.groups:
+        log.warning(
+            "ACTIVE_LEARNING.parallel: no rank is left to compute labels in the background, rank 0 "
+            "computes them: start more ranks than training_ranks (mpirun -n)"
+        )
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    return RankAssignment(layout, threads, tuple(placements))

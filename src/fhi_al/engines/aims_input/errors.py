@@ -1,0 +1,61 @@
+"""What is wrong with an FHI-aims input file, and where.  Pure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class AimsInputError(ValueError):
+    """An FHI-aims input that cannot be used.
+
+    Parameters
+    ----------
+    path : Path or str
+        The file (or folder) at fault.
+    line : int or None
+        Line number from 1; None if it is the file as a whole.
+    what : str
+        What was found.
+    expected : str
+        What was expected instead.
+    fix : str
+        How to mend it; a whole sentence, or empty.
+    """
+
+    def __init__(
+        self, path: Path | str, line: int | None, what: str, expected: str, fix: str = ""
+    ) -> None:
+        self.path = Path(path)
+        self.line = line
+        self.what = what
+        self.expected = expected
+        self.fix = fix
+        where = str(path) if line is None else f"{path}:{line}"
+        super().__init__(f"{where}: {what}: {expected}." + (f" {fix}" if fix else ""))
+
+
+def read_text(path: Path) -> str:
+    """The file's text.
+
+    Raises
+    ------
+    AimsInputError
+        If there is no such file, it cannot be read, or it is not text.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise AimsInputError(
+            path, None, "is not a text file", "expected FHI-aims input in UTF-8"
+        ) from error
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise AimsInputError(path, None, why, "expected an FHI-aims input file") from error
+    if "\0" in text:
+        raise AimsInputError(path, None, "is not a text file", "expected FHI-aims input in UTF-8")
+    return text
+
+
+def tokens_of(line: str) -> list[str]:
+    """The words of a line, its comment taken off."""
+    return line.split("#", 1)[0].split()

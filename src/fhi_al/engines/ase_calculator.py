@@ -1,0 +1,239 @@
+"""Any ASE calculator, tblite among them, as a reference engine.  Runs on one rank.
+
+Every label is a cold start unless the user says otherwise: a new calculator is made for each one,
+so that no wave function, neighbour list or cache of an earlier geometry can colour it.  Only
+calculators that are known to keep nothing, and whose making loads weights, are used again.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import (
+    CalculationFailed,
+    Calculator,
+    InputError,
+    ReadError,
+    all_changes,
+)
+
+from fhi_al.core.errors import EngineError
+from fhi_al.core.structure import Array
+from fhi_al.engines.engine import ReferenceResult
+from fhi_al.engines.spec import TBLITE, AseSpec
+
+# Packages whose calculators are functions of the geometry alone and take seconds to make.
+HISTORY_FREE = ("chgnet", "mace")
+# tblite's names for solvation models as keyword arguments: alpb_solvation="water".
+SOLVATION = ("alpb", "gbsa", "cosmo", "cpcm", "pcm", "gbe", "gb")
+# What ASE's calculators raise when this geometry cannot be computed.  InputError is among them:
+# tblite raises it for atoms that are too close.
+FAILED = (CalculationFailed, InputError, ReadError, np.linalg.LinAlgError)
+
+
+def import_calculator(path: str) -> Callable[..., Any]:
+    """The calculator class, or the function that makes a calculator, at an import path.
+
+    Parameters
+    ----------
+    path : str
+        ``package.module:Class`` or ``package.module.Class``.
+
+    Raises
+    ------
+    EngineError
+        If the path is malformed, the package is not installed or fails to import, or there is
+        nothing of that name in it to call.
+    """
+    module_name, _, class_name = path.rpartition(":" if ":" in path else ".")
+    names = [*module_name.split("."), class_name]
+    if not module_name or not all(name.isidentifier() for name in names):
+        raise EngineError(
+            f"calculator {path}: not an import path: expected package.module:Class,"
+            " for example ase.calculators.emt:EMT"
+        )
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise EngineError(
+            f"calculator {path}: no module {error.name}: expected an installed package."
+            f" Try pip install {module_name.split('.')[0]}."
+        ) from error
+    except Exception as error:
+        raise EngineError(
+            f"calculator {path}: importing {module_name} failed: {type(error).__name__}: {error}"
+        ) from error
+    found = getattr(module, class_name, None)
+    if not callable(found):
+        raise EngineError(
+            f"calculator {path}: {module_name} has no class {class_name}:"
+            f" expected one of its calculators{_calculators_in(module)}"
+        )
+    maker: Callable[..., Any] = found
+    return maker
+
+
+def _calculators_in(module: Any) -> str:
+    names = [
+        name
+        for name, value in vars(module).items()
+        if isinstance(value, type)
+        and issubclass(value, Calculator)
+        and value.__module__ == module.__name__
+    ]
+    return f" ({', '.join(names)})" if names else ""
+
+
+def calculator_problem(spec: AseSpec) -> str | None:
+    """Why the calculator cannot be had, found without making it; None if nothing says so."""
+    try:
+        maker = import_calculator(spec.calculator)
+    except EngineError as error:
+        return str(error)
+    if spec.calculator == TBLITE:
+        # ASE's base class takes any argument: a misspelt one would silently have no effect.
+        known = [*vars(maker)["default_parameters"], *(f"{name}_solvation" for name in SOLVATION)]
+        for name in spec.arguments:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
+                return f"{spec.calculator}: unknown argument {name}: {hint}"
+    return None
+
+
+class AseEngine:
+    """A reference engine on an ASE calculator.
+
+    Parameters
+    ----------
+    spec : AseSpec
+
+    Raises
+    ------
+    EngineError
+        If the calculator cannot be imported or does not take its arguments.
+    """
+
+    def __init__(self, spec: AseSpec) -> None:
+        problem = calculator_problem(spec)
+        if problem is not None:
+            raise EngineError(problem)
+        self._spec = spec
+        self._maker = import_calculator(spec.calculator)
+        self._is_reused = not spec.cold_start or (
+            self._maker.__module__.split(".")[0] in HISTORY_FREE
+        )
+        self._calculator: Any = self._new_calculator()
+        self._n_calls = 0
+        self._is_open = True
+
+    def calculate(self, positions: Array, cell: Array) -> ReferenceResult:
+        """Energy, forces and, if asked for, stress of one geometry.
+
+        Parameters
+        ----------
+        positions : (n_atoms, 3)
+            In A.
+        cell : (3, 3)
+            In A; zeros for a molecule.
+
+        Returns
+        -------
+        ReferenceResult
+            Not converged, with the calculator's words, if it failed for this geometry.
+
+        Raises
+        ------
+        EngineError
+            If it failed for a reason that the next geometry would meet too.
+        """
+        if not self._is_open:
+            raise EngineError(f"{self._spec.calculator} is closed")
+        if self._n_calls > 0 and not self._is_reused:
+            self._calculator = self._new_calculator()
+        # With everything changed a calculator starts afresh; a warm start is told the truth.
+        warm = self._n_calls > 0 and not self._spec.cold_start
+        changes = ["positions", "cell"] if warm else all_changes
+        properties = ["energy", "forces", "stress"] if self._spec.stress else ["energy", "forces"]
+        self._n_calls += 1
+        self._calculator.results = {}
+        try:
+            self._calculator.calculate(self._atoms(positions, cell), properties, changes)
+        except Exception as error:
+            return self._failed(error)
+        return self._result()
+
+    def close(self) -> None:
+        """Let the calculator go.  Twice is harmless."""
+        self._calculator = None
+        self._is_open = False
+
+    def _new_calculator(self) -> Any:
+        try:
+            return self._maker(**self._spec.arguments)
+        except Exception as error:
+            message = ", ".join(f"{key}={value!r}" for key, value in self._spec.arguments.items())
+            raise EngineError(
+                f"{self._spec.calculator}({message}): {type(error).__name__}: {error}:"
+                " expected arguments that the calculator takes"
+            ) from error
+
+    def _atoms(self, positions: Array, cell: Array) -> Atoms:
+        shape = self._spec.structure
+        atoms = Atoms(
+            shape.numbers,
+            positions=positions,
+            cell=cell if shape.pbc else None,
+            pbc=shape.pbc,
+        )
+        # Set only where given: some calculators turn spin polarisation on at the sight of them.
+        if shape.initial_moments.any():
+            atoms.set_initial_magnetic_moments(shape.initial_moments)
+        if shape.initial_charges.any():
+            atoms.set_initial_charges(shape.initial_charges)
+        return atoms
+
+    def _failed(self, error: Exception) -> ReferenceResult:
+        words = f"{type(error).__name__}: {error}"
+        # Codes have their own names for it: KohnShamConvergenceError, SCFNotConverged, ...
+        kinds = " ".join(kind.__name__ for kind in type(error).__mro__)
+        for_this_geometry = isinstance(error, FAILED) or "Converge" in kinds or "SCF" in kinds
+        if not for_this_geometry:
+            raise EngineError(f"{self._spec.calculator}: {words}") from error
+        # What is left of the failed attempt must not be the start of the next one.
+        self._n_calls = 0
+        self._calculator = self._new_calculator()
+        forces = np.full((len(self._spec.structure), 3), np.nan)
+        return ReferenceResult(float("nan"), forces, None, False, words)
+
+    def _result(self) -> ReferenceResult:
+        results = self._calculator.results
+        pending = ("energy", "forces", "stress") if self._spec.stress else ("energy", "forces")
+        missing = [name for name in pending if results.get(name) is None]
+        if missing:
+            raise EngineError(
+                f"{self._spec.calculator} gave no {' and no '.join(missing)}:"
+                " expected a calculator that computes them"
+            )
+        forces = np.array(results["forces"], dtype=np.float64)
+        if forces.shape != (len(self._spec.structure), 3):
+            raise EngineError(
+                f"{self._spec.calculator} gave forces of shape {forces.shape},"
+                f" expected ({len(self._spec.structure)}, 3)"
+            )
+        stress = _full_stress(results["stress"]) if self._spec.stress else None
+        return ReferenceResult(float(np.squeeze(results["energy"])), forces, stress, True)
+
+
+def _full_stress(stress: Any) -> Array:
+    """The (3, 3) stress from ASE's six components (xx, yy, zz, yz, xz, xy) or from itself."""
+    values = np.array(stress, dtype=np.float64)
+    if values.shape == (3, 3):
+        return values
+    xx, yy, zz, yz, xz, xy = values
+    return np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])

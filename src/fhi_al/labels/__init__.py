@@ -1,0 +1,1 @@
+"""Labels: their store, their validation, and the queues and workers that compute them."""

@@ -1,0 +1,242 @@
+"""The label pool of parallel mode: workers compute while the caller does other things.
+
+Owns the queue (labels for the sets first, sanity checks behind them) and what has arrived and was
+not asked for yet.  A result is stored when it arrives; when the caller sees it is part of the
+recorded order of events.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+
+from fhi_al.core.errors import EngineError
+from fhi_al.core.label import Label
+from fhi_al.labels.completion_log import CompletionLog
+from fhi_al.labels.serial_queue import Outcome, tell_duration
+from fhi_al.labels.store import Rejected
+from fhi_al.labels.validation import LabelGate, LabelRequest
+from fhi_al.labels.workers import Finished, Job, Workers
+from fhi_al.parallel.mpi import Nap
+
+log = logging.getLogger(__name__)
+
+
+class OverlappedLabelPool:
+    """Labels structures with workers that compute in the background.
+
+    Parameters
+    ----------
+    gate : LabelGate
+    workers : Workers
+    order : EventOrder
+    waiting : callable
+        Returns a context manager under which time without work is booked.
+    check_stop : callable
+        Called while there is nothing to do but wait; may raise to stop the run.
+
+    Attributes
+    ----------
+    while_waiting : callable
+        Does a little of something else; returns False if there is nothing to do.
+    """
+
+    overlaps = True
+
+    def __init__(
+        self,
+        gate: LabelGate,
+        workers: Workers,
+        order: CompletionLog,
+        *,
+        waiting: Callable[[], AbstractContextManager[None]],
+        check_stop: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.gate = gate
+        self._workers = workers
+        self._order = order
+        self._waiting = waiting
+        self._check_stop = check_stop
+        self.while_waiting: Callable[[], bool] = lambda: False
+        self._requests: dict[str, list[LabelRequest]] = {}
+        self._queue: list[str] = []
+        self._computing: dict[str, LabelRequest] = {}
+        self._arrived: list[str] = []
+        self._places: dict[str, int] = {}
+
+    def submit(self, request: LabelRequest) -> None:
+        """Queue a structure; sanity checks go behind the others."""
+        key = request.key
+        self._order.pending(key)
+        self._requests.setdefault(key, []).append(request)
+        if len(self._requests[key]) > 1:  # the same structure twice is computed once
+            return
+        if key in self.gate.store:
+            self._arrived.append(key)
+            return
+        if key not in self._computing:
+            self._queue.append(key)
+            self._queue.sort(key=self._urgency)
+        self.pump()
+
+    def prefer(self, keys: Sequence[str]) -> None:
+        """Compute these structures first, in this order, of those that are not begun yet.
+
+        Sanity checks stay behind the others.
+        """
+        self._places = {key: place for place, key in enumerate(keys)}
+        self._queue.sort(key=self._urgency)
+
+    def poll(self, *, wait: bool) -> list[Outcome]:
+        """What has arrived by now; with ``wait``, sleep until something has.
+
+        Raises
+        ------
+        TooManyFailures
+            After too many failures in a row.
+        EngineError
+            If the engine is broken.
+        """
+        self.pump()
+        recorded = self._order.recorded()
+        if recorded is not None and not self._asked_for(recorded):
+            self._go_another_way()
+            recorded = None
+        if recorded is not None:
+            self._sleep_until(lambda: all(key in self._arrived for key in recorded))
+        elif wait and self._requests:
+            self._sleep_until(lambda: bool(self._arrived))
+        keys = list(self._arrived) if recorded is None else recorded
+        self._order.record(keys)
+        return [outcome for key in keys for outcome in self._take(key)]
+
+    def label(self, request: LabelRequest) -> Label | Rejected:
+        """One label, waited for.
+
+        Raises
+        ------
+        TooManyFailures, EngineError
+            As ``poll``.
+        """
+        key = request.key
+        self.submit(request)
+        self._sleep_until(lambda: key in self._arrived)
+        return self._take(key)[-1].record
+
+    def withdraw(self, keys: Sequence[str]) -> list[str]:
+        """Take structures back that no worker has begun; part of the order of events."""
+        self.pump()
+        recorded = self._order.recorded()
+        if recorded is not None and not self._asked_for(recorded):
+            self._go_another_way()
+            recorded = None
+        if recorded is None:
+            recorded = [key for key in self._queue if key in keys]
+        self._order.record(recorded)
+        for key in recorded:
+            del self._requests[key]
+            # In a repeated order its calculation may have begun: it then comes for nobody.
+            self._queue = [queued for queued in self._queue if queued != key]
+            self._arrived = [arrived for arrived in self._arrived if arrived != key]
+        return recorded
+
+    def pump(self) -> None:
+        """Store what the workers have finished and give them the next structures.
+
+        Raises
+        ------
+        EngineError
+            If the engine is broken.
+        OSError
+            If the disk does not take a label.
+        """
+        errors = self._collect()
+        if errors:
+            raise errors[0]
+        while self._queue and self._workers.n_free() > 0:
+            request = self._requests[self._queue.pop(0)][0]
+            self._computing[request.key] = request
+            self._workers.begin(Job(request.key, request.system, request.positions, request.cell))
+
+    def close(self) -> None:
+        """Wait for the calculations under way, unless that may take for ever; store them.
+
+        Then let the workers go.
+
+        Raises
+        ------
+        EngineError, OSError
+            What has gone wrong first, when all calculations have come to their end.
+        """
+        self._queue = []
+        if self._computing and self._workers.ends_soon:
+            log.info("waiting for %d label(s) under way", len(self._computing))
+        nap = Nap()
+        errors: list[Exception] = []
+        while self._computing and self._workers.ends_soon:
+            errors += self._collect()
+            nap.take()
+        self._workers.close()
+        if errors:
+            raise errors[0]
+
+    def _collect(self) -> list[Exception]:
+        """Store all that has come; what went wrong with some must not lose the others."""
+        errors: list[Exception] = []
+        for finished in self._workers.collect():
+            try:
+                self._store(finished)
+            except (EngineError, OSError) as error:
+                errors.append(error)
+        return errors
+
+    def _store(self, finished: Finished) -> None:
+        request = self._computing.pop(finished.key)
+        if isinstance(finished.result, EngineError):
+            raise EngineError(
+                f"reference engine: {finished.result}{self.gate.last_output()}"
+            ) from finished.result
+        tell_duration(len(self.gate.store) + 1, finished.seconds)
+        self.gate.store_result(request, finished.result)
+        if finished.key in self._requests:
+            self._arrived.append(finished.key)
+
+    def _take(self, key: str) -> list[Outcome]:
+        self._arrived.remove(key)
+        record = self.gate.store.get(key)
+        assert record is not None
+        outcomes = [Outcome(request, record) for request in self._requests.pop(key)]
+        for outcome in outcomes:
+            self.gate.count(outcome.record)
+        return outcomes
+
+    def _sleep_until(self, happened: Callable[[], bool]) -> None:
+        nap = Nap()
+        with self._waiting():
+            while not happened():
+                self._check_stop()
+                if self.while_waiting():
+                    nap = Nap()
+                else:
+                    nap.take()
+                self.pump()
+
+    def _asked_for(self, keys: Sequence[str]) -> bool:
+        return all(key in self._requests for key in keys)
+
+    def _go_another_way(self) -> None:
+        log.warning(
+            "%s: the order of events cannot be repeated any further, the inputs or the number of "
+            "threads have changed; going on without it. Labels that are not asked for again stay "
+            "in the store",
+            self._order.path,
+        )
+        self._order.forget_the_rest()
+
+    def _urgency(self, key: str) -> tuple[bool, int]:
+        # Sorting is stable: without a preference first come, first served.
+        return self._is_sanity_check(key), self._places.get(key, len(self._places))
+
+    def _is_sanity_check(self, key: str) -> bool:
+        return all(request.origin.phase == "sanity" for request in self._requests[key])

@@ -1,0 +1,1 @@
+"""Labels as jobs on a cluster, by Parsl."""

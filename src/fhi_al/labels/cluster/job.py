@@ -1,0 +1,96 @@
+"""``python -m fhi_al.labels.cluster.job PID``: compute one structure, in a process of its own.
+
+Reads a pickled :class:`JobInput` from standard input, which a worker has from the driver through
+Parsl's encrypted connection, and writes result.json into the job's folder.  Works in the current
+folder.  Loads neither MPI nor torch, unless the calculator does.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+from fhi_al.core.errors import EngineError
+from fhi_al.core.structure import Array
+from fhi_al.engines.engine import ReferenceResult
+from fhi_al.engines.spec import AimsCommandSpec, ClusterSpec
+from fhi_al.labels.cluster.processes import end_with
+from fhi_al.labels.cluster.result import read_result, write_result
+from fhi_al.labels.cluster.worker import WHY
+
+
+@dataclass(frozen=True, eq=False)
+class JobInput:
+    """What a job computes.
+
+    Parameters
+    ----------
+    spec : ClusterSpec
+    engine : str
+        Fingerprint of the engines.
+    key : str
+        Name of the geometry.
+    positions : (n_atoms, 3)
+        In A.
+    cell : (3, 3)
+        In A; zeros for a molecule.
+    folder : str
+        The job's, for the result.
+    """
+
+    spec: ClusterSpec
+    engine: str
+    key: str
+    positions: Array
+    cell: Array
+    folder: str
+
+
+def main() -> int:
+    """Compute; the exit code is 0 if there is a result, and why.txt says why there is none."""
+    end_with(int(sys.argv[1]))
+    try:
+        _compute(pickle.load(sys.stdin.buffer))
+    except EngineError as error:
+        Path(WHY).write_text(str(error))
+        return 1
+    except Exception as error:  # a foreign calculator may raise anything
+        traceback.print_exc()
+        Path(WHY).write_text(f"{type(error).__name__}: {error}")
+        return 1
+    return 0
+
+
+def _compute(job: JobInput) -> None:
+    folder = Path(job.folder)
+    # A worker that its driver took for lost may have finished after all.
+    if read_result(folder, job.engine, job.key, len(job.spec.structure)) is not None:
+        return
+    started = time.monotonic()
+    result = _result(job)
+    write_result(folder, job.engine, job.key, result, time.monotonic() - started)
+
+
+def _result(job: JobInput) -> ReferenceResult:
+    if isinstance(job.spec, AimsCommandSpec):
+        from fhi_al.engines.aims_executable import calculate
+
+        return calculate(job.spec, job.positions, job.cell, Path.cwd())
+    from fhi_al.engines.ase_calculator import AseEngine
+
+    engine = AseEngine(job.spec)
+    try:
+        return engine.calculate(job.positions, job.cell)
+    finally:
+        engine.close()
+
+
+if __name__ == "__main__":
+    # Pickle must find the classes under their own name, not in __main__.
+    from fhi_al.labels.cluster import job as cluster_job
+
+    sys.exit(cluster_job.main())

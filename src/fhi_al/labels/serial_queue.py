@@ -1,0 +1,211 @@
+"""Label pools: structures in, trusted labels or reasons out.  Imports no torch.
+
+A pool asks the store first, then the engine; what the engine gives goes through the gate, which
+judges it and writes it to the disk before anybody sees it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from fhi_al.core.errors import EngineError
+from fhi_al.core.label import Label
+from fhi_al.core.structure import Array
+from fhi_al.engines.engine import ReferenceResult
+from fhi_al.labels.crash_trace import MOST_ATTEMPTS, CallRecord
+from fhi_al.labels.store import Rejected
+from fhi_al.labels.validation import LabelGate, LabelRequest
+
+log = logging.getLogger(__name__)
+
+LONG_LABEL_S = 10.0
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """The answer to a request: a label, or why there is none."""
+
+    request: LabelRequest
+    record: Label | Rejected
+
+
+class LabelPool(Protocol):
+    """Labels structures, now or later, here or elsewhere."""
+
+    @property
+    def gate(self) -> LabelGate:
+        """Judge of the results."""
+        ...
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether labels are computed while the caller does other things."""
+        ...
+
+    def submit(self, request: LabelRequest) -> None:
+        """Hand in a structure."""
+        ...
+
+    def prefer(self, keys: Sequence[str]) -> None:
+        """Compute these structures first, in this order, of those that are not begun yet."""
+        ...
+
+    def poll(self, *, wait: bool) -> list[Outcome]:
+        """What is finished, in the order in which it was; with ``wait``, at least one."""
+        ...
+
+    def label(self, request: LabelRequest) -> Label | Rejected:
+        """One label, waited for."""
+        ...
+
+    def withdraw(self, keys: Sequence[str]) -> list[str]:
+        """Take structures back, by geometry key, those that are not being computed yet.
+
+        Returns
+        -------
+        list of str
+            Keys of those that were taken back.
+        """
+        ...
+
+    def pump(self) -> None:
+        """Called often while the caller computes: takes results in, keeps engines busy."""
+        ...
+
+    def close(self) -> None:
+        """Store what is being computed, then let the engines go."""
+        ...
+
+
+class Engines(Protocol):
+    """One engine per system, as in :class:`fhi_al.labels.engine_service.EngineService`."""
+
+    def start(self, system: int) -> None:
+        """Make ready for calculations."""
+        ...
+
+    def calculate(self, system: int, positions: Array, cell: Array) -> ReferenceResult:
+        """Compute a structure: positions and cell in A."""
+        ...
+
+    def ranks(self, system: int) -> tuple[int, ...]:
+        """The ranks that take part in a calculation."""
+        ...
+
+    def close(self) -> None:
+        """Let the engines go."""
+        ...
+
+
+class SerialLabelPool:
+    """Labels one structure after the other, with all ranks of the engine in each call.
+
+    Parameters
+    ----------
+    gate : LabelGate
+    engines : Engines
+    calls : CallRecord
+        Says on which structure an engine died before.
+    timed : callable
+        Returns a context manager under which the engine's time is booked.
+    before_each : callable
+        Called before each calculation; may raise to stop the run there, which loses nothing: a
+        resumed run finds all labels before this one in the store.
+    """
+
+    overlaps = False
+
+    def __init__(
+        self,
+        gate: LabelGate,
+        engines: Engines,
+        calls: CallRecord,
+        *,
+        timed: Callable[[], AbstractContextManager[None]],
+        before_each: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.gate = gate
+        self._engines = engines
+        self._calls = calls
+        self._timed = timed
+        self._before_each = before_each
+        self._queue: deque[LabelRequest] = deque()
+
+    def submit(self, request: LabelRequest) -> None:
+        """Queue a structure for the next ``poll``."""
+        self._queue.append(request)
+
+    def prefer(self, keys: Sequence[str]) -> None:
+        """Nothing: whoever submits in the order of preference gets it."""
+
+    def poll(self, *, wait: bool = True) -> list[Outcome]:
+        """Label the next structure in the queue.
+
+        Raises
+        ------
+        TooManyFailures
+            After too many failures in a row.
+        EngineError
+            If the engine is broken.
+        """
+        if not self._queue:
+            return []
+        request = self._queue.popleft()
+        return [Outcome(request, self.label(request))]
+
+    def label(self, request: LabelRequest) -> Label | Rejected:
+        """Label one structure, past the queue; from the store if it is there.
+
+        Raises
+        ------
+        TooManyFailures, EngineError
+            As ``poll``.
+        """
+        known = self.gate.store.get(request.key)
+        if known is None:
+            known = self._compute(request)
+        self.gate.count(known)
+        return known
+
+    def withdraw(self, keys: Sequence[str]) -> list[str]:
+        """Take structures back from the queue."""
+        taken = [request.key for request in self._queue if request.key in keys]
+        self._queue = deque(r for r in self._queue if r.key not in taken)
+        return taken
+
+    def pump(self) -> None:
+        """Nothing goes on in the background."""
+
+    def close(self) -> None:
+        """Let the engines go."""
+        self._engines.close()
+
+    def _compute(self, request: LabelRequest) -> Label | Rejected:
+        crashes = self._calls.crashes(request.key)
+        if crashes >= MOST_ATTEMPTS:
+            rejected = self.gate.store_result(request, f"the engine died on it {crashes} times")
+            self._calls.forget(request.key)
+            return rejected
+        self._before_each()
+        # Apart: an engine that does not start is not the structure's fault.
+        self._engines.start(request.system)
+        started = time.monotonic()
+        try:
+            with self._timed(), self._calls.of(request.key, self._engines.ranks(request.system)):
+                result = self._engines.calculate(request.system, request.positions, request.cell)
+        except EngineError as error:
+            raise EngineError(f"reference engine: {error}{self.gate.last_output()}") from error
+        tell_duration(len(self.gate.store) + 1, time.monotonic() - started)
+        return self.gate.store_result(request, result)
+
+
+def tell_duration(number: int, wall_s: float) -> None:
+    """Log how long a label took: seconds of xTB would drown everything, minutes of DFT do not."""
+    level = logging.INFO if wall_s > LONG_LABEL_S else logging.DEBUG
+    log.log(level, "label %d computed in %.1f s", number, wall_s)

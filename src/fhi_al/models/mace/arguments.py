@@ -1,0 +1,141 @@
+"""From our settings to the namespace that MACE's own builders take.
+
+MACE's argument parser validates the names and values; ours only chooses which to hand over.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+from typing import Any
+
+import torch
+from mace.tools.arg_parser import build_default_arg_parser
+from mace.tools.arg_parser_tools import check_args
+
+from fhi_al.models.mace import quiet_mace
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+MODELS = ("MACE", "ScaleShiftMACE")
+LOSSES = (
+    "weighted",
+    "ef",
+    "forces_only",
+    "virials",
+    "stress",
+    "huber",
+    "universal",
+    "l1l2energyforces",
+)
+OPTIMIZERS = ("adam", "adamw")
+
+_ARCHITECTURE = (
+    "model",
+    "r_max",
+    "num_channels",
+    "max_L",
+    "max_ell",
+    "radial_type",
+    "num_radial_basis",
+    "num_cutoff_basis",
+    "interaction",
+    "num_interactions",
+    "correlation",
+    "radial_MLP",
+    "gate",
+    "MLP_irreps",
+    "interaction_first",
+)
+_TRAINING = (
+    "weight_decay",
+    "lr",
+    "optimizer",
+    "scheduler",
+    "lr_scheduler_gamma",
+    "lr_factor",
+    "scheduler_patience",
+    "loss",
+    "energy_weight",
+    "forces_weight",
+    "virials_weight",
+    "stress_weight",
+    "scaling",
+)
+# What the weights depend on: a state saved with another value cannot be loaded.
+_IDENTITY = tuple(name for name in _ARCHITECTURE if name != "model")
+
+
+def mace_arguments(settings: Any) -> argparse.Namespace:
+    """MACE's namespace for these settings.
+
+    Parameters
+    ----------
+    settings
+        The settings of mace_settings.yaml, with sections ``general``, ``architecture``,
+        ``training`` and ``misc``; what is None is left to MACE's default.
+
+    Raises
+    ------
+    ValueError
+        If MACE refuses a name or value, in MACE's words, or if a value is one that FHI_AL cannot
+        train with.
+    """
+    words = ["--name=fhi_al", f"--default_dtype={settings.general.default_dtype}"]
+    for section, names in (
+        (settings.architecture, _ARCHITECTURE),
+        (settings.training, _TRAINING),
+    ):
+        for name in names:
+            words += _words(name, getattr(section, name))
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            arguments: argparse.Namespace = build_default_arg_parser().parse_args(words)
+        with quiet_mace():
+            check: Any = check_args
+            arguments, _ = check(arguments)
+    except SystemExit as refused:
+        said = complaint.getvalue().strip().splitlines()[-1:]
+        raise ValueError(f"mace_settings.yaml: MACE refuses: {' '.join(said)}") from refused
+    except AssertionError as refused:
+        raise ValueError(f"mace_settings.yaml: MACE refuses: {refused}") from refused
+    _check_supported(arguments)
+    # On MACE's command line a switch that is on by default: it cannot be switched off there.
+    arguments.amsgrad = settings.training.amsgrad
+    arguments.compute_energy = True
+    arguments.compute_dipole = False
+    return arguments
+
+
+def _words(name: str, value: Any) -> list[str]:
+    if value is None:
+        return []
+    if isinstance(value, tuple):
+        value = list(value)
+    return [f"--{name}={value}"]
+
+
+def _check_supported(arguments: argparse.Namespace) -> None:
+    for key, value, allowed in (
+        ("ARCHITECTURE.model", arguments.model, MODELS),
+        ("TRAINING.loss", arguments.loss, LOSSES),
+        ("TRAINING.optimizer", arguments.optimizer, OPTIMIZERS),
+    ):
+        if value not in allowed:
+            raise ValueError(
+                f"mace_settings.yaml: {key} = {value}: not supported. "
+                f"Use one of {', '.join(allowed)}."
+            )
+
+
+def architecture_identity(settings: Any, elements: tuple[int, ...]) -> dict[str, Any]:
+    """What must be equal for weights to fit, as plain values that a checkpoint can hold."""
+    identity: dict[str, Any] = {"elements": list(elements)}
+    for name in _IDENTITY:
+        value = getattr(settings.architecture, name)
+        identity[name] = value if isinstance(value, int | float | None) else str(value)
+    identity["default_dtype"] = str(settings.general.default_dtype)
+    if settings.misc.enable_cueq:  # its weights have other names and shapes
+        identity["enable_cueq"] = True
+    return identity

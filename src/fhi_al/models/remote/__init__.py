@@ -1,0 +1,1 @@
+"""Training and prediction on other ranks."""

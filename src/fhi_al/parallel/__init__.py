@@ -1,0 +1,1 @@
+"""MPI: the private communicator, commands and answers, who does what."""
