@@ -94,7 +94,7 @@ def _made(path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"foundation_model": Path("none.model")}, "none.model: no such file"),
         ({"foundation_model": Path(__file__)}, "not a MACE model"),

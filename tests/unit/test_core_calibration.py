@@ -157,9 +157,9 @@ def test_a_pair_without_a_ratio_is_left_out(pair: tuple[float, float]) -> None:
     ],
 )
 def test_a_change_by_a_fifth_is_told(
-    message: float | None, scale: float | None, expected: bool
+    reported: float | None, scale: float | None, expected: bool
 ) -> None:
-    assert is_material(message, scale) is expected
+    assert is_material(reported, scale) is expected
 
 
 @pytest.mark.parametrize(

@@ -41,9 +41,9 @@ LIMITS = Limits(max_md_steps=100, max_epochs_worker=5, max_setbacks=3)
 MIDDLE = TrajectoryState(
     index=3, system=1, md=2, step=60, epochs=2, last_crossing=20, rollbacks=7, rollbacks_in_row=1
 )
-BACK_AGAIN: dict[str, object] = {"setbacks": 8, "setbacks_in_row": 2}
-TOO_OFTEN: dict[str, object] = {"setbacks": 8, "setbacks_in_row": 3}
-GOOD_POINT: dict[str, object] = {"setbacks_in_row": 0}
+BACK_AGAIN: dict[str, object] = {"rollbacks": 8, "rollbacks_in_row": 2}
+TOO_OFTEN: dict[str, object] = {"rollbacks": 8, "rollbacks_in_row": 3}
+GOOD_POINT: dict[str, object] = {"rollbacks_in_row": 0}
 
 Changes = dict[str, object]
 Row = tuple[Changes, tuple[Instruction, ...]]  # what changes, and what the loop has to do
@@ -64,12 +64,12 @@ TABLE: dict[tuple[Status, type], list[tuple[Event, Changes, Row]]] = {
         # Too often from the same point: no use in going on, unless it is over anyway.
         (
             Exploded(10, "overlap"),
-            {"setbacks_in_row": 2},
+            {"rollbacks_in_row": 2},
             ({"step": 70, **TOO_OFTEN, "status": RETIRED}, BACK),
         ),
         (
             Exploded(40, "overlap"),
-            {"setbacks_in_row": 2},
+            {"rollbacks_in_row": 2},
             ({"step": 100, **TOO_OFTEN, "status": DONE}, BACK),
         ),
     ],
@@ -133,7 +133,7 @@ TABLE: dict[tuple[Status, type], list[tuple[Event, Changes, Row]]] = {
         (LabelDiscarded("SCF"), {"step": 100}, ({"status": DONE, **BACK_AGAIN}, BACK)),
         (
             LabelDiscarded("SCF"),
-            {"setbacks_in_row": 2},
+            {"rollbacks_in_row": 2},
             ({"status": RETIRED, **TOO_OFTEN}, BACK),
         ),
     ],

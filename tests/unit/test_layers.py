@@ -152,7 +152,7 @@ def circles(graph: dict[str, set[str]]) -> list[list[str]]:
     changed = True
     while changed:
         changed = False
-        for node, seen in reached.items():
+        for seen in reached.values():
             more = set().union(*(reached[other] for each in seen for other in graph[each])) - seen
             seen |= more
             changed |= bool(more)

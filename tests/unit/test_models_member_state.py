@@ -26,7 +26,7 @@ def test_own_state_fits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"version": STATE_VERSION + 1}, f"version {STATE_VERSION + 1}"),
         ({"index": 1}, "index 1, expected 0"),

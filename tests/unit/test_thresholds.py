@@ -196,13 +196,21 @@ def test_a_resumed_run_decides_and_tells_what_an_unbroken_one_does(
 
 
 def test_a_run_that_version_3_began_calibrates_from_now_on() -> None:
-    active = dataclasses.asdict(active_state())
+    state = dataclasses.asdict(dataclasses.replace(RunState(), active=active_state()))
+    sampling, active = state["sampling"], state["active"]
     del active["pairs"]
-    content = {"state": {**dataclasses.asdict(RunState()), "active": active}}
+    # The names of that time.
+    active["next_visit"] = active.pop("next_round")
+    for each in (sampling, active):
+        each["asked"] = each.pop("pending")
+    for each in (sampling, *active["trajectories"]):
+        each["setbacks"] = each.pop("rollbacks")
+        each["setbacks_in_row"] = each.pop("rollbacks_in_row")
+    content = {"state": state}
     files = upgraded(Snapshot(3, {"run.json": json.dumps(content).encode()}))
     raw = json.loads(files["run.json"])["state"]
-    state = snapshot._STATE.validate_python(snapshot._with_lists_as_tuples(raw))
-    assert state.active == active_state()
+    read = snapshot._STATE.validate_python(snapshot._with_lists_as_tuples(raw))
+    assert read.active == active_state()
 
 
 def test_the_log_names_the_rule_when_active_learning_begins(tmp_path: Path) -> None:

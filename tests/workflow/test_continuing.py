@@ -30,7 +30,7 @@ def test_limits_may_change_and_the_change_is_told(finished_run, tmp_path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("file", "old", "new", "told"),
+    ("file", "old", "new", "message"),
     [
         ("mace_settings.yaml", "batch_size: 5", "batch_size: 6", "TRAINING.batch_size: 5 -> 6"),
         ("geometry.in", "0.1173", "0.1273", "geometry.in: other positions"),

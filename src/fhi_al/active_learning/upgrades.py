@@ -18,10 +18,10 @@ from fhi_al.storage.checkpoint import STATE_VERSION, Snapshot
 Files = Mapping[str, bytes]
 
 
-def upgraded(snapshot: Snapshot) -> Files:
-    """The files of a snapshot as the present version would have written them."""
+def upgraded(snapshot: Snapshot, to_version: int = STATE_VERSION) -> Files:
+    """The files of a snapshot as a later version, usually the present one, would write them."""
     files: Files = snapshot.files
-    for version in range(snapshot.version, STATE_VERSION):
+    for version in range(snapshot.version, to_version):
         files = _UPGRADES[version](files)
     return files
 
