@@ -132,10 +132,10 @@ def test_a_calibration_needs_its_pairs_and_a_narrow_interval() -> None:
 
 
 def test_the_window_keeps_the_last_pairs() -> None:
-    pairs = Pairs(message=1.5)
+    pairs = Pairs(reported=1.5)
     for n in range(1, 6):
         pairs = with_pair(pairs, float(n), 2.0 * n, window=3)
-    assert pairs == Pairs(((3.0, 6.0), (4.0, 8.0), (5.0, 10.0)), seen=5, message=1.5)
+    assert pairs == Pairs(((3.0, 6.0), (4.0, 8.0), (5.0, 10.0)), seen=5, reported=1.5)
 
 
 @pytest.mark.parametrize("pair", [(0.0, 1.0), (math.nan, 1.0), (1.0, math.inf), (1.0, math.nan)])
