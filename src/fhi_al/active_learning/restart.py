@@ -31,12 +31,15 @@ class Continuation:
         Settings that were changed since.
     threads : int or None
         Of each rank that trained; None if the snapshot is of a program that did not say.
+    has_new_learning_rate : bool
+        Whether ``TRAINING.lr`` is among the changes: saved optimizers hold the old one.
     """
 
     files: Files
     stage: str
     changes: list[str]
     threads: int | None
+    has_new_learning_rate: bool
 
 
 def continuation(
@@ -68,7 +71,13 @@ def continuation(
     refused += _other_systems(content["systems"], systems)
     if refused:
         raise misfit(restart, f"these inputs were changed: {'; '.join(refused)}")
-    return Continuation(files, content["state"]["stage"], allowed, content.get("threads"))
+    return Continuation(
+        files,
+        content["state"]["stage"],
+        allowed,
+        content.get("threads"),
+        has_new_learning_rate=content["settings"]["TRAINING.lr"] != now["TRAINING.lr"],
+    )
 
 
 def misfit(restart: Path, why: str) -> SnapshotError:

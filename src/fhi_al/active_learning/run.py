@@ -15,6 +15,7 @@ from typing import Any
 
 from fhi_al.active_learning import snapshot
 from fhi_al.active_learning.restart import Continuation, misfit
+from fhi_al.active_learning.snapshot import Inputs, MemberSets, Saved
 from fhi_al.core.label import Label
 from fhi_al.core.run_state import RunState
 from fhi_al.core.structure import Structure
@@ -153,11 +154,28 @@ class Run:
         for change in found.changes:
             log.info("changed since the snapshot: %s", change)
         try:
-            snapshot.unpack(self, found.files)
+            self._take_over(snapshot.unpack(found.files), found.has_new_learning_rate)
         except (ValueError, KeyError) as error:
             raise misfit(self.restart, str(error)) from error
         self.clock.continue_from(self.state.seconds)
         log.info("continuing from the snapshot in %s: %s", self.restart, self.state.stage)
+
+    def _take_over(self, saved: Saved, has_new_learning_rate: bool) -> None:
+        self.state, self.walkers = saved.state, list(saved.walkers)
+        for member, sets in zip(self.ensemble.members, saved.sets, strict=True):
+            member.add_training([self.store.label(key) for key in sets.training])
+            member.add_validation([self.store.label(key) for key in sets.validation])
+        self.ensemble.load_state_bytes(saved.member_states)
+        self.best_weights = dict(saved.best_weights)
+        self.labels.gate.failures_in_row = self.state.label_failures_in_row
+        self.order.count = self.state.events
+        if has_new_learning_rate:
+            # Whoever changes it wants another course anyway.
+            for member in self.ensemble.members:
+                member.fresh_optimizer(scheduler=member.has_scheduler)
+            self.state = replace(self.state, training_failures_in_row=())
+            log.info("TRAINING.lr was changed: every member's optimizer starts afresh")
+        self.journal.cut(saved.journal_bytes)
 
     @contextmanager
     def step(self) -> Iterator[None]:
@@ -196,12 +214,33 @@ class Run:
                 label_failures_in_row=self.labels.gate.failures_in_row,
                 events=self.order.count,
             )
-            files = snapshot.pack(self)
+            files = snapshot.pack(self._to_save(), self._inputs())
             self.store.require_in_place()
             write_snapshot(self.restart, files)
             self.export.checkpoints(self.ensemble, files)
         self._saved_at = time.monotonic()
         self._save_took_s = self._saved_at - started
+
+    def _to_save(self) -> Saved:
+        return Saved(
+            state=self.state,
+            walkers=self.walkers,
+            sets=[
+                MemberSets(
+                    training=tuple(label.key for label in member.training),
+                    validation=tuple(label.key for label in member.validation),
+                )
+                for member in self.ensemble.members
+            ],
+            member_states=(
+                self.background.states if self.background else self.ensemble.state_bytes()
+            ),
+            best_weights=self.best_weights,
+            journal_bytes=self.journal.length(),
+        )
+
+    def _inputs(self) -> Inputs:
+        return Inputs(self.systems, self.settings.values(), self.threads)
 
     def _snapshot_is_due(self) -> bool:
         interval_s = float(self.settings.misc.snapshot_interval)

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import io
 import json
-import logging
-from collections.abc import Mapping
-from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from pydantic import TypeAdapter
 
 from fhi_al.active_learning.restart import RUN, plain
 from fhi_al.core.run_state import RunState
-from fhi_al.core.structure import Array
+from fhi_al.core.structure import Array, Structure
 from fhi_al.md.walker import Walker
 from fhi_al.models.state_bytes import packed, unpacked
-
-if TYPE_CHECKING:
-    from fhi_al.active_learning.run import Run
-
-log = logging.getLogger(__name__)
 
 PHASE_SPACE = "phase_space.npz"
 BEST = "best_{index}.pt"
@@ -29,77 +23,115 @@ BEST = "best_{index}.pt"
 _STATE = TypeAdapter(RunState)
 
 
-def pack(run: Run) -> dict[str, bytes]:
-    """Everything that influences what the run does next, by file name."""
+@dataclass(frozen=True)
+class Inputs:
+    """What a run was started with, for a later launch to compare its own with.
+
+    Parameters
+    ----------
+    systems : sequence of Structure
+        One per geometry.in.
+    settings : dict
+        Dotted key -> value.
+    threads : int
+        Of each rank that trains; the last bits depend on it.
+    """
+
+    systems: Sequence[Structure]
+    settings: Mapping[str, Any]
+    threads: int
+
+
+@dataclass(frozen=True)
+class MemberSets:
+    """Keys of the labels in the sets of one member, in order."""
+
+    training: tuple[str, ...]
+    validation: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Saved:
+    """Everything that influences what a run does next.
+
+    Parameters
+    ----------
+    state : RunState
+    walkers : sequence of Walker
+        The trajectories of the stage under way.
+    sets : sequence of MemberSets
+        One per member.
+    member_states : mapping
+        Files of the members' training states, by name.
+    best_weights : mapping
+        Member -> weights of its lowest validation error in the convergence under way.
+    journal_bytes : int
+        Length of the journal at the time.
+    """
+
+    state: RunState
+    walkers: Sequence[Walker]
+    sets: Sequence[MemberSets]
+    member_states: Mapping[str, bytes]
+    best_weights: Mapping[int, dict[str, Any]]
+    journal_bytes: int
+
+
+def pack(saved: Saved, inputs: Inputs) -> dict[str, bytes]:
+    """The files of a snapshot, by name."""
     arrays: dict[str, Array] = {}
-    for index, walker in enumerate(run.walkers):
+    for index, walker in enumerate(saved.walkers):
         arrays |= walker.arrays(str(index))
     phase_space = io.BytesIO()
     np.savez(phase_space, **arrays)  # type: ignore[arg-type]
     content: dict[str, Any] = {
-        "state": asdict(run.state),
-        "random_states": [walker.random_state() for walker in run.walkers],
-        "sets": [
-            {
-                "training": [label.key for label in member.training],
-                "validation": [label.key for label in member.validation],
-            }
-            for member in run.ensemble.members
-        ],
-        "systems": [plain(system) for system in run.systems],
-        "journal_bytes": run.journal.length(),
-        "settings": run.settings.values(),
-        "threads": run.threads,
+        "state": asdict(saved.state),
+        "random_states": [walker.random_state() for walker in saved.walkers],
+        "sets": [asdict(sets) for sets in saved.sets],
+        "systems": [plain(system) for system in inputs.systems],
+        "journal_bytes": saved.journal_bytes,
+        "settings": inputs.settings,
+        "threads": inputs.threads,
     }
-    best = {BEST.format(index=i): packed(weights) for i, weights in run.best_weights.items()}
+    best = {BEST.format(index=i): packed(weights) for i, weights in saved.best_weights.items()}
     return {
         RUN: json.dumps(content, indent=1).encode(),
         PHASE_SPACE: phase_space.getvalue(),
-        **(run.background.states if run.background else run.ensemble.state_bytes()),
+        **saved.member_states,
         **best,
     }
 
 
-def unpack(run: Run, files: Mapping[str, bytes]) -> None:
-    """Put a run back where :func:`pack` left it.
+def unpack(files: Mapping[str, bytes]) -> Saved:
+    """What :func:`pack` made the files from.
 
     Raises
     ------
-    LabelStoreError
-        If a label of the sets is not in the store.
-    ValueError
-        If the settings do not fit the weights.
+    ValueError, KeyError
+        If the files are not those of a snapshot of this version.
     """
     content = json.loads(files[RUN])
-    run.state = _STATE.validate_python(_with_lists_as_tuples(content["state"]))
     with np.load(io.BytesIO(files[PHASE_SPACE]), allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
-    run.walkers = [
-        Walker.from_arrays(str(index), arrays, random_state)
-        for index, random_state in enumerate(content["random_states"])
-    ]
-    for member, sets in zip(run.ensemble.members, content["sets"], strict=True):
-        member.add_training([run.store.label(key) for key in sets["training"]])
-        member.add_validation([run.store.label(key) for key in sets["validation"]])
-    run.ensemble.load_state_bytes(files)
-    run.best_weights = {
-        index: unpacked(files[BEST.format(index=index)])
-        for index in range(len(run.ensemble.members))
-        if BEST.format(index=index) in files
-    }
-    run.labels.gate.failures_in_row = run.state.label_failures_in_row
-    run.order.count = run.state.events
-    if content["settings"]["TRAINING.lr"] != run.settings.values()["TRAINING.lr"]:
-        _with_new_learning_rate(run)
-    run.journal.cut(content["journal_bytes"])
-
-
-def _with_new_learning_rate(run: Run) -> None:
-    # The saved optimizers hold the old one; whoever changes it wants another course anyway.
-    for member in run.ensemble.members:
-        member.fresh_optimizer(scheduler=member.has_scheduler)
-    run.state = replace(run.state, training_failures_in_row=())
-    log.info("TRAINING.lr was changed: every member's optimizer starts afresh")
+    sets = [MemberSets(**_with_lists_as_tuples(each)) for each in content["sets"]]
+    best = {index: BEST.format(index=index) for index in range(len(sets))}
+    return Saved(
+        state=_STATE.validate_python(_with_lists_as_tuples(content["state"])),
+        walkers=[
+            Walker.from_arrays(str(index), arrays, random_state)
+            for index, random_state in enumerate(content["random_states"])
+        ],
+        sets=sets,
+        member_states={
+            name: file
+            for name, file in files.items()
+            if name not in (RUN, PHASE_SPACE, *best.values())
+        },
+        best_weights={
+            index: unpacked(files[name]) for index, name in best.items() if name in files
+        },
+        journal_bytes=content["journal_bytes"],
+    )
 
 
 def _with_lists_as_tuples(value: Any) -> Any:
