@@ -3,7 +3,7 @@
     mpirun -n 3 python benchmarks/reference_groups.py [--labels 60] [--repeats 3]
 
 Rattled diamond (8 atoms, GFN1-xTB by tblite, some 0.1 s each).  Rank 0 hands the structures out and
-sleeps, as in parallel mode; ranks 1 and 2 compute.  Every result goes through the gate into a label
+sleeps, as in parallel mode; ranks 1 and 2 compute.  Every result is validated and goes into a label
 store on the disk.  Labels of both are compared: they must be equal bit by bit.
 """
 
@@ -28,12 +28,12 @@ from fhi_al.core.label import Label, Origin
 from fhi_al.core.plausible import LabelLimits
 from fhi_al.core.structure import structure
 from fhi_al.engines.spec import tblite_spec
-from fhi_al.labels.background_queue import OverlappedLabelPool
+from fhi_al.labels.background_queue import BackgroundLabelQueue
 from fhi_al.labels.completion_log import CompletionLog
 from fhi_al.labels.crash_trace import CallRecord
 from fhi_al.labels.mpi_workers import EngineGroups
 from fhi_al.labels.store import LabelStore
-from fhi_al.labels.validation import LabelGate, LabelRequest
+from fhi_al.labels.validation import LabelRequest, LabelValidator
 from fhi_al.parallel import mpi
 
 RATTLE_A = 0.05
@@ -46,7 +46,7 @@ def compute(
     diamond = bulk("C", "diamond", a=3.567, cubic=True)
     system = structure(diamond.numbers, diamond.positions, np.array(diamond.cell))
     store = LabelStore(folder / "labels.jsonl")
-    gate = LabelGate(
+    validator = LabelValidator(
         [system],
         store,
         limits=LabelLimits(300.0, 50.0),
@@ -55,8 +55,8 @@ def compute(
     )
     specs = [tblite_spec("GFN1-xTB", system)]
     workers = EngineGroups(comm, specs, groups, CallRecord(folder))  # type: ignore[arg-type]
-    pool = OverlappedLabelPool(
-        gate, workers, CompletionLog(folder / "order.jsonl"), waiting=nullcontext
+    queue = BackgroundLabelQueue(
+        validator, workers, CompletionLog(folder / "order.jsonl"), waiting=nullcontext
     )
     generator = np.random.default_rng(1)
 
@@ -64,16 +64,16 @@ def compute(
         for seed in seeds:
             shift = RATTLE_A * generator.standard_normal(system.positions.shape)
             origin = Origin("active_learning", seed, 0)
-            pool.submit(LabelRequest(0, system.positions + shift, system.cell, origin))
+            queue.submit(LabelRequest(0, system.positions + shift, system.cell, origin))
         n_seen = 0
         while n_seen < len(seeds):
-            n_seen += len(pool.poll(wait=True))
+            n_seen += len(queue.poll(wait=True))
 
     label(range(2))
     started = time.perf_counter()
     label(range(2, 2 + n_labels))
     wall_s = time.perf_counter() - started
-    pool.close()
+    queue.close()
     found = sorted((record for record in store if isinstance(record, Label)), key=lambda r: r.key)
     return wall_s, found
 

@@ -167,9 +167,9 @@ class InitialDatasetProcedure:
         run = self._run
         if run.background is None:
             return False
-        recorded = run.order.recorded()
+        recorded = run.completion_log.recorded()
         ended = run.background.training.is_finished if recorded is None else bool(recorded)
-        run.order.record(["training"] if ended else [])
+        run.completion_log.record(["training"] if ended else [])
         return ended
 
     def _in_last_round(self) -> bool:

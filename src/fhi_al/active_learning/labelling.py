@@ -54,7 +54,7 @@ class Labelling:
         self._trajectories = trajectories
         self._held_out = HeldOut(run)
         self._thresholds = Thresholds(run, trajectories)
-        # Of the labels asked for, those that the pool has been handed.
+        # Of the labels asked for, those that the queue has been handed.
         self._submitted: set[tuple[int, int]] = set()
 
     def check(self, before: TrajectoryState) -> None:
@@ -107,7 +107,7 @@ class Labelling:
         return n_training + coming < (self._al.max_set_size or math.inf)
 
     def take_in(self, *, wait: bool) -> None:
-        """Take in what the pool has finished of the labels that were asked for.
+        """Take in what the queue has finished of the labels that were asked for.
 
         Parameters
         ----------
@@ -119,7 +119,7 @@ class Labelling:
             self._take_in(outcome)
 
     def submit(self) -> None:
-        """Hand to the pool what was asked for and it does not have yet."""
+        """Hand to the queue what was asked for and it does not have yet."""
         for pending in self._trajectories.state.pending:
             if _name(pending) not in self._submitted:
                 self._submitted.add(_name(pending))

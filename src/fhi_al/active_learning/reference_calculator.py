@@ -1,4 +1,4 @@
-"""Ab initio MD: the label pool as an ASE calculator, so that every step's label is kept."""
+"""Ab initio MD: the label queue as an ASE calculator, so that every step's label is kept."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
 from fhi_al.core.label import Label, Origin
-from fhi_al.labels.serial_queue import LabelPool
+from fhi_al.labels.serial_queue import LabelQueue
 from fhi_al.labels.validation import LabelRequest
 from fhi_al.md.validating import MDFailure
 
 
 class ReferenceCalculator(Calculator):
-    """Energy (eV) and forces (eV/A) of one system from the reference engine, through the pool.
+    """Energy (eV) and forces (eV/A) of one system from the reference engine, through the queue.
 
     Parameters
     ----------
-    pool : LabelPool
+    queue : LabelQueue
     system : int
         Index of the system.
     md_step : int
@@ -26,9 +26,9 @@ class ReferenceCalculator(Calculator):
 
     implemented_properties = ["energy", "forces"]  # noqa: RUF012 (ASE's own interface)
 
-    def __init__(self, pool: LabelPool, system: int, md_step: int) -> None:
+    def __init__(self, queue: LabelQueue, system: int, md_step: int) -> None:
         super().__init__()
-        self._pool = pool
+        self._queue = queue
         self._system = system
         self._md_step = md_step
 
@@ -54,7 +54,7 @@ class ReferenceCalculator(Calculator):
             Origin("initial", 0, self._md_step),
         )
         self._md_step += 1
-        record = self._pool.label(request)
+        record = self._queue.label(request)
         if not isinstance(record, Label):
             raise MDFailure(f"the label was discarded: {record.reason}")
         self.results = {"energy": record.energy, "forces": record.forces}

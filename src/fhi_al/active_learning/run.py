@@ -20,7 +20,7 @@ from fhi_al.core.label import Label
 from fhi_al.core.run_state import RunState
 from fhi_al.core.structure import Structure
 from fhi_al.labels.completion_log import CompletionLog
-from fhi_al.labels.serial_queue import LabelPool
+from fhi_al.labels.serial_queue import LabelQueue
 from fhi_al.labels.store import LabelStore
 from fhi_al.md.driver import Driver
 from fhi_al.md.integrators import MDConditions
@@ -78,7 +78,7 @@ class Run:
         One per geometry.in.
     conditions : tuple of MDConditions
         One per MD block.
-    store, labels : LabelStore, LabelPool
+    store, labels : LabelStore, LabelQueue
     ensemble, training : Ensemble, TrainingPool
     sampling_driver : callable
         (MD step) -> Driver of the initial dataset's trajectory.
@@ -86,8 +86,8 @@ class Run:
         (system, md) -> Driver that is advanced together with others.
     predictor : Predictor
         Of the ensemble's forces in MD.
-    order : EventOrder
-        Of what the label pool finishes in the background.
+    completion_log : CompletionLog
+        Of what the label queue finishes in the background.
     journal, clock, export, soft_stop : Journal, Clock, Exporter, SoftStop
     threads : int
         Of each rank that trains; the last bits depend on it.
@@ -109,13 +109,13 @@ class Run:
     systems: tuple[Structure, ...]
     conditions: tuple[MDConditions, ...]
     store: LabelStore
-    labels: LabelPool
+    labels: LabelQueue
     ensemble: Ensemble
     training: TrainingPool
     sampling_driver: Callable[[int], Driver]
     driver: Callable[[int, int], Driver]
     predictor: Predictor
-    order: CompletionLog
+    completion_log: CompletionLog
     journal: Journal
     clock: Clock
     export: Exporter
@@ -148,7 +148,7 @@ class Run:
         else:
             self._restore(found)
         if not self.labels.overlaps:  # the record may be of a time when they did
-            self.order.forget_the_rest()
+            self.completion_log.discard_rest()
 
     def _restore(self, found: Continuation) -> None:
         for change in found.changes:
@@ -167,8 +167,8 @@ class Run:
             member.add_validation([self.store.label(key) for key in sets.validation])
         self.ensemble.load_state_bytes(saved.member_states)
         self.best_weights = dict(saved.best_weights)
-        self.labels.gate.failures_in_row = self.state.label_failures_in_row
-        self.order.count = self.state.events
+        self.labels.validator.failures_in_row = self.state.label_failures_in_row
+        self.completion_log.n_records = self.state.events
         if has_new_learning_rate:
             # Whoever changes it wants another course anyway.
             for member in self.ensemble.members:
@@ -181,7 +181,7 @@ class Run:
     def step(self) -> Iterator[None]:
         """A step that is done as a whole or not at all; then a snapshot, if one is due.
 
-        A label pool that is asked to stop raises before it calculates: the state and the walkers
+        A label queue that is asked to stop raises before it calculates: the state and the walkers
         are put back to the beginning of the step (labels and weights have not changed until then).
 
         Raises
@@ -190,12 +190,12 @@ class Run:
             If the run was asked to stop; after a snapshot was written.
         """
         state, walkers = self.state, [walker.copy() for walker in self.walkers]
-        looks = self.order.count
+        n_records = self.completion_log.n_records
         try:
             yield
         except Stopped:
             self.state, self.walkers = state, walkers
-            self.order.count = looks
+            self.completion_log.n_records = n_records
             self.save(now=True)
             raise
         self.save(now=self.soft_stop.reason() is not None)
@@ -211,8 +211,8 @@ class Run:
             self.state = replace(
                 self.state,
                 seconds=self.clock.seconds(),
-                label_failures_in_row=self.labels.gate.failures_in_row,
-                events=self.order.count,
+                label_failures_in_row=self.labels.validator.failures_in_row,
+                events=self.completion_log.n_records,
             )
             files = snapshot.pack(self._to_save(), self._inputs())
             self.store.require_in_place()

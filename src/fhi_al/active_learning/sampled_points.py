@@ -33,7 +33,7 @@ class SampledPoints:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._al = run.settings.al
-        # Of the points that wait for their labels, those that the pool has been handed.
+        # Of the points that wait for their labels, those that the queue has been handed.
         self._submitted: set[str] = set()
 
     def begin(self) -> None:

@@ -96,12 +96,12 @@ class Sweep:
         )
 
     def step(self) -> None:
-        """The next step: the move of all trajectories, the labels the pool has ready, or a visit.
+        """The next step: the move of all trajectories, the labels the queue has ready, or a visit.
 
         Raises
         ------
         Stopped
-            From the label pool, before anything has changed.
+            From the label queue, before anything has changed.
         """
         match self._state.stage:
             case SweepStage.MOVE:

@@ -15,7 +15,7 @@ from fhi_al.app import checks
 from fhi_al.app.initial_sampling import SamplingDriver
 from fhi_al.app.label_supply import wire_labels
 from fhi_al.app.rank_assignment import RankAssignment
-from fhi_al.labels.background_queue import OverlappedLabelPool
+from fhi_al.labels.background_queue import BackgroundLabelQueue
 from fhi_al.md.driver import Driver
 from fhi_al.md.integrators import MDConditions
 from fhi_al.md.together import BatchedForceCalculator
@@ -124,7 +124,7 @@ def _wire(
     for line in checks.added_to_control(settings, inputs):
         log.info("added to control.in: %s", line)
     supply = wire_labels(folder, settings, inputs, comm, assignment, stopwatch, soft_stop, parts)
-    labels = supply.pool
+    labels = supply.queue
     ensemble = Ensemble(settings.mace, checks.elements(inputs), export.seeds, assignment.threads)
     sampling = SamplingDriver(settings, systems[0], conditions[0], labels)
     drivers = {
@@ -147,14 +147,14 @@ def _wire(
         settings=settings,
         systems=systems,
         conditions=conditions,
-        store=supply.pool.gate.store,
+        store=supply.queue.validator.store,
         labels=labels,
         ensemble=ensemble,
         training=training,
         sampling_driver=sampling.at,
         driver=lambda system, md: drivers[system, md],
         predictor=_predictor(ensemble, training, comm, al.md_dtype),
-        order=supply.order,
+        completion_log=supply.completion_log,
         journal=journal,
         clock=stopwatch,
         export=export,
@@ -163,7 +163,7 @@ def _wire(
         idle=idle,
         close=parts.close,
     )
-    if isinstance(labels, OverlappedLabelPool):
+    if isinstance(labels, BackgroundLabelQueue):
         labels.while_waiting = run.advance_background
     return run
 

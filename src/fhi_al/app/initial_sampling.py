@@ -8,7 +8,7 @@ from fhi_al.active_learning.reference_calculator import ReferenceCalculator
 from fhi_al.app import checks
 from fhi_al.app.foundation import foundation_calculator
 from fhi_al.core.structure import Structure
-from fhi_al.labels.serial_queue import LabelPool
+from fhi_al.labels.serial_queue import LabelQueue
 from fhi_al.md.driver import Driver
 from fhi_al.md.integrators import MDConditions
 from fhi_al.settings import Settings
@@ -22,7 +22,7 @@ class SamplingDriver:
         settings: Settings,
         system: Structure,
         conditions: MDConditions,
-        labels: LabelPool,
+        labels: LabelQueue,
     ) -> None:
         self._settings = settings
         self._system = system

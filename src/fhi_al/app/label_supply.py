@@ -1,4 +1,4 @@
-"""Where the labels of a run come from: engine, gate, store and pool, wired by the settings."""
+"""Where the labels of a run come from: engine, validation, store, queue, wired by the settings."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from fhi_al.app.rank_assignment import RankAssignment
 from fhi_al.core.plausible import LabelLimits
 from fhi_al.core.structure import Structure
 from fhi_al.engines.spec import ClusterSpec, EngineSpec, fingerprint
-from fhi_al.labels.background_queue import OverlappedLabelPool
+from fhi_al.labels.background_queue import BackgroundLabelQueue
 from fhi_al.labels.cluster.cluster import ClusterWorkers
 from fhi_al.labels.completion_log import CompletionLog
 from fhi_al.labels.crash_trace import CallRecord
 from fhi_al.labels.engine_service import EngineService
 from fhi_al.labels.mpi_workers import EngineGroups, OwnWorker, last_output, specs_of_group
-from fhi_al.labels.serial_queue import SerialLabelPool
+from fhi_al.labels.serial_queue import SerialLabelQueue
 from fhi_al.labels.store import LabelStore
-from fhi_al.labels.validation import LabelGate
+from fhi_al.labels.validation import LabelValidator
 from fhi_al.labels.workers import Workers
 from fhi_al.process.soft_stop import SoftStop
 from fhi_al.report import clock
@@ -34,18 +34,18 @@ from fhi_al.settings import Settings
 
 @dataclass(frozen=True, eq=False)
 class LabelSupply:
-    """The label pool of a run, the order of its events, and who is at work for it.
+    """The label queue of a run, the order of its events, and who is at work for it.
 
     Parameters
     ----------
-    pool : SerialLabelPool or OverlappedLabelPool
-    order : EventOrder
+    queue : SerialLabelQueue or BackgroundLabelQueue
+    completion_log : CompletionLog
     busy_seconds : callable
         Rank -> seconds it has spent on labels in this launch.
     """
 
-    pool: SerialLabelPool | OverlappedLabelPool
-    order: CompletionLog
+    queue: SerialLabelQueue | BackgroundLabelQueue
+    completion_log: CompletionLog
     busy_seconds: Callable[[], dict[int, float]]
 
 
@@ -59,7 +59,7 @@ def wire_labels(
     soft_stop: SoftStop,
     parts: ExitStack,
 ) -> LabelSupply:
-    """Wire the label pool; what has to be closed goes to ``parts``.
+    """Wire the label queue; what has to be closed goes to ``parts``.
 
     Raises
     ------
@@ -76,8 +76,8 @@ def wire_labels(
     limits = LabelLimits(al.max_force, al.max_energy_per_atom)
     store = LabelStore(restart / "labels.jsonl", fingerprint(jobs or specs), repr(limits))
     parts.callback(store.close)
-    order = CompletionLog(restart / "order.jsonl")
-    parts.callback(order.close)
+    completion_log = CompletionLog(restart / "order.jsonl")
+    parts.callback(completion_log.close)
     cluster = None
     if al.cluster is not None:
         cluster = ClusterWorkers(jobs, cluster_options(settings), folder / "cluster")
@@ -90,7 +90,7 @@ def wire_labels(
 
     calls = CallRecord(restart, words)
     parts.callback(calls.close)
-    gate = LabelGate(
+    validator = LabelValidator(
         inputs.systems,
         store,
         limits=limits,
@@ -99,8 +99,8 @@ def wire_labels(
         last_output=words,
     )
     if not al.parallel:
-        serial = SerialLabelPool(
-            gate,
+        serial = SerialLabelQueue(
+            validator,
             EngineService(comm, specs, calls.traces),
             calls,
             timed=lambda: stopwatch.section(clock.DFT),
@@ -111,7 +111,7 @@ def wire_labels(
         def together() -> dict[int, float]:
             return dict.fromkeys(assignment.layout.labelling, stopwatch.in_this_launch()[clock.DFT])
 
-        return LabelSupply(serial, order, together)
+        return LabelSupply(serial, completion_log, together)
     workers: Workers
     if cluster is not None:
         workers = cluster
@@ -120,15 +120,15 @@ def wire_labels(
     else:
         alone = EngineService(comm, specs, calls.traces, alone=True)
         workers = OwnWorker(alone, calls, lambda: stopwatch.section(clock.DFT))
-    overlapped = OverlappedLabelPool(
-        gate,
+    background = BackgroundLabelQueue(
+        validator,
         workers,
-        order,
+        completion_log,
         waiting=lambda: stopwatch.section(clock.WAITING),
         check_stop=soft_stop.check,
     )
-    parts.callback(overlapped.close)
-    return LabelSupply(overlapped, order, workers.busy_seconds)
+    parts.callback(background.close)
+    return LabelSupply(background, completion_log, workers.busy_seconds)
 
 
 def _e0_sum(settings: Settings, system: Structure) -> float | None:

@@ -24,7 +24,7 @@ class Origin:
 
 @dataclass(frozen=True, eq=False)
 class Label:
-    """A reference result that passed the gate.
+    """A reference result that passed the validation.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The label pool of parallel mode: workers compute while the caller does other things.
+"""The label queue of parallel mode: workers compute while the caller does other things.
 
 Owns the queue (labels for the sets first, sanity checks behind them) and what has arrived and was
 not asked for yet.  A result is stored when it arrives; when the caller sees it is part of the
@@ -14,23 +14,23 @@ from contextlib import AbstractContextManager
 from fhi_al.core.errors import EngineError
 from fhi_al.core.label import Label
 from fhi_al.labels.completion_log import CompletionLog
-from fhi_al.labels.serial_queue import Outcome, tell_duration
+from fhi_al.labels.serial_queue import Outcome, log_duration
 from fhi_al.labels.store import Rejected
-from fhi_al.labels.validation import LabelGate, LabelRequest
+from fhi_al.labels.validation import LabelRequest, LabelValidator
 from fhi_al.labels.workers import Finished, Job, Workers
 from fhi_al.parallel.mpi import Nap
 
 log = logging.getLogger(__name__)
 
 
-class OverlappedLabelPool:
+class BackgroundLabelQueue:
     """Labels structures with workers that compute in the background.
 
     Parameters
     ----------
-    gate : LabelGate
+    validator : LabelValidator
     workers : Workers
-    order : EventOrder
+    completion_log : CompletionLog
     waiting : callable
         Returns a context manager under which time without work is booked.
     check_stop : callable
@@ -46,16 +46,16 @@ class OverlappedLabelPool:
 
     def __init__(
         self,
-        gate: LabelGate,
+        validator: LabelValidator,
         workers: Workers,
-        order: CompletionLog,
+        completion_log: CompletionLog,
         *,
         waiting: Callable[[], AbstractContextManager[None]],
         check_stop: Callable[[], None] = lambda: None,
     ) -> None:
-        self.gate = gate
+        self.validator = validator
         self._workers = workers
-        self._order = order
+        self._completion_log = completion_log
         self._waiting = waiting
         self._check_stop = check_stop
         self.while_waiting: Callable[[], bool] = lambda: False
@@ -68,11 +68,11 @@ class OverlappedLabelPool:
     def submit(self, request: LabelRequest) -> None:
         """Queue a structure; sanity checks go behind the others."""
         key = request.key
-        self._order.pending(key)
+        self._completion_log.submitted(key)
         self._requests.setdefault(key, []).append(request)
         if len(self._requests[key]) > 1:  # the same structure twice is computed once
             return
-        if key in self.gate.store:
+        if key in self.validator.store:
             self._arrived.append(key)
             return
         if key not in self._computing:
@@ -99,7 +99,7 @@ class OverlappedLabelPool:
             If the engine is broken.
         """
         self.pump()
-        recorded = self._order.recorded()
+        recorded = self._completion_log.recorded()
         if recorded is not None and not self._asked_for(recorded):
             self._go_another_way()
             recorded = None
@@ -108,7 +108,7 @@ class OverlappedLabelPool:
         elif wait and self._requests:
             self._sleep_until(lambda: bool(self._arrived))
         keys = list(self._arrived) if recorded is None else recorded
-        self._order.record(keys)
+        self._completion_log.record(keys)
         return [outcome for key in keys for outcome in self._take(key)]
 
     def label(self, request: LabelRequest) -> Label | Rejected:
@@ -127,13 +127,13 @@ class OverlappedLabelPool:
     def withdraw(self, keys: Sequence[str]) -> list[str]:
         """Take structures back that no worker has begun; part of the order of events."""
         self.pump()
-        recorded = self._order.recorded()
+        recorded = self._completion_log.recorded()
         if recorded is not None and not self._asked_for(recorded):
             self._go_another_way()
             recorded = None
         if recorded is None:
             recorded = [key for key in self._queue if key in keys]
-        self._order.record(recorded)
+        self._completion_log.record(recorded)
         for key in recorded:
             del self._requests[key]
             # In a repeated order its calculation may have begun: it then comes for nobody.
@@ -195,20 +195,20 @@ class OverlappedLabelPool:
         request = self._computing.pop(finished.key)
         if isinstance(finished.result, EngineError):
             raise EngineError(
-                f"reference engine: {finished.result}{self.gate.last_output()}"
+                f"reference engine: {finished.result}{self.validator.last_output()}"
             ) from finished.result
-        tell_duration(len(self.gate.store) + 1, finished.seconds)
-        self.gate.store_result(request, finished.result)
+        log_duration(len(self.validator.store) + 1, finished.seconds)
+        self.validator.store_result(request, finished.result)
         if finished.key in self._requests:
             self._arrived.append(finished.key)
 
     def _take(self, key: str) -> list[Outcome]:
         self._arrived.remove(key)
-        record = self.gate.store.get(key)
+        record = self.validator.store.get(key)
         assert record is not None
         outcomes = [Outcome(request, record) for request in self._requests.pop(key)]
         for outcome in outcomes:
-            self.gate.count(outcome.record)
+            self.validator.count(outcome.record)
         return outcomes
 
     def _sleep_until(self, happened: Callable[[], bool]) -> None:
@@ -230,9 +230,9 @@ class OverlappedLabelPool:
             "%s: the order of events cannot be repeated any further, the inputs or the number of "
             "threads have changed; going on without it. Labels that are not asked for again stay "
             "in the store",
-            self._order.path,
+            self._completion_log.path,
         )
-        self._order.forget_the_rest()
+        self._completion_log.discard_rest()
 
     def _urgency(self, key: str) -> tuple[bool, int]:
         # Sorting is stable: without a preference first come, first served.

@@ -1,10 +1,10 @@
 """In which order things that run at the same time were seen to finish; on disk, to be repeated.
 
 Owns ``restart/order.jsonl``.  With reference calculations in the background, what a run does
-depends on when they end.  Every look at what has finished has a number; a look that found something
-is written down before anything is done about it, and so is the number at which each label was asked
-for.  A resumed run, and a run in a new folder that was given this file and the labels, sees the
-same things at the same looks, until the file is used up.
+depends on when they end.  Every time it asks what has finished is a numbered record; one that holds
+something is written before anything is done about it, and so is the number at which each label was
+submitted.  A resumed run, and a run in a new folder that was given this file and the labels, finds
+the same things finished at the same records, until the file is used up.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class CompletionLog:
-    """The recorded order of events of a run.
+    """The order in which work of a run was seen to finish.
 
     Parameters
     ----------
@@ -28,54 +28,54 @@ class CompletionLog:
 
     Attributes
     ----------
-    count : int
-        Looks so far; part of the run's state.
+    n_records : int
+        Records so far; part of the run's state.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.count = 0
-        self._seen: dict[int, list[str]] = {}
+        self.n_records = 0
+        self._records: dict[int, list[str]] = {}
         self._end = 0
         self._stream: BinaryIO | None = None
         self._read()
 
     @property
-    def is_repeating(self) -> bool:
-        """Whether the next look is one of the record."""
-        return self.count < self._end
+    def is_replaying(self) -> bool:
+        """Whether the next record was written by a run before this one."""
+        return self.n_records < self._end
 
     def recorded(self) -> list[str] | None:
-        """What the next look found according to the record; None if it is not in it."""
-        return self._seen.get(self.count, []) if self.is_repeating else None
+        """What had finished at the next record; None if it has not been written yet."""
+        return self._records.get(self.n_records, []) if self.is_replaying else None
 
-    def record(self, found: list[str]) -> None:
-        """Count a look and, unless it is in the record, write down what it found."""
-        if found and not self.is_repeating:
-            self._write({"look": self.count, "found": found})
-            self._seen[self.count] = found
-        self.count += 1
-        self._end = max(self._end, self.count if found else 0)
+    def record(self, finished: list[str]) -> None:
+        """Count a record and, unless an earlier run wrote it, write down what has finished."""
+        if finished and not self.is_replaying:
+            self._write({"look": self.n_records, "found": finished})
+            self._records[self.n_records] = finished
+        self.n_records += 1
+        self._end = max(self._end, self.n_records if finished else 0)
 
-    def pending(self, key: str) -> None:
-        """Write down that a label was asked for between the last look and the next one.
+    def submitted(self, key: str) -> None:
+        """Write down that a label was submitted between the last record and the next one.
 
-        A resumed run repeats all looks before it, asks again, and finds what was paid for.
+        A resumed run repeats all records before it, submits again, and finds what was paid for.
         """
-        if self.count > self._end:
-            self._write({"look": self.count, "asked": key})
-            self._end = self.count
+        if self.n_records > self._end:
+            self._write({"look": self.n_records, "asked": key})
+            self._end = self.n_records
 
-    def forget_the_rest(self) -> None:
-        """Drop what the record says of the looks to come: this run goes another way."""
-        kept = {record: found for record, found in self._seen.items() if record < self.count}
-        self._end = min(self._end, self.count)
-        if len(kept) == len(self._seen):
+    def discard_rest(self) -> None:
+        """Drop the records to come: this run takes another way."""
+        kept = {number: found for number, found in self._records.items() if number < self.n_records}
+        self._end = min(self._end, self.n_records)
+        if len(kept) == len(self._records):
             return
-        self._seen = kept
+        self._records = kept
         self.close()
         temporary = self.path.with_name(self.path.name + ".new")
-        lines = [_line({"look": record, "found": found}) for record, found in sorted(kept.items())]
+        lines = [_line({"look": number, "found": found}) for number, found in sorted(kept.items())]
         with temporary.open("wb") as stream:
             stream.writelines(lines)
             stream.flush()
@@ -93,20 +93,20 @@ class CompletionLog:
             return
         content = self.path.read_bytes()
         good = 0
-        for number, line in enumerate(content.splitlines(keepends=True), start=1):
+        for line_number, line in enumerate(content.splitlines(keepends=True), start=1):
             try:
                 entry = json.loads(line)
-                record = int(entry["look"])
+                number = int(entry["look"])
                 # A later line wins: a run that went another way has written its own.
                 if "found" in entry:
-                    self._seen[record] = list(entry["found"])
-                self._end = max(self._end, record + ("found" in entry))
+                    self._records[number] = list(entry["found"])
+                self._end = max(self._end, number + ("found" in entry))
             except (ValueError, KeyError, TypeError):
                 log.warning(
                     "%s:%d: damaged line; the order of events is repeated up to here and new from "
                     "there on",
                     self.path,
-                    number,
+                    line_number,
                 )
                 break
             good += len(line)

@@ -1,7 +1,7 @@
-"""Label pools: structures in, trusted labels or reasons out.  Imports no torch.
+"""Label queues: structures in, trusted labels or reasons out.  Imports no torch.
 
-A pool asks the store first, then the engine; what the engine gives goes through the gate, which
-judges it and writes it to the disk before anybody sees it.
+A queue asks the store first, then the engine; what the engine gives is validated and written to the
+disk before anybody sees it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fhi_al.core.structure import Array
 from fhi_al.engines.engine import ReferenceResult
 from fhi_al.labels.crash_trace import MOST_ATTEMPTS, CallRecord
 from fhi_al.labels.store import Rejected
-from fhi_al.labels.validation import LabelGate, LabelRequest
+from fhi_al.labels.validation import LabelRequest, LabelValidator
 
 log = logging.getLogger(__name__)
 
@@ -35,11 +35,11 @@ class Outcome:
     record: Label | Rejected
 
 
-class LabelPool(Protocol):
+class LabelQueue(Protocol):
     """Labels structures, now or later, here or elsewhere."""
 
     @property
-    def gate(self) -> LabelGate:
+    def validator(self) -> LabelValidator:
         """Judge of the results."""
         ...
 
@@ -103,12 +103,12 @@ class Engines(Protocol):
         ...
 
 
-class SerialLabelPool:
+class SerialLabelQueue:
     """Labels one structure after the other, with all ranks of the engine in each call.
 
     Parameters
     ----------
-    gate : LabelGate
+    validator : LabelValidator
     engines : Engines
     calls : CallRecord
         Says on which structure an engine died before.
@@ -123,14 +123,14 @@ class SerialLabelPool:
 
     def __init__(
         self,
-        gate: LabelGate,
+        validator: LabelValidator,
         engines: Engines,
         calls: CallRecord,
         *,
         timed: Callable[[], AbstractContextManager[None]],
         before_each: Callable[[], None] = lambda: None,
     ) -> None:
-        self.gate = gate
+        self.validator = validator
         self._engines = engines
         self._calls = calls
         self._timed = timed
@@ -167,10 +167,10 @@ class SerialLabelPool:
         TooManyFailures, EngineError
             As ``poll``.
         """
-        known = self.gate.store.get(request.key)
+        known = self.validator.store.get(request.key)
         if known is None:
             known = self._compute(request)
-        self.gate.count(known)
+        self.validator.count(known)
         return known
 
     def withdraw(self, keys: Sequence[str]) -> list[str]:
@@ -189,7 +189,9 @@ class SerialLabelPool:
     def _compute(self, request: LabelRequest) -> Label | Rejected:
         crashes = self._calls.crashes(request.key)
         if crashes >= MOST_ATTEMPTS:
-            rejected = self.gate.store_result(request, f"the engine died on it {crashes} times")
+            rejected = self.validator.store_result(
+                request, f"the engine died on it {crashes} times"
+            )
             self._calls.forget(request.key)
             return rejected
         self._before_each()
@@ -200,12 +202,12 @@ class SerialLabelPool:
             with self._timed(), self._calls.of(request.key, self._engines.ranks(request.system)):
                 result = self._engines.calculate(request.system, request.positions, request.cell)
         except EngineError as error:
-            raise EngineError(f"reference engine: {error}{self.gate.last_output()}") from error
-        tell_duration(len(self.gate.store) + 1, time.monotonic() - started)
-        return self.gate.store_result(request, result)
+            raise EngineError(f"reference engine: {error}{self.validator.last_output()}") from error
+        log_duration(len(self.validator.store) + 1, time.monotonic() - started)
+        return self.validator.store_result(request, result)
 
 
-def tell_duration(number: int, wall_s: float) -> None:
+def log_duration(number: int, wall_s: float) -> None:
     """Log how long a label took: seconds of xTB would drown everything, minutes of DFT do not."""
     level = logging.INFO if wall_s > LONG_LABEL_S else logging.DEBUG
     log.log(level, "label %d computed in %.1f s", number, wall_s)

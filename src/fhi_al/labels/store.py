@@ -1,7 +1,7 @@
 """The append-only store of reference results: on disk, fsynced, before anything else sees them.
 
 Owns ``restart/labels.jsonl``: one JSON object per line (floats as Python writes them, which reads
-back bit for bit), each with a CRC.  A result the gate refused is kept too, with the reason, so that
+back bit for bit), each with a CRC.  A result that was refused is kept too, with the reason, so that
 a resumed run neither trains on it nor asks for it again.
 """
 
@@ -89,12 +89,12 @@ class LabelStore:
 
     @property
     def n_labels(self) -> int:
-        """Labels that passed the gate."""
+        """Labels that passed the validation."""
         return sum(isinstance(record, Label) for record in self._records.values())
 
     @property
     def n_rejected(self) -> int:
-        """Results the gate refused."""
+        """Results that were refused."""
         return len(self._records) - self.n_labels
 
     @property

@@ -1,5 +1,6 @@
-"""The gate between engine and store: judges a result, and writes it to the disk before anybody
-sees it.  Counts what was discarded.  Imports no torch.
+"""Validation of what an engine gives: results in, trusted labels or reasons out.
+
+Writes them to the disk before anybody sees them.  Counts what was discarded.  Imports no torch.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class TooManyFailures(EngineError):
     """The engine failed so often in a row that going on would waste hours."""
 
 
-class LabelGate:
+class LabelValidator:
     """Results in, trusted labels or reasons out.
 
     Parameters

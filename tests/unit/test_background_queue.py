@@ -1,4 +1,4 @@
-"""The pool of parallel mode, on a real engine whose results come when the test says so."""
+"""The queue of parallel mode, on a real engine whose results come when the test says so."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from fhi_al.core.plausible import LabelLimits
 from fhi_al.core.structure import structure
 from fhi_al.engines.ase_calculator import AseEngine
 from fhi_al.engines.spec import AseSpec
-from fhi_al.labels.background_queue import OverlappedLabelPool
+from fhi_al.labels.background_queue import BackgroundLabelQueue
 from fhi_al.labels.completion_log import CompletionLog
 from fhi_al.labels.store import LabelStore
-from fhi_al.labels.validation import LabelGate, LabelRequest, TooManyFailures
+from fhi_al.labels.validation import LabelRequest, LabelValidator, TooManyFailures
 from fhi_al.labels.workers import Finished, Job
 
 AL = structure(bulk("Al", cubic=True).numbers, bulk("Al", cubic=True).positions, 4.05 * np.eye(3))
@@ -70,8 +70,8 @@ def untimed() -> Iterator[None]:
     yield
 
 
-def pool_in(folder: Path, workers: EmtWorkers, max_failures: int = 3) -> OverlappedLabelPool:
-    gate = LabelGate(
+def queue_in(folder: Path, workers: EmtWorkers, max_failures: int = 3) -> BackgroundLabelQueue:
+    validator = LabelValidator(
         [AL],
         LabelStore(folder / "labels.jsonl"),
         limits=LabelLimits(100.0, 50.0),
@@ -79,8 +79,8 @@ def pool_in(folder: Path, workers: EmtWorkers, max_failures: int = 3) -> Overlap
         max_failures=max_failures,
         last_output=lambda: "the engine's own words",
     )
-    return OverlappedLabelPool(
-        gate, workers, CompletionLog(folder / "order.jsonl"), waiting=untimed
+    return BackgroundLabelQueue(
+        validator, workers, CompletionLog(folder / "order.jsonl"), waiting=untimed
     )
 
 
@@ -93,81 +93,81 @@ def keys(*seeds: int) -> list[str]:
     return [request(seed).key for seed in seeds]
 
 
-def polled(pool: OverlappedLabelPool, wait: bool = False) -> list[int]:
-    return [outcome.request.origin.trajectory for outcome in pool.poll(wait=wait)]
+def polled(queue: BackgroundLabelQueue, wait: bool = False) -> list[int]:
+    return [outcome.request.origin.trajectory for outcome in queue.poll(wait=wait)]
 
 
 def test_results_come_when_they_arrive_and_are_stored_at_once(tmp_path: Path) -> None:
     workers = EmtWorkers()
-    pool = pool_in(tmp_path, workers)
+    queue = queue_in(tmp_path, workers)
     for seed in (1, 2, 3):
-        pool.submit(request(seed))
+        queue.submit(request(seed))
     assert workers.begun == keys(1, 2)
-    assert polled(pool) == []
+    assert polled(queue) == []
     workers.release(keys(2)[0])
-    pool.pump()
+    queue.pump()
     assert keys(2)[0] in LabelStore(tmp_path / "labels.jsonl")
     assert workers.begun == keys(1, 2, 3)  # the free engine has gone on, although nobody looked
     workers.release(keys(1)[0])
-    assert polled(pool) == [2, 1]
-    assert polled(pool) == []
+    assert polled(queue) == [2, 1]
+    assert polled(queue) == []
     fresh = AseEngine(AseSpec("ase.calculators.emt:EMT", AL)).calculate(
         request(2).positions, AL.cell
     )
-    label = pool.gate.store.label(keys(2)[0])
+    label = queue.validator.store.label(keys(2)[0])
     assert label.energy == fresh.energy
     assert np.array_equal(label.forces, fresh.forces)
 
 
 def test_waiting_ends_with_the_first_result(tmp_path: Path) -> None:
     workers = EmtWorkers()
-    pool = pool_in(tmp_path, workers)
-    pool.submit(request(1))
+    queue = queue_in(tmp_path, workers)
+    queue.submit(request(1))
     timer = threading.Timer(0.05, workers.release, [keys(1)[0]])
     timer.start()
-    assert polled(pool, wait=True) == [1]
+    assert polled(queue, wait=True) == [1]
     timer.join()
 
 
 def test_sanity_checks_queue_up_behind_real_labels(tmp_path: Path) -> None:
     workers = EmtWorkers(n_workers=1)
-    pool = pool_in(tmp_path, workers)
+    queue = queue_in(tmp_path, workers)
     for seed, phase in enumerate(("active_learning", "sanity", "sanity", "active_learning")):
-        pool.submit(request(seed, phase))
+        queue.submit(request(seed, phase))
     for _ in range(4):
         workers.release(workers.begun[-1])
-        pool.pump()
+        queue.pump()
     assert workers.begun == keys(0, 3, 1, 2)
 
 
 def test_a_structure_asked_for_twice_is_computed_once(tmp_path: Path) -> None:
     workers = EmtWorkers()
-    pool = pool_in(tmp_path, workers)
-    pool.submit(request(1))
-    pool.submit(request(1))
+    queue = queue_in(tmp_path, workers)
+    queue.submit(request(1))
+    queue.submit(request(1))
     workers.release(keys(1)[0])
-    assert polled(pool) == [1, 1]
-    pool.submit(request(1))
-    assert polled(pool) == [1]
+    assert polled(queue) == [1, 1]
+    queue.submit(request(1))
+    assert polled(queue) == [1]
     assert workers.begun == keys(1)
 
 
 def test_only_what_no_engine_has_begun_can_be_taken_back(tmp_path: Path) -> None:
     workers = EmtWorkers(n_workers=1)
-    pool = pool_in(tmp_path, workers)
+    queue = queue_in(tmp_path, workers)
     for seed in (1, 2, 3):
-        pool.submit(request(seed))
-    assert pool.withdraw(keys(1, 3)) == keys(3)
+        queue.submit(request(seed))
+    assert queue.withdraw(keys(1, 3)) == keys(3)
     for seed in (1, 2):
         workers.release(keys(seed)[0])
-        pool.pump()
-    assert polled(pool) == [1, 2]
+        queue.pump()
+    assert polled(queue) == [1, 2]
     assert workers.begun == keys(1, 2)
 
 
 def test_an_aimd_step_is_waited_for_and_something_else_done_meanwhile(tmp_path: Path) -> None:
     workers = EmtWorkers()
-    pool = pool_in(tmp_path, workers)
+    queue = queue_in(tmp_path, workers)
     done: list[int] = []
 
     def train_a_batch() -> bool:
@@ -176,24 +176,24 @@ def test_an_aimd_step_is_waited_for_and_something_else_done_meanwhile(tmp_path: 
             workers.release(keys(1)[0])
         return True
 
-    pool.while_waiting = train_a_batch
-    assert isinstance(pool.label(request(1)), Label)
+    queue.while_waiting = train_a_batch
+    assert isinstance(queue.label(request(1)), Label)
     assert done == [0, 1, 2]
 
 
 def test_another_launch_sees_the_same_at_the_same_looks(tmp_path: Path) -> None:
     workers = EmtWorkers()
-    pool = pool_in(tmp_path, workers)
-    pool.submit(request(1))
-    pool.submit(request(2))
-    assert polled(pool) == []
+    queue = queue_in(tmp_path, workers)
+    queue.submit(request(1))
+    queue.submit(request(2))
+    assert polled(queue) == []
     workers.release(keys(2)[0])
-    assert polled(pool) == [2]
-    pool.submit(request(3))
+    assert polled(queue) == [2]
+    queue.submit(request(3))
     workers.release(keys(1)[0])
-    pool.pump()  # stored, and nobody has seen it when the run is killed
+    queue.pump()  # stored, and nobody has seen it when the run is killed
     again = EmtWorkers()
-    resumed = pool_in(tmp_path, again)
+    resumed = queue_in(tmp_path, again)
     resumed.submit(request(1))
     resumed.submit(request(2))
     assert polled(resumed) == []  # although both are in the store
@@ -201,19 +201,21 @@ def test_another_launch_sees_the_same_at_the_same_looks(tmp_path: Path) -> None:
     resumed.submit(request(3))
     assert polled(resumed) == [1]  # from here on, live
     assert again.begun == keys(3)
-    assert bits(resumed.gate.store.label(keys(1)[0])) == bits(pool.gate.store.label(keys(1)[0]))
+    assert bits(resumed.validator.store.label(keys(1)[0])) == bits(
+        queue.validator.store.label(keys(1)[0])
+    )
 
 
 def test_an_order_that_does_not_fit_is_given_up(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     workers = EmtWorkers()
-    pool = pool_in(tmp_path, workers)
-    pool.submit(request(1))
+    queue = queue_in(tmp_path, workers)
+    queue.submit(request(1))
     workers.release(keys(1)[0])
-    assert polled(pool) == [1]
+    assert polled(queue) == [1]
     other = EmtWorkers()
-    changed = pool_in(tmp_path, other)
+    changed = queue_in(tmp_path, other)
     changed.submit(request(7))
     other.release(keys(7)[0])
     assert polled(changed) == [7]
@@ -222,38 +224,38 @@ def test_an_order_that_does_not_fit_is_given_up(
 
 def test_failures_are_rejected_and_counted_in_the_order_they_are_seen(tmp_path: Path) -> None:
     workers = EmtWorkers()
-    pool = pool_in(tmp_path, workers, max_failures=2)
+    queue = queue_in(tmp_path, workers, max_failures=2)
     for seed in (1, 2):
-        pool.submit(request(seed))
+        queue.submit(request(seed))
         workers.release(keys(seed)[0], failure="the job was lost 3 times")
-        pool.pump()
-    assert pool.gate.failures_in_row == 0
+        queue.pump()
+    assert queue.validator.failures_in_row == 0
     with pytest.raises(TooManyFailures, match="lost 3 times"):
-        pool.poll(wait=False)
-    assert pool.gate.store.n_rejected == 2
+        queue.poll(wait=False)
+    assert queue.validator.store.n_rejected == 2
 
 
 def test_a_broken_engine_does_not_lose_what_others_have_finished(tmp_path: Path) -> None:
     workers = EmtWorkers()
-    pool = pool_in(tmp_path, workers)
-    pool.submit(request(1))
-    pool.submit(request(2))
+    queue = queue_in(tmp_path, workers)
+    queue.submit(request(1))
+    queue.submit(request(2))
     workers.release(keys(1)[0], failure=EngineError("out of licences"))
     workers.release(keys(2)[0])
     with pytest.raises(EngineError, match=r"(?s)out of licences.*the engine's own words"):
-        pool.pump()
+        queue.pump()
     stored = LabelStore(tmp_path / "labels.jsonl")
     assert [key in stored for key in keys(1, 2)] == [False, True]
 
 
 def test_closing_waits_for_the_calculations_under_way(tmp_path: Path) -> None:
     workers = EmtWorkers(n_workers=1)
-    pool = pool_in(tmp_path, workers)
-    pool.submit(request(1))
-    pool.submit(request(2))
+    queue = queue_in(tmp_path, workers)
+    queue.submit(request(1))
+    queue.submit(request(2))
     timer = threading.Timer(0.05, workers.release, [keys(1)[0]])
     timer.start()
-    pool.close()
+    queue.close()
     timer.join()
     assert workers.is_closed
     assert workers.begun == keys(1)  # nothing new is begun
@@ -262,14 +264,14 @@ def test_closing_waits_for_the_calculations_under_way(tmp_path: Path) -> None:
 
 def test_preferred_structures_are_begun_first_and_sanity_checks_last(tmp_path: Path) -> None:
     workers = EmtWorkers(n_workers=1)
-    pool = pool_in(tmp_path, workers)
+    queue = queue_in(tmp_path, workers)
     sanity = request(4, phase="sanity")
     requests = [request(k) for k in range(4)]
     for each in (requests[0], sanity, *requests[1:]):
-        pool.submit(each)
+        queue.submit(each)
     keys = [each.key for each in requests]
-    pool.prefer([sanity.key, keys[3], keys[1]])
+    queue.prefer([sanity.key, keys[3], keys[1]])
     for _ in range(5):
         workers.release(workers.begun[-1])
-        pool.pump()
+        queue.pump()
     assert workers.begun == [keys[0], keys[3], keys[1], keys[2], sanity.key]

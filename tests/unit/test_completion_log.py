@@ -11,25 +11,25 @@ from fhi_al.labels.completion_log import CompletionLog
 
 def recorded(path: Path) -> CompletionLog:
     """Five looks: two that found something, two labels asked for, the last after four looks."""
-    order = CompletionLog(path)
-    order.pending("a")
-    order.record([])
-    order.record(["a"])
-    order.pending("b")
-    order.record([])
-    order.record([])
-    order.pending("c")
-    order.record([])
-    order.close()
-    return order
+    completion_log = CompletionLog(path)
+    completion_log.submitted("a")
+    completion_log.record([])
+    completion_log.record(["a"])
+    completion_log.submitted("b")
+    completion_log.record([])
+    completion_log.record([])
+    completion_log.submitted("c")
+    completion_log.record([])
+    completion_log.close()
+    return completion_log
 
 
 def seen_again(path: Path) -> list[list[str] | None]:
-    order = CompletionLog(path)
+    completion_log = CompletionLog(path)
     found = []
     for _ in range(6):
-        found.append(order.recorded())
-        order.record(found[-1] or [])
+        found.append(completion_log.recorded())
+        completion_log.record(found[-1] or [])
     return found
 
 
@@ -43,21 +43,21 @@ def test_what_was_found_is_found_again_up_to_the_last_label_asked_for(tmp_path: 
 
 
 def test_nothing_is_written_before_anything_happens(tmp_path: Path) -> None:
-    order = CompletionLog(tmp_path / "restart" / "order.jsonl")
-    order.record([])
-    assert not order.path.exists()
-    assert not order.is_repeating
+    completion_log = CompletionLog(tmp_path / "restart" / "order.jsonl")
+    completion_log.record([])
+    assert not completion_log.path.exists()
+    assert not completion_log.is_replaying
 
 
 def test_a_run_that_goes_another_way_forgets_the_rest(tmp_path: Path) -> None:
     path = tmp_path / "order.jsonl"
     recorded(path)
-    order = CompletionLog(path)
-    order.record(order.recorded() or [])
-    order.forget_the_rest()
-    assert not order.is_repeating
-    order.record(["z"])
-    order.close()
+    completion_log = CompletionLog(path)
+    completion_log.record(completion_log.recorded() or [])
+    completion_log.discard_rest()
+    assert not completion_log.is_replaying
+    completion_log.record(["z"])
+    completion_log.close()
     assert seen_again(path) == [[], ["z"], None, None, None, None]
 
 

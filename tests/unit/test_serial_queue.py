@@ -1,4 +1,4 @@
-"""The serial label pool on real engines: each geometry once, judged, stored before it is seen."""
+"""The serial label queue on real engines: each geometry once, judged, stored before it is seen."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from fhi_al.engines.ase_calculator import AseEngine
 from fhi_al.engines.engine import ReferenceResult
 from fhi_al.engines.spec import AseSpec, tblite_spec
 from fhi_al.labels.crash_trace import CallRecord
-from fhi_al.labels.serial_queue import SerialLabelPool
+from fhi_al.labels.serial_queue import SerialLabelQueue
 from fhi_al.labels.store import LabelStore, Rejected
-from fhi_al.labels.validation import LabelGate, LabelRequest, TooManyFailures
+from fhi_al.labels.validation import LabelRequest, LabelValidator, TooManyFailures
 
 AL = structure(bulk("Al", cubic=True).numbers, bulk("Al", cubic=True).positions, 4.05 * np.eye(3))
 ETHANOL = structure(molecule("CH3CH2OH").numbers, molecule("CH3CH2OH").positions)
@@ -56,7 +56,7 @@ def untimed() -> Iterator[None]:
     yield
 
 
-def pool_on(
+def queue_on(
     counted: Counted,
     system: Structure,
     path: Path,
@@ -64,8 +64,8 @@ def pool_on(
     max_energy_per_atom: float = 50.0,
     e0_sum: float | None = None,
     max_failures: int = 3,
-) -> SerialLabelPool:
-    gate = LabelGate(
+) -> SerialLabelQueue:
+    validator = LabelValidator(
         [system],
         LabelStore(path),
         limits=LabelLimits(max_force, max_energy_per_atom),
@@ -73,17 +73,17 @@ def pool_on(
         max_failures=max_failures,
         last_output=lambda: f"call {len(counted.pending)} was the last",
     )
-    return SerialLabelPool(gate, counted, CallRecord(path.parent), timed=untimed)
+    return SerialLabelQueue(validator, counted, CallRecord(path.parent), timed=untimed)
 
 
-def emt(path: Path, **limits: float | None) -> tuple[SerialLabelPool, Counted]:
+def emt(path: Path, **limits: float | None) -> tuple[SerialLabelQueue, Counted]:
     counted = Counted(AseSpec("ase.calculators.emt:EMT", AL, stress=True))
-    return pool_on(counted, AL, path, **limits), counted  # type: ignore[arg-type]
+    return queue_on(counted, AL, path, **limits), counted  # type: ignore[arg-type]
 
 
-def xtb(path: Path, max_failures: int = 3) -> tuple[SerialLabelPool, Counted]:
+def xtb(path: Path, max_failures: int = 3) -> tuple[SerialLabelQueue, Counted]:
     counted = Counted(XTB)
-    return pool_on(counted, ETHANOL, path, max_failures=max_failures), counted
+    return queue_on(counted, ETHANOL, path, max_failures=max_failures), counted
 
 
 def request(system: Structure, seed: int, step: int = 0) -> LabelRequest:
@@ -100,9 +100,9 @@ def stretched(seed: int) -> LabelRequest:
 
 
 def test_a_label_is_what_the_engine_gave(tmp_path: Path) -> None:
-    pool, _ = emt(tmp_path / "labels.jsonl")
+    queue, _ = emt(tmp_path / "labels.jsonl")
     pending = request(AL, 1, step=40)
-    label = pool.label(pending)
+    label = queue.label(pending)
     assert isinstance(label, Label)
     spec = AseSpec("ase.calculators.emt:EMT", AL, stress=True)
     fresh = AseEngine(spec).calculate(pending.positions, AL.cell)
@@ -117,11 +117,11 @@ def test_a_label_is_what_the_engine_gave(tmp_path: Path) -> None:
 
 def test_no_label_is_computed_twice(tmp_path: Path) -> None:
     path = tmp_path / "labels.jsonl"
-    pool, counted = emt(path)
-    first = pool.label(request(AL, 1))
-    again = pool.label(request(AL, 1, step=99))
-    pool.submit(request(AL, 1))
-    (polled,) = pool.poll()
+    queue, counted = emt(path)
+    first = queue.label(request(AL, 1))
+    again = queue.label(request(AL, 1, step=99))
+    queue.submit(request(AL, 1))
+    (polled,) = queue.poll()
     assert again is first
     assert polled.record is first
     # Another launch finds it on the disk.
@@ -131,22 +131,22 @@ def test_no_label_is_computed_twice(tmp_path: Path) -> None:
 
 
 def test_outcomes_come_in_the_order_of_the_requests(tmp_path: Path) -> None:
-    pool, counted = emt(tmp_path / "labels.jsonl")
-    pool.label(request(AL, 3))  # one of them is known already
+    queue, counted = emt(tmp_path / "labels.jsonl")
+    queue.label(request(AL, 3))  # one of them is known already
     requests = [request(AL, seed) for seed in (5, 3, 1, 4)]
     for pending in requests:
-        pool.submit(pending)
-    outcomes = [outcome for _ in requests for outcome in pool.poll()]
+        queue.submit(pending)
+    outcomes = [outcome for _ in requests for outcome in queue.poll()]
     assert [outcome.request for outcome in outcomes] == requests
     assert [outcome.record.key for outcome in outcomes] == [pending.key for pending in requests]
     assert len(counted.pending) == 4
-    assert pool.poll() == []
+    assert queue.poll() == []
 
 
 def test_the_label_is_on_the_disk_before_anybody_sees_it(tmp_path: Path) -> None:
     path = tmp_path / "labels.jsonl"
-    pool, _ = emt(path)
-    label = pool.label(request(AL, 1))
+    queue, _ = emt(path)
+    label = queue.label(request(AL, 1))
     (kept,) = LabelStore(path)
     assert bits(kept) == bits(label)
 
@@ -155,18 +155,18 @@ def test_a_failed_scf_is_stored_as_rejected_and_not_tried_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "labels.jsonl"
-    pool, counted = xtb(path)
+    queue, counted = xtb(path)
     with caplog.at_level(logging.WARNING, "fhi_al"):
-        record = pool.label(stretched(2))
+        record = queue.label(stretched(2))
     assert isinstance(record, Rejected)
     assert record.reason.startswith("the SCF did not converge")
     assert len(record.reason) > len("the SCF did not converge ")  # and the engine's own words
     assert "label discarded (trajectory 2, MD step 0): the SCF did not converge" in caplog.text
-    assert pool.label(stretched(2)) is record
+    assert queue.label(stretched(2)) is record
     resumed, counted_later = xtb(path)
     assert bits(resumed.label(stretched(2))) == bits(record)
     assert (len(counted.pending), len(counted_later.pending)) == (1, 0)
-    assert (resumed.gate.store.n_labels, resumed.gate.store.n_rejected) == (0, 1)
+    assert (resumed.validator.store.n_labels, resumed.validator.store.n_rejected) == (0, 1)
 
 
 def test_an_absurd_force_is_refused(tmp_path: Path) -> None:
@@ -182,10 +182,10 @@ def test_an_absurd_force_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_absurd_energy_is_refused(tmp_path: Path) -> None:
-    pool, _ = emt(tmp_path / "mean.jsonl", max_energy_per_atom=1e-6)
-    first = pool.label(request(AL, 1))
+    queue, _ = emt(tmp_path / "mean.jsonl", max_energy_per_atom=1e-6)
+    first = queue.label(request(AL, 1))
     assert isinstance(first, Label)  # nothing to compare it with
-    record = pool.label(request(AL, 2))
+    record = queue.label(request(AL, 2))
     assert isinstance(record, Rejected)
     assert "eV per atom from the mean of the labels so far" in record.reason
     assert "max_energy_per_atom = 1e-06 eV" in record.reason
@@ -200,33 +200,33 @@ def test_an_absurd_energy_is_refused(tmp_path: Path) -> None:
 def test_an_engine_that_dies_on_a_structure_is_not_asked_a_fourth_time(tmp_path: Path) -> None:
     path = tmp_path / "labels.jsonl"
     for launch in range(3):
-        pool, counted = emt(path)
+        queue, counted = emt(path)
         counted.engine.close()
         with pytest.raises(EngineError, match="closed"):
-            pool.label(request(AL, 1))
+            queue.label(request(AL, 1))
         assert len(counted.pending) == 1, launch
-    pool, counted = emt(path)
-    record = pool.label(request(AL, 1))
+    queue, counted = emt(path)
+    record = queue.label(request(AL, 1))
     assert isinstance(record, Rejected) and record.reason == "the engine died on it 3 times"
     assert counted.pending == []
     # Settled: the next launch is not told of it again.
     assert CallRecord(tmp_path).crashes(record.key) == 0
-    assert isinstance(pool.label(request(AL, 2)), Label)
+    assert isinstance(queue.label(request(AL, 2)), Label)
 
 
 def test_failures_in_a_row_stop_the_run_and_are_all_stored(tmp_path: Path) -> None:
     path = tmp_path / "labels.jsonl"
-    pool, counted = xtb(path)
-    assert isinstance(pool.label(stretched(1)), Rejected)
-    assert isinstance(pool.label(stretched(2)), Rejected)
-    assert isinstance(pool.label(request(ETHANOL, 0)), Label)  # the row is broken
+    queue, counted = xtb(path)
+    assert isinstance(queue.label(stretched(1)), Rejected)
+    assert isinstance(queue.label(stretched(2)), Rejected)
+    assert isinstance(queue.label(request(ETHANOL, 0)), Label)  # the row is broken
     for seed in (3, 4, 5):
-        pool.submit(stretched(seed))
+        queue.submit(stretched(seed))
     words = r"(?s)last 3 labels .*max_label_failures = 3.*last lines:\ncall 6 was the last"
-    pool.poll()
-    pool.poll()
+    queue.poll()
+    queue.poll()
     with pytest.raises(TooManyFailures, match=words):
-        pool.poll()
+        queue.poll()
     assert len(counted.pending) == 6
     kept = LabelStore(path)
     assert (kept.n_labels, kept.n_rejected) == (1, 5)
@@ -240,23 +240,23 @@ def test_failures_in_a_row_stop_the_run_and_are_all_stored(tmp_path: Path) -> No
 
 def test_the_failure_of_one_request_does_not_lose_the_labels_before_it(tmp_path: Path) -> None:
     path = tmp_path / "labels.jsonl"
-    pool, counted = xtb(path, max_failures=1)
+    queue, counted = xtb(path, max_failures=1)
     for pending in (request(ETHANOL, 0), stretched(1), request(ETHANOL, 2)):
-        pool.submit(pending)
-    pool.poll()
+        queue.submit(pending)
+    queue.poll()
     with pytest.raises(TooManyFailures):
-        pool.poll()
+        queue.poll()
     assert request(ETHANOL, 0).key in LabelStore(path)
-    assert [outcome.request.origin.trajectory for outcome in pool.poll()] == [2]
+    assert [outcome.request.origin.trajectory for outcome in queue.poll()] == [2]
     assert len(counted.pending) == 3
 
 
 def test_a_broken_engine_stores_nothing(tmp_path: Path) -> None:
-    pool, counted = emt(tmp_path / "labels.jsonl")
+    queue, counted = emt(tmp_path / "labels.jsonl")
     counted.engine.close()
     with pytest.raises(EngineError, match=r"(?s)closed.*last lines:\ncall 1 was the last"):
-        pool.label(request(AL, 1))
-    assert len(pool.gate.store) == 0
+        queue.label(request(AL, 1))
+    assert len(queue.validator.store) == 0
 
 
 def test_only_the_engine_is_timed(tmp_path: Path) -> None:
@@ -269,8 +269,8 @@ def test_only_the_engine_is_timed(tmp_path: Path) -> None:
         yield
         inside.append(len(counted.pending))
 
-    gate = pool_on(counted, AL, tmp_path / "labels.jsonl").gate
-    pool = SerialLabelPool(gate, counted, CallRecord(tmp_path), timed=timed)
-    pool.label(request(AL, 1))
-    pool.label(request(AL, 1))
+    validator = queue_on(counted, AL, tmp_path / "labels.jsonl").validator
+    queue = SerialLabelQueue(validator, counted, CallRecord(tmp_path), timed=timed)
+    queue.label(request(AL, 1))
+    queue.label(request(AL, 1))
     assert inside == [0, 1]
