@@ -10,9 +10,8 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from loop_inputs import Durations, Layout, Workload
-from loop_model import TRAJECTORIES
+from loop_scans import TRAJECTORIES, overlap, scan, steady
 from matplotlib.figure import Figure
-from simulate_loop import overlap, scan, steady
 
 GROUPS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000)
 RATIOS = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)

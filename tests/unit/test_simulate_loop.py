@@ -15,6 +15,7 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
 
 import loop_inputs  # noqa: E402
+import loop_scans  # noqa: E402
 import simulate_loop  # noqa: E402
 from loop_inputs import Durations, Layout, NotRecorded, Workload  # noqa: E402
 from loop_model import CHECKS, EXTRA, MD, TRAINING, simulate  # noqa: E402
@@ -91,9 +92,7 @@ def test_serial_mode_is_the_sum_of_its_parts() -> None:
 
 def test_at_equal_costs_overlap_halves_the_wall_time() -> None:
     _, (serial, parallel) = next(
-        iter(
-            simulate_loop.overlap(durations(0.0, 0.01, 0.001), always_asks(16, 320), [1.0]).items()
-        )
+        iter(loop_scans.overlap(durations(0.0, 0.01, 0.001), always_asks(16, 320), [1.0]).items())
     )
     assert serial.n_labels == parallel.n_labels == 320
     assert serial.wall_s == pytest.approx(2 * serial.ideal_s, rel=1e-9)
@@ -137,7 +136,7 @@ def test_more_groups_are_never_slower() -> None:
 def test_nor_where_rank_0_has_work_and_durations_vary(dft_s: float) -> None:
     times, workload = loop_inputs.read_recorded(simulate_loop.RECORDED)
     times = dataclasses.replace(times, dft_s=dft_s, dft_log_sd=0.3)
-    outcomes = simulate_loop.scan(times, workload, Layout(), (40,), GROUPS)
+    outcomes = loop_scans.scan(times, workload, Layout(), (40,), GROUPS)
     walls = [out.wall_s for out in outcomes.values()]
     # Not strictly: once rank 0 is the limit, another order of arrivals is up to 3 % of chance.
     assert all(more <= 1.05 * fewer for fewer, more in itertools.pairwise(walls))
@@ -165,7 +164,7 @@ def test_training_ranks_share_the_members() -> None:
 def test_rank_0_becomes_the_bottleneck() -> None:
     times, workload = loop_inputs.read_recorded(simulate_loop.RECORDED)
     times = dataclasses.replace(times, dft_s=100.0)
-    outcomes = simulate_loop.scan(times, workload, Layout(), (50,), (1, 10, 100, 1000))
+    outcomes = loop_scans.scan(times, workload, Layout(), (50,), (1, 10, 100, 1000))
     few, many, most = (outcomes[50, groups] for groups in (1, 100, 1000))
     assert few.groups_busy > 0.95 and few.rank0_busy < 0.5
     assert many.groups_busy < 0.2 and many.rank0_busy > 0.95
