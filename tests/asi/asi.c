@@ -11,6 +11,7 @@
  *   ASI_SLEEP_MS=50    every call takes so much longer
  *   ASI_LOG=file       rank 0 appends one line per ASI_run
  *   ASI_WARM_START=1   an SCF starts from the last wave function
+ *   ASI_WITHOUT_ENTROPY=1  the energy given is E, not the free energy E - TS
  */
 #define _DEFAULT_SOURCE /* usleep */
 #include "generated.h"
@@ -96,6 +97,16 @@ static void log_run(void) {
     fclose(file);
 }
 
+/* As FHI-aims prints them, in its own eV. */
+static void print_energies(void) {
+    const double ev = 27.2113845, free = result.energy * ev, ts = result.entropy * ev;
+    fprintf(own_log, "  Energy and forces in a compact form:\n");
+    fprintf(own_log, "  | Total energy uncorrected      :  %.15E eV\n", free + ts);
+    fprintf(own_log, "  | Total energy corrected        :  %.15E eV  <-- only for metals\n",
+            free + ts / 2);
+    fprintf(own_log, "  | Electronic free energy        :  %.15E eV\n", free);
+}
+
 static void die_if_told(void) {
     const char *who = getenv("ASI_DIE_ON");
     if (rank != (who ? atoi(who) : 0)) return;
@@ -126,6 +137,7 @@ void ASI_run(void) {
         if (is_listed("ASI_NAN_AT")) result.forces[0] = NAN;
         if (is_listed("ASI_ENERGY_AT")) result.energy += 1e4;
         if (own_log) {
+            if (result.converged) print_energies();
             fprintf(own_log, "calculation %d: %s\n", n_runs, result.converged ? "done" : problem);
             fflush(own_log);
         }
@@ -150,7 +162,10 @@ void ASI_finalize(void) {
 
 int ASI_flavour(void) { return 1; }
 int ASI_n_atoms(void) { return inputs.n_atoms; }
-double ASI_energy(void) { return result.energy; }
+double ASI_energy(void) {
+    const char *without = getenv("ASI_WITHOUT_ENTROPY");
+    return without && !strcmp(without, "1") ? result.energy + result.entropy : result.energy;
+}
 const double *ASI_forces(void) { return inputs.forces ? result.forces : NULL; }
 const double *ASI_stress(void) { return inputs.stress && inputs.periodic ? result.stress : NULL; }
 const double *ASI_atomic_charges(int scheme) { return scheme == -1 ? result.charges : NULL; }

@@ -3,6 +3,7 @@
 #define ASI_INPUTS_H
 
 #define MAX_ATOMS 512
+#define MAX_ORBITALS (9 * MAX_ATOMS)
 
 typedef struct {
     int n_atoms;

@@ -39,7 +39,9 @@ typedef void *Handle;
     X(void, get_result_energy, (Handle, Handle, double *))                                     \
     X(void, get_result_gradient, (Handle, Handle, double *))                                   \
     X(void, get_result_virial, (Handle, Handle, double *))                                     \
-    X(void, get_result_charges, (Handle, Handle, double *))
+    X(void, get_result_charges, (Handle, Handle, double *))                                    \
+    X(void, get_result_number_of_orbitals, (Handle, Handle, int *))                            \
+    X(void, get_result_orbital_occupations, (Handle, Handle, double *))
 
 #define DECLARE(type, name, arguments) static type(*name) arguments;
 TBLITE_API(DECLARE)
@@ -85,9 +87,24 @@ static Handle new_calculator(const Inputs *in, Handle context, Handle structure)
     return calculator;
 }
 
+/* TS of the electrons in Ha.  The occupations are those of two spins, whatever was computed. */
+static double entropy(const Inputs *in, Handle error, Handle from) {
+    double occupations[2 * MAX_ORBITALS], sum = 0.0;
+    int n_orbitals = 0;
+    get_result_number_of_orbitals(error, from, &n_orbitals);
+    if (n_orbitals > MAX_ORBITALS) return NAN;
+    get_result_orbital_occupations(error, from, occupations);
+    for (int i = 0; i < 2 * n_orbitals; i++) {
+        const double f = occupations[i];
+        if (f > 0.0 && f < 1.0) sum -= f * log(f) + (1.0 - f) * log(1.0 - f);
+    }
+    return in->kt * sum;
+}
+
 static void fetch(const Inputs *in, Handle error, Handle from, Result *result) {
     double virial[9] = {0};
     get_result_energy(error, from, &result->energy);
+    result->entropy = entropy(in, error, from);
     get_result_gradient(error, from, result->forces);
     get_result_charges(error, from, result->charges);
     for (int i = 0; i < 3 * in->n_atoms; i++) result->forces[i] = -result->forces[i];

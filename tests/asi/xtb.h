@@ -6,7 +6,8 @@
 
 typedef struct {
     int converged;
-    double energy;                  /* Ha */
+    double energy;                  /* Ha; free energy */
+    double entropy;                 /* TS, Ha */
     double forces[3 * MAX_ATOMS];   /* Ha/Bohr */
     double stress[9];               /* Ha/Bohr^3 */
     double charges[MAX_ATOMS];      /* e */

@@ -96,6 +96,26 @@ def test_keywords_of_control_in_reach_the_library(labels: Callable[..., Labels])
     assert energy(label) == pytest.approx(atoms.get_potential_energy(), abs=1e-8)  # eV
 
 
+def test_an_energy_that_the_forces_do_not_belong_to_is_told(
+    asi_library: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    """The library says of its energies what FHI-aims' output does."""
+    words = "from the 'Electronic free energy'"
+    smearing = "occupation_type gaussian 0.5"
+    for k, (control, without, told) in enumerate(
+        [(smearing, "1", True), (smearing, "0", False), ("charge 0", "1", False)]
+    ):
+        job = run_mpi(
+            "asi_labels.py",
+            2,
+            *("water", asi_library, tmp_path / str(k), "1", control),
+            env={"ASI_WITHOUT_ENTROPY": without},
+        )
+        assert job.exit_code == 0, job.output
+        assert (words in job.output) == told, job.output
+
+
 def test_moment_of_geometry_in_reaches_the_library(labels: Callable[..., Labels]) -> None:
     (label,) = labels("oxygen", 2, "0")
     # Triplet O by tblite with spin polarisation; the closed shell is at -102.571 eV.

@@ -23,8 +23,8 @@ HEADER = """\
 ENERGIES = """\
   Self-consistency cycle converged.
   Total energy components:
-  | Total energy uncorrected      :         {energy:.15E} eV
-  | Electronic free energy        :         {energy:.15E} eV
+  | Total energy uncorrected      :         {internal:.15E} eV
+  | Electronic free energy        :         {free:.15E} eV
   | Number of self-consistency cycles          :           12
 """
 GIVEN_UP = """\
@@ -70,7 +70,9 @@ def header(atoms: Atoms, species: list[str]) -> str:
 def results(atoms: Atoms) -> str:
     method = "GFN1-xTB" if atoms.pbc.any() else "GFN2-xTB"
     atoms.calc = TBLite(method=method, verbosity=0)
-    lines = [ENERGIES.format(energy=atoms.get_potential_energy())]
+    # xTB's energy is the free energy; here the smearing makes 0.1 eV.
+    free = atoms.get_potential_energy()
+    lines = [ENERGIES.format(internal=free + 0.1, free=free)]
     lines.append("  Total atomic forces (unitary forces cleaned) [eV/Ang]:\n")
     for index, (x, y, z) in enumerate(atoms.get_forces(), 1):
         lines.append(f"  | {index:4d} {x:.15E} {y:.15E} {z:.15E}\n")

@@ -102,8 +102,8 @@ def result_of(output: str, exit_code: int, spec: AimsCommandSpec) -> ReferenceRe
     if ENDED_WELL not in output:
         raise EngineError(f"FHI-aims ended early: its output has no '{ENDED_WELL}'")
     found = _read(output, spec.geometry)
-    pending = ("energy", "forces", "stress") if spec.stress else ("energy", "forces")
-    missing = [name for name in pending if found.get(name) is None]
+    needed = ("free_energy", "forces", "stress") if spec.stress else ("free_energy", "forces")
+    missing = [name.replace("_", " ") for name in needed if found.get(name) is None]
     if missing:
         raise EngineError(f"the output of FHI-aims has no {' and no '.join(missing)}")
     forces = np.array(found["forces"], dtype=np.float64)
@@ -113,7 +113,8 @@ def result_of(output: str, exit_code: int, spec: AimsCommandSpec) -> ReferenceRe
     if spec.stress:
         xx, yy, zz, yz, xz, xy = found["stress"]
         stress = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
-    return ReferenceResult(float(found["energy"]), forces, stress, True)
+    # FHI-aims' forces are derivatives of the electronic free energy.
+    return ReferenceResult(float(found["free_energy"]), forces, stress, True)
 
 
 def _told(exit_code: int) -> str:
@@ -121,7 +122,7 @@ def _told(exit_code: int) -> str:
 
 
 def _read(output: str, geometry: Geometry) -> dict[str, Array]:
-    """ASE's results: the energy is the electronic free energy, which the forces belong to."""
+    """ASE's results."""
     symbols = {
         name: chemical_symbols[number]
         for name, number in zip(geometry.species, geometry.structure.numbers, strict=True)

@@ -159,11 +159,10 @@ class AseEngine:
         # With everything changed a calculator starts afresh; a warm start is told the truth.
         warm = self._n_calls > 0 and not self._spec.cold_start
         changes = ["positions", "cell"] if warm else all_changes
-        properties = ["energy", "forces", "stress"] if self._spec.stress else ["energy", "forces"]
         self._n_calls += 1
         self._calculator.results = {}
         try:
-            self._calculator.calculate(self._atoms(positions, cell), properties, changes)
+            self._calculator.calculate(self._atoms(positions, cell), self._properties(), changes)
         except Exception as error:
             return self._failed(error)
         return self._result()
@@ -172,6 +171,13 @@ class AseEngine:
         """Let the calculator go.  Twice is harmless."""
         self._calculator = None
         self._is_open = False
+
+    def _properties(self) -> list[str]:
+        """What the calculator is asked for."""
+        declared = getattr(self._calculator, "implemented_properties", ())
+        properties = ["energy", "forces"]
+        properties += ["free_energy"] if "free_energy" in declared else []
+        return [*properties, "stress"] if self._spec.stress else properties
 
     def _new_calculator(self) -> Any:
         try:
@@ -213,8 +219,8 @@ class AseEngine:
 
     def _result(self) -> ReferenceResult:
         results = self._calculator.results
-        pending = ("energy", "forces", "stress") if self._spec.stress else ("energy", "forces")
-        missing = [name for name in pending if results.get(name) is None]
+        needed = ("energy", "forces", "stress") if self._spec.stress else ("energy", "forces")
+        missing = [name for name in needed if results.get(name) is None]
         if missing:
             raise EngineError(
                 f"{self._spec.calculator} gave no {' and no '.join(missing)}:"
@@ -227,7 +233,17 @@ class AseEngine:
                 f" expected ({len(self._spec.structure)}, 3)"
             )
         stress = _full_stress(results["stress"]) if self._spec.stress else None
-        return ReferenceResult(float(np.squeeze(results["energy"])), forces, stress, True)
+        return ReferenceResult(_energy_of_forces(results), forces, stress, True)
+
+
+def _energy_of_forces(results: Any) -> float:
+    """The energy (eV) whose derivatives the forces are.
+
+    ASE calls it ``free_energy``; with smearing, ``energy`` is an estimate for no smearing (GPAW,
+    VASP, ...).  A calculator that knows no difference need not have it.
+    """
+    free = results.get("free_energy")
+    return float(np.squeeze(results["energy"] if free is None else free))
 
 
 def _full_stress(stress: Any) -> Array:

@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase import Atoms
+from ase import Atoms, units
 from asi4py.asecalc import ASI_ASE_calculator
 from asi4py.pyasi import ASIlib
 from mpi4py import MPI
 
 from fhi_al.core.errors import EngineError
 from fhi_al.core.structure import Array
+from fhi_al.engines.aims_energies import energy_problem, printed_energies
 from fhi_al.engines.aims_input.geometry import write_geometry
 from fhi_al.engines.asi_library import library_problem
 from fhi_al.engines.engine import ReferenceResult
@@ -33,6 +34,9 @@ from fhi_al.engines.spec import AsiSpec
 from fhi_al.parallel.mpi import agree
 
 log = logging.getLogger(__name__)
+
+# Calculations whose energy is compared with what the log says; which energy it is does not change.
+ENERGY_CHECKS = 3
 
 
 class _Calculator(ASI_ASE_calculator):
@@ -230,7 +234,20 @@ class AsiEngine:
         words = output.getvalue().strip()
         if self._n_runs != n_runs + 1:
             raise EngineError(f"ASI_run was not reached: {words}")
-        return self._result(calculator)
+        result = self._result(calculator)
+        if result.converged and self._comm.rank == 0 and self._n_runs <= ENERGY_CHECKS:
+            self._compare_energy(result.energy)
+        return result
+
+    def _compare_energy(self, energy: float) -> None:
+        """Warn if the energy is not the one that the forces are derivatives of."""
+        text = self._spec.log.read_text(errors="replace") if self._spec.log.is_file() else ""
+        printed = printed_energies(text)
+        if printed is None:
+            return  # not written yet, or another output than FHI-aims'
+        problem = energy_problem(energy / units.Hartree, printed, self._n_atoms)
+        if problem is not None:
+            log.warning("%s: %s", self._library, problem)
 
     def _result(self, calculator: _Calculator) -> ReferenceResult:
         if not calculator.asi.is_scf_converged:
