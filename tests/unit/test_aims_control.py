@@ -80,6 +80,7 @@ def test_species_block_of_the_user_defines_a_name(species_dir: Path) -> None:
         "relax_unit_cell full",
         "use_pimd_wrapper localhost 31415",
         "plumed .true.",
+        "RT_TDDFT_ehrenfest default 0.05 0.5",
     ],
 )
 def test_md_and_relaxation_are_refused(line: str) -> None:

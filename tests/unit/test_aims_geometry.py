@@ -125,6 +125,7 @@ def test_only_what_rules_electrons_is_written() -> None:
         ("atom 0 0 0 O\nlatice_vector 1 0 0\n", 2, "did you mean lattice_vector"),
         ("Atom 0 0 0 O\n", 1, "did you mean atom"),
         ("atom 0 0 0 O\nempty 0 0 1 H\n", 2, "empty"),
+        ("atom 0 0 0 O\nRT_TDDFT_initial_velocity 0 0 9\n", 2, "moves atoms"),
     ],
 )
 def test_a_mistake_is_named_with_its_line(text: str, line: int | None, words: str) -> None:
@@ -142,3 +143,79 @@ def test_a_file_that_is_not_text_or_not_there_is_an_input_error(tmp_path: Path) 
         (tmp_path / "geometry.in").write_bytes(content)
         with pytest.raises(AimsInputError, match="not a text file"):
             read_geometry(tmp_path / "geometry.in")
+
+
+def below(geometry: Geometry) -> dict[str, list[str]]:
+    """What is written below each atom and lattice vector, and ("") above them all."""
+    found: dict[str, list[str]] = {"": []}
+    for line in write_geometry(geometry).splitlines()[1:]:
+        keyword, *values = line.split()
+        if keyword in ("atom", "lattice_vector"):
+            found[values[-1]] = []
+        else:
+            found[list(found)[-1]].append(line.strip())
+    return found
+
+
+def test_lines_that_are_not_known_stay_below_what_they_stood_below() -> None:
+    geometry = parse(
+        "of_next_year 1\n"
+        "lattice_vector 9 0 1.0\n"
+        "lattice_vector 0 9 2.0\n"
+        "  vector_tag a b\n"
+        "  constrain_relaxation .true.\n"
+        "  vector_tag c\n"
+        "lattice_vector 0 0 9.0\n"
+        "atom 0 0 0 H\n"
+        "  calculate_friction .true.\n"
+        "  initial_moment 1\n"
+        "  esp_constraint 1 2  # as it was\n"
+        "atom 0 0 1 O\n"
+        "atom 0 0 2 C\n"
+        "  second 2\n"
+        "  isotope 13\n"
+        "  first 1\n"
+    )
+    assert below(geometry) == {
+        "": ["of_next_year 1"],
+        "1.0": [],
+        "2.0": ["vector_tag a b", "vector_tag c"],
+        "9.0": [],
+        "H": [
+            "initial_moment 1.0",
+            "calculate_friction .true.",
+            "esp_constraint 1 2  # as it was",
+        ],
+        "O": [],
+        "C": ["second 2", "isotope 13", "first 1"],
+    }
+
+
+def test_a_vector_below_the_atoms_ends_what_the_last_atom_is_told() -> None:
+    geometry = parse(
+        "atom 0 0 0 H\nlattice_vector 9 0 1.0\nlattice_vector 0 9 2.0\nlattice_vector 0 0 9.0\n"
+        "some_tag\n"
+    )
+    assert below(geometry) == {"": [], "1.0": [], "2.0": [], "9.0": ["some_tag"], "H": []}
+
+
+def test_lines_about_the_whole_system_are_so_wherever_they_stand() -> None:
+    geometry = parse(
+        "atom 0 0 0 H\n"
+        "  homogeneous_field 0 0 0.01\n"
+        "  multipole 0 0 9 1 0.5\n"
+        "  data 0 0 1\n"
+        "  calculate_friction .true.\n"
+        "  set_vacuum_level 5\n"
+        "  verbatim_writeout .false.\n"
+    )
+    assert below(geometry) == {
+        "": [
+            "homogeneous_field 0 0 0.01",
+            "multipole 0 0 9 1 0.5",
+            "data 0 0 1",
+            "set_vacuum_level 5",
+            "verbatim_writeout .false.",
+        ],
+        "H": ["calculate_friction .true."],
+    }

@@ -147,6 +147,9 @@ def fingerprint(specs: Iterable[EngineSpec | ClusterSpec]) -> str:
         if isinstance(spec, AsiSpec | AimsCommandSpec):
             points, parts = spec.geometry.structure, [spec.control, repr(spec.geometry.species)]
             parts += [repr(spec.geometry.atom_lines), repr(spec.geometry.other_lines)]
+            # Most have none; their fingerprints are those of before there were any.
+            if any(spec.geometry.vector_lines):
+                parts += [repr(spec.geometry.vector_lines)]
             # The executable's energy is read from its output, which knows several; the library's
             # is what the library says.
             parts += ["executable"] if isinstance(spec, AimsCommandSpec) else []

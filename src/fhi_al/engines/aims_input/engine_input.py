@@ -19,7 +19,7 @@ from fhi_al.engines.aims_input.geometry import Geometry
 # Keywords that move atoms or the cell inside the engine: FHI_AL does the moving.
 MOVES = re.compile(
     r"^(md_|pimd|relax_geometry$|relax_unit_cell$|restart_relaxations$|use_pimd_wrapper$"
-    r"|use_pathint$|plumed)"
+    r"|use_pathint$|plumed|rt_tddft_ehrenfest)"
 )
 K_POINTS = ("k_grid", "k_grid_density", "k_points_external")
 SPECIES_FILE = "{number:02d}_{symbol}_default"

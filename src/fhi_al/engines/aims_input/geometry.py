@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,41 +12,14 @@ from ase.data import atomic_numbers
 
 from fhi_al.core.structure import Array, Structure
 from fhi_al.engines.aims_input.errors import AimsInputError, read_text, tokens_of
+from fhi_al.engines.aims_input.geometry_tags import (
+    ABOUT_ATOM,
+    ABOUT_SYSTEM,
+    DROPPED,
+    meant,
+    refusal,
+)
 
-# What rules moves, not electrons: there is neither MD nor relaxation inside the engine, and a
-# trajectory's structures have no symmetry to hold them to.
-DROPPED = re.compile(r"^(velocity|constrain_relaxation|hessian_|trust_radius|symmetry_)")
-# Sites that are not atoms would stay where they are while the atoms move.
-REFUSED = ("empty", "pseudocore")
-KNOWN = (
-    "atom",
-    "atom_frac",
-    "lattice_vector",
-    "initial_moment",
-    "initial_charge",
-    "constrain_relaxation",
-    "constraint_region",
-    "velocity",
-    "homogeneous_field",
-    "multipole",
-    "hessian_block",
-    "symmetry_params",
-    "isotope",
-    "magnetic_response",
-    "magnetic_moment",
-    "nuclear_spin",
-    "verbatim_writeout",
-)
-# Lines about the atom above them; everything else that is kept is about the whole system.
-ABOUT_ATOM = (
-    "constraint_region",
-    "isotope",
-    "magnetic_response",
-    "magnetic_moment",
-    "nuclear_spin",
-)
-# Likeness from which an unknown keyword is taken for a slip of the pen and not for one we lack.
-MISSPELT = 0.8
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eEdD][+-]?\d+)?")
 AXES = {"x": 0, "y": 1, "z": 2}
 
@@ -67,6 +39,8 @@ class Geometry:
         Other lines about an atom that the engine must see, verbatim.
     other_lines : tuple of str
         Lines about the whole system that the engine must see (a field, multipoles), verbatim.
+    vector_lines : tuple of 3 tuples of str
+        Lines about a lattice vector that the engine must see, verbatim; empty for a molecule.
     """
 
     path: Path
@@ -74,6 +48,7 @@ class Geometry:
     species: tuple[str, ...]
     atom_lines: tuple[tuple[str, ...], ...]
     other_lines: tuple[str, ...]
+    vector_lines: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass
@@ -120,6 +95,7 @@ class _Reader:
         self.path = path
         self.atoms: list[_Atom] = []
         self.vectors: list[list[float]] = []
+        self.vector_lines: list[list[str]] = []
         self.others: list[str] = []
         self.after_vector = False
 
@@ -131,18 +107,14 @@ class _Reader:
             if len(self.vectors) == 3:
                 raise self._error(number, "a fourth lattice_vector", "expected three or none")
             self.vectors.append(self._numbers(number, keyword, values, 3))
+            self.vector_lines.append([])
             self.after_vector = True
         elif keyword in ("initial_moment", "initial_charge"):
             self._take_guess(number, keyword, values)
         elif keyword == "constrain_relaxation":
             self._take_constraint(number, values)
-        elif keyword in REFUSED:
-            raise self._error(
-                number,
-                f"{keyword} is not supported",
-                "expected atoms only (other sites would not move with them)",
-                "Take the line out.",
-            )
+        elif reason := refusal(keyword):
+            raise self._error(number, *reason, "Take the line out.")
         elif not DROPPED.match(keyword):
             self._take_other(number, line, keyword)
 
@@ -181,15 +153,22 @@ class _Reader:
             )
 
     def _take_other(self, number: int, line: str, keyword: str) -> None:
-        near = difflib.get_close_matches(keyword.lower(), KNOWN, n=1, cutoff=MISSPELT)
-        if near and near[0] != keyword:
+        if near := meant(keyword):
             raise self._error(
-                number, f"unknown keyword {keyword}", f"did you mean {near[0]}", "Correct the line."
+                number, f"unknown keyword {keyword}", f"did you mean {near}", "Correct the line."
             )
         if keyword in ABOUT_ATOM:
             self._atom(number, keyword).lines.append(line.strip())
         else:
-            self.others.append(line.strip())
+            self._lines_for(keyword).append(line.strip())
+
+    def _lines_for(self, keyword: str) -> list[str]:
+        """Where a line goes that may be about anything: to what it stands below."""
+        if keyword in ABOUT_SYSTEM:
+            return self.others
+        if self.after_vector:
+            return self.vector_lines[-1]
+        return self.atoms[-1].lines if self.atoms else self.others
 
     def _atom(self, number: int, keyword: str) -> _Atom:
         if not self.atoms or self.after_vector:
@@ -242,6 +221,7 @@ class _Reader:
             species=tuple(atom.species for atom in self.atoms),
             atom_lines=tuple(tuple(atom.lines) for atom in self.atoms),
             other_lines=tuple(self.others),
+            vector_lines=tuple(tuple(lines) for lines in self.vector_lines),
         )
 
     def _nucleus(self, atom: _Atom, nuclei: Mapping[str, int]) -> int:
@@ -268,14 +248,18 @@ class _Reader:
 def write_geometry(geometry: Geometry) -> str:
     """The geometry.in that the engine reads: absolute positions in full precision.
 
-    What rules electrons is kept (moments, charges, fields); velocities, relaxation constraints,
-    Hessians and symmetry parameters are not written.
+    What rules electrons is kept (moments, charges, fields), and what is not known stays below the
+    atom or lattice vector it stood below; velocities, relaxation constraints, Hessians and symmetry
+    parameters are not written.
     """
     shape = geometry.structure
     lines = ["# Written by FHI_AL: the engine's copy of the user's geometry.in"]
-    if shape.pbc:
-        lines += [f"lattice_vector {_numbers(vector)}" for vector in shape.cell]
     lines += geometry.other_lines
+    if shape.pbc:
+        about = geometry.vector_lines or ((), (), ())
+        for vector, below in zip(shape.cell, about, strict=True):
+            lines.append(f"lattice_vector {_numbers(vector)}")
+            lines += [f"    {line}" for line in below]
     for index, name in enumerate(geometry.species):
         lines.append(f"atom {_numbers(shape.positions[index])} {name}")
         if shape.initial_moments[index] != 0.0:
