@@ -240,6 +240,13 @@ def test_a_file_that_is_no_settings_file_gives_one_problem(
         assert hint in found[0].message
 
 
+@pytest.mark.parametrize("character", ["\x85", "\u2028", "\u2029"], ids=ascii)
+def test_a_comment_in_a_settings_file_ends_with_its_line(character: str, tmp_path: Path) -> None:
+    given = f"\ufeffGENERAL:  # was:{character}  seed: 3\r\n  seed: 5\r  nmae_exp: x\n"
+    (problem,) = problems_of(tmp_path, mace=given)
+    assert (problem.line, problem.key) == (3, "GENERAL.nmae_exp")
+
+
 def test_a_missing_file_and_a_folder_in_its_place_are_both_reported(tmp_path: Path) -> None:
     (tmp_path / MACE).mkdir()
     with pytest.raises(SettingsError) as caught:

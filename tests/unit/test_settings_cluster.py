@@ -15,6 +15,7 @@ from fhi_al.engines.spec import AimsCommandSpec, AseSpec
 from fhi_al.labels.cluster.options import ClusterOptions
 from fhi_al.settings import Settings, read_settings
 from fhi_al.settings.changes import changes
+from fhi_al.settings.cluster import read_scheduler_options
 
 WITH = GOOD_AL + "  parallel: true\n"  # 4 lines
 AIMS = (
@@ -114,6 +115,12 @@ TABLE = [
     (" local\n", 5, "cluster", "must be keys below it, such as provider: local"),
     (" [1]\n", 5, "cluster", "must be keys below it"),
 ]
+
+
+@pytest.mark.parametrize("character", ["\f", "\v", "\x85", "\u2028"], ids=ascii)
+def test_a_scheduler_option_ends_where_the_shell_ends_it(character: str) -> None:
+    option = f"#SBATCH --comment=a{character}b"
+    assert read_scheduler_options(option) == option
 
 
 @pytest.mark.parametrize(("text", "line", "key", "words"), TABLE, ids=lambda v: str(v)[:30])

@@ -56,8 +56,9 @@ def calculate(
         If the command cannot be run, fails, or its output lacks what was asked for.
     """
     structure = replace(spec.structure, positions=positions, cell=cell)
-    (folder / "control.in").write_text(spec.control)
-    (folder / "geometry.in").write_text(write_geometry(replace(spec.geometry, structure=structure)))
+    (folder / "control.in").write_text(spec.control, encoding="utf-8")
+    geometry = write_geometry(replace(spec.geometry, structure=structure))
+    (folder / "geometry.in").write_text(geometry, encoding="utf-8")
     with (folder / OUTPUT).open("w") as output, (folder / ERRORS).open("w") as errors:
         try:
             done = subprocess.run(

@@ -140,8 +140,9 @@ class AsiEngine:
             raise EngineError(f"{self._library}: {problem}")
         try:
             self._work_dir.mkdir(parents=True, exist_ok=True)
-            (self._work_dir / "control.in").write_text(self._spec.control)
-            (self._work_dir / "geometry.in").write_text(write_geometry(self._spec.geometry))
+            geometry = write_geometry(self._spec.geometry)
+            (self._work_dir / "control.in").write_text(self._spec.control, encoding="utf-8")
+            (self._work_dir / "geometry.in").write_text(geometry, encoding="utf-8")
         except OSError as error:
             raise EngineError(f"{self._work_dir}: cannot write inputs: {error.strerror}") from error
 

@@ -48,7 +48,8 @@ def read_lines(value: object) -> str:
 def read_scheduler_options(value: object) -> str:
     """Lines that all begin with ``#SBATCH``."""
     text = read_lines(value)
-    for line in text.splitlines():
+    # Not splitlines(): what the shell takes for one line is one line.
+    for line in text.split("\n"):
         if line.strip() and not line.startswith("#SBATCH "):
             raise refuse("every line must begin with '#SBATCH ' (in quotes, or after a '|')")
     return text

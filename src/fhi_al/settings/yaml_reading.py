@@ -24,6 +24,8 @@ MOST_VALUES = 20_000
 # YAML 1.1 as PyYAML reads it takes 1e-3, 1.0e3 and .5e1 for text.
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
+_NO_LINE_END = re.compile("[\x85\u2028\u2029]")
+
 _PLAIN_TAGS = frozenset(
     f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str", "map", "seq")
 )
@@ -98,10 +100,13 @@ def _text_of(path: Path) -> tuple[str | None, str]:
     if b"\0" in raw:
         return None, "is a binary file (or UTF-16); expected YAML text in UTF-8"
     try:
-        return raw.decode("utf-8-sig"), ""
+        text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         return None, f"is not UTF-8 text (line {line}). Save it as UTF-8"
+    # Line ends as editors and YAML 1.2 have them: in PyYAML's YAML 1.1 a U+2028 ends a comment, and
+    # what follows it is a key.
+    return _NO_LINE_END.sub(" ", text.replace("\r\n", "\n").replace("\r", "\n")), ""
 
 
 def _syntax_problem(file: str, text: str, error: yaml.YAMLError) -> Problem:

@@ -17,6 +17,7 @@ from fhi_al.core.structure import structure
 from fhi_al.engines.aims_input.control import Control, parse_control
 from fhi_al.engines.aims_input.engine_input import EngineInput, engine_input
 from fhi_al.engines.aims_input.geometry import Geometry
+from fhi_al.engines.aims_input.text import tokens_of
 
 DROPPED = re.compile(
     r"^(charge|spin|ks_method"
@@ -73,7 +74,7 @@ def atomic_input(control: Control, atom: Geometry, species_dir: Path | None) -> 
     others = [block for block in control.species if block.name not in atom.species]
     lines, dropped = [], []
     for number, line in enumerate(control.lines, start=1):
-        keyword = (line.split("#", 1)[0].split() or [""])[0]
+        keyword = (tokens_of(line) or [""])[0]
         if any(block.first_line <= number <= block.last_line for block in others):
             continue
         if DROPPED.match(keyword.lower()):

@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fhi_al.engines.aims_input.errors import AimsInputError, read_text, tokens_of
+from fhi_al.engines.aims_input.errors import AimsInputError
+from fhi_al.engines.aims_input.text import lines_of, read_text, tokens_of
 
 # What may stand in a species block.  FHI-aims ends a block at the first keyword that may not, and
 # reads on: general keywords can follow the last block.
@@ -79,7 +80,7 @@ def read_control(path: Path) -> Control:
 
 def parse_control(text: str, path: Path) -> Control:
     """As :func:`read_control`, from text; ``path`` is for messages."""
-    lines = tuple(text.splitlines())
+    lines = tuple(lines_of(text, path))
     if not any(tokens_of(line) for line in lines):
         raise AimsInputError(path, None, "is empty", "expected FHI-aims keywords")
     starts = [index for index, line in enumerate(lines) if tokens_of(line)[:1] == ["species"]]

@@ -13,8 +13,9 @@ from pathlib import Path
 from ase.data import atomic_numbers
 
 from fhi_al.engines.aims_input.control import Control
-from fhi_al.engines.aims_input.errors import AimsInputError, read_text, tokens_of
+from fhi_al.engines.aims_input.errors import AimsInputError
 from fhi_al.engines.aims_input.geometry import Geometry
+from fhi_al.engines.aims_input.text import lines_of, read_text, tokens_of
 
 # Keywords that move atoms or the cell inside the engine: FHI_AL does the moving.
 MOVES = re.compile(
@@ -90,7 +91,7 @@ def engine_input(
     if additions:
         lines += ["# Added by FHI_AL", *additions]
     lines += control.lines[head:]
-    lines += [text.rstrip("\n") for text in blocks.values()]
+    lines += blocks.values()
     message = (*additions, *(f"species block from {path}" for path in blocks))
     return EngineInput("\n".join(lines) + "\n", message)
 
@@ -110,16 +111,14 @@ def missing_species(
         if name in control.nuclei:
             continue
         path = _species_file(control, name, species_dir)
-        text = read_text(path)
+        lines = lines_of(read_text(path), path)
         defined = [
-            words[1]
-            for line in text.splitlines()
-            if (words := tokens_of(line))[1:] and words[0] == "species"
+            words[1] for line in lines if (words := tokens_of(line))[1:] and words[0] == "species"
         ]
         if defined != [name]:
             what = f"it defines {', '.join(defined)}" if defined else "it defines no species"
             raise AimsInputError(path, None, what, f"expected one block `species {name}`")
-        found[path] = text
+        found[path] = "\n".join(lines).rstrip("\n")
     return found
 
 

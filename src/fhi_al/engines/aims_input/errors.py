@@ -32,30 +32,3 @@ class AimsInputError(ValueError):
         self.fix = fix
         where = str(path) if line is None else f"{path}:{line}"
         super().__init__(f"{where}: {what}: {expected}." + (f" {fix}" if fix else ""))
-
-
-def read_text(path: Path) -> str:
-    """The file's text.
-
-    Raises
-    ------
-    AimsInputError
-        If there is no such file, it cannot be read, or it is not text.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise AimsInputError(
-            path, None, "is not a text file", "expected FHI-aims input in UTF-8"
-        ) from error
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise AimsInputError(path, None, why, "expected an FHI-aims input file") from error
-    if "\0" in text:
-        raise AimsInputError(path, None, "is not a text file", "expected FHI-aims input in UTF-8")
-    return text
-
-
-def tokens_of(line: str) -> list[str]:
-    """The words of a line, its comment taken off."""
-    return line.split("#", 1)[0].split()

@@ -11,7 +11,7 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from fhi_al.core.structure import Array, Structure
-from fhi_al.engines.aims_input.errors import AimsInputError, read_text, tokens_of
+from fhi_al.engines.aims_input.errors import AimsInputError
 from fhi_al.engines.aims_input.geometry_tags import (
     ABOUT_ATOM,
     ABOUT_SYSTEM,
@@ -19,6 +19,7 @@ from fhi_al.engines.aims_input.geometry_tags import (
     meant,
     refusal,
 )
+from fhi_al.engines.aims_input.text import lines_of, read_text, tokens_of
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eEdD][+-]?\d+)?")
 AXES = {"x": 0, "y": 1, "z": 2}
@@ -83,7 +84,7 @@ def read_geometry(path: Path, nuclei: Mapping[str, int] | None = None) -> Geomet
 def parse_geometry(text: str, path: Path, nuclei: Mapping[str, int] | None = None) -> Geometry:
     """As :func:`read_geometry`, from text; ``path`` is for messages."""
     reader = _Reader(path)
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(lines_of(text, path), start=1):
         words = tokens_of(line)
         if words:
             reader.take(number, line, words)
@@ -158,9 +159,9 @@ class _Reader:
                 number, f"unknown keyword {keyword}", f"did you mean {near}", "Correct the line."
             )
         if keyword in ABOUT_ATOM:
-            self._atom(number, keyword).lines.append(line.strip())
+            self._atom(number, keyword).lines.append(line.strip(" \t"))
         else:
-            self._lines_for(keyword).append(line.strip())
+            self._lines_for(keyword).append(line.strip(" \t"))
 
     def _lines_for(self, keyword: str) -> list[str]:
         """Where a line goes that may be about anything: to what it stands below."""
