@@ -31,7 +31,7 @@ def test_commands_are_obeyed_in_order(ranks: int) -> None:
 
 @pytest.mark.parametrize("ranks", [2, 3])
 @pytest.mark.parametrize(
-    ("trouble", "words"),
+    ("failure", "words"),
     [
         ("serving", "Trouble: rank {last} was told to fail"),
         ("serving_in_collective", "Trouble: rank {last} was told to fail"),
