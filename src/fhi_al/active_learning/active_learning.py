@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
-import numpy as np
-
+from fhi_al.active_learning.comparison import best_member
 from fhi_al.active_learning.convergence import converge
 from fhi_al.active_learning.held_out import HeldOut
 from fhi_al.active_learning.run import Run
@@ -146,13 +145,10 @@ class ActiveLearningProcedure:
     def _members_to_converge(self) -> list[int]:
         if self._run.state.convergence is not None:
             return list(self._run.state.convergence.members)
-        maes = [member.validate().mae_forces for member in self._run.ensemble.members]
+        members = self._run.ensemble.members
         if not self._al.converge_best:
-            return list(range(len(maes)))
-        # NaN, which no comparison ranks, comes last.
-        best = int(np.argmin(np.nan_to_num(maes, nan=np.inf)))
-        log.info("final convergence: member %d only, the one with the lowest force MAE", best)
-        return [best]
+            return [member.index for member in members]
+        return [best_member(members)]
 
     def _finish(self) -> None:
         run = self._run

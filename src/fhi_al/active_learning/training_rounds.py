@@ -38,7 +38,12 @@ class RoundResult:
 
     @property
     def mae(self) -> float:
-        """Mean validation force MAE of the members, in eV/A."""
+        """Mean validation force MAE of the members, in eV/A.
+
+        Each on its own validation set, which it has not trained on: to be compared with a target
+        or with earlier rounds on the same sets, never one member with another (see
+        :mod:`fhi_al.active_learning.comparison`).
+        """
         return mean(self.maes)
 
 

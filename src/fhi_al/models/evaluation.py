@@ -134,10 +134,13 @@ class Evaluation:
         """
         of = (self._weights_version, len(labels))
         if self._last is None or self._last[0] != of:
-            loss = self._parts()[1].loss
-            groups = self._groups(labels)
-            self._last = (of, errors(self._factory, self._model_as_it_is(), loss, groups))
+            self._last = (of, self.errors_on(labels))
         return self._last[1]
+
+    def errors_on(self, labels: Sequence[Label]) -> ForceErrors:
+        """Errors on any labels with the weights as they are, in a round too."""
+        loss = self._parts()[1].loss
+        return errors(self._factory, self._model_as_it_is(), loss, self._groups(labels))
 
     def remember(self, n_labels: int, found: ForceErrors) -> None:
         """Take over errors that another process found with the weights and labels as they are."""

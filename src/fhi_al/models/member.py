@@ -215,6 +215,10 @@ class Member:
             raise RuntimeError(f"member {self.index}: no validation labels")
         return self._evaluation.errors(self.validation)
 
+    def errors_on(self, labels: Sequence[Label]) -> ForceErrors:
+        """Errors on any labels (at least one), with the weights that MD uses."""
+        return self._evaluation.errors_on(labels)
+
     def fresh_optimizer(self, scheduler: bool) -> None:
         """Forget the optimizer's history, with or without a learning-rate scheduler from here on.
 

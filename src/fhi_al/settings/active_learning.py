@@ -50,7 +50,9 @@ class ActiveLearning(Section):
     converge_initial: Boolean = setting(False, "Converge the training on the initial dataset.")
     converge_al: Boolean = setting(True, "Converge the training on the final dataset.")
     converge_best: Boolean = setting(
-        True, "Converge only the member with the lowest validation force MAE, not all."
+        True,
+        "Converge only the best member, not all: the one with the lowest force MAE on the"
+        " validation points of all members that none has trained on.",
     )
     scheduler_initial: Boolean = setting(
         True, "Learning-rate scheduler while the initial dataset grows."
