@@ -15,6 +15,9 @@ xc pbe
 relativistic atomic_zora scalar
 spin none
 charge 1
+fixed_spin_moment 1
+full_embedding .false.
+qmmm .true.
 k_grid 4 4 4
 k_offset 0.5 0.5 0.5
 KS_method parallel

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
@@ -20,8 +20,18 @@ from fhi_al.core.errors import EngineError, InputError
 from fhi_al.core.structure import geometry_key
 from fhi_al.engines.aims_input.atomic import atomic_geometry, atomic_input
 from fhi_al.engines.aims_input.errors import AimsInputError
+from fhi_al.engines.aims_input.geometry import Geometry
+from fhi_al.engines.ase_calculator import default_arguments
 from fhi_al.engines.engine import ReferenceResult
-from fhi_al.engines.spec import AimsCommandSpec, AseSpec, AsiSpec, EngineSpec, tblite_spec
+from fhi_al.engines.isolated_atom import arguments_of_atom, left_out
+from fhi_al.engines.spec import (
+    TBLITE,
+    AimsCommandSpec,
+    AseSpec,
+    AsiSpec,
+    EngineSpec,
+    tblite_spec,
+)
 from fhi_al.labels.cluster.cluster import ClusterWorkers
 from fhi_al.labels.engine_service import EngineService
 from fhi_al.labels.workers import Job
@@ -56,6 +66,8 @@ def compute(folder: Path, symbols: Sequence[str] | None, comm: MPI.Intracomm) ->
     """
     settings, specs = _read(folder, symbols)
     log_to_terminal("INFO")
+    for line in _left_out(settings, specs):
+        log.info("%s", line)
     tasks: dict[int, Callable[[], ReferenceResult]] = {}
     with ExitStack() as parts:
         jobs = [spec for spec in specs.values() if isinstance(spec, AimsCommandSpec)]
@@ -81,6 +93,7 @@ def checked(folder: Path, symbols: Sequence[str] | None) -> list[str]:
     settings, specs = _read(folder, symbols)
     names = ", ".join(chemical_symbols[number] for number in specs)
     lines = [settings.as_yaml("active_learning"), f"isolated atoms: {names}"]
+    lines += _left_out(settings, specs)
     for number, spec in specs.items():
         if isinstance(spec, AsiSpec | AimsCommandSpec):
             lines += [f"control.in of {chemical_symbols[number]}:", spec.control]
@@ -115,10 +128,10 @@ def _spec(folder: Path, settings: Settings, inputs: checks.Inputs, number: int) 
     al = settings.al
     atom = atomic_geometry(number, _species(inputs, number))
     if al.reference_engine == "tblite":
-        return tblite_spec(al.reference_method, atom.structure, al.reference_arguments)
+        return tblite_spec(al.reference_method, atom.structure, _arguments(settings, atom))
     if al.reference_engine == "ase":
         assert al.reference_calculator is not None
-        return AseSpec(al.reference_calculator, atom.structure, al.reference_arguments)
+        return AseSpec(al.reference_calculator, atom.structure, _arguments(settings, atom))
     assert inputs.control is not None
     prepared = atomic_input(inputs.control, atom, checks.species_dir(settings))
     if al.cluster is not None:
@@ -130,6 +143,25 @@ def _spec(folder: Path, settings: Settings, inputs: checks.Inputs, number: int) 
         control=prepared.text,
         geometry=atom,
     )
+
+
+def _arguments(settings: Settings, atom: Geometry) -> dict[str, Any]:
+    """The calculator's arguments without those that are about the whole system."""
+    al = settings.al
+    calculator = al.reference_calculator if al.reference_engine == "ase" else TBLITE
+    assert calculator is not None
+    unpaired = round(float(atom.structure.initial_moments[0]))
+    return arguments_of_atom(al.reference_arguments, unpaired, default_arguments(calculator))
+
+
+def _left_out(settings: Settings, specs: Mapping[int, AnySpec]) -> list[str]:
+    """Which of the user's arguments the atoms do not have, as lines for the user."""
+    given = settings.al.reference_arguments
+    specs_with_arguments = [spec for spec in specs.values() if isinstance(spec, AseSpec)]
+    names = dict.fromkeys(
+        n for spec in specs_with_arguments for n in left_out(given, spec.arguments)
+    )
+    return [f"isolated atoms: without {name}, which is of the whole system" for name in names]
 
 
 def _species(inputs: checks.Inputs, number: int) -> str | None:

@@ -89,6 +89,17 @@ def _calculators_in(module: Any) -> str:
     return f" ({', '.join(names)})" if names else ""
 
 
+def default_arguments(path: str) -> dict[str, Any]:
+    """What the calculator at an import path does without an argument, as far as its class says.
+
+    Raises
+    ------
+    EngineError
+        As :func:`import_calculator`.
+    """
+    return dict(getattr(import_calculator(path), "default_parameters", {}))
+
+
 def calculator_problem(spec: AseSpec) -> str | None:
     """Why the calculator cannot be had, found without making it; None if nothing says so."""
     try:

@@ -29,6 +29,10 @@ DROPPED = re.compile(
     r"|many_body_dispersion.*|vdw_correction_.*|vdw_pair_ignore|vdw_convergence_.*|mbd_.*"
     # spins and occupations of the production system
     r"|default_initial_moment|fixed_spin_moment|multiplicity|force_occupation_.*|constraint_.*"
+    r"|deltascf_.*"
+    # fields around it
+    r"|homogeneous_field|full_embedding|add_embedding_grids|qmmm.*|esp_constraint"
+    r"|(rt_)?tddft_.*"
     # outputs, restarts of another density, parallel layouts that KS_method serial cannot have
     r"|output|cube|dos_kgrid_factors|restart.*|force_single_restartfile|elsi_restart.*"
     r"|use_local_index|load_balancing)$"
@@ -62,9 +66,9 @@ def atomic_geometry(number: int, species: str | None = None) -> Geometry:
 def atomic_input(control: Control, atom: Geometry, species_dir: Path | None) -> EngineInput:
     """The control.in of an isolated atom, made from the user's.
 
-    Dropped: charge, k points and cells, dispersion, outputs, restarts, spin settings and other
-    elements' species blocks.  Forced: ``spin collinear`` and ``KS_method serial``.  Added where
-    the user set none: a small smearing.
+    Dropped: charge, fields, k points and cells, dispersion, outputs, restarts, spin settings and
+    other elements' species blocks.  Forced: ``spin collinear`` and ``KS_method serial``.  Added
+    where the user set none: a small smearing.
 
     Raises
     ------
