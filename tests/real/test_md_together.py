@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -119,3 +120,24 @@ def test_alone_such_a_driver_says_how_it_is_used() -> None:
     driver = handed_over(molecule(), None)
     with pytest.raises(RuntimeError, match="advance_together"):
         driver.advance(driver.start(random_stream(1)), 1, random_stream(1))
+
+
+class Strained(Driver):
+    """A driver whose first step strains the cell and leaves the atoms where they are."""
+
+    def advance(self, point: MDPoint, n_steps: int, generator: np.random.Generator) -> MDPoint:
+        return super().advance(replace(point, cell=1.01 * point.cell), n_steps, generator)
+
+
+def test_forces_known_in_another_cell_are_asked_for_again() -> None:
+    calls = Calls()
+    driver = Strained(crystal(), conditions(None), BatchedForceCalculator(), GeometryLimits())
+    start = driver.start(random_stream(1))
+    known = calls.forces(Atoms(crystal().numbers, start.positions, cell=start.cell, pbc=True))
+    (with_forces,) = advance_together(
+        [Block(driver, start, 2, random_stream(2), forces=known)], calls
+    )
+    assert len(calls.pending) == 3  # at the start, too: its cell is another
+    (without,) = advance_together([Block(driver, start, 2, random_stream(2))], calls)
+    assert isinstance(with_forces, MDPoint) and isinstance(without, MDPoint)
+    assert bits(with_forces) == bits(without)

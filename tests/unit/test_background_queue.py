@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -152,12 +153,54 @@ def test_a_structure_asked_for_twice_is_computed_once(tmp_path: Path) -> None:
     assert workers.begun == keys(1)
 
 
+def by(trajectory: int, seed: int, phase: Phase = "active_learning") -> LabelRequest:
+    """A trajectory's request for the structure of a seed."""
+    return replace(request(seed), origin=Origin(phase, trajectory, 10))
+
+
+def test_who_waits_for_a_label_leaves_the_others_theirs(tmp_path: Path) -> None:
+    workers = EmtWorkers()
+    queue = queue_in(tmp_path, workers)
+    queue.submit(by(4, seed=1))
+    queue.submit(by(5, seed=1))
+    workers.release(keys(1)[0])
+    assert queue.label(by(6, seed=1)) is queue.validator.store.label(keys(1)[0])
+    assert polled(queue) == [4, 5]
+    assert polled(queue) == []
+
+
+def test_a_request_that_is_withdrawn_leaves_the_others_theirs(tmp_path: Path) -> None:
+    workers = EmtWorkers(n_workers=1)
+    queue = queue_in(tmp_path, workers)
+    for each in (request(1), by(4, seed=2), by(5, seed=2), by(6, seed=2), request(3)):
+        queue.submit(each)
+    withdrawn = queue.withdraw([by(5, seed=2), request(3), by(4, seed=2)])
+    assert [each.origin.trajectory for each in withdrawn] == [5, 4, 3]
+    for seed in (1, 2):
+        workers.release(keys(seed)[0])
+        queue.pump()
+    assert polled(queue) == [1, 6]
+    assert workers.begun == keys(1, 2)
+
+
+def test_what_a_sanity_check_waits_for_is_as_urgent_as_who_else_needs_it(tmp_path: Path) -> None:
+    workers = EmtWorkers(n_workers=1)
+    queue = queue_in(tmp_path, workers)
+    for each in (request(1), request(3, "sanity"), by(4, seed=2, phase="sanity"), by(5, seed=2)):
+        queue.submit(each)
+    for _ in range(3):
+        workers.release(workers.begun[-1])
+        queue.pump()
+    assert workers.begun == keys(1, 2, 3)
+
+
 def test_only_what_no_engine_has_begun_can_be_taken_back(tmp_path: Path) -> None:
     workers = EmtWorkers(n_workers=1)
     queue = queue_in(tmp_path, workers)
     for seed in (1, 2, 3):
         queue.submit(request(seed))
-    assert queue.withdraw(keys(1, 3)) == keys(3)
+    withdrawn = queue.withdraw([request(1), request(3)])
+    assert [each.key for each in withdrawn] == keys(3)
     for seed in (1, 2):
         workers.release(keys(seed)[0])
         queue.pump()

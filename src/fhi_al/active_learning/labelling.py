@@ -136,22 +136,16 @@ class Labelling:
         if state.rescored == state.epochs:
             return
         self._trajectories.update(rescored=state.epochs)
-        learnt = {
-            self._request(pending).key: pending
-            for pending in self._learnt(
-                [
-                    pending
-                    for pending in state.pending
-                    if pending.crossed
-                    and not pending.is_sanity_check
-                    and pending.epochs < state.epochs
-                ]
-            )
-        }
+        learnt = self._learnt(
+            [
+                pending
+                for pending in state.pending
+                if pending.crossed and not pending.is_sanity_check and pending.epochs < state.epochs
+            ]
+        )
         if not learnt:
             return
-        for key in self._run.labels.withdraw(list(learnt)):
-            pending = learnt[key]
+        for pending in self._withdrawn(learnt):
             self._forget(pending)
             self._trajectories.update(n_withdrawn=self._trajectories.state.n_withdrawn + 1)
             self._trajectories.tell(pending.trajectory, Withdrawn())
@@ -169,13 +163,9 @@ class Labelling:
         Sanity checks are done nevertheless: the user asked for their record.
         """
         self.submit()
-        points = {
-            self._request(pending).key: pending
-            for pending in self._trajectories.state.pending
-            if not pending.is_sanity_check
-        }
-        for key in self._run.labels.withdraw(list(points)):
-            self._forget(points[key])
+        pending = self._trajectories.state.pending
+        for point in self._withdrawn([each for each in pending if not each.is_sanity_check]):
+            self._forget(point)
         if self._trajectories.state.pending:
             self.take_in(wait=True)
 
@@ -200,6 +190,12 @@ class Labelling:
             if np.isfinite(uncertainty) and not crosses(uncertainty, limit):
                 learnt.append(pending)
         return learnt
+
+    def _withdrawn(self, pending: Sequence[PendingLabel]) -> list[PendingLabel]:
+        """Those that could be taken back from the queue."""
+        by_name = {_name(each): each for each in pending}
+        requests = self._run.labels.withdraw([self._request(each) for each in pending])
+        return [by_name[each.origin.trajectory, each.origin.step] for each in requests]
 
     def _request(self, pending: PendingLabel) -> LabelRequest:
         trajectory = self._trajectories.state.trajectories[pending.trajectory]

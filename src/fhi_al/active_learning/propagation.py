@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 from ase import Atoms
 
 from fhi_al.active_learning.run import Run
 from fhi_al.core.structure import Array
 from fhi_al.core.trajectory import TrajectoryState
-from fhi_al.md.together import Block, advance_together
+from fhi_al.md.driver import MDPoint
+from fhi_al.md.together import Block, advance_together, is_at
 from fhi_al.md.validating import MDFailure
 from fhi_al.models.predictor import Prediction
 
@@ -91,7 +91,7 @@ class Propagation:
             if move.failure:
                 continue
             walker = self._run.walkers[move.trajectory.index]
-            walker.forces = evaluation.of_all_members_at(place, walker.point.positions)
+            walker.forces = evaluation.of_all_members_at(place, walker.point)
             if walker.forces is None:
                 system = self._run.systems[move.trajectory.system]
                 unknown[move.trajectory.index] = Atoms(
@@ -108,7 +108,7 @@ class _Evaluation:
     def __init__(self, run: Run, member: int | None) -> None:
         self._run = run
         self._member = member
-        self._last: dict[int, tuple[Array, Prediction]] = {}
+        self._last: dict[int, tuple[Atoms, Prediction]] = {}
 
     def forces(self, pending: Mapping[int, Atoms]) -> dict[int, Array]:
         """Driving forces by the places of the trajectories in the move."""
@@ -118,16 +118,16 @@ class _Evaluation:
         predicted = self._run.predictor.predict(list(pending.values()), members)
         answers = {}
         for (place, atoms), found in zip(pending.items(), predicted, strict=True):
-            self._last[place] = (atoms.positions.copy(), found)
+            self._last[place] = (atoms.copy(), found)
             answers[place] = found.forces.mean(axis=0)
         return answers
 
-    def of_all_members_at(self, place: int, positions: Array) -> Array | None:
+    def of_all_members_at(self, place: int, point: MDPoint) -> Array | None:
         """Every member's forces of the last step, if all were asked and it ended there."""
         if self._member is not None or place not in self._last:
             return None
         at, found = self._last[place]
-        return found.forces if np.array_equal(at, positions) else None
+        return found.forces if is_at(at, point.positions, point.cell) else None
 
 
 def _driving(forces: Array, member: int | None) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from fhi_al.active_learning.frames import frame_of, request_of
 from fhi_al.active_learning.run import Run
 from fhi_al.core.label import Label
 from fhi_al.core.run_state import Frame
+from fhi_al.labels.validation import LabelRequest
 from fhi_al.md.driver import Driver, MDPoint, random_stream
 from fhi_al.md.validating import MDFailure
 from fhi_al.md.walker import Walker
@@ -34,7 +36,7 @@ class SampledPoints:
         self._run = run
         self._al = run.settings.al
         # Of the points that wait for their labels, those that the queue has been handed.
-        self._submitted: set[str] = set()
+        self._submitted: set[int] = set()
 
     def begin(self) -> None:
         """Start the trajectory."""
@@ -67,11 +69,11 @@ class SampledPoints:
         """
         run, walker = self._run, self._run.walkers[0]
         frame = frame_of(point, md_step)
-        request = request_of(frame, 0, "initial", 0)
+        request = _request(frame)
         # In ab initio MD the forces on the point, and with them its label, are there already.
         if run.labels.overlaps and self._al.initial_sampling != "aimd":
             run.labels.submit(request)
-            self._submitted.add(request.key)
+            self._submitted.add(md_step)
             self.update(pending=(*run.state.sampling.pending, frame))
         else:
             record = run.labels.label(request)
@@ -85,18 +87,17 @@ class SampledPoints:
         """Take in labels that have been computed in the background."""
         run = self._run
         for frame in run.state.sampling.pending:
-            if _key(frame) not in self._submitted:  # by the run before this one
-                self._submitted.add(_key(frame))
-                run.labels.submit(request_of(frame, 0, "initial", 0))
+            if frame.step not in self._submitted:  # by the run before this one
+                self._submitted.add(frame.step)
+                run.labels.submit(_request(frame))
         if not run.state.sampling.pending:
             return
         for outcome in run.labels.poll(wait=wait):
             sampling = run.state.sampling
-            key = outcome.request.key
-            self.update(pending=tuple(frame for frame in sampling.pending if _key(frame) != key))
+            self._forget([outcome.request])
             # The trajectory has moved on from a point whose label was discarded: it only drops out.
             if isinstance(outcome.record, Label):
-                self.update(points=(*sampling.points, key))
+                self.update(points=(*sampling.points, outcome.request.key))
 
     def _roll_back(self, walker: Walker, driver: Driver, failure: MDFailure) -> None:
         sampling = self._run.state.sampling
@@ -116,8 +117,12 @@ class SampledPoints:
     def withdraw(self) -> None:
         """Take back the points that no engine has begun."""
         pending = self._run.state.sampling.pending
-        withdrawn = self._run.labels.withdraw([_key(frame) for frame in pending])
-        self.update(pending=tuple(frame for frame in pending if _key(frame) not in withdrawn))
+        self._forget(self._run.labels.withdraw([_request(frame) for frame in pending]))
+
+    def _forget(self, requests: Sequence[LabelRequest]) -> None:
+        steps = {request.origin.step for request in requests}
+        pending = self._run.state.sampling.pending
+        self.update(pending=tuple(frame for frame in pending if frame.step not in steps))
 
     def update(self, **changes: Any) -> None:
         """Replace fields of the state."""
@@ -125,8 +130,8 @@ class SampledPoints:
         run.state = replace(run.state, sampling=replace(run.state.sampling, **changes))
 
 
-def _key(frame: Frame) -> str:
-    return request_of(frame, 0, "initial", 0).key
+def _request(frame: Frame) -> LabelRequest:
+    return request_of(frame, 0, "initial", 0)
 
 
 def _hopeless(in_row: int, failure: MDFailure) -> str:

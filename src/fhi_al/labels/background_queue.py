@@ -70,14 +70,13 @@ class BackgroundLabelQueue:
         key = request.key
         self._completion_log.submitted(key)
         self._requests.setdefault(key, []).append(request)
-        if len(self._requests[key]) > 1:  # the same structure twice is computed once
-            return
-        if key in self.validator.store:
-            self._arrived.append(key)
-            return
-        if key not in self._computing:
-            self._queue.append(key)
-            self._queue.sort(key=self._urgency)
+        if len(self._requests[key]) == 1:  # the same structure twice is computed once
+            if key in self.validator.store:
+                self._arrived.append(key)
+                return
+            if key not in self._computing:
+                self._queue.append(key)
+        self._queue.sort(key=self._urgency)
         self.pump()
 
     def prefer(self, keys: Sequence[str]) -> None:
@@ -109,10 +108,12 @@ class BackgroundLabelQueue:
             self._sleep_until(lambda: bool(self._arrived))
         keys = list(self._arrived) if recorded is None else recorded
         self._completion_log.record(keys)
-        return [outcome for key in keys for outcome in self._take(key)]
+        return [
+            outcome for key in keys for outcome in self._give_out(key, list(self._requests[key]))
+        ]
 
     def label(self, request: LabelRequest) -> Label | Rejected:
-        """One label, waited for.
+        """One label, waited for; others who wait for the same structure get theirs by ``poll``.
 
         Raises
         ------
@@ -122,24 +123,38 @@ class BackgroundLabelQueue:
         key = request.key
         self.submit(request)
         self._sleep_until(lambda: key in self._arrived)
-        return self._take(key)[-1].record
+        return self._give_out(key, [request])[0].record
 
-    def withdraw(self, keys: Sequence[str]) -> list[str]:
-        """Take structures back that no worker has begun; part of the order of events."""
+    def withdraw(self, requests: Sequence[LabelRequest]) -> list[LabelRequest]:
+        """Take structures back that no worker has begun; part of the order of events.
+
+        Others who wait for the same structures go on waiting.
+        """
         self.pump()
+        theirs: dict[str, list[LabelRequest]] = {}
+        for request in requests:
+            theirs.setdefault(request.key, []).append(request)
         recorded = self._completion_log.recorded()
-        if recorded is not None and not self._asked_for(recorded):
+        if recorded is not None and not all(key in theirs for key in recorded):
             self._go_another_way()
             recorded = None
         if recorded is None:
-            recorded = [key for key in self._queue if key in keys]
+            recorded = [key for key in self._queue if key in theirs]
         self._completion_log.record(recorded)
         for key in recorded:
+            for request in theirs[key]:
+                self._drop(key, request)
+        self._queue.sort(key=self._urgency)
+        return [request for key in recorded for request in theirs[key]]
+
+    def _drop(self, key: str, request: LabelRequest) -> None:
+        waiting = self._requests[key]
+        del waiting[next(k for k, each in enumerate(waiting) if each.origin == request.origin)]
+        if not waiting:
             del self._requests[key]
             # In a repeated order its calculation may have begun: it then comes for nobody.
             self._queue = [queued for queued in self._queue if queued != key]
             self._arrived = [arrived for arrived in self._arrived if arrived != key]
-        return recorded
 
     def pump(self) -> None:
         """Store what the workers have finished and give them the next structures.
@@ -202,12 +217,13 @@ class BackgroundLabelQueue:
         if finished.key in self._requests:
             self._arrived.append(finished.key)
 
-    def _take(self, key: str) -> list[Outcome]:
-        self._arrived.remove(key)
+    def _give_out(self, key: str, requests: Sequence[LabelRequest]) -> list[Outcome]:
+        """The outcomes of some of those who wait for a structure that has arrived."""
         record = self.validator.store.get(key)
         assert record is not None
-        outcomes = [Outcome(request, record) for request in self._requests.pop(key)]
+        outcomes = [Outcome(request, record) for request in requests]
         for outcome in outcomes:
+            self._drop(key, outcome.request)
             self.validator.count(outcome.record)
         return outcomes
 

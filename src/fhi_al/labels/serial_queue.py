@@ -64,13 +64,13 @@ class LabelQueue(Protocol):
         """One label, waited for."""
         ...
 
-    def withdraw(self, keys: Sequence[str]) -> list[str]:
-        """Take structures back, by geometry key, those that are not being computed yet.
+    def withdraw(self, requests: Sequence[LabelRequest]) -> list[LabelRequest]:
+        """Take structures back that are not being computed yet.
 
         Returns
         -------
-        list of str
-            Keys of those that were taken back.
+        list of LabelRequest
+            Those that were taken back.
         """
         ...
 
@@ -173,10 +173,10 @@ class SerialLabelQueue:
         self.validator.count(known)
         return known
 
-    def withdraw(self, keys: Sequence[str]) -> list[str]:
+    def withdraw(self, requests: Sequence[LabelRequest]) -> list[LabelRequest]:
         """Take structures back from the queue."""
-        taken = [request.key for request in self._queue if request.key in keys]
-        self._queue = deque(r for r in self._queue if r.key not in taken)
+        taken = [r for r in requests if any(r.is_same_as(queued) for queued in self._queue)]
+        self._queue = deque(r for r in self._queue if not any(r.is_same_as(t) for t in taken))
         return taken
 
     def pump(self) -> None:

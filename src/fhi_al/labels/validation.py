@@ -35,6 +35,10 @@ class LabelRequest:
         """Name of the geometry."""
         return geometry_key(self.system, self.positions, self.cell)
 
+    def is_same_as(self, other: LabelRequest) -> bool:
+        """Whether both are of one structure, for one and the same purpose."""
+        return self.origin == other.origin and self.key == other.key
+
 
 class TooManyFailures(EngineError):
     """The engine failed so often in a row that going on would waste hours."""

@@ -104,11 +104,19 @@ def advance_together(blocks: Sequence[Block], forces: Forces) -> list[MDPoint | 
     return [ended[place] for place in range(len(blocks))]
 
 
+def is_at(atoms: Atoms, positions: Array, cell: Array) -> bool:
+    """Whether a structure is the one with these positions and, for a crystal, this cell (A)."""
+    if not np.array_equal(atoms.positions, positions):
+        return False
+    return not atoms.pbc.any() or np.array_equal(atoms.cell.array, cell)
+
+
 def _known(block: Block | None, message: object) -> Array | None:
     """The forces that a block came with, if its first question is about its first point."""
     if block is None or block.forces is None or not isinstance(message, Atoms):
         return None
-    return block.forces if np.array_equal(message.positions, block.point.positions) else None
+    point = block.point
+    return block.forces if is_at(message, point.positions, point.cell) else None
 
 
 def _advance(block: Block) -> MDPoint | MDFailure:
