@@ -12,11 +12,12 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 from md_parts import THERMOSTATS, Springs, bits, conditions, crystal, driver, molecule
+from scipy.stats import chi2
 
 from fhi_al.core.plausible import GeometryLimits
 from fhi_al.core.structure import Structure, structure
 from fhi_al.md.atoms import atoms_of, constraints_of
-from fhi_al.md.driver import Driver, MDPoint, random_stream
+from fhi_al.md.driver import Driver, MDPoint, hottest, random_stream
 from fhi_al.md.integrators import degrees_of_freedom
 from fhi_al.md.validating import MDFailure
 from fhi_al.md.walker import Walker
@@ -269,6 +270,83 @@ def test_streams_are_the_callers_not_numpys_global_one(thermostat: Any) -> None:
         generator = random_stream(3)
         ends.append(bits(md.advance(md.start(generator), 5, generator)))
     assert ends[0] == ends[1]
+
+
+# -------------------------------------------------------------------- little or nothing moves
+
+
+def one_free(n_coordinates: int) -> Structure:
+    """A molecule of which one atom may move, in some coordinates."""
+    fixed = np.ones((6, 3), dtype=bool)
+    fixed[3, :n_coordinates] = False
+    return molecule(fixed)
+
+
+TWO_ATOMS = structure([6, 8], [[0.0, 0, 0], [0, 0, 1.2]])
+
+
+@pytest.mark.parametrize("thermostat", THERMOSTATS)
+@pytest.mark.parametrize(
+    "system",
+    [molecule(), crystal(), one_free(1), one_free(3), TWO_ATOMS],
+    ids=["molecule", "crystal", "one coordinate", "one atom", "two atoms"],
+)
+def test_a_system_at_rest_is_set_in_motion_by_its_forces(
+    system: Structure, thermostat: Any
+) -> None:
+    # At rest, at 1e-13 of the thermal energy and in between: no thermostat may divide by it.
+    rest = system.positions.copy()
+    rest[3 % len(system), 0] += 0.1
+    md = driver(system, thermostat, EMT() if system.pbc else Springs(rest))
+    start = md.start(random_stream(3))
+    for slower in (0.0, 1e-160, 1e-7):
+        generator = random_stream(5)
+        point = MDPoint(start.positions, slower * start.momenta, start.cell)
+        with np.errstate(all="raise", under="ignore"):
+            for _ in range(2):
+                point = md.advance(point, 5, generator)
+        assert np.isfinite(point.positions).all()
+        assert np.isfinite(point.momenta).all()
+        if not system.pbc or thermostat in ("Langevin", "Andersen"):
+            assert (point.positions != system.positions)[~system.fixed].any()
+
+
+@pytest.mark.parametrize("thermostat", NVT)
+def test_one_degree_of_freedom_has_the_temperature_of_its_thermostat(thermostat: Any) -> None:
+    # 200 samples of one coordinate: 10 % standard error, a bit more as they are correlated.
+    temperature = mean_temperature(one_free(1), thermostat, dof=1, n_blocks=200)
+    assert temperature == pytest.approx(300.0, rel=0.4)
+
+
+def test_one_degree_of_freedom_may_be_hot_for_a_while() -> None:
+    system = one_free(1)
+    md = driver(system, None)
+    momenta = np.zeros((6, 3))
+    momenta[3, 0] = np.sqrt(20 * 300.0 * units.kB * masses(system)[3, 0])
+    point = md.advance(MDPoint(system.positions, momenta, system.cell), 1, random_stream(1))
+    assert kinetic_energy(system, point) > 0.5 * 15 * 300.0 * units.kB
+    with pytest.raises(MDFailure, match="at most 14983 K"):
+        md.advance(MDPoint(system.positions, 2 * momenta, system.cell), 1, random_stream(1))
+
+
+def test_chance_does_not_reach_the_temperature_of_an_explosion() -> None:
+    for dof in range(1, 40):
+        # A kinetic energy of dof coordinates in units of kT / 2 is a chi square of dof.
+        assert chi2.sf(hottest(dof) * dof, dof) < 3e-9
+    assert hottest(8) == hottest(300) == 10.0
+    assert chi2.sf(10.0, 1) > 1e-3
+
+
+def test_a_system_that_cannot_move_has_no_driver() -> None:
+    with pytest.raises(ValueError, match="every coordinate of the structure is fixed"):
+        driver(molecule(np.ones((6, 3), dtype=bool)), "Bussi")
+
+
+@pytest.mark.parametrize("change", [{"temperature": 0.0}, {"timestep": -1.0}])
+def test_conditions_without_motion_are_refused(change: dict[str, float]) -> None:
+    (name,) = change
+    with pytest.raises(ValueError, match=rf"MDConditions\.{name} = .*, expected more than 0"):
+        conditions("Langevin", **change)
 
 
 # ------------------------------------------------------------------------------- fixed atoms

@@ -17,6 +17,7 @@ from fhi_al.core.plausible import (
     geometry_problem,
     label_problem,
     molecule_pairs,
+    motion_problem,
     nearest_pairs,
 )
 from fhi_al.core.structure import Array, structure
@@ -38,6 +39,24 @@ def random_cells(n_cells: int) -> list[Array]:
         if heights(cell).min() > 1.0:
             cells.append(cell)
     return cells
+
+
+@pytest.mark.parametrize(
+    ("fixed", "words"),
+    [
+        (np.zeros((1, 3), dtype=bool), "has one atom"),
+        (np.ones((2, 3), dtype=bool), "nothing can move"),
+    ],
+)
+def test_a_system_that_shows_no_forces_to_learn_is_named(fixed: Array, words: str) -> None:
+    assert words in str(motion_problem(fixed))
+
+
+def test_one_coordinate_that_moves_is_enough() -> None:
+    fixed = np.ones((2, 3), dtype=bool)
+    fixed[1, 2] = False
+    assert motion_problem(fixed) is None
+    assert motion_problem(np.zeros((2, 3), dtype=bool)) is None
 
 
 def test_periodic_distances_are_ases() -> None:

@@ -67,6 +67,10 @@ def gone(file: str, old: str) -> Spoil:
 
 
 PWNED = "!!python/object/apply:os.system ['touch pwned']"
+FIXED = b"".join(
+    b"atom 0 %d 0 %s\n  constrain_relaxation .true.\n" % atom
+    for atom in ((-1, b"H"), (0, b"O"), (1, b"H"))
+)
 OVERLAP = b"atom 0 0 0 O\natom 0 0 0.1 H\natom 0 0.9 0 H\n"
 
 # name: what is spoilt, and what must be in the message
@@ -93,6 +97,8 @@ ON_TBLITE: dict[str, tuple[Spoil, tuple[str, ...]]] = {
     "empty geometry": (content("geometry.in", b"# nothing\n"), ("geometry.in",)),
     "unknown element": (content("geometry.in", b"atom 0 0 0 Xx\n"), ("geometry.in:1", "Xx")),
     "overlap": (content("geometry.in", OVERLAP), ("geometry.in", "atoms 1 and 2 overlap")),
+    "nothing can move": (content("geometry.in", FIXED), ("geometry.in", "nothing can move")),
+    "one atom": (content("geometry.in", b"atom 0 0 0 O\n"), ("geometry.in", "has one atom")),
     "path as name": (line(MACE, "name_exp", "  name_exp: ../../x"), (MACE, "name_exp")),
     "unknown device": (line(MACE, "device", "  device: abacus"), (MACE, "MISC.device")),
     "absent device": (line(MACE, "device", "  device: cuda:7"), (MACE, "MISC.device = cuda:7")),

@@ -16,7 +16,7 @@ from ase.data import chemical_symbols
 
 from fhi_al.app.cluster_checks import cluster_problems
 from fhi_al.core.errors import InputError
-from fhi_al.core.plausible import GeometryLimits, geometry_problem
+from fhi_al.core.plausible import GeometryLimits, geometry_problem, motion_problem
 from fhi_al.core.split import n_to_sample
 from fhi_al.core.structure import Structure
 from fhi_al.engines.aims_input.control import Control, read_control
@@ -223,7 +223,12 @@ def _engine_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:
 
 
 def _model_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:
+    """What keeps models from being trained; isolated atoms need none of it."""
     assert settings.mace is not None
+    for geometry in inputs.geometries:
+        problem = motion_problem(geometry.structure.fixed)
+        if problem is not None:
+            yield f"{geometry.path}: {problem}."
     if settings.mace.misc.device != "cpu":
         # Imported here: torch takes seconds, which a check on the CPU can do without.
         from fhi_al.models.ensemble import device_problem

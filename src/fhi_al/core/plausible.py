@@ -223,6 +223,28 @@ def geometry_problem(
     return None
 
 
+def motion_problem(fixed: NDArray[np.bool_]) -> str | None:
+    """Why MD would show nothing to learn from, and how to mend it; None if it would.
+
+    Parameters
+    ----------
+    fixed : (n_atoms, 3)
+        True where a Cartesian coordinate must not move.
+    """
+    if len(fixed) == 1:
+        # A model's forces add up to zero, and so do the engine's, without a field.
+        return (
+            "has one atom, on which no force acts wherever it is: there is nothing to learn. Take "
+            "a molecule, or a supercell"
+        )
+    if fixed.all():
+        return (
+            "every atom is fixed by constrain_relaxation: nothing can move. Take the line from the "
+            "atoms that are to move"
+        )
+    return None
+
+
 def label_problem(
     energy: float,
     forces: Array,

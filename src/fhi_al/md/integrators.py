@@ -43,6 +43,11 @@ class MDConditions:
         Probability of a collision per degree of freedom and step.
     seed : int
         All random streams of the block derive from it.
+
+    Raises
+    ------
+    ValueError
+        If the temperature or the timestep is not above zero: at 0 K everything stands still.
     """
 
     thermostat: Thermostat | None
@@ -52,6 +57,11 @@ class MDConditions:
     thermostat_time: float
     andersen_prob: float
     seed: int
+
+    def __post_init__(self) -> None:
+        for name, value in (("temperature", self.temperature), ("timestep", self.timestep)):
+            if not value > 0:
+                raise ValueError(f"MDConditions.{name} = {value:g}, expected more than 0")
 
 
 def degrees_of_freedom(structure: Structure) -> int:
@@ -96,14 +106,18 @@ def integrator(
         # ASE's other thermostats count degrees of freedom that cannot move: measured, a free
         # molecule of six atoms was 50 % too hot, one with half its atoms fixed 70 %.
         case "Bussi":
-            bussi = Bussi(atoms, **thermal, taut=coupling, rng=generator)
+            momenta = atoms.get_momenta()
+            # Its constructor refuses to begin at rest, and does nothing else with momenta.
+            atoms.set_momenta(np.ones_like(momenta))
+            bussi = _Bussi(atoms, **thermal, taut=coupling, rng=generator)
+            atoms.set_momenta(momenta, apply_constraint=False)
             bussi.ndof = dof
             bussi.target_kinetic_energy = 0.5 * units.kB * md.temperature * dof
             return bussi
         case "Berendsen":
             # It compares with ASE's temperature, which is of ASE's count.
             thermal["temperature_K"] *= dof / atoms.get_number_of_degrees_of_freedom()
-            return NVTBerendsen(atoms, **thermal, taut=coupling, fixcm=free)
+            return _Berendsen(atoms, **thermal, taut=coupling, fixcm=free)
         case "NoseHoover":
             nose_hoover = _NoseHoover(atoms, **thermal, tdamp=coupling)
             # A third of a number of atoms is as good: it is only ever multiplied by three.
@@ -114,6 +128,27 @@ def integrator(
                 tdamp=coupling,
             )
             return nose_hoover
+
+
+# Of the kinetic energy to reach: below it there is nothing that a factor could make larger, and the
+# forces have to begin.  One degree of freedom is there in one step of a million, many never.
+AT_REST = 1e-12
+
+
+class _Bussi(Bussi):
+    """ASE's divides by the kinetic energy, even if there is none."""
+
+    def scale_velocities(self) -> None:
+        if self.atoms.get_kinetic_energy() > AT_REST * self.target_kinetic_energy:
+            super().scale_velocities()
+
+
+class _Berendsen(NVTBerendsen):
+    """ASE's divides by the temperature, even if there is none."""
+
+    def scale_velocities(self) -> None:
+        if self.atoms.get_temperature() > AT_REST * self.temperature:
+            super().scale_velocities()
 
 
 class _NoseHoover(NoseHooverChainNVT):
