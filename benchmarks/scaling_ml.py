@@ -22,14 +22,12 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 from ase.build import bulk, molecule
 from report import draw_scaling, machine
 
-from fhi_al.active_learning.propagation import Move, Propagation
+from fhi_al.active_learning.propagation import Dynamics, Propagation
 from fhi_al.core.label import Label, Origin
 from fhi_al.core.plausible import GeometryLimits
 from fhi_al.core.structure import Structure, geometry_key, structure
@@ -91,21 +89,15 @@ def step_of(ensemble: Ensemble, system: Structure, n_trajectories: int) -> Calla
     """A function that moves trajectories by STEPS steps."""
     conditions = MDConditions("Langevin", 10.0, 0.1, 0.01, 100.0, 0.01, 1)
     driver = Driver(system, conditions, BatchedForceCalculator(), GeometryLimits())
-    run: Any = SimpleNamespace(
-        systems=(system,),
-        walkers=[Walker.start(driver, random_stream(1, k)) for k in range(n_trajectories)],
-        driver=lambda system, md: driver,
-        predictor=ensemble,
-        labels=SimpleNamespace(pump=lambda: None),
-    )
-    propagation = Propagation(run)
-    moves = [Move(TrajectoryState(k), STEPS) for k in range(n_trajectories)]
+    walkers = [Walker.start(driver, random_stream(1, k)) for k in range(n_trajectories)]
+    propagation = Propagation(Dynamics((system,), lambda system, md: driver, ensemble))
+    states = [TrajectoryState(k) for k in range(n_trajectories)]
 
     def act() -> None:
         # Explosions of arbitrary models do not matter: every trajectory starts anew.
-        for walker in run.walkers:
+        for walker in walkers:
             walker.point = walker.restart_point
-        propagation.advance(moves, None)
+        propagation.advance(states, walkers, [STEPS] * n_trajectories, None)
 
     return act
 

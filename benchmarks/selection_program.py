@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -150,19 +151,28 @@ def main(folder: Path) -> None:
 
     mpi.start()
     from fhi_al import ActiveLearningProcedure, InitialDatasetProcedure, open_run
-    from fhi_al.active_learning.propagation import Move, Propagation
+    from fhi_al.active_learning.propagation import Propagation
+    from fhi_al.core.trajectory import TrajectoryState
+    from fhi_al.md.validating import MDFailure
+    from fhi_al.md.walker import Walker
 
     visited: list[Array] = []
     advance = Propagation.advance
 
-    def noted(self: Propagation, moves: list[Move], member: int | None) -> list[Move]:
-        ended = advance(self, moves, member)
+    def noted(
+        self: Propagation,
+        states: Sequence[TrajectoryState],
+        walkers: Sequence[Walker],
+        n_steps: Sequence[int],
+        member: int | None,
+    ) -> list[MDFailure | None]:
+        failures = advance(self, states, walkers, n_steps, member)
         visited.extend(
-            self._run.walkers[move.trajectory.index].point.positions
-            for move in ended
-            if not move.failure
+            walker.point.positions
+            for walker, failure in zip(walkers, failures, strict=True)
+            if failure is None
         )
-        return ended
+        return failures
 
     Propagation.advance = noted  # type: ignore[method-assign, assignment]
     started = time.perf_counter()

@@ -32,7 +32,6 @@ from collections.abc import Callable
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from ethanol import N_MEMBERS, ensemble, ethanol_labels
@@ -66,7 +65,7 @@ class Trajectories:
     def __init__(self, members: Any, predictor: Any, member: bool) -> None:
         from ase.build import molecule
 
-        from fhi_al.active_learning.propagation import Move, Propagation
+        from fhi_al.active_learning.propagation import Dynamics, Propagation
         from fhi_al.core.plausible import GeometryLimits
         from fhi_al.core.structure import structure
         from fhi_al.core.trajectory import TrajectoryState
@@ -79,29 +78,25 @@ class Trajectories:
         system = structure(atoms.numbers, atoms.positions)
         conditions = MDConditions("Langevin", 500.0, 0.5, 0.01, 100.0, 0.01, 1)
         driver = Driver(system, conditions, BatchedForceCalculator(), GeometryLimits())
-        self._run: Any = SimpleNamespace(
-            systems=(system,),
-            walkers=[Walker.start(driver, random_stream(1, k)) for k in range(N_TRAJECTORIES)],
-            driver=lambda system, md: driver,
-            predictor=predictor,
-            labels=SimpleNamespace(pump=lambda: None),
-        )
-        self._starts = [walker.copy() for walker in self._run.walkers]
-        self._propagation = Propagation(self._run)
-        self._moves = [Move(TrajectoryState(k), BLOCK) for k in range(N_TRAJECTORIES)]
+        self._starts = [Walker.start(driver, random_stream(1, k)) for k in range(N_TRAJECTORIES)]
+        self._propagation = Propagation(Dynamics((system,), lambda system, md: driver, predictor))
+        self._states = [TrajectoryState(k) for k in range(N_TRAJECTORIES)]
+        self.begin_again()
         self._member = member
         self._sweep = 0
 
     def advance(self) -> None:
         """One block of all trajectories."""
         driving = self._sweep % N_MEMBERS if self._member else None
-        if any(move.failure for move in self._propagation.advance(self._moves, driving)):
+        n_steps = [BLOCK] * N_TRAJECTORIES
+        failures = self._propagation.advance(self._states, self._walkers, n_steps, driving)
+        if any(failures):
             raise RuntimeError("a trajectory exploded: the members are too poor for this")
         self._sweep += 1
 
     def begin_again(self) -> None:
         """Back to the start."""
-        self._run.walkers[:] = [walker.copy() for walker in self._starts]
+        self._walkers = [walker.copy() for walker in self._starts]
 
 
 def naive_md(members: Any, n_steps: int) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,23 +15,37 @@ from models_parts import ELEMENTS, fitted, settings, water_labels
 from scipy.spatial.transform import Rotation
 
 from fhi_al.active_learning.candidates import Candidates
+from fhi_al.active_learning.options import LabellingOptions
+from fhi_al.active_learning.progress import Progress
 from fhi_al.active_learning.trajectories import Trajectories
 from fhi_al.core.calibration import Pairs
 from fhi_al.core.diversity import fingerprints
 from fhi_al.core.improvement import BestError
 from fhi_al.core.label import Label
+from fhi_al.core.plausible import GeometryLimits
 from fhi_al.core.run_state import ActiveLearningState, Frame, PendingLabel, RunState, SweepStage
 from fhi_al.core.structure import structure
 from fhi_al.core.threshold import MovingAverage
-from fhi_al.core.trajectory import Status, TrajectoryState
+from fhi_al.core.trajectory import Limits, Status, TrajectoryState
+from fhi_al.md.driver import Driver, random_stream
+from fhi_al.md.integrators import MDConditions
+from fhi_al.md.together import BatchedForceCalculator
+from fhi_al.md.walker import Walker
 from fhi_al.models.ensemble import Ensemble
 from fhi_al.report.clock import Clock
 from fhi_al.report.journal import Journal
-from fhi_al.settings.active_learning import ActiveLearning
 
 pytestmark = pytest.mark.real
 
 STEP = 25
+CONDITIONS = MDConditions("Langevin", 300.0, 0.5, 0.01, 100.0, 0.01, 1)
+OPTIONS = LabellingOptions(
+    sanity_skip=None,
+    add_sanity_checks=False,
+    rescore=True,
+    duplicate_distance=0.1,
+    farthest_first=True,
+)
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +86,23 @@ def test_broken_structures_are_refused(labels: list[Label], made: Ensemble) -> N
         made.descriptors.of([far])
 
 
-def run_of(made: Ensemble, folder: Path, positions: list[Any], **changes: Any) -> Any:
-    """A run whose trajectories all wait at these positions; the pool keeps what it is told."""
+@dataclass(frozen=True)
+class Parts:
+    """What chooses candidates, and what it changes."""
+
+    progress: Progress
+    journal: Journal
+    candidates: Candidates
+    preferred: list[Sequence[str]]
+
+    def chosen(self, n_waiting: int = 0) -> list[int]:
+        """The trajectories whose candidates are left, in order."""
+        self.candidates.choose(n_waiting)
+        return [pending.trajectory for pending in self.progress.active.pending]
+
+
+def parts_of(made: Ensemble, folder: Path, positions: list[Any], **changes: Any) -> Parts:
+    """Candidates of trajectories that all wait at these positions."""
     trajectories = tuple(
         TrajectoryState(k, status=Status.WAITING, step=STEP) for k in range(len(positions))
     )
@@ -108,25 +138,22 @@ def run_of(made: Ensemble, folder: Path, positions: list[Any], **changes: Any) -
         plateaus=(BestError(),) * 2,
         pairs=(Pairs(),),
     )
-    message: list[list[str]] = []
-    return SimpleNamespace(
-        settings=SimpleNamespace(al=ActiveLearning.model_validate(changes)),
-        ensemble=made,
-        systems=(structure([8, 1, 1], np.zeros((3, 3))),),
-        clock=Clock(),
-        journal=Journal(folder / "journal.jsonl"),
-        labels=SimpleNamespace(prefer=message.append),
-        message=message,
-        walkers=[None] * len(positions),
-        state=RunState(active=active),
+    system = structure([8, 1, 1], positions[0])
+    driver = Driver(system, CONDITIONS, BatchedForceCalculator(), GeometryLimits())
+    walkers = [Walker.start(driver, random_stream(1, k)) for k in range(len(positions))]
+    progress = Progress(RunState(active=active), walkers)
+    journal = Journal(folder / "journal.jsonl")
+    preferred: list[Sequence[str]] = []
+    candidates = Candidates(
+        Trajectories(progress, lambda system, md: driver, Limits(1000, 5, 10)),
+        (system,),
+        made,
+        preferred.append,
+        journal,
+        Clock(),
+        replace(OPTIONS, **changes),
     )
-
-
-def chosen(run: Any, n_waiting: int = 0) -> list[int]:
-    """The trajectories whose candidates are left, in order."""
-    trajectories = Trajectories(run)
-    Candidates(run, trajectories).choose(n_waiting)
-    return [pending.trajectory for pending in trajectories.state.pending]
+    return Parts(progress, journal, candidates, preferred)
 
 
 def moved(label: Label, stretch: float) -> Any:
@@ -141,21 +168,21 @@ def test_the_most_different_comes_first(
     labels: list[Label], made: Ensemble, tmp_path: Path
 ) -> None:
     places = [moved(labels[0], stretch) for stretch in (0.05, 0.3, 0.15)]
-    run = run_of(made, tmp_path, places)
-    order = chosen(run)
+    parts = parts_of(made, tmp_path, places)
+    order = parts.chosen()
     assert order == [1, 2, 0]
-    assert len(run.message[0]) == 3
-    assert chosen(run_of(made, tmp_path, places)) == order
-    assert chosen(run_of(made, tmp_path, places, candidate_order="index")) == [0, 1, 2]
+    assert len(parts.preferred[0]) == 3
+    assert parts_of(made, tmp_path, places).chosen() == order
+    assert parts_of(made, tmp_path, places, farthest_first=False).chosen() == [0, 1, 2]
 
 
 def test_those_that_wait_are_put_in_order_too_and_never_let_go(
     labels: list[Label], made: Ensemble, tmp_path: Path
 ) -> None:
     places = [labels[0].positions, moved(labels[0], 0.6)]
-    run = run_of(made, tmp_path, places)
-    assert chosen(run, n_waiting=1) == [1, 0]
-    assert run.state.active.n_duplicates == 0
+    parts = parts_of(made, tmp_path, places)
+    assert parts.chosen(n_waiting=1) == [1, 0]
+    assert parts.progress.active.n_duplicates == 0
 
 
 def test_near_duplicates_of_stored_points_and_of_each_other_go_on(
@@ -163,11 +190,11 @@ def test_near_duplicates_of_stored_points_and_of_each_other_go_on(
 ) -> None:
     stored = labels[2].positions
     places = [moved(labels[0], 0.5), stored[[0, 2, 1]] + 1e-5, moved(labels[0], 0.5) + 1e-5]
-    run = run_of(made, tmp_path, places)
+    parts = parts_of(made, tmp_path, places)
     entries: list[Any] = []
-    run.journal.listen(entries.append)
-    assert chosen(run) == [0]
-    active = run.state.active
+    parts.journal.listen(entries.append)
+    assert parts.chosen() == [0]
+    active = parts.progress.active
     assert active.n_duplicates == 2
     assert [t.status for t in active.trajectories] == [
         Status.WAITING,
@@ -178,17 +205,17 @@ def test_near_duplicates_of_stored_points_and_of_each_other_go_on(
         ("duplicate", 1),
         ("duplicate", 2),
     ]
-    assert chosen(run_of(made, tmp_path, places, duplicate_distance=0.0)) != [0]
+    assert parts_of(made, tmp_path, places, duplicate_distance=0.0).chosen() != [0]
 
 
 def test_points_that_only_the_test_set_holds_do_not_count(
     labels: list[Label], made: Ensemble, tmp_path: Path
 ) -> None:
     # Not among the ten labels of the ensemble's sets.
-    assert chosen(run_of(made, tmp_path, [labels[11].positions])) == [0]
+    assert parts_of(made, tmp_path, [labels[11].positions]).chosen() == [0]
 
 
 def test_without_stored_points_nothing_is_let_go(tmp_path: Path, labels: list[Label]) -> None:
     empty = Ensemble(settings(), ELEMENTS, (11, 22))
     places = [labels[0].positions, labels[0].positions + 1e-6]
-    assert chosen(run_of(empty, tmp_path, places)) == [0, 1]
+    assert parts_of(empty, tmp_path, places).chosen() == [0, 1]

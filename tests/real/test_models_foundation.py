@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,20 +14,14 @@ from models_parts import settings
 from fhi_al.app.foundation import foundation_calculator, foundation_problem
 from fhi_al.models.ensemble import Ensemble
 from fhi_al.models.mace.foundations import mace_mp_cache
+from fhi_al.settings import ActiveLearning
 
 pytestmark = pytest.mark.real
 
 
-def sampling(kind: str = "foundation", **changes: Any) -> SimpleNamespace:
-    """The keys of ACTIVE_LEARNING that name a foundation model."""
-    values = {
-        "initial_sampling": kind,
-        "initial_foundational_size": "small",
-        "foundation_model": None,
-        "foundation_calculator": None,
-        "foundation_arguments": {},
-    }
-    return SimpleNamespace(**{**values, **changes})
+def sampling(kind: str = "foundation", **changes: Any) -> ActiveLearning:
+    """The settings that name a foundation model."""
+    return ActiveLearning.model_validate({"initial_sampling": kind, **changes})
 
 
 def test_chgnet_gives_forces_offline() -> None:
@@ -50,7 +43,7 @@ def test_mace_file_is_a_foundation_model(tmp_path: Path) -> None:
     path = made.export(tmp_path, "silicon")[0]
     atoms = bulk("Si", cubic=True)
     atoms.rattle(0.1, seed=1)
-    al = sampling(foundation_model=path)
+    al = sampling(foundation_model=str(path))
     assert foundation_problem(al) is None
     atoms.calc = foundation_calculator(al)
     expected = made.energies_and_forces(atoms)[1][0]
@@ -96,8 +89,8 @@ def _made(path: Path) -> Path:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"foundation_model": Path("none.model")}, "none.model: no such file"),
-        ({"foundation_model": Path(__file__)}, "not a MACE model"),
+        ({"foundation_model": "none.model"}, "none.model: no such file"),
+        ({"foundation_model": __file__}, "not a MACE model"),
         ({"foundation_calculator": "no_such_package.Calculator"}, "no module no_such_package"),
         ({"foundation_calculator": "ase.calculators.emt.NoEMT"}, "no class NoEMT"),
         (

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import ase.io
@@ -130,13 +130,12 @@ def exporter(tmp_path: Path) -> Exporter:
     )
 
 
-def ensemble(*sets: tuple[list[Label], list[Label]]) -> Any:
-    """Members with these training and validation sets: all that is looked at."""
-    members = [
-        SimpleNamespace(index=index, training=training, validation=validation)
-        for index, (training, validation) in enumerate(sets)
-    ]
-    return SimpleNamespace(members=members)
+@dataclass(frozen=True)
+class Sets:
+    """The sets of a member."""
+
+    training: list[Label]
+    validation: list[Label]
 
 
 def keys(path: Path) -> list[float]:
@@ -147,7 +146,7 @@ def keys(path: Path) -> list[float]:
 def test_sets_are_written_per_member_and_combined(exporter: Exporter, tmp_path: Path) -> None:
     a, b, c, shared = (some_label(seed) for seed in range(4))
     store = LabelStore(tmp_path / "labels.jsonl")
-    exporter.dataset("initial", ensemble(([a, shared], [b]), ([c, shared], [b])), store)
+    exporter.dataset("initial", [Sets([a, shared], [b]), Sets([c, shared], [b])], store)
     initial = tmp_path / "data" / "initial"
     assert keys(initial / "training" / "ethanol_11.xyz") == [a.energy, shared.energy]
     assert keys(initial / "training" / "ethanol_12.xyz") == [c.energy, shared.energy]
@@ -160,7 +159,7 @@ def test_sets_are_written_per_member_and_combined(exporter: Exporter, tmp_path: 
 
 def test_an_empty_set_is_an_empty_file(exporter: Exporter, tmp_path: Path) -> None:
     store = LabelStore(tmp_path / "labels.jsonl")
-    exporter.dataset("initial", ensemble(([some_label(1)], [])), store)
+    exporter.dataset("initial", [Sets([some_label(1)], []), Sets([], [])], store)
     path = tmp_path / "data" / "initial" / "validation" / "ethanol_11.xyz"
     assert path.read_text().strip() == ""
     assert read_labels(path) == []
@@ -176,7 +175,7 @@ def test_rejected_structures_are_written_with_their_reason(
     store = LabelStore(tmp_path / "labels.jsonl")
     for seed, reason in enumerate(reasons):
         store.append(some_rejected(seed, reason))
-    exporter.dataset("final", ensemble(([some_label(5)], [])), store)
+    exporter.dataset("final", [Sets([some_label(5)], []), Sets([], [])], store)
     frames: Any = ase.io.read(tmp_path / "data" / "rejected" / "rejected.xyz", ":")
     assert [len(atoms) for atoms in frames] == [4, 4]
     assert close(frames[1].positions, some_rejected(1).positions)

@@ -6,18 +6,18 @@ import dataclasses
 import json
 import logging
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
 from label_parts import some_label
 
 from fhi_al.active_learning import snapshot
-from fhi_al.active_learning.run import Run
+from fhi_al.active_learning.options import Criterion
+from fhi_al.active_learning.progress import Progress
 from fhi_al.active_learning.thresholds import Thresholds, describe
-from fhi_al.active_learning.trajectories import Trajectories
 from fhi_al.active_learning.upgrades import upgraded
+from fhi_al.app.options import criterion
 from fhi_al.core.calibration import Pairs
 from fhi_al.core.label import Label
 from fhi_al.core.run_state import (
@@ -68,26 +68,27 @@ def active_state(**changes: Any) -> ActiveLearningState:
     return dataclasses.replace(state, **changes)
 
 
-def a_run(folder: Path, al: str, state: ActiveLearningState | None = None) -> Run:
-    """The parts of a run that decide on a threshold: its settings, state and journal."""
+@dataclasses.dataclass
+class Parts:
+    """What decides on a threshold: the criterion of some settings, the state, the journal."""
+
+    criterion: Criterion
+    progress: Progress
+    journal: Journal
+
+    def thresholds(self) -> Thresholds:
+        return Thresholds(self.progress, self.criterion, self.journal)
+
+
+def parts_of(folder: Path, al: str, state: ActiveLearningState | None = None) -> Parts:
     folder.mkdir(exist_ok=True)
     (folder / "mace_settings.yaml").write_text("GENERAL:\n  name_exp: x\n")
     (folder / "active_learning_settings.yaml").write_text(al)
-    parts = SimpleNamespace(
-        settings=read_settings(folder),
-        journal=Journal(folder / "restart" / "journal.jsonl"),
-        state=RunState(stage=Stage.ACTIVE_LEARNING, active=state or active_state()),
+    return Parts(
+        criterion(read_settings(folder).al),
+        Progress(RunState(stage=Stage.ACTIVE_LEARNING, active=state or active_state())),
+        Journal(folder / "restart" / "journal.jsonl"),
     )
-    return cast(Run, parts)
-
-
-def thresholds(run: Run) -> Thresholds:
-    return Thresholds(run, Trajectories(run))
-
-
-def state_of(run: Run) -> ActiveLearningState:
-    assert run.state.active is not None
-    return run.state.active
 
 
 def labelled(
@@ -112,56 +113,56 @@ SCALE = float(np.sqrt(np.mean(np.square(RATIOS))))
 
 
 def test_the_calibrated_uncertainty_is_compared_once_there_are_enough_pairs(tmp_path: Path) -> None:
-    run = a_run(tmp_path, CALIBRATED)
-    taker = thresholds(run)
+    parts = parts_of(tmp_path, CALIBRATED)
+    taker = parts.thresholds()
     feed(taker, RATIOS[:9])
     assert taker.limit(0) == pytest.approx(0.2)  # the moving average of 0.1 and 0.3
     feed(taker, RATIOS[9:], first=9)
     # 0.3 eV/A of true error are 0.3 / scale of uncertainty.
     assert taker.limit(0) == pytest.approx(0.3 / SCALE, rel=1e-9)
     assert taker.observe(0, 5.0) == pytest.approx(0.3 / SCALE, rel=1e-9)
-    assert state_of(run).uncertainties == (MovingAverage((0.1, 0.3, 5.0), 3),)
+    assert parts.progress.active.uncertainties == (MovingAverage((0.1, 0.3, 5.0), 3),)
 
 
 def test_without_calibrate_the_scale_is_only_recorded(tmp_path: Path) -> None:
-    run = a_run(tmp_path, SETTINGS)
-    taker = thresholds(run)
+    parts = parts_of(tmp_path, SETTINGS)
+    taker = parts.thresholds()
     feed(taker, RATIOS * 2)
     assert taker.limit(0) == pytest.approx(0.2)
-    assert state_of(run).pairs[0].seen == 20
-    last = list(run.journal.entries())[-1]
+    assert parts.progress.active.pairs[0].seen == 20
+    last = list(parts.journal.entries())[-1]
     assert last["scale"] == pytest.approx(SCALE, rel=1e-9) and last["in_use"] is False
 
 
 def test_an_uncertainty_that_says_nothing_is_not_used(tmp_path: Path) -> None:
-    run = a_run(tmp_path, CALIBRATED)
-    taker = thresholds(run)
+    parts = parts_of(tmp_path, CALIBRATED)
+    taker = parts.thresholds()
     feed(taker, [0.01, 3.0, 0.02, 0.01, 5.0, 0.01, 0.02, 0.01, 0.01, 0.02, 0.01, 0.03])
     # Median ratio 0.015: the two large ones count as 0.06; the interval is still too wide.
     assert taker.limit(0) == pytest.approx(0.2)
 
 
 def test_crossings_are_recorded_but_do_not_count(tmp_path: Path) -> None:
-    run = a_run(tmp_path, CALIBRATED)
-    taker = thresholds(run)
+    parts = parts_of(tmp_path, CALIBRATED)
+    taker = parts.thresholds()
     taker.compare(*labelled(0.1, 0.2, sanity=False))
-    assert state_of(run).pairs == (Pairs(),)
-    (entry,) = run.journal.entries()
+    assert parts.progress.active.pairs == (Pairs(),)
+    (entry,) = parts.journal.entries()
     assert entry["counts"] is False and "scale" not in entry
     assert entry["true_error"] == pytest.approx(0.2, rel=1e-12)
 
 
 def test_the_error_is_reduced_as_the_uncertainty_is(tmp_path: Path) -> None:
-    run = a_run(tmp_path, SETTINGS + "  uncertainty_type: mean_atomic_sd\n")
-    thresholds(run).compare(*labelled(0.1, 0.2))
-    ((_, error),) = state_of(run).pairs[0].values
+    parts = parts_of(tmp_path, SETTINGS + "  uncertainty_type: mean_atomic_sd\n")
+    parts.thresholds().compare(*labelled(0.1, 0.2))
+    ((_, error),) = parts.progress.active.pairs[0].values
     assert error == pytest.approx(0.2 * (0.1 + 1.0 + 0.5 + 0.0) / 4, rel=1e-12)
 
 
 def test_without_analysis_nothing_is_recorded(tmp_path: Path) -> None:
-    run = a_run(tmp_path, SETTINGS.replace("analysis: true", "analysis: false"))
-    thresholds(run).compare(*labelled(0.1, 0.2, sanity=False))
-    assert list(run.journal.entries()) == [] and state_of(run).pairs == (Pairs(),)
+    parts = parts_of(tmp_path, SETTINGS.replace("analysis: true", "analysis: false"))
+    parts.thresholds().compare(*labelled(0.1, 0.2, sanity=False))
+    assert list(parts.journal.entries()) == [] and parts.progress.active.pairs == (Pairs(),)
 
 
 def saved_and_read(state: RunState) -> RunState:
@@ -175,21 +176,21 @@ def test_a_resumed_run_decides_and_tells_what_an_unbroken_one_does(
     # The scale drifts, so that it is told more than once.
     ratios = [*RATIOS, *(ratio * 1.1**n for n, ratio in enumerate(RATIOS))]
     caplog.set_level(logging.INFO)
-    unbroken = a_run(tmp_path / "unbroken", CALIBRATED)
-    feed(thresholds(unbroken), ratios)
+    unbroken = parts_of(tmp_path / "unbroken", CALIBRATED)
+    feed(unbroken.thresholds(), ratios)
     lines = list(caplog.messages)
     assert len(lines) >= 4  # two lines each time
     for cut in (0, 7, 10, 15, 19):
         caplog.clear()
-        broken = a_run(tmp_path / f"cut_{cut}", CALIBRATED)
-        feed(thresholds(broken), ratios[:cut])
-        state = saved_and_read(broken.state)
-        assert state == broken.state
-        resumed = a_run(tmp_path / f"cut_{cut}", CALIBRATED, state.active)
-        feed(thresholds(resumed), ratios[cut:], first=cut)
+        broken = parts_of(tmp_path / f"cut_{cut}", CALIBRATED)
+        feed(broken.thresholds(), ratios[:cut])
+        state = saved_and_read(broken.progress.state)
+        assert state == broken.progress.state
+        resumed = parts_of(tmp_path / f"cut_{cut}", CALIBRATED, state.active)
+        feed(resumed.thresholds(), ratios[cut:], first=cut)
         broken.journal.length()
-        assert resumed.state == unbroken.state
-        assert thresholds(resumed).limit(0) == thresholds(unbroken).limit(0)
+        assert resumed.progress.state == unbroken.progress.state
+        assert resumed.thresholds().limit(0) == unbroken.thresholds().limit(0)
         assert caplog.messages == lines
         entries = sorted(map(json.dumps, resumed.journal.entries()))
         assert entries == sorted(map(json.dumps, unbroken.journal.entries()))
@@ -215,18 +216,18 @@ def test_a_run_that_version_3_began_calibrates_from_now_on() -> None:
 
 def test_the_log_names_the_rule_when_active_learning_begins(tmp_path: Path) -> None:
     quantile = "  threshold_type: quantile\n  threshold_quantile: 0.9\n  c_x: 0.2\n"
-    words = describe(a_run(tmp_path, CALIBRATED + quantile).settings.al)
-    assert words == (
+    message = describe(parts_of(tmp_path, CALIBRATED + quantile).criterion)
+    assert message == (
         "threshold = 0.8 x 0.9 quantile of the uncertainty (c_x = 0.2), after 1 estimates; once 10 "
         "sanity checks have calibrated the uncertainty, a true error of 0.3 eV/A"
     )
 
 
 def test_table_and_figure_show_sanity_checks_and_crossings(tmp_path: Path) -> None:
-    run = a_run(tmp_path, CALIBRATED)
+    parts = parts_of(tmp_path, CALIBRATED)
     tables = Tables(tmp_path / "results", tmp_path / "analysis")
-    run.journal.listen(tables.add)
-    taker = thresholds(run)
+    parts.journal.listen(tables.add)
+    taker = parts.thresholds()
     feed(taker, RATIOS)
     taker.compare(*labelled(0.1, 0.2, 999, sanity=False))
     tables.close()
@@ -236,7 +237,7 @@ def test_table_and_figure_show_sanity_checks_and_crossings(tmp_path: Path) -> No
     assert rows[0].endswith(",True" + 9 * ",")  # a single pair has no scale
     assert ",True,True,10,2.0" in rows[9]
     assert rows[10].endswith(",False" + 9 * ",")
-    draw_calibration(run.journal, tmp_path / "analysis")
+    draw_calibration(parts.journal, tmp_path / "analysis")
     picture = (tmp_path / "analysis" / "calibration.png").read_bytes()
     assert picture.startswith(b"\x89PNG") and len(picture) > 10_000
 
@@ -246,11 +247,11 @@ def test_without_matplotlib_one_line_says_so(
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
     caplog.set_level(logging.INFO)
-    run = a_run(tmp_path, SETTINGS)
-    draw_calibration(run.journal, tmp_path / "analysis")
+    parts = parts_of(tmp_path, SETTINGS)
+    draw_calibration(parts.journal, tmp_path / "analysis")
     assert caplog.messages == []  # nothing to draw
-    thresholds(run).compare(*labelled(0.1, 0.2))
-    draw_calibration(run.journal, tmp_path / "analysis")
+    parts.thresholds().compare(*labelled(0.1, 0.2))
+    draw_calibration(parts.journal, tmp_path / "analysis")
     (message,) = caplog.messages
     assert "matplotlib is not installed" in message
     assert not (tmp_path / "analysis" / "calibration.png").exists()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+import math
 
+from fhi_al.active_learning.candidates import Candidates
 from fhi_al.active_learning.comparison import best_member
-from fhi_al.active_learning.convergence import converge
-from fhi_al.active_learning.held_out import HeldOut
+from fhi_al.active_learning.labelling import Labelling
+from fhi_al.active_learning.points import Points
+from fhi_al.active_learning.propagation import Propagation
 from fhi_al.active_learning.run import Run
 from fhi_al.active_learning.sweep import Sweep
 from fhi_al.active_learning.thresholds import describe
+from fhi_al.active_learning.trajectories import Trajectories
 from fhi_al.core.calibration import Pairs
 from fhi_al.core.improvement import BestError
 from fhi_al.core.run_state import ActiveLearningState, Stage, SweepStage
@@ -39,10 +42,13 @@ class ActiveLearningProcedure:
     """
 
     def __init__(self, run: Run) -> None:
+        options = run.options.active_learning
         self._run = run
-        self._al = run.settings.al
-        self._sweep = Sweep(run)
+        self._progress = run.progress
+        self._options = options
         self._pulse = Pulse()
+        self._trajectories = Trajectories(run.progress, run.dynamics.driver, options.limits)
+        self._sweep = _sweep(run, self._trajectories)
 
     @property
     def is_done(self) -> bool:
@@ -70,31 +76,24 @@ class ActiveLearningProcedure:
             if run.state.stage is Stage.INITIAL_DONE:
                 self._begin()
             if run.state.stage is Stage.ACTIVE_LEARNING:
-                self._sweep.trajectories.reinstate()
+                self._trajectories.reinstate()
             while run.state.stage is Stage.ACTIVE_LEARNING:
                 self._sweep_or_stop()
             if run.state.stage is Stage.FINAL_CONVERGENCE:
-                converge(run, "final convergence", self._members_to_converge())
+                run.convergence().run("final convergence", self._members_to_converge())
             self._finish()
         finally:
             stop_log(handler)
 
     def _begin(self) -> None:
-        run, al = self._run, self._al
-        trajectories = tuple(TrajectoryState(index) for index in range(al.num_trajectories))
-        run.walkers = [
-            Walker.start(
-                run.driver(t.system, t.md),
-                random_stream(run.conditions[t.md].seed, TRAJECTORY_STREAM, t.index),
-            )
-            for t in trajectories
-        ]
+        run, options = self._run, self._options
+        trajectories = tuple(TrajectoryState(index) for index in range(options.n_trajectories))
+        self._progress.walkers = [self._at_start(trajectory) for trajectory in trajectories]
         for member in run.ensemble.members:
             member.freeze_normalisation()
             member.fresh_optimizer(scheduler=False)
-        empty = tuple(MovingAverage() for _ in run.systems)
-        run.state = replace(
-            run.state,
+        empty = tuple(MovingAverage() for _ in run.dynamics.systems)
+        self._progress.update(
             stage=Stage.ACTIVE_LEARNING,
             active=ActiveLearningState(
                 sweep=0,
@@ -113,17 +112,22 @@ class ActiveLearningProcedure:
                 rescored=0,
                 mae_forces=None,
                 plateaus=tuple(BestError() for _ in run.ensemble.members),
-                pairs=tuple(Pairs() for _ in run.systems),
+                pairs=tuple(Pairs() for _ in run.dynamics.systems),
             ),
         )
         log.info(
             "active learning: %d trajectories of at most %s MD steps, checked every %d; %s",
-            al.num_trajectories,
-            al.max_MD_steps or "any number of",
-            al.skip_step_mlff,
-            describe(al),
+            options.n_trajectories,
+            _number(options.limits.max_md_steps),
+            options.sweep.skip_step,
+            describe(options.criterion),
         )
-        run.save(now=True)
+        run.save()
+
+    def _at_start(self, trajectory: TrajectoryState) -> Walker:
+        driver = self._run.dynamics.driver(trajectory.system, trajectory.md)
+        seed = driver.conditions.seed
+        return Walker.start(driver, random_stream(seed, TRAJECTORY_STREAM, trajectory.index))
 
     def _sweep_or_stop(self) -> None:
         run = self._run
@@ -138,35 +142,77 @@ class ActiveLearningProcedure:
             with run.step():
                 self._sweep.drain()
         log.info("active learning stops: %s", reason)
-        run.walkers = []
-        stage = Stage.FINAL_CONVERGENCE if self._al.converge_al else Stage.DONE
-        run.state = replace(run.state, stage=stage, stop_reason=reason)
+        self._progress.walkers = []
+        stage = Stage.DONE if self._options.converge is None else Stage.FINAL_CONVERGENCE
+        self._progress.update(stage=stage, stop_reason=reason)
 
     def _members_to_converge(self) -> list[int]:
         if self._run.state.convergence is not None:
             return list(self._run.state.convergence.members)
         members = self._run.ensemble.members
-        if not self._al.converge_best:
+        if self._options.converge != "best":
             return [member.index for member in members]
         return [best_member(members)]
 
     def _finish(self) -> None:
-        run = self._run
-        convergence = run.state.convergence
+        run, options = self._run, self._options
+        convergence, export = run.state.convergence, run.report.export
         members = convergence.members if convergence else range(len(run.ensemble.members))
         mae = mean([run.ensemble.members[index].validate().mae_forces for index in members])
-        run.state = replace(run.state, stage=Stage.DONE, final_mae_forces=mae)
-        held_out = HeldOut(run)
-        held_out.report("final")
-        if self._al.analysis:
-            draw_calibration(run.journal, run.folder / "analysis")
+        self._progress.update(stage=Stage.DONE, final_mae_forces=mae)
+        run.report_test_errors("final")
+        if options.figures is not None:
+            draw_calibration(run.report.journal, options.figures)
         # The snapshot last: a run killed in between exports again.
-        run.export.dataset("final", run.ensemble, run.store, held_out.labels())
-        assert run.settings.mace is not None
-        run.export.models(
+        export.dataset("final", run.ensemble.members, run.store, run.held_out().labels())
+        export.models(
             run.ensemble,
-            best=members[0] if convergence and self._al.converge_best else None,
-            compiled=run.settings.mace.misc.compile_final,
+            best=members[0] if convergence and options.converge == "best" else None,
+            compiled=options.compile_models,
         )
-        run.save(now=True)
+        run.save()
         log.info("active learning done: force MAE on validation %.4f eV/A", mae)
+
+
+def _sweep(run: Run, trajectories: Trajectories) -> Sweep:
+    options, report = run.options.active_learning, run.report
+    points = Points(
+        trajectories,
+        run.ensemble,
+        run.held_out(),
+        run.store,
+        run.options.split.valid_ratio,
+        options.stop.max_set_size,
+    )
+    return Sweep(
+        trajectories,
+        Propagation(run.dynamics, run.labels.pump),
+        Labelling(
+            trajectories,
+            points,
+            run.labels,
+            run.dynamics,
+            report.journal,
+            report.clock,
+            options.criterion,
+            options.labelling,
+        ),
+        Candidates(
+            trajectories,
+            run.dynamics.systems,
+            run.ensemble,
+            run.labels.prefer,
+            report.journal,
+            report.clock,
+            options.labelling,
+        ),
+        run.training,
+        run.labels,
+        report.clock,
+        options.sweep,
+        options.stop,
+    )
+
+
+def _number(limit: float) -> str:
+    return "any number of" if math.isinf(limit) else f"{limit:.0f}"

@@ -7,7 +7,7 @@ once in a sweep, after all trajectories have moved; never in an MD step.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 
@@ -15,14 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fhi_al.active_learning.frames import request_of
-from fhi_al.active_learning.run import Run
+from fhi_al.active_learning.options import LabellingOptions
 from fhi_al.active_learning.trajectories import Trajectories
 from fhi_al.core.diversity import farthest_first, fingerprints, nearest_duplicate, scatter
 from fhi_al.core.label import Label
 from fhi_al.core.run_state import PendingLabel
-from fhi_al.core.structure import Array
+from fhi_al.core.structure import Array, Structure
 from fhi_al.core.trajectory import Withdrawn
+from fhi_al.models.ensemble import Ensemble
 from fhi_al.report import clock
+from fhi_al.report.clock import Clock
+from fhi_al.report.journal import Journal
 
 log = logging.getLogger(__name__)
 
@@ -67,17 +70,34 @@ class Candidates:
 
     Parameters
     ----------
-    run : Run
     trajectories : Trajectories
-        Of the same run.
+    systems : sequence of Structure
+    ensemble : Ensemble
+        Its sets are the stored points, its descriptors say how different structures are.
+    prefer : callable
+        Told the keys of the structures in the order in which they are to be labelled.
+    journal, clock : Journal, Clock
+    options : LabellingOptions
     """
 
-    def __init__(self, run: Run, trajectories: Trajectories) -> None:
-        self._run = run
-        self._limit = float(run.settings.al.duplicate_distance)
-        self._by_distance = run.settings.al.candidate_order == "farthest"
+    def __init__(
+        self,
+        trajectories: Trajectories,
+        systems: Sequence[Structure],
+        ensemble: Ensemble,
+        prefer: Callable[[Sequence[str]], None],
+        journal: Journal,
+        clock: Clock,
+        options: LabellingOptions,
+    ) -> None:
         self._trajectories = trajectories
-        self._descriptors = run.ensemble.descriptors
+        self._systems = systems
+        self._ensemble = ensemble
+        self._prefer = prefer
+        self._journal = journal
+        self._clock = clock
+        self._limit = options.duplicate_distance
+        self._by_distance = options.farthest_first
         # The last comparisons by system, for as long as weights and stored points are the same.
         self._known: dict[int, tuple[object, _Stored | None]] = {}
 
@@ -97,7 +117,7 @@ class Candidates:
             return
         chosen: list[list[PendingLabel]] = []
         duplicates: list[tuple[PendingLabel, float]] = []
-        with self._run.clock.section(clock.MD):
+        with self._clock.section(clock.MD):
             for system in sorted({self._system(each) for each in crossed}):
                 of_it = [each for each in crossed if self._system(each) == system]
                 is_new = [any(each is one for one in new) for each in of_it]
@@ -155,13 +175,13 @@ class Candidates:
     ) -> list[_Candidate]:
         structures = [
             replace(
-                self._run.systems[system],
+                self._systems[system],
                 positions=np.array(each.frame.positions),
                 cell=np.array(each.frame.cell),
             )
             for each in pending
         ]
-        features = np.array(self._descriptors.of(structures)) / stored.scale[:, np.newaxis]
+        features = np.array(self._ensemble.descriptors.of(structures)) / stored.scale[:, np.newaxis]
         prints = fingerprints(features, stored.numbers)
         return [_Candidate(*parts) for parts in zip(pending, is_new, features, prints, strict=True)]
 
@@ -170,7 +190,7 @@ class Candidates:
 
         Test points are not among them: nothing may depend on them.
         """
-        members = self._run.ensemble.members
+        members = self._ensemble.members
         labels = {
             label.key: label
             for member in members
@@ -183,13 +203,13 @@ class Candidates:
         return self._known[system][1]
 
     def _described(self, system: int, labels: Sequence[Label]) -> _Stored | None:
-        numbers = self._run.systems[system].numbers
+        numbers = self._systems[system].numbers
         if len(labels) < 2:
             return None
         # The first one alone: it tells how many numbers the others will be.
-        first = self._descriptors.of(labels[:1])
+        first = self._ensemble.descriptors.of(labels[:1])
         most = max(1, min(MOST_STORED, _MOST_NUMBERS // first[0].size) - 1)
-        features = np.array(first + self._descriptors.of(_spread(labels[1:], most)))
+        features = np.array(first + self._ensemble.descriptors.of(_spread(labels[1:], most)))
         scale = scatter(features, numbers)
         if scale is None:
             return None
@@ -208,7 +228,7 @@ class Candidates:
             if each is not pending or each.is_sanity_check
         )
         self._trajectories.update(pending=tuple(left), n_duplicates=state.n_duplicates + 1)
-        self._run.journal.add(
+        self._journal.add(
             "duplicate",
             sweep=state.sweep,
             trajectory=pending.trajectory,
@@ -225,7 +245,7 @@ class Candidates:
             self._limit,
             state.n_duplicates + 1,
         )
-        self._trajectories.tell(pending.trajectory, Withdrawn())
+        self._trajectories.apply(pending.trajectory, Withdrawn())
 
     def _arrange(self, order: Sequence[PendingLabel]) -> None:
         """Give the places of those that crossed to them in another order."""
@@ -234,7 +254,7 @@ class Candidates:
             next(places) if each.crossed else each for each in self._trajectories.state.pending
         )
         self._trajectories.update(pending=pending)
-        self._run.labels.prefer(
+        self._prefer(
             [
                 request_of(each.frame, self._system(each), "active_learning", each.trajectory).key
                 for each in order

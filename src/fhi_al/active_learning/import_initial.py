@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 from pathlib import Path
 
 from fhi_al.active_learning.errors import NothingToStartFrom
-from fhi_al.active_learning.held_out import HeldOut
 from fhi_al.active_learning.run import Run
 from fhi_al.core.label import Label
 from fhi_al.core.run_state import Stage
@@ -27,13 +25,15 @@ def import_initial(run: Run) -> None:
     ValueError
         If a file does not hold what it should.
     """
+    restart = run.folder / "restart"
     if run.state.sampling.md_steps > 0:
         raise NothingToStartFrom(
-            f"{run.restart}: the initial dataset there is not finished: expected a finished one. "
+            f"{restart}: the initial dataset there is not finished: expected a finished one. "
             "Run FHI_AL-initial-ds (or FHI_AL) again: it goes on where it was."
         )
-    folder = run.export.dataset_folder / "initial"
-    models = run.ensemble.model_paths(run.export.model_folder, run.export.name)
+    export = run.report.export
+    folder = export.dataset_folder / "initial"
+    models = run.ensemble.model_paths(export.model_folder, export.name)
     needed = [
         *(
             _set_path(run, folder, kind, i)
@@ -45,7 +45,7 @@ def import_initial(run: Run) -> None:
     missing = [str(path) for path in needed if not path.is_file()]
     if missing:
         raise NothingToStartFrom(
-            f"{run.restart}: holds no finished initial dataset, and of the files to start from "
+            f"{restart}: holds no finished initial dataset, and of the files to start from "
             f"these are missing: {', '.join(missing)}. Run FHI_AL-initial-ds first, or put the "
             "files there (GENERAL.seed and GENERAL.name_exp decide their names)."
         )
@@ -57,11 +57,11 @@ def import_initial(run: Run) -> None:
     test = folder / TEST / "combined.xyz"
     if test.is_file():
         for label in _stored(run, test):
-            HeldOut(run).keep(label)
+            run.held_out().keep(label)
     mae = mean([member.validate().mae_forces for member in run.ensemble.members])
-    run.state = replace(run.state, stage=Stage.INITIAL_DONE, final_mae_forces=mae)
-    log.info("starting from %s and %s: force MAE %.4f eV/A", folder, run.export.model_folder, mae)
-    run.save(now=True)
+    run.progress.update(stage=Stage.INITIAL_DONE, final_mae_forces=mae)
+    log.info("starting from %s and %s: force MAE %.4f eV/A", folder, export.model_folder, mae)
+    run.save()
 
 
 def _all(run: Run) -> range:
@@ -69,12 +69,12 @@ def _all(run: Run) -> range:
 
 
 def _set_path(run: Run, folder: Path, kind: str, index: int) -> Path:
-    return folder / kind / f"{run.export.member_name(index)}.xyz"
+    return folder / kind / f"{run.report.export.member_names[index]}.xyz"
 
 
 def _stored(run: Run, path: Path) -> list[Label]:
     """The labels of a file, in the store from now on; a structure known already keeps its label."""
-    numbers = run.systems[0].numbers
+    numbers = run.dynamics.systems[0].numbers
     labels = []
     for label in read_labels(path):
         if not (len(label.numbers) == len(numbers) and (label.numbers == numbers).all()):

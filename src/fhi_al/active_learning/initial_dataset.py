@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from collections.abc import Sequence
 
-from fhi_al.active_learning import training_rounds
-from fhi_al.active_learning.convergence import converge
-from fhi_al.active_learning.held_out import HeldOut
 from fhi_al.active_learning.run import Run
 from fhi_al.active_learning.sampled_points import SampledPoints
 from fhi_al.core.label import Label
-from fhi_al.core.run_state import Stage
+from fhi_al.core.run_state import SamplingState, Stage
 from fhi_al.core.split import goes_to_validation, n_to_sample
 from fhi_al.core.stopping import initial_stop
+from fhi_al.models.member import Member
 from fhi_al.parallel.mpi import Nap
 from fhi_al.report.error_table import mean
 from fhi_al.report.logs import log_to_file, stop_log
@@ -33,10 +31,15 @@ class InitialDatasetProcedure:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._al = run.settings.al
+        self._progress = run.progress
+        self._training = run.training
+        self._options = run.options.initial
+        self._split = run.options.split
         self._pulse = Pulse()
-        self._points = SampledPoints(run)
-        self._held_out = HeldOut(run)
+        self._held_out = run.held_out()
+        self._points = SampledPoints(
+            run.progress, run.sampling_driver, run.labels, run.clock, self._options.sampling
+        )
 
     @property
     def is_done(self) -> bool:
@@ -58,28 +61,28 @@ class InitialDatasetProcedure:
         try:
             self._grow()
             if self._run.state.stage is Stage.INITIAL_CONVERGENCE:
-                converge(self._run, "initial convergence", list(self._all_members))
+                self._run.convergence().run("initial convergence", self._all_members)
             self._finish()
         finally:
             stop_log(handler)
 
     @property
     def _all_members(self) -> range:
-        return range(len(self._run.ensemble.members))
+        return range(len(self._members))
 
     def _grow(self) -> None:
-        run = self._run
-        if not run.walkers and run.state.stage is Stage.INITIAL_SAMPLING:
+        run, options = self._run, self._options
+        if not self._progress.walkers and run.state.stage is Stage.INITIAL_SAMPLING:
             self._points.begin()
             log.info(
                 "initial dataset: %d points for each of %d members per round, sampled by %s; "
                 "target: force MAE %g eV/A",
-                self._al.n_samples,
-                len(self._all_members),
-                self._al.initial_sampling,
-                self._target,
+                options.points_per_member,
+                len(self._members),
+                options.sampling.source,
+                options.target,
             )
-        if run.state.sampling.epochs_due > 0 and run.background is None:
+        if self._sampling.epochs_due > 0 and self._training.background is None:
             self._begin_round()
         while run.state.stage is Stage.INITIAL_SAMPLING:
             reason = self._stop_reason()
@@ -89,9 +92,8 @@ class InitialDatasetProcedure:
                 continue
             self._take_surplus()
             log.info("initial dataset: %s", reason)
-            goes_on = self._al.converge_initial
-            stage = Stage.INITIAL_CONVERGENCE if goes_on else Stage.INITIAL_DONE
-            run.state = replace(run.state, stage=stage)
+            stage = Stage.INITIAL_CONVERGENCE if options.converge else Stage.INITIAL_DONE
+            self._progress.update(stage=stage)
 
     def _step(self) -> None:
         """Sample a point, train on a whole round, or wait for labels, whatever comes next.
@@ -99,17 +101,16 @@ class InitialDatasetProcedure:
         With labels in the background a round's training goes on beside the sampling of the next
         round, which does not depend on it.
         """
-        run = self._run
         if self._round_has_ended():
             self._end_round()
             return
         self._points.take_in(wait=False)
-        sampling = run.state.sampling
+        sampling = self._sampling
         n_sampled = len(sampling.points) + len(sampling.pending)
         if n_sampled < self._points_per_round and not self._in_last_round():
             self._points.sample()
             self._tell_progress()
-        elif run.background is not None:
+        elif self._training.background is not None:
             self._go_on_training()
         elif sampling.pending:
             self._points.take_in(wait=True)
@@ -117,110 +118,106 @@ class InitialDatasetProcedure:
             self._train()
 
     @property
-    def _target(self) -> float:
-        return float(self._al.lambda_ * self._al.desired_acc)
+    def _sampling(self) -> SamplingState:
+        return self._progress.state.sampling
+
+    @property
+    def _members(self) -> Sequence[Member]:
+        return self._training.ensemble.members
 
     @property
     def _points_per_round(self) -> int:
         """What the members get, and what is held out for the test besides."""
-        for_members = int(self._al.n_samples) * len(self._all_members)
-        return n_to_sample(self._n_shared_out, for_members, self._al.test_ratio)
+        for_members = self._options.points_per_member * len(self._members)
+        return n_to_sample(self._n_shared_out, for_members, self._split.test_ratio)
 
     @property
     def _n_shared_out(self) -> int:
-        members = self._run.ensemble.members
-        sizes = [len(member.training) + len(member.validation) for member in members]
+        sizes = [len(member.training) + len(member.validation) for member in self._members]
         return sum(sizes) + len(self._run.state.test)
 
     def _stop_reason(self) -> str | None:
-        sampling = self._run.state.sampling
+        sampling, options = self._sampling, self._options
         in_a_round = bool(sampling.points) and not self._run.labels.overlaps
         if in_a_round or sampling.epochs_due > 0:
             return None
         return initial_stop(
-            sampling.mae_forces, self._target, sampling.epochs, self._al.max_initial_epochs
+            sampling.mae_forces, options.target, sampling.epochs, options.max_epochs
         )
 
     def _train(self) -> None:
         """The end of a round: share its points out and train."""
-        run, al = self._run, self._al
         self._share_out_points()
-        for member in run.ensemble.members:
+        for member in self._members:
             member.fit_normalisation()
-        epochs = min(al.intermediate_epochs, al.max_initial_epochs - run.state.sampling.epochs)
-        run.state = replace(run.state, sampling=replace(run.state.sampling, epochs_due=epochs))
+        left = self._options.max_epochs - self._sampling.epochs
+        self._progress.update_sampling(epochs_due=min(self._options.epochs_per_round, left))
         self._begin_round()
-        if not run.labels.overlaps:
+        if not self._run.labels.overlaps:
             self._end_round()
 
     def _begin_round(self) -> None:
-        run = self._run
-        run.background = training_rounds.begin(
-            run,
+        self._training.background = self._training.begin(
             self._all_members,
-            run.state.sampling.epochs_due,
-            in_background=run.labels.overlaps,
+            self._sampling.epochs_due,
+            in_background=self._run.labels.overlaps,
         )
 
     def _round_has_ended(self) -> bool:
-        """Whether the visit in the background has ended; a look, for others' work is part of it."""
-        run = self._run
-        if run.background is None:
+        """Whether the round in the background has ended; recorded, for others work on it, too."""
+        background, completion_log = self._training.background, self._run.completion_log
+        if background is None:
             return False
-        recorded = run.completion_log.recorded()
-        ended = run.background.training.is_finished if recorded is None else bool(recorded)
-        run.completion_log.record(["training"] if ended else [])
+        recorded = completion_log.recorded()
+        ended = background.training.is_finished if recorded is None else bool(recorded)
+        completion_log.record(["training"] if ended else [])
         return ended
 
     def _in_last_round(self) -> bool:
-        sampling = self._run.state.sampling
+        sampling = self._sampling
         epochs = sampling.epochs + sampling.epochs_due
-        return sampling.epochs_due > 0 and epochs >= self._al.max_initial_epochs
+        return sampling.epochs_due > 0 and epochs >= self._options.max_epochs
 
     def _go_on_training(self) -> None:
-        """The visit in the background to its end, for lack of anything else to do."""
-        run = self._run
-        assert run.background is not None
+        """The round in the background to its end, for lack of anything else to do."""
+        background = self._training.background
+        assert background is not None
         nap = Nap()
-        while not run.background.training.is_finished and run.soft_stop.reason() is None:
-            if not run.advance_background():
+        while not background.training.is_finished and not self._run.steps.must_stop:
+            if not self._training.advance_background():
                 nap.take()
-            run.labels.pump()
+            self._run.labels.pump()
 
     def _end_round(self) -> None:
-        run, al = self._run, self._al
-        assert run.background is not None
-        before, epochs = run.state.sampling, run.background.n_epochs
-        training_round = training_rounds.finish(run, "initial", before.epochs, run.background)
-        run.background = None
-        run.state = replace(
-            run.state,
-            sampling=replace(
-                run.state.sampling,
-                rounds=before.rounds + 1,
-                epochs_due=0,
-                epochs=before.epochs + epochs,
-                mae_forces=training_round.mae,
-            ),
+        running = self._training.background
+        assert running is not None
+        before = self._sampling
+        result = self._training.finish("initial", before.epochs, running)
+        self._training.background = None
+        self._progress.update_sampling(
+            rounds=before.rounds + 1,
+            epochs_due=0,
+            epochs=before.epochs + running.n_epochs,
+            mae_forces=result.mae,
         )
-        members = run.ensemble.members
+        member = self._members[0]
         log.info(
             "initial dataset, round %d: %d labels, %d + %d points per member (training + "
             "validation), epoch %d of at most %d, force MAE %.4f eV/A (target %g); %s",
-            run.state.sampling.rounds,
-            run.store.n_labels,
-            len(members[0].training),
-            len(members[0].validation),
-            run.state.sampling.epochs,
-            al.max_initial_epochs,
-            training_round.mae,
-            self._target,
-            training_round.words,
+            self._sampling.rounds,
+            self._run.store.n_labels,
+            len(member.training),
+            len(member.validation),
+            self._sampling.epochs,
+            self._options.max_epochs,
+            result.mae,
+            self._options.target,
+            result.message,
         )
 
     def _take_surplus(self) -> None:
         """Points of a round that is not needed any more: withdraw what can be, keep the others."""
-        while self._run.state.sampling.pending:
+        while self._sampling.pending:
             with self._run.step():
                 self._points.withdraw()
                 self._points.take_in(wait=True)
@@ -228,9 +225,9 @@ class InitialDatasetProcedure:
 
     def _share_out_points(self) -> None:
         """Every member gets its own part of the round's points, but for those held out."""
-        members, n_before = self._run.ensemble.members, self._n_shared_out
+        members, n_before = self._members, self._n_shared_out
         labels = []
-        for place, key in enumerate(self._run.state.sampling.points):
+        for place, key in enumerate(self._sampling.points):
             label = self._run.store.label(key)
             if self._held_out.claims(label, n_before + place):
                 self._held_out.keep(label)
@@ -242,7 +239,7 @@ class InitialDatasetProcedure:
 
     def _tell_progress(self) -> None:
         if self._pulse.is_due():
-            sampling = self._run.state.sampling
+            sampling = self._sampling
             log.info(
                 "initial dataset: %d of %d points of this round, %d more wait for their labels",
                 len(sampling.points),
@@ -251,33 +248,30 @@ class InitialDatasetProcedure:
             )
 
     def _share_out(self, index: int, labels: list[Label]) -> None:
-        member = self._run.ensemble.members[index]
+        member = self._members[index]
         for label in labels:
             n_validation = len(member.validation)
             n_points = n_validation + len(member.training)
-            if goes_to_validation(n_validation, n_points, self._al.valid_ratio):
+            if goes_to_validation(n_validation, n_points, self._split.valid_ratio):
                 member.add_validation([label])
             else:
                 member.add_training([label])
 
     def _finish(self) -> None:
-        run = self._run
-        run.walkers = []
-        run.best_weights = {}
-        for member in run.ensemble.members:
+        run, export = self._run, self._run.report.export
+        self._progress.walkers, self._progress.best_weights = [], {}
+        for member in self._members:
             member.freeze_normalisation()
-        mae = mean([run.ensemble.members[i].validate().mae_forces for i in self._all_members])
-        run.state = replace(
-            run.state, stage=Stage.INITIAL_DONE, convergence=None, final_mae_forces=mae
-        )
-        self._held_out.report("initial")
+        mae = mean([member.validate().mae_forces for member in self._members])
+        self._progress.update(stage=Stage.INITIAL_DONE, convergence=None, final_mae_forces=mae)
+        run.report_test_errors("initial")
         # The snapshot last: a run killed in between exports again.
-        run.export.dataset("initial", run.ensemble, run.store, self._held_out.labels())
-        run.export.models(run.ensemble)
-        run.save(now=True)
+        export.dataset("initial", self._members, run.store, self._held_out.labels())
+        export.models(run.ensemble)
+        run.save()
         log.info(
             "initial dataset done: %d labels, force MAE on validation %.4f eV/A; models in %s",
             run.store.n_labels,
             mae,
-            run.export.model_folder,
+            export.model_folder,
         )

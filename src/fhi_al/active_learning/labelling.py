@@ -1,28 +1,25 @@
-"""Which structures get a label, and what becomes of it: checks, requests, the points that join."""
+"""Which structures get a label, and what becomes of it: checks, requests, results."""
 
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from fhi_al.active_learning.frames import frame_of, request_of
-from fhi_al.active_learning.held_out import HeldOut
-from fhi_al.active_learning.run import Run
+from fhi_al.active_learning.options import Criterion, LabellingOptions
+from fhi_al.active_learning.points import Points
+from fhi_al.active_learning.propagation import Dynamics
 from fhi_al.active_learning.thresholds import Thresholds
 from fhi_al.active_learning.trajectories import Trajectories
-from fhi_al.core.improvement import BestError
 from fhi_al.core.label import Label, Phase
 from fhi_al.core.run_state import PendingLabel
-from fhi_al.core.split import goes_to_validation
 from fhi_al.core.threshold import crosses, observed
 from fhi_al.core.trajectory import (
     Checked,
     Exploded,
-    LabelAccepted,
     LabelDiscarded,
     Status,
     TrajectoryState,
@@ -30,9 +27,11 @@ from fhi_al.core.trajectory import (
     sanity_check_due,
 )
 from fhi_al.core.uncertainty import force_uncertainty
-from fhi_al.labels.serial_queue import Outcome
+from fhi_al.labels.serial_queue import LabelQueue, Outcome
 from fhi_al.labels.validation import LabelRequest
 from fhi_al.report import clock
+from fhi_al.report.clock import Clock
+from fhi_al.report.journal import Journal
 
 log = logging.getLogger(__name__)
 
@@ -42,18 +41,37 @@ class Labelling:
 
     Parameters
     ----------
-    run : Run
     trajectories : Trajectories
-        Of the same run.
+    points : Points
+        Where accepted labels go.
+    queue : LabelQueue
+    dynamics : Dynamics
+        Its members say again how much they disagree on structures that wait.
+    journal, clock : Journal, Clock
+    criterion : Criterion
+    options : LabellingOptions
     """
 
-    def __init__(self, run: Run, trajectories: Trajectories) -> None:
-        al = run.settings.al
-        self._run = run
-        self._al = al
+    def __init__(
+        self,
+        trajectories: Trajectories,
+        points: Points,
+        queue: LabelQueue,
+        dynamics: Dynamics,
+        journal: Journal,
+        clock: Clock,
+        criterion: Criterion,
+        options: LabellingOptions,
+    ) -> None:
         self._trajectories = trajectories
-        self._held_out = HeldOut(run)
-        self._thresholds = Thresholds(run, trajectories)
+        self._points = points
+        self._queue = queue
+        self._dynamics = dynamics
+        self._journal = journal
+        self._clock = clock
+        self._criterion = criterion
+        self._options = options
+        self._thresholds = Thresholds(trajectories.progress, criterion, journal)
         # Of the labels asked for, those that the queue has been handed.
         self._submitted: set[tuple[int, int]] = set()
 
@@ -65,19 +83,20 @@ class Labelling:
         before : TrajectoryState
             The trajectory before its last block; its walker has every member's forces.
         """
-        run, index = self._run, before.index
+        index = before.index
         now = self._trajectories.state.trajectories[index]
-        point = run.walkers[index].point
-        forces = run.walkers[index].forces
+        point = self._trajectories.walkers[index].point
+        forces = self._trajectories.walkers[index].forces
         assert forces is not None
-        uncertainty = force_uncertainty(forces, self._al.uncertainty_type)
+        uncertainty = force_uncertainty(forces, self._criterion.uncertainty)
         if not np.isfinite(uncertainty):
-            self._trajectories.tell(index, Exploded(0, "the uncertainty is not finite"))
+            self._trajectories.apply(index, Exploded(0, "the uncertainty is not finite"))
             return
         limit = self._thresholds.observe(now.system, uncertainty)
-        crossed = crosses(uncertainty, limit) and self._has_room()
-        due = sanity_check_due(before.step, now.step, self._al.sanity_skip)
-        run.journal.add(
+        crossed = crosses(uncertainty, limit) and self._points.has_room()
+        skip = self._options.sanity_skip
+        sanity = skip is not None and sanity_check_due(before.step, now.step, skip)
+        self._journal.add(
             "check",
             sweep=self._trajectories.state.sweep,
             trajectory=index,
@@ -88,9 +107,10 @@ class Labelling:
         )
         if crossed:
             since = now.step - now.last_crossing
-            run.journal.add("crossing", trajectory=index, md_step=now.step, steps_since_last=since)
-        self._trajectories.tell(index, Checked(crossed))
-        sanity = self._al.analysis and due
+            self._journal.add(
+                "crossing", trajectory=index, md_step=now.step, steps_since_last=since
+            )
+        self._trajectories.apply(index, Checked(crossed))
         if crossed or sanity:
             frame = frame_of(point, now.step)
             mean_forces = tuple((x, y, z) for x, y, z in forces.mean(axis=0).tolist())
@@ -99,12 +119,6 @@ class Labelling:
                 index, frame, state.epochs, uncertainty, limit, crossed, sanity, mean_forces
             )
             self._trajectories.update(pending=(*state.pending, pending))
-
-    def _has_room(self) -> bool:
-        # A label that no set can take would be DFT time for nothing.
-        coming = sum(pending.crossed for pending in self._trajectories.state.pending)
-        n_training = len(self._run.ensemble.members[0].training)
-        return n_training + coming < (self._al.max_set_size or math.inf)
 
     def take_in(self, *, wait: bool) -> None:
         """Take in what the queue has finished of the labels that were asked for.
@@ -115,7 +129,7 @@ class Labelling:
             There is nothing else to do.
         """
         self.submit()
-        for outcome in self._run.labels.poll(wait=wait):
+        for outcome in self._queue.poll(wait=wait):
             self._take_in(outcome)
 
     def submit(self) -> None:
@@ -123,7 +137,7 @@ class Labelling:
         for pending in self._trajectories.state.pending:
             if _name(pending) not in self._submitted:
                 self._submitted.add(_name(pending))
-                self._run.labels.submit(self._request(pending))
+                self._queue.submit(self._request(pending))
 
     def rescore(self) -> None:
         """Withdraw labels that the ensemble, trained meanwhile, does not need any more.
@@ -131,7 +145,7 @@ class Labelling:
         Only of structures that no engine has begun; a sanity check is never withdrawn.
         """
         state = self._trajectories.state
-        if not (self._run.labels.overlaps and self._al.rescore_queue):
+        if not (self._queue.overlaps and self._options.rescore):
             return
         if state.rescored == state.epochs:
             return
@@ -148,7 +162,7 @@ class Labelling:
         for pending in self._withdrawn(learnt):
             self._forget(pending)
             self._trajectories.update(n_withdrawn=self._trajectories.state.n_withdrawn + 1)
-            self._trajectories.tell(pending.trajectory, Withdrawn())
+            self._trajectories.apply(pending.trajectory, Withdrawn())
             log.info(
                 "trajectory %d, MD step %d: the ensemble has learnt the point meanwhile, its label "
                 "is not needed (%d so far)",
@@ -171,21 +185,21 @@ class Labelling:
 
     def _learnt(self, waiting: Sequence[PendingLabel]) -> list[PendingLabel]:
         """Those on whose structures the ensemble does not disagree any more."""
-        run, state = self._run, self._trajectories.state
+        state = self._trajectories.state
         systems = [state.trajectories[pending.trajectory].system for pending in waiting]
         structures = [
             replace(
-                run.systems[system],
+                self._dynamics.systems[system],
                 positions=np.array(pending.frame.positions),
                 cell=np.array(pending.frame.cell),
             )
             for system, pending in zip(systems, waiting, strict=True)
         ]
-        with run.clock.section(clock.MD):
-            predicted = run.predictor.predict(structures)
+        with self._clock.section(clock.MD):
+            predicted = self._dynamics.predictor.predict(structures)
         learnt = []
         for pending, system, found in zip(waiting, systems, predicted, strict=True):
-            uncertainty = force_uncertainty(found.forces, self._al.uncertainty_type)
+            uncertainty = force_uncertainty(found.forces, self._criterion.uncertainty)
             limit = self._thresholds.limit(system)
             if np.isfinite(uncertainty) and not crosses(uncertainty, limit):
                 learnt.append(pending)
@@ -194,7 +208,7 @@ class Labelling:
     def _withdrawn(self, pending: Sequence[PendingLabel]) -> list[PendingLabel]:
         """Those that could be taken back from the queue."""
         by_name = {_name(each): each for each in pending}
-        requests = self._run.labels.withdraw([self._request(each) for each in pending])
+        requests = self._queue.withdraw([self._request(each) for each in pending])
         return [by_name[each.origin.trajectory, each.origin.step] for each in requests]
 
     def _request(self, pending: PendingLabel) -> LabelRequest:
@@ -217,7 +231,7 @@ class Labelling:
         # A trajectory goes on, or trains, while its sanity check is computed in the background.
         is_here = trajectory.step == pending.frame.step and trajectory.status is not Status.TRAINING
         if not isinstance(outcome.record, Label):
-            self._trajectories.tell(
+            self._trajectories.apply(
                 pending.trajectory, LabelDiscarded(outcome.record.reason, is_here)
             )
             return
@@ -226,9 +240,9 @@ class Labelling:
         if pending.is_sanity_check:
             joins = self._compare(outcome, outcome.record, pending) or joins
         if joins:
-            self._add(pending, outcome.record, is_here)
+            self._points.add(pending, outcome.record, is_here)
         else:
-            self._held_out.keep_sanity_check(outcome.record)
+            self._points.leave_out(outcome.record)
 
     def _compare(self, outcome: Outcome, label: Label, pending: PendingLabel) -> bool:
         """Journal the true error of a sanity check; whether the point has earned its place."""
@@ -236,11 +250,11 @@ class Labelling:
         difference = np.array(pending.forces) - label.forces
         mae = float(np.abs(difference).mean())
         histories = list(self._trajectories.state.true_errors)
-        histories[system] = observed(histories[system], mae, self._al.threshold_window)
+        histories[system] = observed(histories[system], mae, self._criterion.rule.window)
         self._trajectories.update(true_errors=tuple(histories))
         average = histories[system].mean
-        joins = self._al.sanity_action == "add" and average is not None and mae > average
-        self._run.journal.add(
+        joins = self._options.add_sanity_checks and average is not None and mae > average
+        self._journal.add(
             "sanity",
             sweep=self._trajectories.state.sweep,
             trajectory=outcome.request.origin.trajectory,
@@ -252,36 +266,6 @@ class Labelling:
             joined=joins or pending.crossed,
         )
         return joins
-
-    def _add(self, pending: PendingLabel, label: Label, is_here: bool) -> None:
-        state = self._trajectories.state
-        if self._held_out.claims(label, state.n_points + state.n_test):
-            self._held_out.keep_point(label, pending.trajectory, pending.frame.step)
-            # As after a validation point: there is nothing to train on.
-            self._trajectories.tell(pending.trajectory, LabelAccepted(True, is_here))
-            return
-        to_validation = goes_to_validation(state.n_validation, state.n_points, self._al.valid_ratio)
-        self._run.add_point(label, to_validation=to_validation)
-        self._trajectories.update(
-            n_points=state.n_points + 1, n_validation=state.n_validation + to_validation
-        )
-        if to_validation:
-            # Errors on another validation set cannot be compared with those before.
-            self._trajectories.update(
-                plateaus=tuple(BestError(epoch=p.epoch, best_epoch=p.epoch) for p in state.plateaus)
-            )
-        member = self._run.ensemble.members[0]
-        log.info(
-            "sweep %d, trajectory %d, MD step %d: point joins %s; %d labels, %d + %d points",
-            state.sweep,
-            pending.trajectory,
-            pending.frame.step,
-            "validation" if to_validation else "training",
-            self._run.store.n_labels,
-            len(member.training),
-            len(member.validation),
-        )
-        self._trajectories.tell(pending.trajectory, LabelAccepted(to_validation, is_here))
 
 
 def _name(pending: PendingLabel) -> tuple[int, int]:

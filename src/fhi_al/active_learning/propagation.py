@@ -2,132 +2,156 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from ase import Atoms
 
-from fhi_al.active_learning.run import Run
-from fhi_al.core.structure import Array
+from fhi_al.core.structure import Array, Structure
 from fhi_al.core.trajectory import TrajectoryState
-from fhi_al.md.driver import MDPoint
+from fhi_al.md.driver import Driver, MDPoint
 from fhi_al.md.together import Block, advance_together, is_at
 from fhi_al.md.validating import MDFailure
-from fhi_al.models.predictor import Prediction
+from fhi_al.md.walker import Walker
+from fhi_al.models.predictor import Prediction, Predictor
 
 
-@dataclass(frozen=True)
-class Move:
-    """What becomes of one trajectory.
+@dataclass(frozen=True, eq=False)
+class Dynamics:
+    """MD of some systems on an ensemble's forces.
 
     Parameters
     ----------
-    trajectory : TrajectoryState
-        Before it.
-    n_steps : int
-    failure : str
-        Why it ended in a structure that makes no sense; empty if it did not.
+    systems : tuple of Structure
+    driver : callable
+        (system, md) -> Driver that is advanced together with others.
+    predictor : Predictor
+        Of the ensemble's forces.
     """
 
-    trajectory: TrajectoryState
-    n_steps: int
-    failure: str = ""
+    systems: tuple[Structure, ...]
+    driver: Callable[[int, int], Driver]
+    predictor: Predictor
 
 
 class Propagation:
-    """Moves the walkers of a run.
+    """Moves trajectories.
 
     Parameters
     ----------
-    run : Run
+    dynamics : Dynamics
+    between : callable
+        Called before each prediction: what others have finished meanwhile is stored between steps.
     """
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
+    def __init__(self, dynamics: Dynamics, between: Callable[[], None] = lambda: None) -> None:
+        self._dynamics = dynamics
+        self._between = between
 
-    def advance(self, moves: Sequence[Move], member: int | None) -> list[Move]:
-        """Move walkers, and let every member say its forces where they end up.
+    def advance(
+        self,
+        states: Sequence[TrajectoryState],
+        walkers: Sequence[Walker],
+        n_steps: Sequence[int],
+        member: int | None,
+    ) -> list[MDFailure | None]:
+        """Move trajectories, and have every member predict the forces where they end up.
 
         Parameters
         ----------
-        moves : sequence of Move
+        states : sequence of TrajectoryState
+            They say of which system each is, and under which conditions.
+        walkers : sequence of Walker
+            Of the same trajectories.  That of a failed one stays where it was.
+        n_steps : sequence of int
+            MD steps of each.
         member : int or None
             Whose forces drive; None for the mean of all.
 
         Returns
         -------
-        list of Move
-            With the failures, in the same order.  The walker of a failed one stays where it was.
+        list of MDFailure or None
+            Why each ended in a structure that makes no sense; None if it did not.
         """
-        walkers = [self._run.walkers[move.trajectory.index] for move in moves]
-        evaluation = _Evaluation(self._run, member)
+        evaluation = _Evaluation(self._dynamics.predictor, self._between, member)
         points = advance_together(
             [
                 Block(
-                    self._run.driver(move.trajectory.system, move.trajectory.md),
+                    self._dynamics.driver(state.system, state.md),
                     walker.point,
-                    move.n_steps,
+                    n,
                     walker.generator,
                     None if walker.forces is None else _driving(walker.forces, member),
                 )
-                for move, walker in zip(moves, walkers, strict=True)
+                for state, walker, n in zip(states, walkers, n_steps, strict=True)
             ],
             evaluation.forces,
         )
-        ended = []
-        for move, walker, point in zip(moves, walkers, points, strict=True):
-            if isinstance(point, MDFailure):
-                ended.append(replace(move, failure=str(point)))
-            else:
+        failures = [point if isinstance(point, MDFailure) else None for point in points]
+        for walker, point in zip(walkers, points, strict=True):
+            if not isinstance(point, MDFailure):
                 walker.point, walker.forces = point, None
-                ended.append(move)
-        self._ask_everybody(ended, evaluation)
-        return ended
+        self._complete_forces(states, walkers, failures, evaluation)
+        return failures
 
-    def _ask_everybody(self, moves: Sequence[Move], evaluation: _Evaluation) -> None:
+    def _complete_forces(
+        self,
+        states: Sequence[TrajectoryState],
+        walkers: Sequence[Walker],
+        failures: Sequence[MDFailure | None],
+        evaluation: _Evaluation,
+    ) -> None:
         """Every member's forces at the new points, where they were not computed on the way."""
-        unknown: dict[int, Atoms] = {}
-        for place, move in enumerate(moves):
-            if move.failure:
+        unknown: list[Walker] = []
+        structures: list[Atoms] = []
+        for place, (state, walker) in enumerate(zip(states, walkers, strict=True)):
+            if failures[place] is not None:
                 continue
-            walker = self._run.walkers[move.trajectory.index]
             walker.forces = evaluation.of_all_members_at(place, walker.point)
             if walker.forces is None:
-                system = self._run.systems[move.trajectory.system]
-                unknown[move.trajectory.index] = Atoms(
-                    system.numbers, walker.point.positions, cell=walker.point.cell, pbc=system.pbc
+                system = self._dynamics.systems[state.system]
+                unknown.append(walker)
+                structures.append(
+                    Atoms(
+                        system.numbers,
+                        walker.point.positions,
+                        cell=walker.point.cell,
+                        pbc=system.pbc,
+                    )
                 )
-        predicted = self._run.predictor.predict(list(unknown.values()))
-        for index, found in zip(unknown, predicted, strict=True):
-            self._run.walkers[index].forces = found.forces
+        predicted = self._dynamics.predictor.predict(structures)
+        for walker, prediction in zip(unknown, predicted, strict=True):
+            walker.forces = prediction.forces
 
 
 class _Evaluation:
     """The forces of one move, and the last ones of each trajectory."""
 
-    def __init__(self, run: Run, member: int | None) -> None:
-        self._run = run
+    def __init__(
+        self, predictor: Predictor, between: Callable[[], None], member: int | None
+    ) -> None:
+        self._predictor = predictor
+        self._between = between
         self._member = member
         self._last: dict[int, tuple[Atoms, Prediction]] = {}
 
     def forces(self, pending: Mapping[int, Atoms]) -> dict[int, Array]:
-        """Driving forces by the places of the trajectories in the move."""
-        # What others have finished meanwhile is stored between two steps.
-        self._run.labels.pump()
+        """Driving forces, (n_atoms, 3) in eV/A, by the places of the trajectories in the move."""
+        self._between()
         members = None if self._member is None else [self._member]
-        predicted = self._run.predictor.predict(list(pending.values()), members)
-        answers = {}
-        for (place, atoms), found in zip(pending.items(), predicted, strict=True):
-            self._last[place] = (atoms.copy(), found)
-            answers[place] = found.forces.mean(axis=0)
-        return answers
+        predicted = self._predictor.predict(list(pending.values()), members)
+        driving = {}
+        for (place, atoms), prediction in zip(pending.items(), predicted, strict=True):
+            self._last[place] = (atoms.copy(), prediction)
+            driving[place] = prediction.forces.mean(axis=0)
+        return driving
 
     def of_all_members_at(self, place: int, point: MDPoint) -> Array | None:
-        """Every member's forces of the last step, if all were asked and it ended there."""
+        """Every member's forces of the last step, if all predicted it and it ended there."""
         if self._member is not None or place not in self._last:
             return None
-        at, found = self._last[place]
-        return found.forces if is_at(at, point.positions, point.cell) else None
+        at, prediction = self._last[place]
+        return prediction.forces if is_at(at, point.positions, point.cell) else None
 
 
 def _driving(forces: Array, member: int | None) -> Array:

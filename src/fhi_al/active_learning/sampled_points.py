@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fhi_al.active_learning.errors import SamplingFailure
 from fhi_al.active_learning.frames import frame_of, request_of
-from fhi_al.active_learning.run import Run
+from fhi_al.active_learning.options import SamplingOptions
+from fhi_al.active_learning.progress import Progress
 from fhi_al.core.label import Label
-from fhi_al.core.run_state import Frame
+from fhi_al.core.run_state import Frame, SamplingState
+from fhi_al.labels.serial_queue import LabelQueue
 from fhi_al.labels.validation import LabelRequest
 from fhi_al.md.driver import Driver, MDPoint, random_stream
 from fhi_al.md.validating import MDFailure
 from fhi_al.md.walker import Walker
 from fhi_al.report import clock
+from fhi_al.report.clock import Clock
 
 log = logging.getLogger(__name__)
 
@@ -29,29 +31,48 @@ class SampledPoints:
 
     Parameters
     ----------
-    run : Run
+    progress : Progress
+    driver : callable
+        (MD step) -> Driver of a block that begins there.
+    queue : LabelQueue
+    clock : Clock
+    options : SamplingOptions
     """
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self._al = run.settings.al
+    def __init__(
+        self,
+        progress: Progress,
+        driver: Callable[[int], Driver],
+        queue: LabelQueue,
+        clock: Clock,
+        options: SamplingOptions,
+    ) -> None:
+        self._progress = progress
+        self._driver = driver
+        self._queue = queue
+        self._clock = clock
+        self._options = options
         # Of the points that wait for their labels, those that the queue has been handed.
         self._submitted: set[int] = set()
 
+    @property
+    def _state(self) -> SamplingState:
+        return self._progress.state.sampling
+
     def begin(self) -> None:
         """Start the trajectory."""
-        generator = random_stream(self._run.conditions[0].seed, SAMPLING_STREAM)
-        self._run.walkers = [Walker.start(self._run.sampling_driver(0), generator)]
+        driver = self._driver(0)
+        generator = random_stream(driver.conditions.seed, SAMPLING_STREAM)
+        self._progress.walkers = [Walker.start(driver, generator)]
 
     def sample(self) -> None:
         """The next structure, ``skip_step_initial`` MD steps on, and its label."""
-        run = self._run
-        walker = run.walkers[0]
-        driver = run.sampling_driver(run.state.sampling.md_steps)
-        n_steps = self._al.skip_step_initial
-        md_step = run.state.sampling.md_steps + n_steps
+        walker = self._progress.walkers[0]
+        driver = self._driver(self._state.md_steps)
+        n_steps = self._options.skip_step
+        md_step = self._state.md_steps + n_steps
         try:
-            with run.clock.section(clock.MD):
+            with self._clock.section(clock.MD):
                 walker.point = driver.advance(walker.point, n_steps, walker.generator)
             self.update(md_steps=md_step)
             self._ask(walker.point, md_step)
@@ -67,40 +88,39 @@ class SampledPoints:
         MDFailure
             If its label was discarded.
         """
-        run, walker = self._run, self._run.walkers[0]
+        walker = self._progress.walkers[0]
         frame = frame_of(point, md_step)
         request = _request(frame)
         # In ab initio MD the forces on the point, and with them its label, are there already.
-        if run.labels.overlaps and self._al.initial_sampling != "aimd":
-            run.labels.submit(request)
+        if self._queue.overlaps and not self._options.is_ab_initio:
+            self._queue.submit(request)
             self._submitted.add(md_step)
-            self.update(pending=(*run.state.sampling.pending, frame))
+            self.update(pending=(*self._state.pending, frame))
         else:
-            record = run.labels.label(request)
+            record = self._queue.label(request)
             if not isinstance(record, Label):
                 raise MDFailure(f"the label was discarded: {record.reason}")
-            self.update(points=(*run.state.sampling.points, record.key))
+            self.update(points=(*self._state.points, record.key))
         walker.restart_point = walker.point
         self.update(rollbacks_in_row=0)
 
     def take_in(self, *, wait: bool) -> None:
         """Take in labels that have been computed in the background."""
-        run = self._run
-        for frame in run.state.sampling.pending:
+        for frame in self._state.pending:
             if frame.step not in self._submitted:  # by the run before this one
                 self._submitted.add(frame.step)
-                run.labels.submit(_request(frame))
-        if not run.state.sampling.pending:
+                self._queue.submit(_request(frame))
+        if not self._state.pending:
             return
-        for outcome in run.labels.poll(wait=wait):
-            sampling = run.state.sampling
+        for outcome in self._queue.poll(wait=wait):
+            sampling = self._state
             self._forget([outcome.request])
             # The trajectory has moved on from a point whose label was discarded: it only drops out.
             if isinstance(outcome.record, Label):
                 self.update(points=(*sampling.points, outcome.request.key))
 
     def _roll_back(self, walker: Walker, driver: Driver, failure: MDFailure) -> None:
-        sampling = self._run.state.sampling
+        sampling = self._state
         in_row = sampling.rollbacks_in_row + 1
         self.update(rollbacks=sampling.rollbacks + 1, rollbacks_in_row=in_row)
         log.warning(
@@ -110,24 +130,23 @@ class SampledPoints:
             failure,
             sampling.rollbacks + 1,
         )
-        if in_row >= self._al.max_setbacks:
+        if in_row >= self._options.max_rollbacks_in_row:
             raise SamplingFailure(_hopeless(in_row, failure)) from failure
         walker.roll_back(driver)
 
     def withdraw(self) -> None:
         """Take back the points that no engine has begun."""
-        pending = self._run.state.sampling.pending
-        self._forget(self._run.labels.withdraw([_request(frame) for frame in pending]))
+        pending = self._state.pending
+        self._forget(self._queue.withdraw([_request(frame) for frame in pending]))
 
     def _forget(self, requests: Sequence[LabelRequest]) -> None:
         steps = {request.origin.step for request in requests}
-        pending = self._run.state.sampling.pending
+        pending = self._state.pending
         self.update(pending=tuple(frame for frame in pending if frame.step not in steps))
 
     def update(self, **changes: Any) -> None:
         """Replace fields of the state."""
-        run = self._run
-        run.state = replace(run.state, sampling=replace(run.state.sampling, **changes))
+        self._progress.update_sampling(**changes)
 
 
 def _request(frame: Frame) -> LabelRequest:

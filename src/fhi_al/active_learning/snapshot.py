@@ -24,7 +24,7 @@ _STATE = TypeAdapter(RunState)
 
 
 @dataclass(frozen=True)
-class Inputs:
+class SavedInputs:
     """What a run was started with, for a later launch to compare its own with.
 
     Parameters
@@ -77,7 +77,7 @@ class Saved:
     journal_bytes: int
 
 
-def pack(saved: Saved, inputs: Inputs) -> dict[str, bytes]:
+def pack(saved: Saved, inputs: SavedInputs) -> dict[str, bytes]:
     """The files of a snapshot, by name."""
     arrays: dict[str, Array] = {}
     for index, walker in enumerate(saved.walkers):

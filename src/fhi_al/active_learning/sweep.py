@@ -9,14 +9,15 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
-from fhi_al.active_learning import training_rounds
 from fhi_al.active_learning.candidates import Candidates
 from fhi_al.active_learning.errors import AllRetired
 from fhi_al.active_learning.labelling import Labelling
-from fhi_al.active_learning.propagation import Move, Propagation
-from fhi_al.active_learning.run import Run
+from fhi_al.active_learning.options import SweepOptions
+from fhi_al.active_learning.propagation import Propagation
+from fhi_al.active_learning.training_rounds import TrainingRounds
 from fhi_al.active_learning.trajectories import Trajectories
 from fhi_al.core.improvement import BestError, seen
 from fhi_al.core.run_state import ActiveLearningState, SweepStage
@@ -29,32 +30,51 @@ from fhi_al.core.trajectory import (
     TrajectoryState,
     block_length,
 )
+from fhi_al.labels.serial_queue import LabelQueue
+from fhi_al.models.member import Member
 from fhi_al.report import clock
+from fhi_al.report.clock import Clock
 
 log = logging.getLogger(__name__)
 
 
 class Sweep:
-    """Carries out sweeps on a run whose ``state.active`` is set.
+    """Carries out sweeps on a run whose active learning has begun.
 
     Parameters
     ----------
-    run : Run
-
-    Attributes
-    ----------
     trajectories : Trajectories
+    propagation : Propagation
+    labelling : Labelling
+    candidates : Candidates
+    training : TrainingRounds
+    queue : LabelQueue
+    clock : Clock
+    options : SweepOptions
+    stop : StopRules
     """
 
-    def __init__(self, run: Run) -> None:
-        al = run.settings.al
-        self.trajectories = Trajectories(run)
-        self._run = run
-        self._al = al
-        self._propagation = Propagation(run)
-        self._labelling = Labelling(run, self.trajectories)
-        self._candidates = Candidates(run, self.trajectories)
-        self._stop_rules = StopRules(al.desired_acc, al.max_set_size or math.inf)
+    def __init__(
+        self,
+        trajectories: Trajectories,
+        propagation: Propagation,
+        labelling: Labelling,
+        candidates: Candidates,
+        training: TrainingRounds,
+        queue: LabelQueue,
+        clock: Clock,
+        options: SweepOptions,
+        stop: StopRules,
+    ) -> None:
+        self._trajectories = trajectories
+        self._propagation = propagation
+        self._labelling = labelling
+        self._candidates = candidates
+        self._training = training
+        self._queue = queue
+        self._clock = clock
+        self._options = options
+        self._stop_rules = stop
 
     def stop_reason(self) -> str | None:
         """Why active learning is over; None if it goes on, which it does in the midst of a sweep.
@@ -67,17 +87,18 @@ class Sweep:
         state = self._state
         if state.stage is not SweepStage.MOVE:
             return None
-        n_training = len(self._run.ensemble.members[0].training)
+        n_training = len(self._members[0].training)
         try:
             return active_learning_stop(
                 self._stop_rules, state.mae_forces, n_training, state.trajectories
             )
         except NobodyLeft as nobody:
+            limit = self._trajectories.limits.max_setbacks
             raise AllRetired(
                 f"active learning: all {len(state.trajectories)} trajectories were retired after "
-                f"{self._al.max_setbacks} returns to the same point (max_setbacks): expected MD "
-                "that gets somewhere; AL.log says what went wrong each time. Raise max_setbacks "
-                "and run again to give them another chance; or start in a new folder with a lower "
+                f"{limit} returns to the same point (max_setbacks): expected MD that gets "
+                "somewhere; AL.log says what went wrong each time. Raise max_setbacks and run "
+                "again to give them another chance; or start in a new folder with a lower "
                 "MD.temperature or MD.timestep, or a better initial dataset (a smaller lambda)."
             ) from nobody
 
@@ -86,13 +107,14 @@ class Sweep:
         state = self._state
         counts = Counter(str(trajectory.status) for trajectory in state.trajectories)
         steps = [trajectory.step for trajectory in state.trajectories]
-        target = self._al.max_MD_steps or "any"
+        limit = self._trajectories.limits.max_md_steps
+        target = "any" if math.isinf(limit) else f"{limit:.0f}"
         mae = "not measured yet" if state.mae_forces is None else f"{state.mae_forces:.4f} eV/A"
         return (
             f"sweep {state.sweep}: trajectories "
             + ", ".join(f"{count} {status}" for status, count in counts.items())
             + f"; MD steps {min(steps)} to {max(steps)} of {target}; "
-            f"{self._run.store.n_labels} labels; force MAE {mae}"
+            f"{self._queue.validator.store.n_labels} labels; force MAE {mae}"
         )
 
     def step(self) -> None:
@@ -111,7 +133,7 @@ class Sweep:
                 self._labelling.rescore()
                 self._labelling.take_in(wait=self._is_idle() and not self._may_train_on())
                 # In the background: what has not arrived is taken in by a later sweep.
-                if self._run.labels.overlaps or not self._state.pending:
+                if self._queue.overlaps or not self._state.pending:
                     self._enter(SweepStage.TRAIN)
             case SweepStage.TRAIN:
                 self._train_next()
@@ -126,7 +148,7 @@ class Sweep:
     def _enter(self, stage: SweepStage) -> None:
         sweep = self._state.sweep + (stage is SweepStage.MOVE)
         next_round = 0 if stage is SweepStage.TRAIN else self._state.next_round
-        self.trajectories.update(stage=stage, sweep=sweep, next_round=next_round)
+        self._trajectories.update(stage=stage, sweep=sweep, next_round=next_round)
 
     def _is_idle(self) -> bool:
         """Whether every trajectory waits for a label, or is over."""
@@ -138,10 +160,10 @@ class Sweep:
 
         As long as that helps: no member has reached the plateau at which it is to be kicked.
         """
-        if not (self._al.train_while_waiting and self._run.labels.overlaps):
+        if not (self._options.train_while_waiting and self._queue.overlaps):
             return False
-        return bool(self._run.ensemble.members[0].training) and all(
-            plateau.epochs_without_improvement < self._al.max_epochs_worker
+        return bool(self._members[0].training) and all(
+            plateau.epochs_without_improvement < self._trajectories.limits.max_epochs_worker
             for plateau in self._state.plateaus
         )
 
@@ -158,35 +180,37 @@ class Sweep:
         return self._next_to_train() is not None or self._trains_on()
 
     @property
+    def _members(self) -> Sequence[Member]:
+        return self._training.ensemble.members
+
+    @property
     def _state(self) -> ActiveLearningState:
-        return self.trajectories.state
+        return self._trajectories.state
 
     def _move(self) -> None:
         """All running trajectories advance one block together, and are checked in index order."""
-        run, skip, limits = self._run, self._al.skip_step_mlff, self.trajectories.limits
-        moves = [
-            Move(trajectory, block_length(trajectory, skip, limits))
-            for trajectory in self.trajectories.with_status(Status.RUNNING)
-        ]
-        with run.clock.section(clock.MD):
-            moves = self._propagation.advance(moves, self._driving_member())
+        skip, limits = self._options.skip_step, self._trajectories.limits
+        running = self._trajectories.with_status(Status.RUNNING)
+        n_steps = [block_length(trajectory, skip, limits) for trajectory in running]
+        walkers = [self._trajectories.walkers[trajectory.index] for trajectory in running]
+        with self._clock.section(clock.MD):
+            failures = self._propagation.advance(running, walkers, n_steps, self._driving_member())
         n_waiting = len(self._state.pending)
-        for move in moves:
-            index = move.trajectory.index
-            if move.failure:
-                self.trajectories.tell(index, Exploded(move.n_steps, move.failure))
+        for trajectory, n, failure in zip(running, n_steps, failures, strict=True):
+            if failure is not None:
+                self._trajectories.apply(trajectory.index, Exploded(n, str(failure)))
             else:
-                self.trajectories.tell(index, Moved(move.n_steps))
-                self._labelling.check(move.trajectory)
+                self._trajectories.apply(trajectory.index, Moved(n))
+                self._labelling.check(trajectory)
         self._candidates.choose(n_waiting)
         # Now, so that engines have work while this rank trains.
         self._labelling.submit()
 
     def _driving_member(self) -> int | None:
         """Who drives this sweep's MD: all, or one that hands over at the checks."""
-        if self._al.md_forces == "mean":
+        if self._options.mean_forces:
             return None
-        return self._state.sweep % len(self._run.ensemble.members)
+        return self._state.sweep % len(self._members)
 
     def _next_to_train(self) -> TrajectoryState | None:
         """Whose visit is next: each sweep has one for every trajectory in training, in order."""
@@ -195,60 +219,59 @@ class Sweep:
         if reached and state.next_round > 0:
             return None
         waiting = (
-            t for t in self.trajectories.with_status(Status.TRAINING) if t.index >= state.next_round
+            t
+            for t in self._trajectories.with_status(Status.TRAINING)
+            if t.index >= state.next_round
         )
         return next(waiting, None)
 
     def _train_next(self) -> None:
         trajectory = self._next_to_train()
         if trajectory is not None:
-            left = self._al.max_epochs_worker - trajectory.epochs
-            n_epochs = min(self._al.intermediate_epochs, left)
+            left = self._trajectories.limits.max_epochs_worker - trajectory.epochs
+            n_epochs = min(self._options.epochs_per_round, left)
             self._training_round(f"for trajectory {trajectory.index}", n_epochs)
-            self.trajectories.tell(trajectory.index, Trained(n_epochs))
-            self.trajectories.update(next_round=trajectory.index + 1)
+            self._trajectories.apply(trajectory.index, Trained(n_epochs))
+            self._trajectories.update(next_round=trajectory.index + 1)
         else:
             # Without kicks: a member at its plateau is left alone until a point comes.
             self._training_round(
-                "while all trajectories wait", self._al.intermediate_epochs, reset_optimizer=False
+                "while all trajectories wait", self._options.epochs_per_round, reset_optimizer=False
             )
-            self.trajectories.update(next_round=len(self._state.trajectories))
+            self._trajectories.update(next_round=len(self._state.trajectories))
 
     def _training_round(self, why: str, n_epochs: int, *, reset_optimizer: bool = True) -> None:
-        run, state = self._run, self._state
-        members = list(range(len(run.ensemble.members)))
-        training_round = training_rounds.train(
-            run, "active learning", state.epochs, n_epochs, members
+        state = self._state
+        result = self._training.train(
+            "active learning", state.epochs, n_epochs, range(len(self._members))
         )
-        for walker in run.walkers:
+        for walker in self._trajectories.walkers:
             walker.forces = None
         epochs = state.epochs + n_epochs
         plateaus = [
-            seen(plateau, mae, epochs, self._al.margin)
-            for plateau, mae in zip(state.plateaus, training_round.maes, strict=True)
+            seen(plateau, mae, epochs, self._options.margin)
+            for plateau, mae in zip(state.plateaus, result.maes, strict=True)
         ]
         if reset_optimizer:
             plateaus = [
                 self._reset_optimizer_if_stuck(k, plateau) for k, plateau in enumerate(plateaus)
             ]
-        self.trajectories.update(
-            epochs=epochs, mae_forces=training_round.mae, plateaus=tuple(plateaus)
-        )
+        self._trajectories.update(epochs=epochs, mae_forces=result.mae, plateaus=tuple(plateaus))
         log.info(
             "sweep %d: trained %d epochs %s, force MAE %.4f eV/A (target %g); %s",
             state.sweep,
             n_epochs,
             why,
-            training_round.mae,
+            result.mae,
             self._stop_rules.desired_acc,
-            training_round.words,
+            result.message,
         )
 
     def _reset_optimizer_if_stuck(self, index: int, plateau: BestError) -> BestError:
         """A member whose error has stopped falling gets a fresh optimizer state; weights stay."""
-        if plateau.epochs_without_improvement < self._al.max_epochs_worker:
+        if plateau.epochs_without_improvement < self._trajectories.limits.max_epochs_worker:
             return plateau
-        self._run.ensemble.members[index].fresh_optimizer(scheduler=False)
+        self._members[index].fresh_optimizer(scheduler=False)
         log.info(
             "member %d: no improvement for %d epochs, its optimizer starts afresh",
             index,

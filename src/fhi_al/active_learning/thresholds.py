@@ -10,15 +10,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from fhi_al.active_learning.run import Run
-from fhi_al.active_learning.trajectories import Trajectories
+from fhi_al.active_learning.options import CalibrationOptions, Criterion
+from fhi_al.active_learning.progress import Progress
 from fhi_al.core import calibration
 from fhi_al.core.calibration import Calibration, Pairs
 from fhi_al.core.label import Label
 from fhi_al.core.run_state import PendingLabel
-from fhi_al.core.threshold import ThresholdRule, observed, threshold
+from fhi_al.core.threshold import observed, threshold
 from fhi_al.core.uncertainty import force_error
-from fhi_al.settings.active_learning import ActiveLearning
+from fhi_al.report.journal import Journal
 
 log = logging.getLogger(__name__)
 
@@ -28,47 +28,54 @@ class Thresholds:
 
     Parameters
     ----------
-    run : Run
-    trajectories : Trajectories
-        Of the same run.
+    progress : Progress
+        Of a run whose active learning has begun.
+    criterion : Criterion
+    journal : Journal
     """
 
-    def __init__(self, run: Run, trajectories: Trajectories) -> None:
-        self._run = run
-        self._al = run.settings.al
-        self._trajectories = trajectories
-        self._rule = rule_of(self._al)
+    def __init__(self, progress: Progress, criterion: Criterion, journal: Journal) -> None:
+        self._progress = progress
+        self._criterion = criterion
+        self._journal = journal
         # System -> pairs and what they say, so that a check does not work it out again.
         self._found: dict[int, tuple[Pairs, Calibration | None]] = {}
 
     def observe(self, system: int, uncertainty: float) -> float | None:
         """Take note of an uncertainty in eV/A; the threshold, the current estimate included."""
-        histories = list(self._trajectories.state.uncertainties)
-        histories[system] = observed(histories[system], uncertainty, self._rule.window)
-        self._trajectories.update(uncertainties=tuple(histories))
+        histories = list(self._progress.active.uncertainties)
+        histories[system] = observed(histories[system], uncertainty, self._criterion.rule.window)
+        self._progress.update_active(uncertainties=tuple(histories))
         return self.limit(system)
 
     def limit(self, system: int) -> float | None:
         """The uncertainty in eV/A above which a structure gets a label; None while warming up.
 
-        With ``calibrate``, scale x uncertainty is to be compared with a limit in true errors: this
-        is that limit divided by the scale.
+        Once it is calibrated, scale x uncertainty is to be compared with a limit in true errors:
+        this is that limit divided by the scale.
         """
-        found = self._calibration(system)
-        if self._al.calibrate and found is not None and self._is_usable(found):
-            return error_limit(self._al) / found.scale
-        return threshold(self._trajectories.state.uncertainties[system], self._rule)
+        calibrated = self._calibrated_limit(system)
+        if calibrated is not None:
+            return calibrated
+        return threshold(self._progress.active.uncertainties[system], self._criterion.rule)
+
+    def _calibrated_limit(self, system: int) -> float | None:
+        options, found = self._criterion.calibration, self._calibration(system)
+        if options is None or options.error_limit is None or found is None:
+            return None
+        return options.error_limit / found.scale if is_usable(found, options) else None
 
     def compare(self, pending: PendingLabel, label: Label) -> None:
-        """Take note of the true error of a structure, with ``analysis``.
+        """Take note of the true error of a structure, where such errors are recorded.
 
         Only sanity checks count, which come at fixed times: structures that were chosen because
         their uncertainty is large are, on the whole, those whose uncertainty came out too large.
         """
-        if not self._al.analysis:
+        options = self._criterion.calibration
+        if options is None:
             return
-        state, system = self._trajectories.state, label.system
-        error = force_error(np.array(pending.forces), label.forces, self._al.uncertainty_type)
+        state, system = self._progress.active, label.system
+        error = force_error(np.array(pending.forces), label.forces, self._criterion.uncertainty)
         entry = {
             "system": system,
             "sweep": state.sweep,
@@ -81,73 +88,62 @@ class Thresholds:
         if pending.is_sanity_check:
             pairs = list(state.pairs)
             pairs[system] = calibration.with_pair(
-                pairs[system], pending.uncertainty, error, self._al.calibration_window
+                pairs[system], pending.uncertainty, error, options.window
             )
-            self._trajectories.update(pairs=tuple(pairs))
+            self._progress.update_active(pairs=tuple(pairs))
             found = self._calibration(system)
             if found is not None:
-                to_runtime_model = self._al.calibrate and self._is_usable(found)
-                entry |= {**vars(found), "in_use": to_runtime_model}
-            self._tell(system, found)
-        self._run.journal.add("calibration", **entry)
-
-    def _is_usable(self, found: Calibration) -> bool:
-        return calibration.is_usable(found, self._al.calibration_warmup)
+                in_use = options.error_limit is not None and is_usable(found, options)
+                entry |= {**vars(found), "in_use": in_use}
+            self._report(system, found, options)
+        self._journal.add("calibration", **entry)
 
     def _calibration(self, system: int) -> Calibration | None:
-        pairs = self._trajectories.state.pairs[system]
+        pairs = self._progress.active.pairs[system]
         known = self._found.get(system)
         if known is None or known[0] is not pairs:
             known = pairs, calibration.calibration(pairs.values)
             self._found[system] = known
         return known[1]
 
-    def _tell(self, system: int, found: Calibration | None) -> None:
-        pairs = list(self._trajectories.state.pairs)
-        usable = found is not None and self._is_usable(found)
-        scale = found.scale if found is not None and usable else None
+    def _report(self, system: int, found: Calibration | None, options: CalibrationOptions) -> None:
+        """Log the calibration of a system if it has changed much since it was last logged."""
+        pairs = list(self._progress.active.pairs)
+        scale = found.scale if found is not None and is_usable(found, options) else None
         if not calibration.is_material(pairs[system].reported, scale):
             return
         if scale is None:
             log.info("calibration: its interval has become too wide to be used")
         elif found is not None:
             log.info("calibration: %s", calibration.describe(found))
-            if self._al.calibrate:
+            if options.error_limit is not None:
                 log.info(
                     "the threshold is a true error of %.3g eV/A: an uncertainty of %.3g eV/A",
-                    error_limit(self._al),
-                    error_limit(self._al) / scale,
+                    options.error_limit,
+                    options.error_limit / scale,
                 )
         pairs[system] = replace(pairs[system], reported=scale)
-        self._trajectories.update(pairs=tuple(pairs))
+        self._progress.update_active(pairs=tuple(pairs))
 
 
-def rule_of(al: ActiveLearning) -> ThresholdRule:
-    """The rule for uncertainties that are not calibrated."""
-    return ThresholdRule(
-        al.c_x, al.threshold_warmup, al.threshold_window, al.threshold_type, al.threshold_quantile
-    )
+def is_usable(found: Calibration, options: CalibrationOptions) -> bool:
+    """Whether a calibration is known well enough to base a threshold on."""
+    return calibration.is_usable(found, options.warmup)
 
 
-def error_limit(al: ActiveLearning) -> float:
-    """True error in eV/A above which a structure needs a label, with ``calibrate``."""
-    if al.calibrated_threshold is not None:
-        return al.calibrated_threshold
-    return calibration.default_limit(al.uncertainty_type, al.desired_acc)
-
-
-def describe(al: ActiveLearning) -> str:
+def describe(criterion: Criterion) -> str:
     """The threshold as the log tells it when active learning begins."""
+    rule, calibrated = criterion.rule, criterion.calibration
     of_what = "moving average"
-    if al.threshold_type == "quantile":
-        of_what = f"{al.threshold_quantile:g} quantile"
-    words = (
-        f"threshold = {1.0 - al.c_x:.3g} x {of_what} of the uncertainty (c_x = {al.c_x:g}), after "
-        f"{al.threshold_warmup} estimates"
+    if rule.kind == "quantile":
+        of_what = f"{rule.quantile:g} quantile"
+    message = (
+        f"threshold = {1.0 - rule.c_x:.3g} x {of_what} of the uncertainty (c_x = {rule.c_x:g}), "
+        f"after {rule.warmup} estimates"
     )
-    if al.calibrate:
-        words += (
-            f"; once {al.calibration_warmup} sanity checks have calibrated the uncertainty, a true "
-            f"error of {error_limit(al):.3g} eV/A"
+    if calibrated is not None and calibrated.error_limit is not None:
+        message += (
+            f"; once {calibrated.warmup} sanity checks have calibrated the uncertainty, a true "
+            f"error of {calibrated.error_limit:.3g} eV/A"
         )
-    return words
+    return message

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import math
-from dataclasses import replace
+from collections.abc import Callable
 
-from fhi_al.active_learning.run import Run
+from fhi_al.active_learning.progress import Progress
 from fhi_al.core.run_state import ActiveLearningState
 from fhi_al.core.trajectory import (
     Event,
@@ -19,34 +18,43 @@ from fhi_al.core.trajectory import (
     after,
     reinstated,
 )
+from fhi_al.md.driver import Driver
+from fhi_al.md.walker import Walker
 
 log = logging.getLogger(__name__)
 
 
 class Trajectories:
-    """The trajectories of a run whose ``state.active`` is set, and that state.
+    """The trajectories of a run whose active learning has begun, and the state of that.
 
     Parameters
     ----------
-    run : Run
+    progress : Progress
+    driver : callable
+        (system, md) -> Driver.
+    limits : Limits
     """
 
-    def __init__(self, run: Run) -> None:
-        al = run.settings.al
-        self._run = run
-        self.limits = Limits(al.max_MD_steps or math.inf, al.max_epochs_worker, al.max_setbacks)
+    def __init__(
+        self, progress: Progress, driver: Callable[[int, int], Driver], limits: Limits
+    ) -> None:
+        self.progress = progress
+        self.limits = limits
+        self._driver = driver
 
     @property
     def state(self) -> ActiveLearningState:
         """Where active learning stands."""
-        state = self._run.state.active
-        assert state is not None
-        return state
+        return self.progress.active
+
+    @property
+    def walkers(self) -> list[Walker]:
+        """Where the trajectories are in phase space."""
+        return self.progress.walkers
 
     def update(self, **changes: object) -> None:
         """Replace fields of the state."""
-        active = replace(self.state, **changes)  # type: ignore[arg-type]
-        self._run.state = replace(self._run.state, active=active)
+        self.progress.update_active(**changes)
 
     def with_status(self, status: Status) -> list[TrajectoryState]:
         """The trajectories that are at something, in index order."""
@@ -60,17 +68,17 @@ class Trajectories:
                 log.info("trajectory %d: reinstated, max_setbacks was raised", now.index)
         self.update(trajectories=trajectories)
 
-    def tell(self, index: int, event: Event) -> None:
+    def apply(self, index: int, event: Event) -> None:
         """Feed an event to a trajectory and carry out what touches its walker."""
         trajectories = list(self.state.trajectories)
         trajectories[index], instructions = after(trajectories[index], event, self.limits)
         self.update(trajectories=tuple(trajectories))
-        walker = self._run.walkers[index]
+        walker = self.walkers[index]
         now = trajectories[index]
         if Instruction.SET_RESTART_POINT in instructions:
             walker.restart_point = walker.point
         if Instruction.ROLL_BACK in instructions:
-            walker.roll_back(self._run.driver(now.system, now.md))
+            walker.roll_back(self._driver(now.system, now.md))
             log.warning(
                 "trajectory %d, MD step %d: %s; back to the last good point with new velocities "
                 "(setback %d)",

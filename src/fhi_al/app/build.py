@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from mpi4py import MPI
 
+from fhi_al.active_learning.progress import Progress
+from fhi_al.active_learning.propagation import Dynamics
 from fhi_al.active_learning.restart import Continuation
-from fhi_al.active_learning.run import Run
+from fhi_al.active_learning.run import Report, Run
+from fhi_al.active_learning.snapshot import SavedInputs
+from fhi_al.active_learning.steps import Snapshots, Steps
+from fhi_al.active_learning.training_rounds import TrainingOptions, TrainingRounds
 from fhi_al.app import checks
 from fhi_al.app.initial_sampling import SamplingDriver
-from fhi_al.app.label_supply import wire_labels
+from fhi_al.app.label_supply import LabelSupply, wire_labels
+from fhi_al.app.options import loop_options, md_conditions
 from fhi_al.app.rank_assignment import RankAssignment
+from fhi_al.core.plausible import GeometryLimits
+from fhi_al.core.structure import Structure
 from fhi_al.labels.background_queue import BackgroundLabelQueue
 from fhi_al.md.driver import Driver
 from fhi_al.md.integrators import MDConditions
@@ -33,11 +44,29 @@ from fhi_al.report.journal import Journal
 from fhi_al.report.logs import log_libraries_to_file
 from fhi_al.report.summary import idle_shares
 from fhi_al.report.tables import Tables
-from fhi_al.settings import MaceSettings, Settings
+from fhi_al.settings import Settings
 
 log = logging.getLogger(__name__)
 
 INPUT_FILES = ("control.in", "geometry.in", "mace_settings.yaml", "active_learning_settings.yaml")
+
+
+@dataclass(frozen=True, eq=False)
+class Assembled:
+    """A run, and what ends it.
+
+    Parameters
+    ----------
+    run : Run
+    idle : callable
+        Lines that say which rank had nothing to do, and how long.
+    close : callable
+        Ends what goes on in the background and gives everything back.
+    """
+
+    run: Run
+    idle: Callable[[], list[str]]
+    close: Callable[[], None]
 
 
 def assemble(
@@ -47,7 +76,7 @@ def assemble(
     comm: MPI.Intracomm,
     assignment: RankAssignment,
     found: Continuation | None,
-) -> Run:
+) -> Assembled:
     """Wire a run on rank 0 and continue from its snapshot, if there is one.
 
     Parameters
@@ -58,7 +87,7 @@ def assemble(
         Checked by :mod:`fhi_al.app.checks`.
     comm : communicator
         The private one; the other ranks serve.
-    assignment : Crew
+    assignment : RankAssignment
         Who does what.
     found : Continuation or None
         What the run continues from.
@@ -74,12 +103,10 @@ def assemble(
     assert mace is not None
     general = mace.general
     log_libraries_to_file(settings.resolve(general.log_dir) / f"{general.name_exp}_libraries.log")
-    seeds = member_seeds(general.seed, settings.al.ensemble_size)
-    export = _exporter(settings, mace, folder, seeds)
     with ExitStack() as parts:
-        run = _wire(folder, settings, inputs, comm, assignment, export, parts)
-        run.restore(found)
-        export.inputs(
+        run, snapshots, idle = _wire(folder, settings, inputs, comm, assignment, parts)
+        snapshots.restore(found)
+        run.report.export.inputs(
             [folder / name for name in INPUT_FILES],
             {
                 "mace_settings.yaml": settings.as_yaml("mace"),
@@ -91,9 +118,8 @@ def assemble(
             folder / "analysis" if settings.al.analysis else None,
         )
         parts.callback(tables.close)
-        run.journal.listen(tables.add)
-        run.close = parts.pop_all().close
-    return run
+        run.report.journal.listen(tables.add)
+        return Assembled(run, idle, parts.pop_all().close)
 
 
 def member_seeds(seed: int, n_members: int) -> tuple[int, ...]:
@@ -110,62 +136,101 @@ def _wire(
     inputs: checks.Inputs,
     comm: MPI.Intracomm,
     assignment: RankAssignment,
-    export: Exporter,
     parts: ExitStack,
-) -> Run:
-    al = settings.al
-    systems = inputs.systems
-    conditions = tuple(_conditions(settings))
-    limits = checks.geometry_limits(settings)
+) -> tuple[Run, Snapshots, Callable[[], list[str]]]:
+    """The run as it begins, what writes its snapshots, and who is idle."""
+    restart, systems, al = folder / "restart", inputs.systems, settings.al
     stopwatch = Clock()
     soft_stop = SoftStop(folder, settings.misc.walltime_limit)
-    journal = Journal(folder / "restart" / "journal.jsonl")
+    journal = Journal(restart / "journal.jsonl")
     parts.callback(journal.close)
     for line in checks.added_to_control(settings, inputs):
         log.info("added to control.in: %s", line)
     supply = wire_labels(folder, settings, inputs, comm, assignment, stopwatch, soft_stop, parts)
-    labels = supply.queue
+    queue = supply.queue
+    export = _exporter(settings, folder)
     ensemble = Ensemble(settings.mace, checks.elements(inputs), export.seeds, assignment.threads)
-    sampling = SamplingDriver(settings, systems[0], conditions[0], labels)
+    conditions = md_conditions(settings)
+    sampling = SamplingDriver(settings, systems[0], conditions[0], queue)
+    pool = _training_pool(ensemble, al.valid_skip, comm, assignment)
+    parts.callback(pool.close)
+    progress = Progress()
+    training = TrainingRounds(
+        ensemble,
+        pool,
+        progress,
+        journal,
+        stopwatch,
+        _training_options(settings, systems, export),
+        queue.pump,
+    )
+    if isinstance(queue, BackgroundLabelQueue):
+        queue.while_waiting = training.advance_background
+    snapshots = Snapshots(
+        restart,
+        SavedInputs(systems, settings.values(), assignment.threads),
+        progress,
+        training,
+        queue,
+        supply.completion_log,
+        journal,
+        stopwatch,
+        written=lambda files: export.checkpoints(ensemble, files),
+    )
+    run = Run(
+        folder=folder,
+        options=loop_options(settings, folder),
+        progress=progress,
+        dynamics=Dynamics(
+            systems,
+            _drivers(systems, conditions, checks.geometry_limits(settings)),
+            _predictor(ensemble, pool, comm, al.md_dtype),
+        ),
+        sampling_driver=sampling.at,
+        labels=queue,
+        completion_log=supply.completion_log,
+        training=training,
+        steps=Steps(
+            snapshots,
+            soft_stop,
+            settings.misc.snapshot_interval if settings.misc.create_restart else None,
+        ),
+        report=Report(journal, stopwatch, export),
+    )
+    return run, snapshots, partial(_idle, assignment, stopwatch, supply, pool)
+
+
+def _idle(
+    assignment: RankAssignment, stopwatch: Clock, supply: LabelSupply, pool: TrainingPool
+) -> list[str]:
+    seconds = stopwatch.in_this_launch()
+    wall_s = sum(seconds.values())
+    driving_s = wall_s - seconds[clock.WAITING]
+    others = [supply.busy_seconds(), pool.busy_seconds()]
+    return idle_shares(assignment.layout, wall_s, driving_s, others)
+
+
+def _drivers(
+    systems: Sequence[Structure], conditions: Sequence[MDConditions], limits: GeometryLimits
+) -> Callable[[int, int], Driver]:
     drivers = {
         (system, md): Driver(systems[system], conditions[md], BatchedForceCalculator(), limits)
         for system in range(len(systems))
         for md in range(len(conditions))
     }
-    training = _training_pool(ensemble, al.valid_skip, comm, assignment)
-    parts.callback(training.close)
+    return lambda system, md: drivers[system, md]
 
-    def idle() -> list[str]:
-        seconds = stopwatch.in_this_launch()
-        wall_s = sum(seconds.values())
-        driving_s = wall_s - seconds[clock.WAITING]
-        others = [supply.busy_seconds(), training.busy_seconds()]
-        return idle_shares(assignment.layout, wall_s, driving_s, others)
 
-    run = Run(
-        folder=folder,
-        settings=settings,
-        systems=systems,
-        conditions=conditions,
-        store=supply.queue.validator.store,
-        labels=labels,
-        ensemble=ensemble,
-        training=training,
-        sampling_driver=sampling.at,
-        driver=lambda system, md: drivers[system, md],
-        predictor=_predictor(ensemble, training, comm, al.md_dtype),
-        completion_log=supply.completion_log,
-        journal=journal,
-        clock=stopwatch,
-        export=export,
-        soft_stop=soft_stop,
-        threads=assignment.threads,
-        idle=idle,
-        close=parts.close,
+def _training_options(
+    settings: Settings, systems: Sequence[Structure], export: Exporter
+) -> TrainingOptions:
+    assert settings.mace is not None
+    return TrainingOptions(
+        max_failures_in_row=settings.al.max_training_failures,
+        error_table=settings.mace.misc.error_table,
+        n_atoms=max(len(system) for system in systems),
+        member_names=export.member_names,
     )
-    if isinstance(labels, BackgroundLabelQueue):
-        labels.while_waiting = run.advance_background
-    return run
 
 
 def _training_pool(
@@ -196,30 +261,15 @@ def _predictor(
     return local
 
 
-def _exporter(
-    settings: Settings, mace: MaceSettings, folder: Path, seeds: tuple[int, ...]
-) -> Exporter:
+def _exporter(settings: Settings, folder: Path) -> Exporter:
+    mace = settings.mace
+    assert mace is not None
     return Exporter(
         name=mace.general.name_exp,
-        seeds=seeds,
+        seeds=member_seeds(mace.general.seed, settings.al.ensemble_size),
         dataset_folder=settings.resolve(settings.al.dataset_dir),
         model_folder=settings.resolve(mace.general.model_dir),
         checkpoint_folder=settings.resolve(mace.general.checkpoints_dir),
         inputs_folder=folder / "inputs",
         keep_checkpoints=mace.misc.keep_checkpoints,
     )
-
-
-def _conditions(settings: Settings) -> list[MDConditions]:
-    return [
-        MDConditions(
-            thermostat=None if md.stat_ensemble == "NVE" else md.thermostat,
-            temperature=md.temperature,
-            timestep=md.timestep,
-            friction=md.friction,
-            thermostat_time=md.thermostat_time,
-            andersen_prob=md.andersen_prob,
-            seed=md.seed,
-        )
-        for md in settings.md
-    ]

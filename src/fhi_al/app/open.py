@@ -116,17 +116,18 @@ def opened(workdir: Path, ranks: mpi.Ranks) -> Iterator[Run]:
         from fhi_al.app.build import assemble
         from fhi_al.report.summary import summary
 
-        run = assemble(folder, settings, inputs, ranks.comm, who, found)
+        assembled = assemble(folder, settings, inputs, ranks.comm, who, found)
+        run = assembled.run
         try:
             yield run
         except (EngineError, Stopped, OSError):
             # Agreed on by all ranks, or between two calls: closing, which is collective, is safe.
             # It waits for what others compute, and stores it.
             with suppress(EngineError, OSError):
-                run.close()
+                assembled.close()
             raise
-        run.close()
-        for line in summary(run.state, run.store, run.clock.seconds(), run.idle()):
+        assembled.close()
+        for line in summary(run.state, run.store, run.clock.seconds(), assembled.idle()):
             log.info("summary: %s", line)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,3 +58,17 @@ class Label:
     forces: Array
     stress: Array | None
     origin: Origin
+
+
+class LabelSets(Protocol):
+    """What has a training and a validation set, as a member of an ensemble has."""
+
+    @property
+    def training(self) -> Sequence[Label]:
+        """In the order in which they were added."""
+        ...
+
+    @property
+    def validation(self) -> Sequence[Label]:
+        """In the order in which they were added."""
+        ...

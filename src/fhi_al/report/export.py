@@ -16,7 +16,7 @@ import ase.io
 from ase import Atoms
 from ase.stress import voigt_6_to_full_3x3_stress
 
-from fhi_al.core.label import Label, Origin
+from fhi_al.core.label import Label, LabelSets, Origin
 from fhi_al.core.structure import Array, geometry_key, structure
 from fhi_al.labels.store import LabelStore, Record, Rejected
 from fhi_al.models.ensemble import Ensemble, state_name, with_compiled
@@ -62,9 +62,10 @@ class Exporter:
     inputs_folder: Path
     keep_checkpoints: bool
 
-    def member_name(self, index: int) -> str:
-        """Name of a member in file names."""
-        return f"{self.name}_{self.seeds[index]}"
+    @property
+    def member_names(self) -> tuple[str, ...]:
+        """Names of the members in files and tables."""
+        return tuple(f"{self.name}_{seed}" for seed in self.seeds)
 
     def inputs(self, files: Iterable[Path], resolved: dict[str, str]) -> None:
         """Copy the inputs, the resolved settings and the versions of what computes with them."""
@@ -77,7 +78,11 @@ class Exporter:
         write_atomically(self.inputs_folder / "versions.yaml", "\n".join(lines) + "\n")
 
     def dataset(
-        self, phase: str, ensemble: Ensemble, store: LabelStore, test: Sequence[Label] = ()
+        self,
+        phase: str,
+        members: Sequence[LabelSets],
+        store: LabelStore,
+        test: Sequence[Label] = (),
     ) -> None:
         """Write the sets of every member, and combined, to ``data/<phase>/``.
 
@@ -85,22 +90,23 @@ class Exporter:
         ----------
         phase : str
             "initial" or "final".
-        ensemble : Ensemble
+        members : sequence of LabelSets
         store : LabelStore
+            Its rejected structures are written, too.
         test : sequence of Label
             The test set, which all members share; no file without any.
         """
         for kind in SETS:
             folder = self.dataset_folder / phase / kind
             combined: dict[str, Label] = {}
-            for member in ensemble.members:
+            for name, member in zip(self.member_names, members, strict=True):
                 labels = getattr(member, kind)
                 combined |= {label.key: label for label in labels}
-                write_labels(folder / f"{self.member_name(member.index)}.xyz", labels)
+                write_labels(folder / f"{name}.xyz", labels)
             write_labels(folder / "combined.xyz", list(combined.values()))
         if test:
             write_labels(self.dataset_folder / phase / TEST / "combined.xyz", test)
-        seeds = [f"{self.member_name(i)}: {seed}" for i, seed in enumerate(self.seeds)]
+        seeds = [f"{n}: {seed}" for n, seed in zip(self.member_names, self.seeds, strict=True)]
         write_atomically(self.dataset_folder / "member_seeds.yaml", "\n".join(seeds) + "\n")
         rejected = [record for record in store if isinstance(record, Rejected)]
         if rejected:
@@ -139,7 +145,7 @@ class Exporter:
         for member in ensemble.members:
             content = states[state_name(member.index)]
             epoch = f"_epoch-{member.epochs}" if self.keep_checkpoints else ""
-            path = self.checkpoint_folder / f"{self.member_name(member.index)}{epoch}.pt"
+            path = self.checkpoint_folder / f"{self.member_names[member.index]}{epoch}.pt"
             write_atomically(path, content)
 
 

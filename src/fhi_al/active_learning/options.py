@@ -1,0 +1,228 @@
+"""Options of the parts of the loop, small and frozen, in eV and A.  Pure: no settings, no files.
+
+``app.options`` makes them from the settings; a program may make them itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from fhi_al.core.stopping import StopRules
+from fhi_al.core.threshold import ThresholdRule
+from fhi_al.core.trajectory import Limits
+from fhi_al.core.uncertainty import UncertaintyType
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """How the initial dataset is sampled.
+
+    Parameters
+    ----------
+    source : str
+        What drives the MD, for the log.
+    is_ab_initio : bool
+        The reference engine drives it: every point has its label already.
+    skip_step : int
+        MD steps between two points.
+    max_rollbacks_in_row : int
+        Returns to the same good point that end the run.
+    """
+
+    source: str
+    is_ab_initio: bool
+    skip_step: int
+    max_rollbacks_in_row: int
+
+
+@dataclass(frozen=True)
+class InitialDatasetOptions:
+    """How the initial dataset grows, and when it is complete.
+
+    Parameters
+    ----------
+    sampling : SamplingOptions
+    points_per_member : int
+        In each round.
+    target : float
+        Mean validation force MAE in eV/A at which it is complete.
+    epochs_per_round, max_epochs : int
+    converge : bool
+        Converge the members on it.
+    """
+
+    sampling: SamplingOptions
+    points_per_member: int
+    target: float
+    epochs_per_round: int
+    max_epochs: int
+    converge: bool
+
+
+@dataclass(frozen=True)
+class SplitOptions:
+    """Where points go.
+
+    Parameters
+    ----------
+    valid_ratio : float
+        Share that members are validated on.
+    test_ratio : float
+        Share that is held out, which nothing is decided by.
+    sanity_checks_are_unbiased : bool
+        Whether those that join no set may be test points: not if the others were picked by their
+        error.
+    """
+
+    valid_ratio: float
+    test_ratio: float = 0.0
+    sanity_checks_are_unbiased: bool = True
+
+
+@dataclass(frozen=True)
+class ConvergenceOptions:
+    """When a convergence ends.
+
+    Parameters
+    ----------
+    patience, max_epochs : int
+        Epochs without improvement, and in all.
+    margin : float
+        Smallest drop of the validation force MAE that is an improvement, in eV/A.
+    epochs_per_round : int
+        Between validations.
+    """
+
+    patience: int
+    max_epochs: int
+    margin: float
+    epochs_per_round: int
+
+
+@dataclass(frozen=True)
+class CalibrationOptions:
+    """How uncertainties are compared with true errors.
+
+    Parameters
+    ----------
+    error_limit : float or None
+        True error in eV/A above which a structure needs a label; None: record only.
+    warmup : int
+        Sanity checks before the scale is used.
+    window : int
+        Sanity checks that it is estimated from: the last ones.
+    """
+
+    error_limit: float | None
+    warmup: int
+    window: int
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """When a structure needs a label.
+
+    Parameters
+    ----------
+    uncertainty : {"max_atomic_sd", "mean_atomic_sd", "ensemble_sd"}
+    rule : ThresholdRule
+        As long as the uncertainty is not calibrated.
+    calibration : CalibrationOptions or None
+        None: true errors are not recorded.
+    """
+
+    uncertainty: UncertaintyType
+    rule: ThresholdRule
+    calibration: CalibrationOptions | None = None
+
+
+@dataclass(frozen=True)
+class LabellingOptions:
+    """Which labels are asked for besides those of the criterion, and which are not.
+
+    Parameters
+    ----------
+    sanity_skip : int or None
+        MD steps between sanity checks; None: there are none.
+    add_sanity_checks : bool
+        Whether a point joins the sets if its true error is over their moving average.
+    rescore : bool
+        Take back what the ensemble has learnt while it waited for an engine.
+    duplicate_distance : float
+        A structure no farther than this from a stored point gets no label; 0: all do.
+    farthest_first : bool
+        The most different structure first, instead of the order of the trajectories.
+    """
+
+    sanity_skip: int | None
+    add_sanity_checks: bool
+    rescore: bool
+    duplicate_distance: float
+    farthest_first: bool
+
+
+@dataclass(frozen=True)
+class SweepOptions:
+    """What a sweep does.
+
+    Parameters
+    ----------
+    skip_step : int
+        MD steps between two checks.
+    mean_forces : bool
+        The mean of the members drives MD; else one member does, which changes at every check.
+    epochs_per_round : int
+    margin : float
+        Smallest drop of the validation force MAE that is an improvement, in eV/A.
+    train_while_waiting : bool
+    """
+
+    skip_step: int
+    mean_forces: bool
+    epochs_per_round: int
+    margin: float
+    train_while_waiting: bool
+
+
+@dataclass(frozen=True)
+class ActiveLearningOptions:
+    """What active learning goes by.
+
+    Parameters
+    ----------
+    n_trajectories : int
+    limits : Limits
+        Of each trajectory.
+    stop : StopRules
+    criterion : Criterion
+    labelling : LabellingOptions
+    sweep : SweepOptions
+    converge : {"all", "best"} or None
+        The members that are converged at the end.
+    figures : Path or None
+        Folder of the figure of the calibration.
+    compile_models : bool
+        Whether the final models are written as TorchScript, too.
+    """
+
+    n_trajectories: int
+    limits: Limits
+    stop: StopRules
+    criterion: Criterion
+    labelling: LabellingOptions
+    sweep: SweepOptions
+    converge: Literal["all", "best"] | None
+    figures: Path | None
+    compile_models: bool
+
+
+@dataclass(frozen=True)
+class LoopOptions:
+    """What the two procedures go by."""
+
+    initial: InitialDatasetOptions
+    active_learning: ActiveLearningOptions
+    convergence: ConvergenceOptions
+    split: SplitOptions

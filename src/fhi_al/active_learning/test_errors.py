@@ -1,0 +1,95 @@
+"""Errors on the test set: measured, to the log and the tables."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from fhi_al.core.held_out import PredictionErrors, prediction_errors
+from fhi_al.core.label import Label
+from fhi_al.models.predictor import Prediction, Predictor
+from fhi_al.report.journal import Journal
+
+log = logging.getLogger(__name__)
+
+# Structures predicted at a time, which bounds what is held of them.
+_AT_ONCE = 200
+HELD_OUT = "held out"
+SANITY = "sanity checks"
+
+
+def report_test_errors(
+    phase: str,
+    labels: Sequence[Label],
+    predictor: Predictor,
+    member_names: Sequence[str],
+    journal: Journal,
+) -> float | None:
+    """Measure the errors of the ensemble's mean and of each member with the weights as they are.
+
+    Parameters
+    ----------
+    phase : str
+        "initial" or "final".
+    labels : sequence of Label
+        Points that no member has seen; sanity checks are reported apart.
+    predictor : Predictor
+    member_names : sequence of str
+        For the tables.
+    journal : Journal
+
+    Returns
+    -------
+    float or None
+        Force MAE in eV/A of the mean on the points that are no sanity checks; None without any.
+    """
+    groups: dict[str, list[Label]] = {HELD_OUT: [], SANITY: []}
+    for label in labels:
+        groups[SANITY if label.origin.phase == "sanity" else HELD_OUT].append(label)
+    maes: dict[str, float] = {}
+    for group, chosen in groups.items():
+        if not chosen:
+            continue
+        for model, errors in _errors(chosen, predictor, member_names).items():
+            journal.add("test", phase=phase, points=group, model=model, **asdict(errors))
+            _log_errors(group, model, errors)
+            maes.setdefault(group, errors.mae_forces)
+    return maes.get(HELD_OUT)
+
+
+def _errors(
+    labels: Sequence[Label], predictor: Predictor, member_names: Sequence[str]
+) -> dict[str, PredictionErrors]:
+    """Errors by model, those of the mean first."""
+    predicted: list[Prediction] = []
+    for first in range(0, len(labels), _AT_ONCE):
+        predicted += predictor.predict(labels[first : first + _AT_ONCE])
+    mean = prediction_errors(
+        labels,
+        [float(each.energies.mean()) for each in predicted],
+        [each.forces.mean(axis=0) for each in predicted],
+    )
+    return {"ensemble_mean": mean} | {
+        name: prediction_errors(
+            labels,
+            [float(each.energies[k]) for each in predicted],
+            [each.forces[k] for each in predicted],
+        )
+        for k, name in enumerate(member_names)
+    }
+
+
+def _log_errors(group: str, model: str, errors: PredictionErrors) -> None:
+    log.info(
+        "test set, %s, %d points, %s: forces MAE %.4f, RMSE %.4f, worst 1 %% %.4f eV/A; energy "
+        "MAE %.5f, RMSE %.5f eV/atom",
+        group,
+        errors.n_points,
+        model,
+        errors.mae_forces,
+        errors.rmse_forces,
+        errors.worst_forces,
+        errors.mae_energy_per_atom,
+        errors.rmse_energy_per_atom,
+    )

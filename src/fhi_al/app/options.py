@@ -1,0 +1,137 @@
+"""From settings to the options of the loop's parts.  Imports no torch."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Literal
+
+from fhi_al.active_learning.options import (
+    ActiveLearningOptions,
+    CalibrationOptions,
+    ConvergenceOptions,
+    Criterion,
+    InitialDatasetOptions,
+    LabellingOptions,
+    LoopOptions,
+    SamplingOptions,
+    SplitOptions,
+    SweepOptions,
+)
+from fhi_al.core.calibration import default_limit
+from fhi_al.core.stopping import StopRules
+from fhi_al.core.threshold import ThresholdRule
+from fhi_al.core.trajectory import Limits
+from fhi_al.md.integrators import MDConditions
+from fhi_al.settings import ActiveLearning, Settings
+
+
+def loop_options(settings: Settings, folder: Path) -> LoopOptions:
+    """What the two procedures go by.
+
+    Parameters
+    ----------
+    settings : Settings
+        With those of the models.
+    folder : Path
+        The run's folder.
+    """
+    al = settings.al
+    return LoopOptions(
+        initial=_initial(al),
+        active_learning=_active_learning(settings, folder),
+        convergence=ConvergenceOptions(
+            patience=al.patience,
+            max_epochs=al.max_final_epochs,
+            margin=al.margin,
+            epochs_per_round=al.valid_skip,
+        ),
+        split=SplitOptions(
+            valid_ratio=al.valid_ratio,
+            test_ratio=al.test_ratio,
+            # What is left of them is otherwise what the ensemble knew.
+            sanity_checks_are_unbiased=al.sanity_action == "record",
+        ),
+    )
+
+
+def md_conditions(settings: Settings) -> list[MDConditions]:
+    """The conditions of each MD block."""
+    return [
+        MDConditions(
+            thermostat=None if md.stat_ensemble == "NVE" else md.thermostat,
+            temperature=md.temperature,
+            timestep=md.timestep,
+            friction=md.friction,
+            thermostat_time=md.thermostat_time,
+            andersen_prob=md.andersen_prob,
+            seed=md.seed,
+        )
+        for md in settings.md
+    ]
+
+
+def criterion(al: ActiveLearning) -> Criterion:
+    """When a structure needs a label."""
+    calibration = None
+    if al.analysis:
+        calibration = CalibrationOptions(
+            error_limit=_error_limit(al) if al.calibrate else None,
+            warmup=al.calibration_warmup,
+            window=al.calibration_window,
+        )
+    rule = ThresholdRule(
+        al.c_x, al.threshold_warmup, al.threshold_window, al.threshold_type, al.threshold_quantile
+    )
+    return Criterion(al.uncertainty_type, rule, calibration)
+
+
+def _error_limit(al: ActiveLearning) -> float:
+    if al.calibrated_threshold is not None:
+        return al.calibrated_threshold
+    return default_limit(al.uncertainty_type, al.desired_acc)
+
+
+def _initial(al: ActiveLearning) -> InitialDatasetOptions:
+    return InitialDatasetOptions(
+        sampling=SamplingOptions(
+            source=al.initial_sampling,
+            is_ab_initio=al.initial_sampling == "aimd",
+            skip_step=al.skip_step_initial,
+            max_rollbacks_in_row=al.max_setbacks,
+        ),
+        points_per_member=al.n_samples,
+        target=al.lambda_ * al.desired_acc,
+        epochs_per_round=al.intermediate_epochs,
+        max_epochs=al.max_initial_epochs,
+        converge=al.converge_initial,
+    )
+
+
+def _active_learning(settings: Settings, folder: Path) -> ActiveLearningOptions:
+    al, mace = settings.al, settings.mace
+    assert mace is not None
+    converged: Literal["all", "best"] = "best" if al.converge_best else "all"
+    return ActiveLearningOptions(
+        n_trajectories=al.num_trajectories,
+        limits=Limits(al.max_MD_steps or math.inf, al.max_epochs_worker, al.max_setbacks),
+        stop=StopRules(al.desired_acc, al.max_set_size or math.inf),
+        criterion=criterion(al),
+        labelling=LabellingOptions(
+            sanity_skip=al.sanity_skip if al.analysis else None,
+            add_sanity_checks=al.sanity_action == "add",
+            rescore=al.rescore_queue,
+            duplicate_distance=al.duplicate_distance,
+            farthest_first=al.candidate_order == "farthest",
+        ),
+        sweep=SweepOptions(
+            skip_step=al.skip_step_mlff,
+            mean_forces=al.md_forces == "mean",
+            epochs_per_round=al.intermediate_epochs,
+            margin=al.margin,
+            train_while_waiting=al.train_while_waiting,
+        ),
+        converge=converged if al.converge_al else None,
+        figures=folder / "analysis" if al.analysis else None,
+        compile_models=mace.misc.compile_final,
+    )
