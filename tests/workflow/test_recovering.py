@@ -101,7 +101,7 @@ def test_a_trajectory_that_explodes_too_often_is_retired_and_may_come_back(tmp_p
     assert "trajectory 0: reinstated" in output and "trajectory 1: reinstated" in output
     trajectories = state(folder)["active"]["trajectories"]
     assert {t["status"] for t in trajectories} == {"done"}
-    rollbacks = sum(t["setbacks"] for t in trajectories)
+    rollbacks = sum(t["rollbacks"] for t in trajectories)
     assert rollbacks >= 4
     assert f"MD that had to go back: {rollbacks} times; trajectories retired: 0" in output
 
@@ -125,7 +125,7 @@ def test_an_ensemble_that_cannot_be_trained_stops_the_run(tmp_path) -> None:
     assert code == 1, output
     for member in (0, 1):
         assert output.count(f"member {member}: training diverged") == 3
-    assert "members 0, 1 diverged in 3 visits in a row (max_training_failures)" in output
+    assert "members 0, 1 diverged in 3 training rounds in a row (max_training_failures)" in output
     assert "Lower TRAINING.lr" in output and "Traceback" not in output
     n_labels = len(store.read_bytes().splitlines())
     added = b"".join(store.read_bytes().splitlines(keepends=True)[len(good.splitlines()) :])

@@ -20,7 +20,7 @@ def measure(entry: dict[str, object]) -> None:
 
 started = False
 with open_run(folder) as run:
-    run.journal.listen(measure)
+    run.report.journal.listen(measure)
     started = True
     ActiveLearningProcedure(run).run()
 print("SIZES", json.dumps(sizes))
