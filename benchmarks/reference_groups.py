@@ -27,7 +27,7 @@ from fhi_al.app.serving import Server
 from fhi_al.core.label import Label, Origin
 from fhi_al.core.plausible import LabelLimits
 from fhi_al.core.structure import structure
-from fhi_al.engines.spec import tblite_spec
+from fhi_al.engines.tblite import tblite_spec
 from fhi_al.labels.background_queue import BackgroundLabelQueue
 from fhi_al.labels.completion_log import CompletionLog
 from fhi_al.labels.crash_trace import CallRecord

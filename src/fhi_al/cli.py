@@ -77,7 +77,7 @@ def _run_command(
     ranks: Ranks,
 ) -> int:
     """Run a command; errors a user can mend become a message, the others end the job."""
-    from fhi_al.core.errors import EngineError
+    from fhi_al.core.errors import CannotCompute, EngineError
     from fhi_al.process.soft_stop import Stopped
 
     try:
@@ -91,7 +91,7 @@ def _run_command(
         return STOPPED
     except EngineError as error:
         print(f"{name}: {error}", file=sys.stderr, flush=True)
-        return FAILED
+        return WRONG_INPUT if isinstance(error, CannotCompute) else FAILED
     except OSError as error:
         # Of rank 0 alone, between two calls of the engine, which turns its own into EngineError.
         print(

@@ -14,13 +14,14 @@ from ase.calculators.calculator import Calculator, SCFError, all_changes
 from mpi4py import MPI
 from tblite.ase import TBLite
 
-from fhi_al.core.errors import EngineError
+from fhi_al.core.errors import CannotCompute, EngineError
 from fhi_al.core.structure import Structure, structure
 from fhi_al.engines.aims_input.atomic import atomic_geometry
 from fhi_al.engines.ase_calculator import AseEngine, import_calculator
 from fhi_al.engines.engine import ReferenceResult
 from fhi_al.engines.registry import build_engine, runs_in_parallel
-from fhi_al.engines.spec import AseSpec, tblite_spec
+from fhi_al.engines.spec import AseSpec
+from fhi_al.engines.tblite import TBLITE, system_problem, tblite_spec
 
 pytestmark = pytest.mark.real
 
@@ -112,6 +113,38 @@ def test_failed_scf_is_flagged_and_the_next_label_is_good(ethanol: Structure) ->
     assert np.isnan(failed.energy)
     assert np.isnan(failed.forces).all()
     assert "converge" in failed.message.lower()
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        (tblite_spec("GFN2-xTB", structure([1], [[0, 0, 0]]), {"multiplicity": 3}), "compatible"),
+        (tblite_spec("GFN2-xTB", structure([92], [[0, 0, 0]])), "No support for elements"),
+        (AseSpec("ase.calculators.emt:EMT", structure([9], [[0, 0, 0]])), "No EMT-potential for F"),
+    ],
+    ids=["multiplicity", "U", "EMT"],
+)
+def test_a_system_that_cannot_be_computed_is_no_failed_scf(spec: AseSpec, words: str) -> None:
+    engine = AseEngine(spec)
+    with pytest.raises(CannotCompute, match=words):
+        engine.calculate(spec.structure.positions + 0.1, spec.structure.cell)
+    if spec.calculator == TBLITE:
+        assert words in str(system_problem(spec))
+
+
+def test_an_scf_that_never_converges_is_no_wrong_input(ethanol: Structure) -> None:
+    engine = AseEngine(tblite_spec("GFN2-xTB", ethanol, {"max_iterations": 1}))
+    results = [engine.calculate(rattled(ethanol, seed), ethanol.cell) for seed in (1, 2)]
+    assert not any(result.converged for result in results)
+
+
+def test_of_a_large_system_only_elements_and_arguments_are_tried() -> None:
+    numbers = [1] * 5000 + [8]
+    points = [[3.0 * k, 0.0, 0.0] for k in range(len(numbers))]
+    large = structure(numbers, points)
+    assert system_problem(tblite_spec("GFN2-xTB", large, {"charge": 1})) is None
+    wrong = tblite_spec("GFN2-xTB", large, {"alpb_solvation": "watter"})
+    assert "not found among database of solvents" in str(system_problem(wrong))
 
 
 def test_atoms_on_top_of_each_other_are_a_failed_label(ethanol: Structure) -> None:

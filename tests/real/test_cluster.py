@@ -27,11 +27,11 @@ from cluster_parts import (
 from test_aims_executable import spec_of
 from troublesome import EXIT, EXIT_ONCE, HANG, NO_SCF, RAISE, SLOW, WELL
 
-from fhi_al.core.errors import EngineError
+from fhi_al.core.errors import CannotCompute, EngineError
 from fhi_al.core.structure import geometry_key
 from fhi_al.engines.ase_calculator import AseEngine
 from fhi_al.engines.engine import ReferenceResult
-from fhi_al.engines.spec import tblite_spec
+from fhi_al.engines.tblite import tblite_spec
 from fhi_al.labels.cluster.cluster import ClusterWorkers
 from fhi_al.labels.cluster.options import ClusterOptions
 from fhi_al.labels.workers import Job
@@ -41,7 +41,7 @@ pytestmark = pytest.mark.real
 OPTIONS = ClusterOptions(
     workers_per_node=2, max_jobs=4, job_timeout_s=5.0, attempts=2, lost_after_s=4
 )
-XTB, TROUBLE, AIMS = 0, 1, 2
+XTB, TROUBLE, AIMS, IMPOSSIBLE = 0, 1, 2, 3
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,8 @@ def environment() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def workers(folder: Path, environment: None) -> Iterator[ClusterWorkers]:
-    specs = [tblite_spec("GFN2-xTB", water()), troublesome(folder), spec_of()]
+    impossible = tblite_spec("GFN2-xTB", water(), {"multiplicity": 2})
+    specs = [tblite_spec("GFN2-xTB", water()), troublesome(folder), spec_of(), impossible]
     made = ClusterWorkers(specs, OPTIONS, folder / "cluster")
     try:
         yield made
@@ -114,6 +115,15 @@ def test_trouble_is_tried_again_then_reported_and_harms_nobody_else(
     assert made.count(EXIT_ONCE) == 2
     assert all(result_of(done[each.key].result).converged for each in good)
     assert done[places[HANG].key].seconds >= 10.0
+
+
+def test_a_system_that_cannot_be_computed_is_tried_once(
+    workers: ClusterWorkers, folder: Path
+) -> None:
+    each = job(IMPOSSIBLE, 1)
+    result = finish(workers, [each])[each.key].result
+    assert isinstance(result, CannotCompute) and "is not compatible" in str(result)
+    assert not (folder / "cluster" / each.key / "attempt_2").exists()
 
 
 def test_the_executable_of_fhi_aims_runs_in_a_folder_of_its_own(

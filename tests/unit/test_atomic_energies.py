@@ -14,7 +14,7 @@ from fhi_al.core.errors import EngineError
 from fhi_al.engines.aims_input.atomic import atomic_geometry
 from fhi_al.engines.ase_calculator import AseEngine
 from fhi_al.engines.engine import ReferenceResult
-from fhi_al.engines.spec import tblite_spec
+from fhi_al.engines.tblite import tblite_spec
 
 HYDROGEN, OXYGEN = -11.682, -104.037  # eV, GFN2-xTB, spin polarised
 

@@ -16,7 +16,8 @@ from fhi_al.app.cluster_checks import command_problem
 from fhi_al.core.errors import EngineError
 from fhi_al.core.structure import structure
 from fhi_al.engines.engine import ReferenceResult
-from fhi_al.engines.spec import fingerprint, tblite_spec
+from fhi_al.engines.spec import fingerprint
+from fhi_al.engines.tblite import tblite_spec
 from fhi_al.labels.cluster.cluster import ClusterWorkers
 from fhi_al.labels.cluster.options import ClusterOptions
 from fhi_al.labels.cluster.processes import (

@@ -18,7 +18,8 @@ from fhi_al.core.plausible import LabelLimits
 from fhi_al.core.structure import Array, Structure, structure
 from fhi_al.engines.ase_calculator import AseEngine
 from fhi_al.engines.engine import ReferenceResult
-from fhi_al.engines.spec import AseSpec, tblite_spec
+from fhi_al.engines.spec import AseSpec
+from fhi_al.engines.tblite import tblite_spec
 from fhi_al.labels.crash_trace import CallRecord
 from fhi_al.labels.serial_queue import SerialLabelQueue
 from fhi_al.labels.store import LabelStore, Rejected

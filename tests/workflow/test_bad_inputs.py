@@ -57,6 +57,12 @@ def unknown_calculator(folder: Path) -> str | None:
     return line(AL, "reference_method", new)(folder)
 
 
+def unknown_argument(folder: Path) -> None:
+    line(AL, "reference_engine", "  reference_engine: ase")(folder)
+    new = "  reference_calculator: ase.build.fcc111\n  reference_arguments: {asap: 1}"
+    line(AL, "reference_method", new)(folder)
+
+
 def gone(file: str, old: str) -> Spoil:
     """Take a line away: there is none to point at."""
 
@@ -116,6 +122,22 @@ ON_TBLITE: dict[str, tuple[Spoil, tuple[str, ...]]] = {
     "misspelt argument": (
         line(AL, "reference_method", "  reference_arguments: {max_iteratoins: 9}"),
         (AL, "ACTIVE_LEARNING.reference_arguments", "did you mean max_iterations?"),
+    ),
+    "a multiplicity that cannot be": (
+        line(AL, "reference_method", "  reference_arguments: {multiplicity: 2}"),
+        (AL, "ACTIVE_LEARNING.reference_arguments", "tblite cannot compute", "is not compatible"),
+    ),
+    "an argument of the wrong kind": (
+        line(AL, "reference_method", "  reference_arguments: {charge: one}"),
+        (AL, "ACTIVE_LEARNING.reference_arguments", "must be real number"),
+    ),
+    "an element that tblite does not know": (
+        content("geometry.in", b"atom 0 0 0 U\natom 0 0 1.8 O\natom 0 0 -1.8 O\n"),
+        (AL, "ACTIVE_LEARNING.reference_engine", "No support for elements with Z >86"),
+    ),
+    "an argument that a calculator does not take": (
+        unknown_argument,
+        (AL, "ACTIVE_LEARNING.reference_calculator", "missing a required argument: 'symbol'"),
     ),
     "no such calculator": (
         unknown_calculator,

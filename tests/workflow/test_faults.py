@@ -79,6 +79,24 @@ def test_an_engine_that_always_fails_stops_the_run(asi_library, tmp_path) -> Non
     succeed(folder, 2, command="FHI_AL-initial-ds")
 
 
+def test_an_engine_that_can_compute_nothing_is_wrong_input(tmp_path) -> None:
+    """EMT says what it does not know when it is asked for the first time."""
+    engine = {"reference_engine": "ase", "reference_calculator": "ase.calculators.emt.EMT"}
+    folder = write_inputs(
+        tmp_path / "run",
+        active_learning={"ACTIVE_LEARNING": engine},
+        geometry="atom 0 0 0 F\natom 0 0 0.92 H\n",
+    )
+    text = (folder / "active_learning_settings.yaml").read_text()
+    (folder / "active_learning_settings.yaml").write_text(
+        text.replace("  reference_method: GFN2-xTB\n", "")
+    )
+    code, output = run(folder, 2, command="FHI_AL-initial-ds")
+    assert code == 2, output
+    assert "cannot compute this system: NotImplementedError: No EMT-potential for F" in output
+    assert labels(folder) == []
+
+
 def test_labels_of_another_method_are_not_mixed(finished_run, tmp_path) -> None:
     folder = write_inputs(
         tmp_path / "run", active_learning={"ACTIVE_LEARNING": {"reference_method": "GFN1-xTB"}}

@@ -24,14 +24,8 @@ from fhi_al.engines.aims_input.geometry import Geometry
 from fhi_al.engines.ase_calculator import default_arguments
 from fhi_al.engines.engine import ReferenceResult
 from fhi_al.engines.isolated_atom import arguments_of_atom, left_out
-from fhi_al.engines.spec import (
-    TBLITE,
-    AimsCommandSpec,
-    AseSpec,
-    AsiSpec,
-    EngineSpec,
-    tblite_spec,
-)
+from fhi_al.engines.spec import AimsCommandSpec, AseSpec, AsiSpec, EngineSpec
+from fhi_al.engines.tblite import TBLITE, tblite_spec
 from fhi_al.labels.cluster.cluster import ClusterWorkers
 from fhi_al.labels.engine_service import EngineService
 from fhi_al.labels.workers import Job

@@ -25,7 +25,8 @@ from fhi_al.engines.aims_input.errors import AimsInputError
 from fhi_al.engines.aims_input.geometry import Geometry, read_geometry
 from fhi_al.engines.ase_calculator import calculator_problem
 from fhi_al.engines.asi_library import library_problem
-from fhi_al.engines.spec import AseSpec, AsiSpec, EngineSpec, tblite_spec
+from fhi_al.engines.spec import AseSpec, AsiSpec, EngineSpec
+from fhi_al.engines.tblite import is_tblite, system_problem, tblite_spec
 from fhi_al.md.atoms import atoms_of, radii_of
 from fhi_al.models.devices import cuequivariance_problem
 from fhi_al.settings import ActiveLearning, Settings
@@ -218,6 +219,8 @@ def _engine_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:
     for spec in engine_specs(settings.folder, settings, inputs):
         assert isinstance(spec, AseSpec)
         problem = calculator_problem(spec)
+        if problem is None and is_tblite(spec.calculator):
+            problem = system_problem(spec)
         if problem is not None:
             yield str(settings.problem("active_learning", f"{AL}.{key}", problem))
 

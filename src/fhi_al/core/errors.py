@@ -7,6 +7,14 @@ class EngineError(RuntimeError):
     """The engine cannot go on: broken, or set up wrongly.  Raised on all its ranks alike."""
 
 
+class CannotCompute(EngineError):
+    """The engine can compute no geometry of a system: the inputs are not for it.
+
+    An element, an argument or a number of electrons that it does not take; not an SCF that did not
+    converge.
+    """
+
+
 class InputError(Exception):
     """The inputs are wrong.
 

@@ -7,8 +7,8 @@ calculators that are known to keep nothing, and whose making loads weights, are 
 
 from __future__ import annotations
 
-import difflib
 import importlib
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -22,18 +22,21 @@ from ase.calculators.calculator import (
     all_changes,
 )
 
-from fhi_al.core.errors import EngineError
+from fhi_al.core.errors import CannotCompute, EngineError
 from fhi_al.core.structure import Array
 from fhi_al.engines.engine import ReferenceResult
-from fhi_al.engines.spec import TBLITE, AseSpec
+from fhi_al.engines.spec import AseSpec
+from fhi_al.engines.tblite import argument_problem, is_tblite
 
 # Packages whose calculators are functions of the geometry alone and take seconds to make.
 HISTORY_FREE = ("chgnet", "mace")
-# tblite's names for solvation models as keyword arguments: alpb_solvation="water".
-SOLVATION = ("alpb", "gbsa", "cosmo", "cpcm", "pcm", "gbe", "gb")
 # What ASE's calculators raise when this geometry cannot be computed.  InputError is among them:
 # tblite raises it for atoms that are too close.
 FAILED = (CalculationFailed, InputError, ReadError, np.linalg.LinAlgError)
+# What a calculator's constructor raises that is given what it does not take.
+WRONG_ARGUMENT = (TypeError, ValueError, LookupError, AttributeError, InputError)
+# And what they raise when they can compute none of a system, next to these.
+NOT_FOR_THIS_SYSTEM = (*FAILED, NotImplementedError)
 
 
 def import_calculator(path: str) -> Callable[..., Any]:
@@ -106,14 +109,15 @@ def calculator_problem(spec: AseSpec) -> str | None:
         maker = import_calculator(spec.calculator)
     except EngineError as error:
         return str(error)
-    if spec.calculator == TBLITE:
-        # ASE's base class takes any argument: a misspelt one would silently have no effect.
-        known = [*vars(maker)["default_parameters"], *(f"{name}_solvation" for name in SOLVATION)]
-        for name in spec.arguments:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
-                return f"{spec.calculator}: unknown argument {name}: {hint}"
+    if is_tblite(spec.calculator):
+        problem = argument_problem(spec.arguments, vars(maker)["default_parameters"])
+        return None if problem is None else f"{spec.calculator}: {problem}"
+    try:
+        inspect.signature(maker).bind(**spec.arguments)
+    except TypeError as error:
+        return f"{spec.calculator}: {error}: expected arguments that it takes"
+    except ValueError:  # of a function that has none to show
+        pass
     return None
 
 
@@ -127,7 +131,9 @@ class AseEngine:
     Raises
     ------
     EngineError
-        If the calculator cannot be imported or does not take its arguments.
+        If the calculator cannot be imported.
+    CannotCompute
+        If it does not take its arguments.
     """
 
     def __init__(self, spec: AseSpec) -> None:
@@ -141,6 +147,7 @@ class AseEngine:
         )
         self._calculator: Any = self._new_calculator()
         self._n_calls = 0
+        self._has_succeeded = False
         self._is_open = True
 
     def calculate(self, positions: Array, cell: Array) -> ReferenceResult:
@@ -162,9 +169,21 @@ class AseEngine:
         ------
         EngineError
             If it failed for a reason that the next geometry would meet too.
+        CannotCompute
+            If it has computed no geometry so far and fails for that of the spec, too, and not
+            because an SCF did not converge.
         """
         if not self._is_open:
             raise EngineError(f"{self._spec.calculator} is closed")
+        try:
+            self._run(positions, cell)
+        except Exception as error:
+            return self._failed(error)
+        result = self._result()
+        self._has_succeeded = True
+        return result
+
+    def _run(self, positions: Array, cell: Array) -> None:
         if self._n_calls > 0 and not self._is_reused:
             self._calculator = self._new_calculator()
         # With everything changed a calculator starts afresh; a warm start is told the truth.
@@ -172,11 +191,7 @@ class AseEngine:
         changes = ["positions", "cell"] if warm else all_changes
         self._n_calls += 1
         self._calculator.results = {}
-        try:
-            self._calculator.calculate(self._atoms(positions, cell), self._properties(), changes)
-        except Exception as error:
-            return self._failed(error)
-        return self._result()
+        self._calculator.calculate(self._atoms(positions, cell), self._properties(), changes)
 
     def close(self) -> None:
         """Let the calculator go.  Twice is harmless."""
@@ -195,7 +210,8 @@ class AseEngine:
             return self._maker(**self._spec.arguments)
         except Exception as error:
             message = ", ".join(f"{key}={value!r}" for key, value in self._spec.arguments.items())
-            raise EngineError(
+            kind = CannotCompute if isinstance(error, WRONG_ARGUMENT) else EngineError
+            raise kind(
                 f"{self._spec.calculator}({message}): {type(error).__name__}: {error}:"
                 " expected arguments that the calculator takes"
             ) from error
@@ -217,16 +233,33 @@ class AseEngine:
 
     def _failed(self, error: Exception) -> ReferenceResult:
         words = f"{type(error).__name__}: {error}"
-        # Codes have their own names for it: KohnShamConvergenceError, SCFNotConverged, ...
-        kinds = " ".join(kind.__name__ for kind in type(error).__mro__)
-        for_this_geometry = isinstance(error, FAILED) or "Converge" in kinds or "SCF" in kinds
-        if not for_this_geometry:
-            raise EngineError(f"{self._spec.calculator}: {words}") from error
         # What is left of the failed attempt must not be the start of the next one.
         self._n_calls = 0
         self._calculator = self._new_calculator()
+        if not _did_not_converge(error):
+            if not self._has_succeeded and isinstance(error, NOT_FOR_THIS_SYSTEM):
+                self._require_one_geometry()
+            if not isinstance(error, FAILED):
+                raise EngineError(f"{self._spec.calculator}: {words}") from error
         forces = np.full((len(self._spec.structure), 3), np.nan)
         return ReferenceResult(float("nan"), forces, None, False, words)
+
+    def _require_one_geometry(self) -> None:
+        """Return if the geometry of the spec can be computed: the one that failed was at fault."""
+        try:
+            self._run(self._spec.structure.positions, self._spec.structure.cell)
+        except Exception as error:
+            if isinstance(error, NOT_FOR_THIS_SYSTEM) and not _did_not_converge(error):
+                raise CannotCompute(
+                    f"{self._spec.calculator} cannot compute this system: {type(error).__name__}:"
+                    f" {error}: expected elements, a charge, unpaired electrons and arguments that"
+                    " it takes. Correct geometry.in or reference_arguments, or choose another"
+                    " engine"
+                ) from error
+        else:
+            self._has_succeeded = True
+        self._n_calls = 0
+        self._calculator = self._new_calculator()
 
     def _result(self) -> ReferenceResult:
         results = self._calculator.results
@@ -245,6 +278,12 @@ class AseEngine:
             )
         stress = _full_stress(results["stress"]) if self._spec.stress else None
         return ReferenceResult(_energy_of_forces(results), forces, stress, True)
+
+
+def _did_not_converge(error: Exception) -> bool:
+    # Codes have their own names for it: KohnShamConvergenceError, SCFNotConverged, ...
+    kinds = " ".join(kind.__name__ for kind in type(error).__mro__)
+    return "Converge" in kinds or "SCF" in kinds or "not converge" in str(error).lower()
 
 
 def _energy_of_forces(results: Any) -> float:

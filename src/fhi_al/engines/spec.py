@@ -14,9 +14,6 @@ from typing import Any
 from fhi_al.core.structure import Structure
 from fhi_al.engines.aims_input.geometry import Geometry
 
-TBLITE = "tblite.ase:TBLite"
-TBLITE_METHODS = ("GFN1-xTB", "GFN2-xTB", "IPEA1-xTB")
-
 
 @dataclass(frozen=True, eq=False)
 class AsiSpec:
@@ -96,37 +93,6 @@ class AimsCommandSpec:
     def structure(self) -> Structure:
         """Elements, periodicity, moments and charges."""
         return self.geometry.structure
-
-
-def tblite_spec(
-    method: str,
-    structure: Structure,
-    arguments: Mapping[str, Any] | None = None,
-    stress: bool = False,
-    scf_warm_start: bool = False,
-) -> AseSpec:
-    """GFN1-xTB or GFN2-xTB by tblite.
-
-    Charge and spin come from the structure's initial charges and moments unless ``arguments``
-    give ``charge`` or ``multiplicity``.  Open shells get tblite's spin polarisation, without which
-    unpaired electrons only move occupations (an H atom is then 1 eV too high).
-
-    Raises
-    ------
-    ValueError
-        If tblite has no such method.
-    """
-    if method not in TBLITE_METHODS:
-        raise ValueError(f"tblite method {method}: expected one of {', '.join(TBLITE_METHODS)}")
-    given = dict(arguments or {})
-    open_shell = bool(structure.initial_moments.any()) or given.get("multiplicity", 1) not in (
-        None,
-        1,
-    )
-    defaults: dict[str, Any] = {"method": method, "verbosity": 0}
-    if open_shell:
-        defaults["spin_polarization"] = 1.0
-    return AseSpec(TBLITE, structure, {**defaults, **given}, stress, not scf_warm_start)
 
 
 EngineSpec = AsiSpec | AseSpec

@@ -209,7 +209,7 @@ class BackgroundLabelQueue:
     def _store(self, finished: Finished) -> None:
         request = self._computing.pop(finished.key)
         if isinstance(finished.result, EngineError):
-            raise EngineError(
+            raise type(finished.result)(
                 f"reference engine: {finished.result}{self.validator.last_output()}"
             ) from finished.result
         log_duration(len(self.validator.store) + 1, finished.seconds)

@@ -202,7 +202,7 @@ class SerialLabelQueue:
             with self._timed(), self._calls.of(request.key, self._engines.ranks(request.system)):
                 result = self._engines.calculate(request.system, request.positions, request.cell)
         except EngineError as error:
-            raise EngineError(f"reference engine: {error}{self.validator.last_output()}") from error
+            raise type(error)(f"reference engine: {error}{self.validator.last_output()}") from error
         log_duration(len(self.validator.store) + 1, time.monotonic() - started)
         return self.validator.store_result(request, result)
 

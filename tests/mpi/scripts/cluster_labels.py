@@ -14,7 +14,8 @@ from mpi4py import MPI
 
 from fhi_al.core.structure import geometry_key, structure
 from fhi_al.engines.ase_calculator import AseEngine
-from fhi_al.engines.spec import AseSpec, tblite_spec
+from fhi_al.engines.spec import AseSpec
+from fhi_al.engines.tblite import tblite_spec
 from fhi_al.labels.cluster.cluster import ClusterWorkers
 from fhi_al.labels.cluster.options import ClusterOptions
 from fhi_al.labels.workers import Job

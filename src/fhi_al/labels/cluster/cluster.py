@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fhi_al.core.errors import EngineError
+from fhi_al.core.errors import CannotCompute, EngineError
 from fhi_al.engines.engine import ReferenceResult
 from fhi_al.engines.spec import ClusterSpec, fingerprint
 from fhi_al.labels.cluster.job import JobInput
@@ -156,6 +156,9 @@ class ClusterWorkers:
         if result is not None:
             del self._out[out.job.key]
             return Finished(out.job.key, *result)
+        if report.cannot_compute:
+            del self._out[out.job.key]
+            return Finished(out.job.key, CannotCompute(why), out.seconds)
         # Workers that cannot be had are not the structure's fault.
         self._check()
         out.failures += 1

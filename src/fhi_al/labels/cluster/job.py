@@ -14,13 +14,13 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
-from fhi_al.core.errors import EngineError
+from fhi_al.core.errors import CannotCompute, EngineError
 from fhi_al.core.structure import Array
 from fhi_al.engines.engine import ReferenceResult
 from fhi_al.engines.spec import AimsCommandSpec, ClusterSpec
 from fhi_al.labels.cluster.processes import end_with
 from fhi_al.labels.cluster.result import read_result, write_result
-from fhi_al.labels.cluster.worker import WHY
+from fhi_al.labels.cluster.worker import CANNOT, WHY
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,12 +51,15 @@ class JobInput:
 
 
 def main() -> int:
-    """Compute; the exit code is 0 if there is a result, and why.txt says why there is none."""
+    """Compute; the exit code is 0 if there is a result.
+
+    Else why.txt says why there is none, or cannot.txt why there will be none for any geometry.
+    """
     end_with(int(sys.argv[1]))
     try:
         _compute(pickle.load(sys.stdin.buffer))
     except EngineError as error:
-        Path(WHY).write_text(str(error))
+        Path(CANNOT if isinstance(error, CannotCompute) else WHY).write_text(str(error))
         return 1
     except Exception as error:  # a foreign calculator may raise anything
         traceback.print_exc()

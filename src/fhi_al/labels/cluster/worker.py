@@ -17,7 +17,7 @@ from pathlib import Path
 
 from fhi_al.labels.cluster.processes import end_processes, family, step_environment
 
-LOG, WHY = "job.log", "why.txt"
+LOG, WHY, CANNOT = "job.log", "why.txt", "cannot.txt"
 # FHI-aims' files come first: they say more than the log of the process around it.
 OUTPUTS = ("aims.out", "aims.err", LOG)
 LAST_LINES = 15
@@ -59,12 +59,15 @@ class JobReport:
         The last lines of the calculation's output, where there is no result.
     seconds : float
         Wall time of the attempt.
+    cannot_compute : bool
+        No geometry of the system can be computed.
     """
 
     result: str | None
     why: str
     output: str
     seconds: float
+    cannot_compute: bool = False
 
 
 def run_job(order: JobOrder) -> JobReport:
@@ -78,7 +81,8 @@ def run_job(order: JobOrder) -> JobReport:
         text = (folder / "result.json").read_text()
         _tidy(attempt)
         return JobReport(text, "", "", seconds)
-    return JobReport(None, why, _last_lines(attempt), seconds)
+    cannot_compute = (attempt / CANNOT).is_file()
+    return JobReport(None, why, _last_lines(attempt), seconds, cannot_compute)
 
 
 def _new_folder(folder: Path) -> Path:
@@ -116,8 +120,9 @@ def _run(order: JobOrder, attempt: Path) -> str | None:
             return f"it took longer than job_timeout = {order.timeout_s:g} s"
     if process.returncode == 0:
         return None
-    with contextlib.suppress(OSError):
-        return (attempt / WHY).read_text().strip()
+    for name in (WHY, CANNOT):
+        with contextlib.suppress(OSError):
+            return (attempt / name).read_text().strip()
     if process.returncode < 0:
         return f"it was killed by {signal.Signals(-process.returncode).name}"
     return f"it ended with exit code {process.returncode} and without a word"
