@@ -26,7 +26,7 @@ from selection_systems import SYSTEMS, System
 
 from fhi_al.core.calibration import calibration
 from fhi_al.core.label import Label
-from fhi_al.core.uncertainty import force_error, force_uncertainty
+from fhi_al.core.uncertainty import MEASURES, force_error
 from fhi_al.models.ensemble import Ensemble
 from fhi_al.settings.mace import MaceSettings
 
@@ -70,11 +70,12 @@ def compared(ensemble: Ensemble, labels: list[Label], seed: int) -> Compared:
     order = np.random.default_rng(seed).permutation(len(labels))
     mixed = [labels[place] for place in order]
     found = ensemble.predict(mixed)
+    measure = MEASURES["max_atomic_sd"]
     return Compared(
-        np.array([force_uncertainty(each.forces) for each in found]),
+        np.array([measure(each.forces) for each in found]),
         np.array(
             [
-                force_error(each.forces, label.forces)
+                force_error(each.forces.mean(axis=0), label.forces, measure)
                 for each, label in zip(found, mixed, strict=True)
             ]
         ),

@@ -7,12 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from fhi_al.core.uncertainty import (
-    UncertaintyType,
-    atomic_spread,
-    force_error,
-    force_uncertainty,
-)
+from fhi_al.core.structure import Array
+from fhi_al.core.uncertainty import MEASURES, UncertaintyType, atomic_spread, force_error
 
 KINDS: tuple[UncertaintyType, ...] = ("max_atomic_sd", "mean_atomic_sd", "ensemble_sd")
 
@@ -35,30 +31,26 @@ def test_spread_of_each_atom() -> None:
     ],
 )
 def test_uncertainty_of_a_structure(kind: UncertaintyType, expected: float) -> None:
-    assert force_uncertainty(FORCES, kind) == pytest.approx(expected, rel=1e-14)
-
-
-def test_the_default_is_the_largest_spread_of_an_atom() -> None:
-    assert force_uncertainty(FORCES) == force_uncertainty(FORCES, "max_atomic_sd")
+    assert MEASURES[kind](FORCES) == pytest.approx(expected, rel=1e-14)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_members_that_agree_and_one_member_alone_have_none(kind: UncertaintyType) -> None:
-    assert force_uncertainty(FORCES[:1], kind) == 0.0
-    assert force_uncertainty(np.stack([FORCES[0]] * 3), kind) == 0.0
+    assert MEASURES[kind](FORCES[:1]) == 0.0
+    assert MEASURES[kind](np.stack([FORCES[0]] * 3)) == 0.0
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_nan_makes_the_whole_uncertainty_nan(kind: UncertaintyType) -> None:
     forces = FORCES.copy()
     forces[0, 1, 2] = np.nan
-    assert math.isnan(force_uncertainty(forces, kind))
+    assert math.isnan(MEASURES[kind](forces))
 
 
 @pytest.mark.parametrize("shape", [(2, 3), (2, 4, 2), (2, 2, 4, 3), (6,)])
 def test_forces_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"expected \(n_members, n_atoms, 3\)"):
-        force_uncertainty(np.zeros(shape))
+        MEASURES["max_atomic_sd"](np.zeros(shape))
 
 
 @pytest.mark.parametrize(
@@ -73,4 +65,22 @@ def test_the_error_is_reduced_as_the_uncertainty_is(kind: UncertaintyType, expec
     # Atom 0: squares 1, 1, 1, mean 1.  Atom 1: 12, 0, 0, mean 4.
     true = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
     predicted = true + np.array([[1.0, -1.0, 1.0], [math.sqrt(12), 0.0, 0.0]])
-    assert force_error(predicted, true, kind) == pytest.approx(expected, rel=1e-12)
+    assert force_error(predicted, true, MEASURES[kind]) == pytest.approx(expected, rel=1e-12)
+    # A measure of one's own is applied to two members that are off to either side.
+    own = lambda forces: MEASURES[kind](forces)  # noqa: E731
+    assert force_error(predicted, true, own) == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_error_of_a_measure_of_ones_own() -> None:
+    def largest_component(forces: Array) -> float:
+        return float((forces.max(axis=0) - forces.min(axis=0)).max())
+
+    true = np.zeros((2, 3))
+    predicted = np.array([[0.1, 0.0, 0.0], [0.0, -0.7, 0.2]])
+    assert force_error(predicted, true, largest_component) == pytest.approx(1.4, rel=1e-14)
+
+
+def test_forces_of_all_members_are_no_prediction() -> None:
+    # They would broadcast to a number that is no error of anything.
+    with pytest.raises(ValueError, match=r"expected \(n_atoms, 3\)"):
+        force_error(np.zeros((4, 2, 3)), np.zeros((2, 3)), MEASURES["max_atomic_sd"])

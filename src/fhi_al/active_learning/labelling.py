@@ -26,7 +26,6 @@ from fhi_al.core.trajectory import (
     Withdrawn,
     sanity_check_due,
 )
-from fhi_al.core.uncertainty import force_uncertainty
 from fhi_al.labels.serial_queue import LabelQueue, Outcome
 from fhi_al.labels.validation import LabelRequest
 from fhi_al.report import clock
@@ -88,7 +87,7 @@ class Labelling:
         point = self._trajectories.walkers[index].point
         forces = self._trajectories.walkers[index].forces
         assert forces is not None
-        uncertainty = force_uncertainty(forces, self._criterion.uncertainty)
+        uncertainty = self._criterion.uncertainty(forces)
         if not np.isfinite(uncertainty):
             self._trajectories.apply(index, Exploded(0, "the uncertainty is not finite"))
             return
@@ -199,7 +198,7 @@ class Labelling:
             predicted = self._dynamics.predictor.predict(structures)
         learnt = []
         for pending, system, found in zip(waiting, systems, predicted, strict=True):
-            uncertainty = force_uncertainty(found.forces, self._criterion.uncertainty)
+            uncertainty = self._criterion.uncertainty(found.forces)
             limit = self._thresholds.limit(system)
             if np.isfinite(uncertainty) and not crosses(uncertainty, limit):
                 learnt.append(pending)

@@ -12,7 +12,7 @@ from typing import Literal
 from fhi_al.core.stopping import StopRules
 from fhi_al.core.threshold import ThresholdRule
 from fhi_al.core.trajectory import Limits
-from fhi_al.core.uncertainty import UncertaintyType
+from fhi_al.core.uncertainty import Measure
 
 
 @dataclass(frozen=True)
@@ -126,14 +126,16 @@ class Criterion:
 
     Parameters
     ----------
-    uncertainty : {"max_atomic_sd", "mean_atomic_sd", "ensemble_sd"}
+    uncertainty : callable
+        Forces of the members, (n_members, n_atoms, 3) in eV/A -> float in eV/A; one of
+        :data:`fhi_al.core.uncertainty.MEASURES`, or any other.
     rule : ThresholdRule
         As long as the uncertainty is not calibrated.
     calibration : CalibrationOptions or None
         None: true errors are not recorded.
     """
 
-    uncertainty: UncertaintyType
+    uncertainty: Measure
     rule: ThresholdRule
     calibration: CalibrationOptions | None = None
 

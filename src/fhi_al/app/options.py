@@ -22,6 +22,7 @@ from fhi_al.core.calibration import default_limit
 from fhi_al.core.stopping import StopRules
 from fhi_al.core.threshold import ThresholdRule
 from fhi_al.core.trajectory import Limits
+from fhi_al.core.uncertainty import MEASURES
 from fhi_al.md.integrators import MDConditions
 from fhi_al.settings import ActiveLearning, Settings
 
@@ -83,7 +84,7 @@ def criterion(al: ActiveLearning) -> Criterion:
     rule = ThresholdRule(
         al.c_x, al.threshold_warmup, al.threshold_window, al.threshold_type, al.threshold_quantile
     )
-    return Criterion(al.uncertainty_type, rule, calibration)
+    return Criterion(MEASURES[al.uncertainty_type], rule, calibration)
 
 
 def _error_limit(al: ActiveLearning) -> float:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -10,6 +11,10 @@ import numpy as np
 from fhi_al.core.structure import Array
 
 UncertaintyType = Literal["max_atomic_sd", "mean_atomic_sd", "ensemble_sd"]
+
+# Forces of the members, (n_members, n_atoms, 3) in eV/A -> uncertainty of the structure in eV/A.
+# NaN if any force is NaN: the structure is then taken for broken.
+Measure = Callable[[Array], float]
 
 
 def atomic_spread(forces: Array) -> Array:
@@ -37,37 +42,59 @@ def atomic_spread(forces: Array) -> Array:
     return spread
 
 
-_REDUCE: dict[UncertaintyType, Callable[[Array], float]] = {
-    "max_atomic_sd": lambda spread: float(spread.max()),
-    "mean_atomic_sd": lambda spread: float(spread.mean()),
-    "ensemble_sd": lambda spread: float(np.sqrt(np.mean(spread**2))),
-}
-
-
-def force_uncertainty(forces: Array, kind: UncertaintyType = "max_atomic_sd") -> float:
-    """Uncertainty of one structure in eV/A; NaN if any force is NaN.
+@dataclass(frozen=True)
+class SpreadMeasure:
+    """The spread on each atom, reduced to one number.
 
     Parameters
     ----------
-    forces : (n_members, n_atoms, 3)
-        Member forces in eV/A.
-    kind : {"max_atomic_sd", "mean_atomic_sd", "ensemble_sd"}
-        Largest spread of an atom; mean spread of the atoms; standard deviation over all
-        members, atoms and components.
+    reduce : callable
+        (n_atoms,) in eV/A -> float.
     """
-    return _REDUCE[kind](atomic_spread(forces))
+
+    reduce: Callable[[Array], float]
+
+    def __call__(self, forces: Array) -> float:
+        """Uncertainty in eV/A of a structure with member forces (n_members, n_atoms, 3)."""
+        return self.reduce(atomic_spread(forces))
 
 
-def force_error(predicted: Array, true: Array, kind: UncertaintyType = "max_atomic_sd") -> float:
+# Largest spread of an atom; mean spread of the atoms; standard deviation over all members, atoms
+# and components.
+MEASURES: Mapping[UncertaintyType, SpreadMeasure] = {
+    "max_atomic_sd": SpreadMeasure(lambda spread: float(spread.max())),
+    "mean_atomic_sd": SpreadMeasure(lambda spread: float(spread.mean())),
+    "ensemble_sd": SpreadMeasure(lambda spread: float(np.sqrt(np.mean(spread**2)))),
+}
+
+
+def force_error(predicted: Array, true: Array, measure: Measure) -> float:
     """True error of one structure in eV/A, reduced as the uncertainty is, to compare with it.
 
     Parameters
     ----------
     predicted, true : (n_atoms, 3)
         The members' mean forces and those of the reference in eV/A.
-    kind : {"max_atomic_sd", "mean_atomic_sd", "ensemble_sd"}
-        Of the error of each atom, e[a] = sqrt(mean over xyz of (predicted - true)^2): the
-        largest; the mean; the root of the mean square.
+    measure : callable
+        Of the uncertainty.
+
+    Returns
+    -------
+    float
+        Of a :class:`SpreadMeasure`: the error of each atom, e[a] = sqrt(mean over xyz of
+        (predicted - true)^2), reduced.  Of any other: the uncertainty of two members that are off
+        by the error, one to each side of their mean, which is the same but for rounding.
+
+    Raises
+    ------
+    ValueError
+        If the forces are not (n_atoms, 3), both.
     """
-    error: Array = np.sqrt(np.mean((predicted - true) ** 2, axis=1))
-    return _REDUCE[kind](error)
+    if predicted.shape != true.shape or true.ndim != 2 or true.shape[1] != 3:
+        raise ValueError(
+            f"forces have shapes {predicted.shape} and {true.shape}, expected (n_atoms, 3)"
+        )
+    difference = predicted - true
+    if isinstance(measure, SpreadMeasure):
+        return measure.reduce(np.sqrt(np.mean(difference**2, axis=1)))
+    return float(measure(np.stack([difference, -difference])))
