@@ -227,5 +227,5 @@ def with_message_costs(durations: Durations, path: Path, n_atoms: int) -> Durati
         / max(1, others),
         state_s=1e-3 * values["a member's state, asked for and back", "2 MB"],
         nap_s=0.01,  # fhi_al.parallel.mpi.LONGEST_SLEEP_S
-        copy_s=1e-6 * values["copy all walkers, at each step of the loop", "1000 trajectories"],
+        copy_s=1e-6 * values["copy trajectories, at each step of the loop", "1000 trajectories"],
     )

@@ -34,7 +34,7 @@ from fhi_al.core.trajectory import Limits, Moved, TrajectoryState, after
 from fhi_al.engines.engine import ReferenceResult
 from fhi_al.labels.store import LabelStore
 from fhi_al.md.driver import MDPoint
-from fhi_al.md.walker import Walker
+from fhi_al.md.live_trajectory import LiveTrajectory
 from fhi_al.parallel import mpi
 from fhi_al.report.journal import Journal
 
@@ -267,7 +267,7 @@ def of_trajectories() -> list[Row]:
     point = MDPoint(positions_of(100), positions_of(100), cell_of(100))
     for n in N_TRAJECTORIES:
         size = f"{n} trajectories"
-        walkers = [Walker(point, point, np.random.default_rng(k)) for k in range(n)]
+        live = [LiveTrajectory(point, point, np.random.default_rng(k)) for k in range(n)]
         states = tuple(TrajectoryState(k) for k in range(n))
 
         def tell(states: tuple[TrajectoryState, ...] = states) -> object:
@@ -275,20 +275,25 @@ def of_trajectories() -> list[Row]:
             everyone[0], _ = after(everyone[0], Moved(20), Limits(1e6, 5, 20))
             return tuple(everyone)
 
-        def copies(walkers: list[Walker] = walkers) -> object:
-            return [walker.copy() for walker in walkers]
+        def copies(live: list[LiveTrajectory] = live) -> object:
+            return [trajectory.copy() for trajectory in live]
 
-        def phase_space(walkers: list[Walker] = walkers) -> bytes:
+        def phase_space(live: list[LiveTrajectory] = live) -> bytes:
             arrays: dict[str, Array] = {}
-            for index, walker in enumerate(walkers):
-                arrays |= walker.arrays(str(index))
+            for index, trajectory in enumerate(live):
+                arrays |= trajectory.arrays(str(index))
             stream = io.BytesIO()
             np.savez(stream, **arrays)  # type: ignore[arg-type]
             return stream.getvalue()
 
         rows += [
             Row("feed one event to a trajectory", size, 1e6 * median_s(tell), "us"),
-            Row("copy all walkers, at each step of the loop", size, 1e3 * median_s(copies), "ms"),
+            Row(
+                "copy trajectories, at each step of the loop",
+                size,
+                1e3 * median_s(copies),
+                "ms",
+            ),
             Row("snapshot: phase space (100 atoms)", size, len(phase_space()) / 1e6, "MB"),
             Row("snapshot: pack phase space", size, 1e3 * median_s(phase_space, 3), "ms"),
         ]

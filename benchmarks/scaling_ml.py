@@ -35,8 +35,8 @@ from fhi_al.core.trajectory import TrajectoryState
 from fhi_al.labels.store import LabelStore
 from fhi_al.md.driver import Driver, random_stream
 from fhi_al.md.integrators import MDConditions
+from fhi_al.md.live_trajectory import LiveTrajectory
 from fhi_al.md.together import BatchedForceCalculator
-from fhi_al.md.walker import Walker
 from fhi_al.models.ensemble import Ensemble
 from fhi_al.models.training import SerialTrainingPool
 from fhi_al.settings.mace import MaceSettings
@@ -89,15 +89,15 @@ def step_of(ensemble: Ensemble, system: Structure, n_trajectories: int) -> Calla
     """A function that moves trajectories by STEPS steps."""
     conditions = MDConditions("Langevin", 10.0, 0.1, 0.01, 100.0, 0.01, 1)
     driver = Driver(system, conditions, BatchedForceCalculator(), GeometryLimits())
-    walkers = [Walker.start(driver, random_stream(1, k)) for k in range(n_trajectories)]
+    live = [LiveTrajectory.start(driver, random_stream(1, k)) for k in range(n_trajectories)]
     propagation = Propagation(Dynamics((system,), lambda system, md: driver, ensemble))
     states = [TrajectoryState(k) for k in range(n_trajectories)]
 
     def act() -> None:
         # Explosions of arbitrary models do not matter: every trajectory starts anew.
-        for walker in walkers:
-            walker.point = walker.restart_point
-        propagation.advance(states, walkers, [STEPS] * n_trajectories, None)
+        for trajectory in live:
+            trajectory.point = trajectory.restart_point
+        propagation.advance(states, live, [STEPS] * n_trajectories, None)
 
     return act
 

@@ -153,8 +153,8 @@ def main(folder: Path) -> None:
     from fhi_al import ActiveLearningProcedure, InitialDatasetProcedure, open_run
     from fhi_al.active_learning.propagation import Propagation
     from fhi_al.core.trajectory import TrajectoryState
+    from fhi_al.md.live_trajectory import LiveTrajectory
     from fhi_al.md.validating import MDFailure
-    from fhi_al.md.walker import Walker
 
     visited: list[Array] = []
     advance = Propagation.advance
@@ -162,14 +162,14 @@ def main(folder: Path) -> None:
     def noted(
         self: Propagation,
         states: Sequence[TrajectoryState],
-        walkers: Sequence[Walker],
+        live: Sequence[LiveTrajectory],
         n_steps: Sequence[int],
         member: int | None,
     ) -> list[MDFailure | None]:
-        failures = advance(self, states, walkers, n_steps, member)
+        failures = advance(self, states, live, n_steps, member)
         visited.extend(
-            walker.point.positions
-            for walker, failure in zip(walkers, failures, strict=True)
+            one.point.positions
+            for one, failure in zip(live, failures, strict=True)
             if failure is None
         )
         return failures

@@ -20,7 +20,8 @@ from fhi_al.core.structure import Structure, geometry_key, structure
 from fhi_al.md.atoms import atoms_of
 from fhi_al.md.driver import Driver, random_stream
 from fhi_al.md.integrators import MDConditions
-from fhi_al.md.together import BatchedForceCalculator, Block, advance_together
+from fhi_al.md.live_trajectory import LiveTrajectory
+from fhi_al.md.together import BatchedForceCalculator, advance_together
 from fhi_al.md.validating import MDFailure
 from fhi_al.models.ensemble import Ensemble
 from fhi_al.models.training import SerialTrainingPool
@@ -191,7 +192,9 @@ def sane_steps(
     for _ in range(n_steps // BLOCK):
         moving = list(points)
         ended = advance_together(
-            [Block(driver, points[k], BLOCK, generators[k]) for k in moving],
+            [LiveTrajectory.at(points[k], generators[k]) for k in moving],
+            [driver] * len(moving),
+            [BLOCK] * len(moving),
             lambda pending: {
                 place: found.forces[0]
                 for place, found in zip(

@@ -71,14 +71,16 @@ class Trajectories:
         from fhi_al.core.trajectory import TrajectoryState
         from fhi_al.md.driver import Driver, random_stream
         from fhi_al.md.integrators import MDConditions
+        from fhi_al.md.live_trajectory import LiveTrajectory
         from fhi_al.md.together import BatchedForceCalculator
-        from fhi_al.md.walker import Walker
 
         atoms = molecule("CH3CH2OH")
         system = structure(atoms.numbers, atoms.positions)
         conditions = MDConditions("Langevin", 500.0, 0.5, 0.01, 100.0, 0.01, 1)
         driver = Driver(system, conditions, BatchedForceCalculator(), GeometryLimits())
-        self._starts = [Walker.start(driver, random_stream(1, k)) for k in range(N_TRAJECTORIES)]
+        self._starts = [
+            LiveTrajectory.start(driver, random_stream(1, k)) for k in range(N_TRAJECTORIES)
+        ]
         self._propagation = Propagation(Dynamics((system,), lambda system, md: driver, predictor))
         self._states = [TrajectoryState(k) for k in range(N_TRAJECTORIES)]
         self.begin_again()
@@ -89,14 +91,14 @@ class Trajectories:
         """One block of all trajectories."""
         driving = self._sweep % N_MEMBERS if self._member else None
         n_steps = [BLOCK] * N_TRAJECTORIES
-        failures = self._propagation.advance(self._states, self._walkers, n_steps, driving)
+        failures = self._propagation.advance(self._states, self._live, n_steps, driving)
         if any(failures):
             raise RuntimeError("a trajectory exploded: the members are too poor for this")
         self._sweep += 1
 
     def begin_again(self) -> None:
         """Back to the start."""
-        self._walkers = [walker.copy() for walker in self._starts]
+        self._live = [trajectory.copy() for trajectory in self._starts]
 
 
 def naive_md(members: Any, n_steps: int) -> None:

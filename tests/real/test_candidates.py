@@ -29,8 +29,8 @@ from fhi_al.core.threshold import MovingAverage
 from fhi_al.core.trajectory import Limits, Status, TrajectoryState
 from fhi_al.md.driver import Driver, random_stream
 from fhi_al.md.integrators import MDConditions
+from fhi_al.md.live_trajectory import LiveTrajectory
 from fhi_al.md.together import BatchedForceCalculator
-from fhi_al.md.walker import Walker
 from fhi_al.models.ensemble import Ensemble
 from fhi_al.report.clock import Clock
 from fhi_al.report.journal import Journal
@@ -140,8 +140,8 @@ def parts_of(made: Ensemble, folder: Path, positions: list[Any], **changes: Any)
     )
     system = structure([8, 1, 1], positions[0])
     driver = Driver(system, CONDITIONS, BatchedForceCalculator(), GeometryLimits())
-    walkers = [Walker.start(driver, random_stream(1, k)) for k in range(len(positions))]
-    progress = Progress(RunState(active=active), walkers)
+    live = [LiveTrajectory.start(driver, random_stream(1, k)) for k in range(len(positions))]
+    progress = Progress(RunState(active=active), live)
     journal = Journal(folder / "journal.jsonl")
     preferred: list[Sequence[str]] = []
     candidates = Candidates(

@@ -19,8 +19,8 @@ from fhi_al.core.structure import Structure, structure
 from fhi_al.md.atoms import atoms_of, constraints_of
 from fhi_al.md.driver import Driver, MDPoint, hottest, random_stream
 from fhi_al.md.integrators import degrees_of_freedom
+from fhi_al.md.live_trajectory import LiveTrajectory
 from fhi_al.md.validating import MDFailure
-from fhi_al.md.walker import Walker
 
 pytestmark = pytest.mark.real
 
@@ -177,38 +177,38 @@ def test_blocks_are_bitwise_one_block(name: str, thermostat: Any) -> None:
 
 
 @pytest.mark.parametrize("thermostat", THERMOSTATS)
-def test_a_stored_walker_goes_on_bitwise(thermostat: Any) -> None:
+def test_a_stored_trajectory_goes_on_bitwise(thermostat: Any) -> None:
     system = molecule()
     md = driver(system, thermostat)
-    walker = Walker.start(md, random_stream(7))
-    walker.point = md.advance(walker.point, 9, walker.generator)
-    walker.restart_point = walker.point
-    walker.point = md.advance(walker.point, 4, walker.generator)
+    trajectory = LiveTrajectory.start(md, random_stream(7))
+    trajectory.point = md.advance(trajectory.point, 9, trajectory.generator)
+    trajectory.restart_point = trajectory.point
+    trajectory.point = md.advance(trajectory.point, 4, trajectory.generator)
     # As a snapshot does it: arrays as they are, the random state through JSON.
-    arrays = {name: values.copy() for name, values in walker.arrays("3").items()}
-    state = json.loads(json.dumps(walker.random_state()))
+    arrays = {name: values.copy() for name, values in trajectory.arrays("3").items()}
+    state = json.loads(json.dumps(trajectory.random_state()))
     assert all(name.startswith("3/") for name in arrays)
-    stored = Walker.from_arrays("3", arrays, state)
-    assert bits(stored.restart_point) == bits(walker.restart_point)
-    for one in (walker, stored):
+    stored = LiveTrajectory.from_arrays("3", arrays, state)
+    assert bits(stored.restart_point) == bits(trajectory.restart_point)
+    for one in (trajectory, stored):
         one.point = driver(system, thermostat).advance(one.point, 11, one.generator)
-    assert bits(stored.point) == bits(walker.point)
-    for one in (walker, stored):
+    assert bits(stored.point) == bits(trajectory.point)
+    for one in (trajectory, stored):
         one.roll_back(md)
-    assert bits(stored.point) == bits(walker.point)
+    assert bits(stored.point) == bits(trajectory.point)
 
 
-def test_walkers_of_one_snapshot_do_not_mix() -> None:
+def test_trajectories_of_one_snapshot_do_not_mix() -> None:
     md = driver(molecule(), "NoseHoover")
-    walkers = [Walker.start(md, random_stream(7, index)) for index in range(12)]
+    trajectories = [LiveTrajectory.start(md, random_stream(7, index)) for index in range(12)]
     arrays: dict[str, Any] = {}
-    for index, walker in enumerate(walkers):
-        walker.point = md.advance(walker.point, 1 + index, walker.generator)
-        arrays |= walker.arrays(str(index))
-    for index, walker in enumerate(walkers):
-        stored = Walker.from_arrays(str(index), arrays, walker.random_state())
-        assert bits(stored.point) == bits(walker.point)
-        assert bits(stored.restart_point) == bits(walker.restart_point)
+    for index, trajectory in enumerate(trajectories):
+        trajectory.point = md.advance(trajectory.point, 1 + index, trajectory.generator)
+        arrays |= trajectory.arrays(str(index))
+    for index, trajectory in enumerate(trajectories):
+        stored = LiveTrajectory.from_arrays(str(index), arrays, trajectory.random_state())
+        assert bits(stored.point) == bits(trajectory.point)
+        assert bits(stored.restart_point) == bits(trajectory.restart_point)
 
 
 def test_forces_of_old_weights_do_not_survive_into_the_next_block() -> None:
@@ -235,8 +235,8 @@ def test_trajectories_differ_and_seeds_repeat(thermostat: Any) -> None:
 
     def end(seed: int, *purpose: int) -> MDPoint:
         md = driver(system, thermostat)
-        walker = Walker.start(md, random_stream(seed, *purpose))
-        return md.advance(walker.point, 50, walker.generator)
+        trajectory = LiveTrajectory.start(md, random_stream(seed, *purpose))
+        return md.advance(trajectory.point, 50, trajectory.generator)
 
     first = end(4, 1, 0)
     assert bits(end(4, 1, 0)) == bits(first)
@@ -365,15 +365,15 @@ def test_conditions_without_motion_are_refused(change: dict[str, float]) -> None
 def test_fixed_coordinates_do_not_move_and_others_do(fixed: np.ndarray, thermostat: Any) -> None:
     system = molecule(fixed)
     md = driver(system, thermostat)
-    walker = Walker.start(md, random_stream(8))
-    assert not walker.point.momenta[fixed].any()
+    trajectory = LiveTrajectory.start(md, random_stream(8))
+    assert not trajectory.point.momenta[fixed].any()
     for _ in range(3):
-        walker.point = md.advance(walker.point, 20, walker.generator)
-    walker.roll_back(md)
-    walker.point = md.advance(walker.point, 30, walker.generator)
-    assert np.array_equal(walker.point.positions[fixed], system.positions[fixed])
-    assert not walker.point.momenta[fixed].any()
-    moved = np.abs(walker.point.positions - system.positions)
+        trajectory.point = md.advance(trajectory.point, 20, trajectory.generator)
+    trajectory.roll_back(md)
+    trajectory.point = md.advance(trajectory.point, 30, trajectory.generator)
+    assert np.array_equal(trajectory.point.positions[fixed], system.positions[fixed])
+    assert not trajectory.point.momenta[fixed].any()
+    moved = np.abs(trajectory.point.positions - system.positions)
     assert (moved[~fixed] > 0).all()
 
 
@@ -456,7 +456,7 @@ def test_a_molecule_that_flies_apart_ends_the_block() -> None:
         md.advance(md.start(random_stream(1)), 100, random_stream(1))
 
 
-def test_after_a_failure_the_walker_goes_back_with_new_velocities_and_its_stream_goes_on() -> None:
+def test_after_a_failure_it_goes_back_with_new_velocities_and_its_stream_goes_on() -> None:
     class Broken(Springs):
         broken = False
 
@@ -468,24 +468,24 @@ def test_after_a_failure_the_walker_goes_back_with_new_velocities_and_its_stream
     system = molecule()
     springs = Broken(system.positions)
     md = driver(system, "NoseHoover", springs)
-    walker = Walker.start(md, random_stream(1))
-    first = walker.point
-    walker.point = md.advance(walker.point, 5, walker.generator)
+    trajectory = LiveTrajectory.start(md, random_stream(1))
+    first = trajectory.point
+    trajectory.point = md.advance(trajectory.point, 5, trajectory.generator)
     springs.broken = True
-    before = bits(walker.point)
+    before = bits(trajectory.point)
     with pytest.raises(MDFailure):
-        md.advance(walker.point, 5, walker.generator)
-    assert bits(walker.point) == before
+        md.advance(trajectory.point, 5, trajectory.generator)
+    assert bits(trajectory.point) == before
     springs.broken = False
-    walker.roll_back(md)
-    assert np.array_equal(walker.point.positions, first.positions)
-    assert not np.array_equal(walker.point.momenta, first.momenta)
-    assert walker.point.thermostat == {}
-    assert bits(walker.restart_point) == bits(first)
-    once = walker.point
-    walker.roll_back(md)
-    assert not np.array_equal(walker.point.momenta, once.momenta)
-    md.advance(walker.point, 5, walker.generator)
+    trajectory.roll_back(md)
+    assert np.array_equal(trajectory.point.positions, first.positions)
+    assert not np.array_equal(trajectory.point.momenta, first.momenta)
+    assert trajectory.point.thermostat == {}
+    assert bits(trajectory.restart_point) == bits(first)
+    once = trajectory.point
+    trajectory.roll_back(md)
+    assert not np.array_equal(trajectory.point.momenta, once.momenta)
+    md.advance(trajectory.point, 5, trajectory.generator)
 
 
 def test_advancing_leaves_the_point_and_the_structure_alone() -> None:

@@ -15,7 +15,8 @@ from md_parts import THERMOSTATS, Springs, bits, conditions, crystal, molecule
 from fhi_al.core.plausible import GeometryLimits
 from fhi_al.core.structure import Array, Structure
 from fhi_al.md.driver import Driver, MDPoint, random_stream
-from fhi_al.md.together import BatchedForceCalculator, Block, advance_together
+from fhi_al.md.live_trajectory import LiveTrajectory
+from fhi_al.md.together import BatchedForceCalculator, advance_together
 from fhi_al.md.validating import MDFailure
 
 pytestmark = pytest.mark.real
@@ -47,27 +48,33 @@ def handed_over(system: Structure, thermostat: Any, limits: Any = None, **change
     )
 
 
+def moving(start: MDPoint, *purpose: int) -> LiveTrajectory:
+    """A trajectory at a point, with a random stream of its own."""
+    return LiveTrajectory.at(start, random_stream(2, *purpose))
+
+
 def calculator_of(system: Structure) -> Any:
     return EMT() if system.pbc else Springs(molecule().positions)
 
 
 def test_together_is_bitwise_alone_for_all_thermostats_systems_and_lengths() -> None:
     systems = [(system, t) for system in (molecule(), crystal()) for t in THERMOSTATS]
-    blocks, alone = [], []
+    trajectories, drivers, lengths, alone = [], [], [], []
     for place, (system, thermostat) in enumerate(systems):
         together = handed_over(system, thermostat)
         start = together.start(random_stream(4, place))
         n_steps = 3 + place
-        blocks.append(Block(together, start, n_steps, random_stream(5, place)))
+        trajectories.append(LiveTrajectory.at(start, random_stream(5, place)))
+        drivers.append(together)
+        lengths.append(n_steps)
         by_itself = Driver(system, together.conditions, calculator_of(system), GeometryLimits())
         alone.append(by_itself.advance(start, n_steps, random_stream(5, place)))
     calls = Calls()
-    found = advance_together(blocks, calls)
+    found = advance_together(trajectories, drivers, lengths, calls)
     for one, other in zip(found, alone, strict=True):
         assert isinstance(one, MDPoint)
         assert bits(one) == bits(other)
     # Once for everyone at the start, then once for each step of those that still move.
-    lengths = [block.n_steps for block in blocks]
     assert [len(pending) for pending in calls.pending] == [
         sum(n >= step for n in lengths) for step in range(max(lengths) + 1)
     ]
@@ -77,11 +84,9 @@ def test_known_forces_are_not_asked_for_again_and_change_nothing() -> None:
     driver, calls = handed_over(molecule(), "Langevin"), Calls()
     start = driver.start(random_stream(1))
     known = calls.forces(Atoms(molecule().numbers, start.positions))
-    (with_forces,) = advance_together(
-        [Block(driver, start, 4, random_stream(2), forces=known)], calls
-    )
+    (with_forces,) = advance_together([moving(start)], [driver], [4], calls, [known])
     n_calls = len(calls.pending)
-    (without,) = advance_together([Block(driver, start, 4, random_stream(2))], calls)
+    (without,) = advance_together([moving(start)], [driver], [4], calls)
     assert n_calls == 4
     assert len(calls.pending) == n_calls + 5
     assert isinstance(with_forces, MDPoint) and isinstance(without, MDPoint)
@@ -94,11 +99,11 @@ def test_one_that_explodes_drops_out_and_the_others_go_on() -> None:
     start = good.start(random_stream(1))
     calls = Calls()
     found = advance_together(
-        [Block(d, start, 30, random_stream(2, k)) for k, d in enumerate((good, wild, good))], calls
+        [moving(start, k) for k in range(3)], [good, wild, good], [30] * 3, calls
     )
     assert isinstance(found[1], MDFailure)
     assert calls.pending[0] == {0, 1, 2} and calls.pending[-1] == {0, 2}
-    (alone,) = advance_together([Block(good, start, 30, random_stream(2, 2))], Calls())
+    (alone,) = advance_together([moving(start, 2)], [good], [30], Calls())
     assert isinstance(found[2], MDPoint) and isinstance(alone, MDPoint)
     assert bits(found[2]) == bits(alone)
 
@@ -111,8 +116,8 @@ def test_an_error_of_who_is_asked_reaches_the_caller_and_leaves_nothing_behind()
         raise OSError("the other rank is gone")
 
     with pytest.raises(OSError, match="the other rank"):
-        advance_together([Block(driver, start, 3, random_stream(k)) for k in range(2)], fails)
-    (again,) = advance_together([Block(driver, start, 3, random_stream(0))], Calls())
+        advance_together([moving(start, k) for k in range(2)], [driver] * 2, [3, 3], fails)
+    (again,) = advance_together([moving(start)], [driver], [3], Calls())
     assert isinstance(again, MDPoint)
 
 
@@ -134,10 +139,8 @@ def test_forces_known_in_another_cell_are_asked_for_again() -> None:
     driver = Strained(crystal(), conditions(None), BatchedForceCalculator(), GeometryLimits())
     start = driver.start(random_stream(1))
     known = calls.forces(Atoms(crystal().numbers, start.positions, cell=start.cell, pbc=True))
-    (with_forces,) = advance_together(
-        [Block(driver, start, 2, random_stream(2), forces=known)], calls
-    )
+    (with_forces,) = advance_together([moving(start)], [driver], [2], calls, [known])
     assert len(calls.pending) == 3  # at the start, too: its cell is another
-    (without,) = advance_together([Block(driver, start, 2, random_stream(2))], calls)
+    (without,) = advance_together([moving(start)], [driver], [2], calls)
     assert isinstance(with_forces, MDPoint) and isinstance(without, MDPoint)
     assert bits(with_forces) == bits(without)

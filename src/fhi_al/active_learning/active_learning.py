@@ -20,7 +20,7 @@ from fhi_al.core.run_state import ActiveLearningState, Stage, SweepStage
 from fhi_al.core.threshold import MovingAverage
 from fhi_al.core.trajectory import TrajectoryState
 from fhi_al.md.driver import random_stream
-from fhi_al.md.walker import Walker
+from fhi_al.md.live_trajectory import LiveTrajectory
 from fhi_al.report.calibration_figure import draw_calibration
 from fhi_al.report.error_table import mean
 from fhi_al.report.logs import log_to_file, stop_log
@@ -88,7 +88,7 @@ class ActiveLearningProcedure:
     def _begin(self) -> None:
         run, options = self._run, self._options
         trajectories = tuple(TrajectoryState(index) for index in range(options.n_trajectories))
-        self._progress.walkers = [self._at_start(trajectory) for trajectory in trajectories]
+        self._progress.live = [self._at_start(trajectory) for trajectory in trajectories]
         for member in run.ensemble.members:
             member.freeze_normalisation()
             member.fresh_optimizer(scheduler=False)
@@ -124,10 +124,12 @@ class ActiveLearningProcedure:
         )
         run.save()
 
-    def _at_start(self, trajectory: TrajectoryState) -> Walker:
+    def _at_start(self, trajectory: TrajectoryState) -> LiveTrajectory:
         driver = self._run.dynamics.driver(trajectory.system, trajectory.md)
         seed = driver.conditions.seed
-        return Walker.start(driver, random_stream(seed, TRAJECTORY_STREAM, trajectory.index))
+        return LiveTrajectory.start(
+            driver, random_stream(seed, TRAJECTORY_STREAM, trajectory.index)
+        )
 
     def _sweep_or_stop(self) -> None:
         run = self._run
@@ -142,7 +144,7 @@ class ActiveLearningProcedure:
             with run.step():
                 self._sweep.drain()
         log.info("active learning stops: %s", reason)
-        self._progress.walkers = []
+        self._progress.live = []
         stage = Stage.DONE if self._options.converge is None else Stage.FINAL_CONVERGENCE
         self._progress.update(stage=stage, stop_reason=reason)
 

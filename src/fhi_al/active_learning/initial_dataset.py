@@ -72,7 +72,7 @@ class InitialDatasetProcedure:
 
     def _grow(self) -> None:
         run, options = self._run, self._options
-        if not self._progress.walkers and run.state.stage is Stage.INITIAL_SAMPLING:
+        if not self._progress.live and run.state.stage is Stage.INITIAL_SAMPLING:
             self._points.begin()
             log.info(
                 "initial dataset: %d points for each of %d members per round, sampled by %s; "
@@ -259,7 +259,7 @@ class InitialDatasetProcedure:
 
     def _finish(self) -> None:
         run, export = self._run, self._run.report.export
-        self._progress.walkers, self._progress.best_weights = [], {}
+        self._progress.live, self._progress.best_weights = [], {}
         for member in self._members:
             member.freeze_normalisation()
         mae = mean([member.validate().mae_forces for member in self._members])

@@ -80,12 +80,12 @@ class Labelling:
         Parameters
         ----------
         before : TrajectoryState
-            The trajectory before its last block; its walker has every member's forces.
+            The trajectory before its last block; its live part has every member's forces.
         """
         index = before.index
         now = self._trajectories.state.trajectories[index]
-        point = self._trajectories.walkers[index].point
-        forces = self._trajectories.walkers[index].forces
+        point = self._trajectories.live[index].point
+        forces = self._trajectories.live[index].forces
         assert forces is not None
         uncertainty = self._criterion.uncertainty(forces)
         if not np.isfinite(uncertainty):

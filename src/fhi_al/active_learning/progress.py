@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fhi_al.core.run_state import ActiveLearningState, RunState
-from fhi_al.md.walker import Walker
+from fhi_al.md.live_trajectory import LiveTrajectory
 
 
 @dataclass
@@ -19,14 +19,14 @@ class Progress:
     Parameters
     ----------
     state : RunState
-    walkers : list of Walker
+    live : list of LiveTrajectory
         The trajectories of the stage under way.
     best_weights : dict
         Member -> weights of its lowest validation error in the convergence under way.
     """
 
     state: RunState = field(default_factory=RunState)
-    walkers: list[Walker] = field(default_factory=list)
+    live: list[LiveTrajectory] = field(default_factory=list)
     best_weights: dict[int, dict[str, Any]] = field(default_factory=dict)
 
     @property

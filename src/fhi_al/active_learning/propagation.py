@@ -10,9 +10,9 @@ from ase import Atoms
 from fhi_al.core.structure import Array, Structure
 from fhi_al.core.trajectory import TrajectoryState
 from fhi_al.md.driver import Driver, MDPoint
-from fhi_al.md.together import Block, advance_together, is_at
+from fhi_al.md.live_trajectory import LiveTrajectory
+from fhi_al.md.together import advance_together, is_at
 from fhi_al.md.validating import MDFailure
-from fhi_al.md.walker import Walker
 from fhi_al.models.predictor import Prediction, Predictor
 
 
@@ -51,7 +51,7 @@ class Propagation:
     def advance(
         self,
         states: Sequence[TrajectoryState],
-        walkers: Sequence[Walker],
+        live: Sequence[LiveTrajectory],
         n_steps: Sequence[int],
         member: int | None,
     ) -> list[MDFailure | None]:
@@ -61,7 +61,7 @@ class Propagation:
         ----------
         states : sequence of TrajectoryState
             They say of which system each is, and under which conditions.
-        walkers : sequence of Walker
+        live : sequence of LiveTrajectory
             Of the same trajectories.  That of a failed one stays where it was.
         n_steps : sequence of int
             MD steps of each.
@@ -75,53 +75,47 @@ class Propagation:
         """
         evaluation = _Evaluation(self._dynamics.predictor, self._between, member)
         points = advance_together(
-            [
-                Block(
-                    self._dynamics.driver(state.system, state.md),
-                    walker.point,
-                    n,
-                    walker.generator,
-                    None if walker.forces is None else _driving(walker.forces, member),
-                )
-                for state, walker, n in zip(states, walkers, n_steps, strict=True)
-            ],
+            live,
+            [self._dynamics.driver(state.system, state.md) for state in states],
+            n_steps,
             evaluation.forces,
+            known=[None if one.forces is None else _driving(one.forces, member) for one in live],
         )
         failures = [point if isinstance(point, MDFailure) else None for point in points]
-        for walker, point in zip(walkers, points, strict=True):
+        for one, point in zip(live, points, strict=True):
             if not isinstance(point, MDFailure):
-                walker.point, walker.forces = point, None
-        self._complete_forces(states, walkers, failures, evaluation)
+                one.point, one.forces = point, None
+        self._complete_forces(states, live, failures, evaluation)
         return failures
 
     def _complete_forces(
         self,
         states: Sequence[TrajectoryState],
-        walkers: Sequence[Walker],
+        live: Sequence[LiveTrajectory],
         failures: Sequence[MDFailure | None],
         evaluation: _Evaluation,
     ) -> None:
         """Every member's forces at the new points, where they were not computed on the way."""
-        unknown: list[Walker] = []
+        unknown: list[LiveTrajectory] = []
         structures: list[Atoms] = []
-        for place, (state, walker) in enumerate(zip(states, walkers, strict=True)):
+        for place, (state, one) in enumerate(zip(states, live, strict=True)):
             if failures[place] is not None:
                 continue
-            walker.forces = evaluation.of_all_members_at(place, walker.point)
-            if walker.forces is None:
+            one.forces = evaluation.of_all_members_at(place, one.point)
+            if one.forces is None:
                 system = self._dynamics.systems[state.system]
-                unknown.append(walker)
+                unknown.append(one)
                 structures.append(
                     Atoms(
                         system.numbers,
-                        walker.point.positions,
-                        cell=walker.point.cell,
+                        one.point.positions,
+                        cell=one.point.cell,
                         pbc=system.pbc,
                     )
                 )
         predicted = self._dynamics.predictor.predict(structures)
-        for walker, prediction in zip(unknown, predicted, strict=True):
-            walker.forces = prediction.forces
+        for one, prediction in zip(unknown, predicted, strict=True):
+            one.forces = prediction.forces
 
 
 class _Evaluation:

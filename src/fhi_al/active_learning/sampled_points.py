@@ -15,8 +15,8 @@ from fhi_al.core.run_state import Frame, SamplingState
 from fhi_al.labels.serial_queue import LabelQueue
 from fhi_al.labels.validation import LabelRequest
 from fhi_al.md.driver import Driver, MDPoint, random_stream
+from fhi_al.md.live_trajectory import LiveTrajectory
 from fhi_al.md.validating import MDFailure
-from fhi_al.md.walker import Walker
 from fhi_al.report import clock
 from fhi_al.report.clock import Clock
 
@@ -63,22 +63,22 @@ class SampledPoints:
         """Start the trajectory."""
         driver = self._driver(0)
         generator = random_stream(driver.conditions.seed, SAMPLING_STREAM)
-        self._progress.walkers = [Walker.start(driver, generator)]
+        self._progress.live = [LiveTrajectory.start(driver, generator)]
 
     def sample(self) -> None:
         """The next structure, ``skip_step_initial`` MD steps on, and its label."""
-        walker = self._progress.walkers[0]
+        live = self._progress.live[0]
         driver = self._driver(self._state.md_steps)
         n_steps = self._options.skip_step
         md_step = self._state.md_steps + n_steps
         try:
             with self._clock.section(clock.MD):
-                walker.point = driver.advance(walker.point, n_steps, walker.generator)
+                live.point = driver.advance(live.point, n_steps, live.generator)
             self.update(md_steps=md_step)
-            self._ask(walker.point, md_step)
+            self._ask(live.point, md_step)
         except MDFailure as failure:
             self.update(md_steps=md_step)
-            self._roll_back(walker, driver, failure)
+            self._roll_back(live, driver, failure)
 
     def _ask(self, point: MDPoint, md_step: int) -> None:
         """Have a point labelled, now or in the background.
@@ -88,7 +88,7 @@ class SampledPoints:
         MDFailure
             If its label was discarded.
         """
-        walker = self._progress.walkers[0]
+        live = self._progress.live[0]
         frame = frame_of(point, md_step)
         request = _request(frame)
         # In ab initio MD the forces on the point, and with them its label, are there already.
@@ -101,7 +101,7 @@ class SampledPoints:
             if not isinstance(record, Label):
                 raise MDFailure(f"the label was discarded: {record.reason}")
             self.update(points=(*self._state.points, record.key))
-        walker.restart_point = walker.point
+        live.restart_point = live.point
         self.update(rollbacks_in_row=0)
 
     def take_in(self, *, wait: bool) -> None:
@@ -119,7 +119,7 @@ class SampledPoints:
             if isinstance(outcome.record, Label):
                 self.update(points=(*sampling.points, outcome.request.key))
 
-    def _roll_back(self, walker: Walker, driver: Driver, failure: MDFailure) -> None:
+    def _roll_back(self, live: LiveTrajectory, driver: Driver, failure: MDFailure) -> None:
         sampling = self._state
         in_row = sampling.rollbacks_in_row + 1
         self.update(rollbacks=sampling.rollbacks + 1, rollbacks_in_row=in_row)
@@ -132,7 +132,7 @@ class SampledPoints:
         )
         if in_row >= self._options.max_rollbacks_in_row:
             raise SamplingFailure(_hopeless(in_row, failure)) from failure
-        walker.roll_back(driver)
+        live.roll_back(driver)
 
     def withdraw(self) -> None:
         """Take back the points that no engine has begun."""

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 from fhi_al.active_learning.restart import RUN, plain
 from fhi_al.core.run_state import RunState
 from fhi_al.core.structure import Array, Structure
-from fhi_al.md.walker import Walker
+from fhi_al.md.live_trajectory import LiveTrajectory
 from fhi_al.models.state_bytes import packed, unpacked
 
 PHASE_SPACE = "phase_space.npz"
@@ -57,7 +57,7 @@ class Saved:
     Parameters
     ----------
     state : RunState
-    walkers : sequence of Walker
+    live : sequence of LiveTrajectory
         The trajectories of the stage under way.
     sets : sequence of MemberSets
         One per member.
@@ -70,7 +70,7 @@ class Saved:
     """
 
     state: RunState
-    walkers: Sequence[Walker]
+    live: Sequence[LiveTrajectory]
     sets: Sequence[MemberSets]
     member_states: Mapping[str, bytes]
     best_weights: Mapping[int, dict[str, Any]]
@@ -80,13 +80,13 @@ class Saved:
 def pack(saved: Saved, inputs: SavedInputs) -> dict[str, bytes]:
     """The files of a snapshot, by name."""
     arrays: dict[str, Array] = {}
-    for index, walker in enumerate(saved.walkers):
-        arrays |= walker.arrays(str(index))
+    for index, trajectory in enumerate(saved.live):
+        arrays |= trajectory.arrays(str(index))
     phase_space = io.BytesIO()
     np.savez(phase_space, **arrays)  # type: ignore[arg-type]
     content: dict[str, Any] = {
         "state": asdict(saved.state),
-        "random_states": [walker.random_state() for walker in saved.walkers],
+        "random_states": [trajectory.random_state() for trajectory in saved.live],
         "sets": [asdict(sets) for sets in saved.sets],
         "systems": [plain(system) for system in inputs.systems],
         "journal_bytes": saved.journal_bytes,
@@ -117,8 +117,8 @@ def unpack(files: Mapping[str, bytes]) -> Saved:
     best = {index: BEST.format(index=index) for index in range(len(sets))}
     return Saved(
         state=_STATE.validate_python(_with_lists_as_tuples(content["state"])),
-        walkers=[
-            Walker.from_arrays(str(index), arrays, random_state)
+        live=[
+            LiveTrajectory.from_arrays(str(index), arrays, random_state)
             for index, random_state in enumerate(content["random_states"])
         ],
         sets=sets,

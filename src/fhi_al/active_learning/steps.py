@@ -118,7 +118,7 @@ class Snapshots:
             self.training.ensemble,
             self.labels.validator.store,
         )
-        progress.state, progress.walkers = saved.state, list(saved.walkers)
+        progress.state, progress.live = saved.state, list(saved.live)
         progress.best_weights = dict(saved.best_weights)
         for member, sets in zip(ensemble.members, saved.sets, strict=True):
             member.add_training([store.label(key) for key in sets.training])
@@ -144,7 +144,7 @@ class Snapshots:
         ]
         return Saved(
             state=self.progress.state,
-            walkers=self.progress.walkers,
+            live=self.progress.live,
             sets=sets,
             member_states=self.training.member_states(),
             best_weights=self.progress.best_weights,
@@ -180,8 +180,9 @@ class Steps:
     def step(self) -> Iterator[None]:
         """A step that is done as a whole or not at all; then a snapshot, if one is due.
 
-        A label queue that is asked to stop raises before it calculates: the state and the walkers
-        are put back to the beginning of the step (labels and weights have not changed until then).
+        A label queue that is asked to stop raises before it calculates: the state and the
+        trajectories are put back to the beginning of the step (labels and weights have not changed
+        until then).
 
         Raises
         ------
@@ -189,12 +190,12 @@ class Steps:
             If the run was asked to stop; after a snapshot was written.
         """
         progress, completion_log = self._progress, self._snapshots.completion_log
-        state, walkers = progress.state, [walker.copy() for walker in progress.walkers]
+        state, live = progress.state, [trajectory.copy() for trajectory in progress.live]
         n_records = completion_log.n_records
         try:
             yield
         except Stopped:
-            progress.state, progress.walkers = state, walkers
+            progress.state, progress.live = state, live
             completion_log.n_records = n_records
             self.save(now=True)
             raise

@@ -192,9 +192,9 @@ class Sweep:
         skip, limits = self._options.skip_step, self._trajectories.limits
         running = self._trajectories.with_status(Status.RUNNING)
         n_steps = [block_length(trajectory, skip, limits) for trajectory in running]
-        walkers = [self._trajectories.walkers[trajectory.index] for trajectory in running]
+        live = [self._trajectories.live[trajectory.index] for trajectory in running]
         with self._clock.section(clock.MD):
-            failures = self._propagation.advance(running, walkers, n_steps, self._driving_member())
+            failures = self._propagation.advance(running, live, n_steps, self._driving_member())
         n_waiting = len(self._state.pending)
         for trajectory, n, failure in zip(running, n_steps, failures, strict=True):
             if failure is not None:
@@ -245,8 +245,8 @@ class Sweep:
         result = self._training.train(
             "active learning", state.epochs, n_epochs, range(len(self._members))
         )
-        for walker in self._trajectories.walkers:
-            walker.forces = None
+        for live in self._trajectories.live:
+            live.forces = None
         epochs = state.epochs + n_epochs
         plateaus = [
             seen(plateau, mae, epochs, self._options.margin)

@@ -19,7 +19,7 @@ from fhi_al.core.trajectory import (
     reinstated,
 )
 from fhi_al.md.driver import Driver
-from fhi_al.md.walker import Walker
+from fhi_al.md.live_trajectory import LiveTrajectory
 
 log = logging.getLogger(__name__)
 
@@ -48,9 +48,9 @@ class Trajectories:
         return self.progress.active
 
     @property
-    def walkers(self) -> list[Walker]:
+    def live(self) -> list[LiveTrajectory]:
         """Where the trajectories are in phase space."""
-        return self.progress.walkers
+        return self.progress.live
 
     def update(self, **changes: object) -> None:
         """Replace fields of the state."""
@@ -69,16 +69,16 @@ class Trajectories:
         self.update(trajectories=trajectories)
 
     def apply(self, index: int, event: Event) -> None:
-        """Feed an event to a trajectory and carry out what touches its walker."""
+        """Feed an event to a trajectory and carry out what moves it in phase space."""
         trajectories = list(self.state.trajectories)
         trajectories[index], instructions = after(trajectories[index], event, self.limits)
         self.update(trajectories=tuple(trajectories))
-        walker = self.walkers[index]
+        live = self.live[index]
         now = trajectories[index]
         if Instruction.SET_RESTART_POINT in instructions:
-            walker.restart_point = walker.point
+            live.restart_point = live.point
         if Instruction.ROLL_BACK in instructions:
-            walker.roll_back(self._driver(now.system, now.md))
+            live.roll_back(self._driver(now.system, now.md))
             log.warning(
                 "trajectory %d, MD step %d: %s; back to the last good point with new velocities "
                 "(setback %d)",

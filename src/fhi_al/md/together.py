@@ -7,7 +7,6 @@ where it asks; when all have asked, they are answered together and go on from th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
@@ -16,9 +15,10 @@ from greenlet import getcurrent, greenlet
 
 from fhi_al.core.structure import Array
 from fhi_al.md.driver import Driver, MDPoint
+from fhi_al.md.live_trajectory import LiveTrajectory
 from fhi_al.md.validating import MDFailure
 
-# Place of a block -> its structure; and place -> forces (n_atoms, 3) in eV/A.
+# Place of a trajectory -> its structure; and place -> forces (n_atoms, 3) in eV/A.
 Forces = Callable[[Mapping[int, Atoms]], Mapping[int, Array]]
 
 
@@ -36,62 +36,56 @@ class BatchedForceCalculator(Calculator):
         """Leave the integrator here until there are forces; called by the driver."""
         hub = getcurrent().parent
         if hub is None:
-            raise RuntimeError("a driver with HandedOver is advanced by advance_together() only")
+            raise RuntimeError(
+                "a driver with a BatchedForceCalculator is advanced by advance_together() only"
+            )
         self.results = {"forces": hub.switch(atoms)}
 
 
-@dataclass(frozen=True, eq=False)
-class Block:
-    """MD steps of one trajectory.
-
-    Parameters
-    ----------
-    driver : Driver
-        With a `BatchedForceCalculator` calculator.
-    point : MDPoint
-        Where it begins.
-    n_steps : int
-    generator : numpy.random.Generator
-    forces : (n_atoms, 3) or None
-        At the point in eV/A, if they are known: they are not asked for again then.
-    """
-
-    driver: Driver
-    point: MDPoint
-    n_steps: int
-    generator: np.random.Generator
-    forces: Array | None = None
-
-
-def advance_together(blocks: Sequence[Block], forces: Forces) -> list[MDPoint | MDFailure]:
+def advance_together(
+    trajectories: Sequence[LiveTrajectory],
+    drivers: Sequence[Driver],
+    n_steps: Sequence[int],
+    forces: Forces,
+    known: Sequence[Array | None] | None = None,
+) -> list[MDPoint | MDFailure]:
     """Advance trajectories; those that end sooner drop out, the others go on.
 
     Parameters
     ----------
-    blocks : sequence of Block
-        Of any systems and lengths.
+    trajectories : sequence of LiveTrajectory
+        Of any systems.  They stay where they are, but their random streams go on.
+    drivers : sequence of Driver
+        One each, with a :class:`BatchedForceCalculator`.
+    n_steps : sequence of int
+        MD steps of each.
     forces : callable
-        Called with the structures of all blocks that still move.
+        Called with the structures of all that still move, by their places among the trajectories;
+        returns their driving forces, (n_atoms, 3) in eV/A.
+    known : sequence of (n_atoms, 3) or None, optional
+        Driving forces in eV/A where the trajectories are; they are not computed again.
 
     Returns
     -------
     list
-        For each block where it has come to, or why it ended in a structure that makes no sense.
+        For each where it has come to, or why it ended in a structure that makes no sense.
         Each is what :meth:`fhi_al.md.driver.Driver.advance` alone would give, bit for bit if the
         forces are.
     """
+    places = range(len(trajectories))
     ended: dict[int, MDPoint | MDFailure] = {}
-    moving = {place: greenlet(_advance) for place in range(len(blocks))}
-    answers: dict[int, object] = dict(enumerate(blocks))
-    unused = dict(enumerate(blocks))
+    moving = {place: greenlet(_advance) for place in places}
+    starts = zip(drivers, trajectories, n_steps, strict=True)
+    answers: dict[int, object] = dict(enumerate(starts))
+    unused = dict(enumerate(known or [None] * len(trajectories)))
     try:
         while answers:
             pending: dict[int, Atoms] = {}
             for place, answer in answers.items():
                 message = moving[place].switch(answer)
-                known = _known(unused.pop(place, None), message)
-                if known is not None:
-                    message = moving[place].switch(known)
+                given = unused.pop(place, None)
+                if given is not None and _starts_at(trajectories[place].point, message):
+                    message = moving[place].switch(given)
                 if isinstance(message, Atoms):
                     pending[place] = message
                 else:
@@ -101,7 +95,7 @@ def advance_together(blocks: Sequence[Block], forces: Forces) -> list[MDPoint | 
         for one in moving.values():
             if not one.dead:
                 one.throw()
-    return [ended[place] for place in range(len(blocks))]
+    return [ended[place] for place in places]
 
 
 def is_at(atoms: Atoms, positions: Array, cell: Array) -> bool:
@@ -111,16 +105,14 @@ def is_at(atoms: Atoms, positions: Array, cell: Array) -> bool:
     return not atoms.pbc.any() or np.array_equal(atoms.cell.array, cell)
 
 
-def _known(block: Block | None, message: object) -> Array | None:
-    """The forces that a block came with, if its first question is about its first point."""
-    if block is None or block.forces is None or not isinstance(message, Atoms):
-        return None
-    point = block.point
-    return block.forces if is_at(message, point.positions, point.cell) else None
+def _starts_at(point: MDPoint, message: object) -> bool:
+    """Whether the first forces that an integrator wants are those where it began."""
+    return isinstance(message, Atoms) and is_at(message, point.positions, point.cell)
 
 
-def _advance(block: Block) -> MDPoint | MDFailure:
+def _advance(start: tuple[Driver, LiveTrajectory, int]) -> MDPoint | MDFailure:
+    driver, trajectory, n_steps = start
     try:
-        return block.driver.advance(block.point, block.n_steps, block.generator)
+        return driver.advance(trajectory.point, n_steps, trajectory.generator)
     except MDFailure as failure:
         return failure

@@ -1,4 +1,4 @@
-"""A trajectory's live part: where it is, where it may go back to, and its own random stream."""
+"""The part of a trajectory that moves: its point in phase space, and its own random stream."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fhi_al.md.driver import Driver, MDPoint
 
 
 @dataclass
-class Walker:
+class LiveTrajectory:
     """One trajectory in phase space.
 
     Parameters
@@ -25,8 +25,8 @@ class Walker:
     generator : numpy.random.Generator
         Its own; shared streams make trajectories synchronise into copies of one another.
     forces : (n_members, n_atoms, 3) or None
-        What the members of the ensemble say at the point, in eV/A; None if their weights have
-        changed since, or it was never asked.
+        Of the members of the ensemble at the point, in eV/A; None if their weights have changed
+        since, or they were never computed.
     """
 
     point: MDPoint
@@ -35,12 +35,16 @@ class Walker:
     forces: Array | None = None
 
     @classmethod
-    def start(cls, driver: Driver, generator: np.random.Generator) -> Walker:
-        """A walker at the system's own geometry with velocities from its stream."""
-        point = driver.start(generator)
+    def start(cls, driver: Driver, generator: np.random.Generator) -> LiveTrajectory:
+        """At the system's own geometry with velocities from its stream."""
+        return cls.at(driver.start(generator), generator)
+
+    @classmethod
+    def at(cls, point: MDPoint, generator: np.random.Generator) -> LiveTrajectory:
+        """At a point, to which it may also go back."""
         return cls(point, point, generator)
 
-    def copy(self) -> Walker:
+    def copy(self) -> LiveTrajectory:
         """Itself as it is now; a point never changes, a random stream does."""
         return replace(self, generator=copy.deepcopy(self.generator))
 
@@ -65,8 +69,8 @@ class Walker:
     @classmethod
     def from_arrays(
         cls, prefix: str, arrays: dict[str, Array], random_state: dict[str, Any]
-    ) -> Walker:
-        """The walker that ``arrays`` and ``random_state`` came from."""
+    ) -> LiveTrajectory:
+        """The trajectory that ``arrays`` and ``random_state`` came from."""
         generator = np.random.Generator(np.random.PCG64())
         generator.bit_generator.state = random_state
         return cls(
