@@ -158,7 +158,7 @@ def _run_all(arguments: argparse.Namespace, ranks: Ranks) -> int:
         InitialDatasetProcedure(run).run()
         ActiveLearningProcedure(run).run()
 
-    return _run(arguments, ranks, act)
+    return _run(arguments, ranks, "FHI_AL", act)
 
 
 def _run_initial(arguments: argparse.Namespace, ranks: Ranks) -> int:
@@ -167,7 +167,7 @@ def _run_initial(arguments: argparse.Namespace, ranks: Ranks) -> int:
 
         InitialDatasetProcedure(run).run()
 
-    return _run(arguments, ranks, act)
+    return _run(arguments, ranks, "FHI_AL-initial-ds", act)
 
 
 def _run_active_learning(arguments: argparse.Namespace, ranks: Ranks) -> int:
@@ -179,17 +179,23 @@ def _run_active_learning(arguments: argparse.Namespace, ranks: Ranks) -> int:
             import_initial(run)
         ActiveLearningProcedure(run).run()
 
-    return _run(arguments, ranks, act)
+    return _run(arguments, ranks, "FHI_AL-al", act)
 
 
-def _run(arguments: argparse.Namespace, ranks: Ranks, act: Callable[[Run], None]) -> int:
+def _run(arguments: argparse.Namespace, ranks: Ranks, name: str, act: Callable[[Run], None]) -> int:
     from fhi_al.app import open as opening
+    from fhi_al.app.needs import Command
 
+    command = Command(name)
     if arguments.check:
-        print("\n".join(opening.checked(arguments.workdir, ranks)))
+        print("\n".join(opening.checked(arguments.workdir, ranks, command)))
         return DONE
-    with opening.opened(arguments.workdir, ranks) as run:
-        act(run)
+    with opening.prepared(arguments.workdir, ranks, command) as prepared:
+        if prepared.needs.is_nothing:
+            opening.report_finished(prepared)
+            return DONE
+        with opening.wired(prepared, ranks) as run:
+            act(run)
     return DONE
 
 

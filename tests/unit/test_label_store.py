@@ -282,3 +282,13 @@ def test_labels_that_the_user_brought_fit_any_engine(path: Path) -> None:
     store.append(some_rejected(1))
     assert store.n_computed == 1
     assert [bits(record) for record in LabelStore(path, "GFN1")] == [bits(imported)]
+
+
+def test_a_run_that_computes_nothing_more_reads_the_labels_of_any_engine(path: Path) -> None:
+    written = LabelStore(path, "GFN2", "max_force=10")
+    for record in (some_label(0), some_rejected(1)):
+        written.append(record)
+    store = LabelStore(path, engine=None)
+    assert [bits(record) for record in store] == [bits(some_label(0)), bits(some_rejected(1))]
+    with pytest.raises(ValueError, match="computes no labels any more"):
+        store.append(some_label(2))

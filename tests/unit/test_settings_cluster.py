@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from test_settings_bad_inputs import AL, GOOD_AL, GOOD_MACE, MACE, problems_of
 
-from fhi_al.app import checks
+from fhi_al.app import atomic_energies, checks
 from fhi_al.app import cluster_options as cluster
+from fhi_al.app.needs import Needs
 from fhi_al.core.errors import InputError
 from fhi_al.engines.spec import AimsCommandSpec, AseSpec
 from fhi_al.labels.cluster.options import ClusterOptions
@@ -217,3 +218,13 @@ def test_a_check_finds_that_there_is_no_slurm(
         checks.check(tmp_path, *inputs_of(tmp_path, text))
     (problem,) = caught.value.problems
     assert "ACTIVE_LEARNING.cluster.provider = slurm: there is no sbatch here" in problem
+
+
+def test_atoms_that_are_no_jobs_need_no_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # no sbatch
+    settings, inputs = inputs_of(tmp_path, WITH + "  cluster: {provider: slurm}\n")
+    with pytest.raises(InputError, match="there is no sbatch here"):
+        checks.check(tmp_path, settings, inputs, Needs(False, True, True, False))
+    assert "isolated atoms: H" in "\n".join(atomic_energies.checked(tmp_path, None))

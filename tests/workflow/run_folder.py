@@ -82,6 +82,18 @@ ACTIVE_LEARNING: dict[str, Any] = {
 
 # Active learning and convergence long enough to be killed five times in each.
 LONG = {"max_MD_steps": 60, "max_final_epochs": 40, "patience": 40}
+# As little of everything as there can be.
+SMALLEST = {
+    "max_initial_epochs": 2,
+    "intermediate_epochs": 2,
+    "valid_skip": 2,
+    "n_samples": 2,
+    "max_MD_steps": 10,
+    "max_epochs_worker": 2,
+    "max_final_epochs": 2,
+    "num_trajectories": 1,
+    "analysis": False,
+}
 
 
 def write_inputs(

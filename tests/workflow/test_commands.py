@@ -12,26 +12,13 @@ import ase.io
 import pytest
 import yaml
 from asi.harness import mpirun
-from run_folder import WATER, datasets, journal, labels, run, succeed, write_inputs
+from run_folder import SMALLEST, WATER, datasets, journal, labels, run, succeed, write_inputs
 
 pytestmark = [pytest.mark.mpi, pytest.mark.real]
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 # GFN2-xTB, spin-polarised atoms in eV, computed with tblite's own calculator.
 FREE_ATOMS = {1: -11.682, 8: -104.037}
-SMALLEST = {
-    "max_initial_epochs": 2,
-    "intermediate_epochs": 2,
-    "valid_skip": 2,
-    "n_samples": 2,
-    "max_MD_steps": 10,
-    "max_epochs_worker": 2,
-    "max_final_epochs": 2,
-    "num_trajectories": 1,
-    "analysis": False,
-}
-
-
 # The primitive cell; GFN2-xTB labels it in milliseconds.
 DIAMOND = """\
 lattice_vector 0.000 1.785 1.785
@@ -53,9 +40,12 @@ def test_two_commands_do_what_one_does(finished_run, tmp_path) -> None:
     assert datasets(folder) == datasets(finished_run("tblite", 1))
 
 
-def test_active_learning_from_data_and_models(finished_run, tmp_path) -> None:
+def test_active_learning_from_data_and_models(finished_run, tmp_path, monkeypatch) -> None:
     finished = finished_run("tblite", 1)
-    folder = write_inputs(tmp_path / "run", active_learning={"ACTIVE_LEARNING": SMALLEST})
+    # MACE-MP-0 cannot be had here, and is not needed.
+    settings = SMALLEST | {"initial_sampling": "mace-mp0"}
+    folder = write_inputs(tmp_path / "run", active_learning={"ACTIVE_LEARNING": settings})
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     code, output = run(folder, 2, command="FHI_AL-al")
     assert code == 2
     assert "missing" in output and str(folder / "data" / "initial" / "training") in output

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import signal
+import re
+import shutil
 from pathlib import Path
 
 import pytest
-from run_folder import copy_of, finish, labels, run, start, succeed, wait_for_labels, write_inputs
+from run_folder import (
+    SMALLEST,
+    assert_same_end,
+    copy_of,
+    kill_all,
+    labels,
+    run,
+    snapshots,
+    start,
+    succeed,
+    wait_for_labels,
+    write_inputs,
+)
 
 pytestmark = [pytest.mark.mpi, pytest.mark.real]
 
@@ -69,7 +81,69 @@ def test_a_second_run_in_the_folder_is_refused(asi_library, tmp_path) -> None:
     code, output = run(folder, 2)
     assert code == 2, output
     assert "another run works in this folder (host " in output and "Traceback" not in output
-    os.killpg(first.pid, signal.SIGKILL)
-    finish(first)
+    kill_all(first)
     # The lock of a killed run is not in the way.
     succeed(folder, 2, command="FHI_AL-initial-ds")
+
+
+COMMANDS = ("FHI_AL", "FHI_AL-initial-ds", "FHI_AL-al")
+
+
+def lose_the_engine(folder: Path) -> None:
+    """The library is somewhere else, the species defaults are gone."""
+    settings = folder / "active_learning_settings.yaml"
+    text = re.sub("aims_lib_path: .*", "aims_lib_path: gone.so", settings.read_text())
+    settings.write_text(text)
+    shutil.rmtree(folder / "species")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_finished_run_needs_no_engine(finished_run, tmp_path, command) -> None:
+    folder = copy_of(finished_run("asi", 1), tmp_path / "run")
+    lose_the_engine(folder)
+    output = succeed(folder, 2, "--check", command=command)
+    assert "all inputs are in order" in output
+    output = succeed(folder, 2, command=command)
+    assert "active learning is complete already" in output
+    n_labels = len(labels(folder))
+    assert f"labels: {n_labels} computed" in output
+
+
+def test_a_convergence_needs_no_engine(finished_run, tmp_path) -> None:
+    unbroken = finished_run("asi", 1)
+    folder = copy_of(unbroken, tmp_path / "run")
+    shutil.rmtree(snapshots(folder)[-1])
+    lose_the_engine(folder)
+    assert "continues the run in restart/: final convergence" in succeed(folder, 1, "--check")
+    succeed(folder, 1)
+    assert_same_end(folder, unbroken)
+
+
+def test_an_engine_that_is_needed_is_asked_for(finished_run, tmp_path) -> None:
+    folder = copy_of(finished_run("asi", 1), tmp_path / "run")
+    for snapshot in snapshots(folder):
+        shutil.rmtree(snapshot)
+    lose_the_engine(folder)
+    for options in (["--check"], []):
+        code, output = run(folder, 2, *options)
+        assert code == 2, output
+        assert "gone.so" in output and "species" in output
+
+
+def test_a_foundation_model_is_needed_for_sampling_only(finished_run, tmp_path) -> None:
+    model = next((finished_run("tblite", 1) / "model").glob("*.model"))
+    shutil.copy(model, tmp_path / "foundation.model")
+    settings = SMALLEST | {
+        "initial_sampling": "foundation",
+        "foundation_model": "../foundation.model",
+    }
+    folder = write_inputs(tmp_path / "run", active_learning={"ACTIVE_LEARNING": settings})
+    succeed(folder, 1, command="FHI_AL-initial-ds")
+    (tmp_path / "foundation.model").unlink()
+    for command in COMMANDS:
+        succeed(folder, 1, "--check", command=command)
+    output = succeed(folder, 1, command="FHI_AL-initial-ds")
+    assert "the initial dataset is complete already" in output
+    succeed(folder, 1, command="FHI_AL")
+    for command in COMMANDS:  # and when all is done
+        assert "complete already" in succeed(folder, 1, command=command)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from fhi_al.active_learning.upgrades import Files, upgraded
+from fhi_al.core.run_state import Stage
 from fhi_al.core.structure import Structure
 from fhi_al.settings import Settings
 from fhi_al.settings.changes import changes
@@ -26,7 +27,7 @@ class Continuation:
     Parameters
     ----------
     files : mapping
-    stage : str
+    stage : Stage
     changes : list of str
         Settings that were changed since.
     threads : int or None
@@ -36,7 +37,7 @@ class Continuation:
     """
 
     files: Files
-    stage: str
+    stage: Stage
     changes: list[str]
     threads: int | None
     has_new_learning_rate: bool
@@ -73,7 +74,7 @@ def continuation(
         raise misfit(restart, f"these inputs were changed: {'; '.join(refused)}")
     return Continuation(
         files,
-        content["state"]["stage"],
+        Stage(content["state"]["stage"]),
         allowed,
         content.get("threads"),
         has_new_learning_rate=content["settings"]["TRAINING.lr"] != now["TRAINING.lr"],

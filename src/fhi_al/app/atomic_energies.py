@@ -16,6 +16,7 @@ from ase.data import atomic_numbers, chemical_symbols
 from fhi_al.app import checks
 from fhi_al.app.cluster_options import aims_command, cluster_options
 from fhi_al.app.isolated_atoms import AtomicEnergiesProcedure
+from fhi_al.app.needs import Needs
 from fhi_al.core.errors import EngineError, InputError
 from fhi_al.core.structure import geometry_key
 from fhi_al.engines.aims_input.atomic import atomic_geometry, atomic_input
@@ -97,7 +98,10 @@ def checked(folder: Path, symbols: Sequence[str] | None) -> list[str]:
 def _read(folder: Path, symbols: Sequence[str] | None) -> tuple[Settings, dict[int, AnySpec]]:
     settings = read_settings(folder, needs_mace=False)
     inputs = checks.read_inputs(folder, settings)
-    checks.check(folder, settings, inputs)
+    # Of all engines, only FHI-aims' executable computes an atom as a job on a cluster.
+    jobs = settings.al.reference_engine == "aims"
+    needs = Needs(sampling=False, labels=True, cluster=jobs, models=False)
+    checks.check(folder, settings, inputs, needs)
     numbers = checks.elements(inputs)
     if symbols:
         known = [chemical_symbols[number] for number in numbers]

@@ -22,6 +22,7 @@ from fhi_al.active_learning.training_rounds import TrainingOptions, TrainingRoun
 from fhi_al.app import checks
 from fhi_al.app.initial_sampling import SamplingDriver
 from fhi_al.app.label_supply import LabelSupply, wire_labels
+from fhi_al.app.needs import Needs
 from fhi_al.app.options import loop_options, md_conditions
 from fhi_al.app.rank_assignment import RankAssignment
 from fhi_al.core.plausible import GeometryLimits
@@ -76,6 +77,7 @@ def assemble(
     comm: MPI.Intracomm,
     assignment: RankAssignment,
     found: Continuation | None,
+    needs: Needs,
 ) -> Assembled:
     """Wire a run on rank 0 and continue from its snapshot, if there is one.
 
@@ -91,6 +93,8 @@ def assemble(
         Who does what.
     found : Continuation or None
         What the run continues from.
+    needs : Needs
+        What the run still has to do.
 
     Raises
     ------
@@ -104,7 +108,7 @@ def assemble(
     general = mace.general
     log_libraries_to_file(settings.resolve(general.log_dir) / f"{general.name_exp}_libraries.log")
     with ExitStack() as parts:
-        run, snapshots, idle = _wire(folder, settings, inputs, comm, assignment, parts)
+        run, snapshots, idle = _wire(folder, settings, inputs, comm, assignment, parts, needs)
         snapshots.restore(found)
         run.report.export.inputs(
             [folder / name for name in INPUT_FILES],
@@ -137,6 +141,7 @@ def _wire(
     comm: MPI.Intracomm,
     assignment: RankAssignment,
     parts: ExitStack,
+    needs: Needs,
 ) -> tuple[Run, Snapshots, Callable[[], list[str]]]:
     """The run as it begins, what writes its snapshots, and who is idle."""
     restart, systems, al = folder / "restart", inputs.systems, settings.al
@@ -144,9 +149,20 @@ def _wire(
     soft_stop = SoftStop(folder, settings.misc.walltime_limit)
     journal = Journal(restart / "journal.jsonl")
     parts.callback(journal.close)
-    for line in checks.added_to_control(settings, inputs):
-        log.info("added to control.in: %s", line)
-    supply = wire_labels(folder, settings, inputs, comm, assignment, stopwatch, soft_stop, parts)
+    if needs.labels:
+        for line in checks.added_to_control(settings, inputs):
+            log.info("added to control.in: %s", line)
+    supply = wire_labels(
+        folder,
+        settings,
+        inputs,
+        comm,
+        assignment,
+        stopwatch,
+        soft_stop,
+        parts,
+        computes=needs.labels,
+    )
     queue = supply.queue
     export = _exporter(settings, folder)
     ensemble = Ensemble(settings.mace, checks.elements(inputs), export.seeds, assignment.threads)

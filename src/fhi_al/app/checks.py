@@ -15,6 +15,7 @@ from ase.calculators.calculator import BaseCalculator, all_changes
 from ase.data import chemical_symbols
 
 from fhi_al.app.cluster_checks import cluster_problems
+from fhi_al.app.needs import EVERYTHING, Needs
 from fhi_al.core.errors import InputError
 from fhi_al.core.plausible import GeometryLimits, geometry_problem, motion_problem
 from fhi_al.core.split import n_to_sample
@@ -73,17 +74,31 @@ def read_inputs(folder: Path, settings: Settings) -> Inputs:
     return Inputs(geometries, control)
 
 
-def check(folder: Path, settings: Settings, inputs: Inputs) -> None:
+def check(folder: Path, settings: Settings, inputs: Inputs, needs: Needs = EVERYTHING) -> None:
     """Check all that needs no reference calculation.
+
+    Parameters
+    ----------
+    folder : Path
+    settings : Settings
+    inputs : Inputs
+    needs : Needs
+        What is not needed any more may be missing.
 
     Raises
     ------
     InputError
         With all problems found.
     """
-    problems = [*_structure_problems(settings, inputs), *_engine_problems(settings, inputs)]
-    if settings.mace is not None:
+    problems = list(_structure_problems(settings, inputs))
+    if needs.cluster:
+        problems += cluster_problems(settings)
+    if needs.labels:
+        problems += _engine_problems(settings, inputs)
+    if needs.models and settings.mace is not None:
         problems += _model_problems(settings, inputs)
+    if needs.sampling and settings.mace is not None:
+        problems += _foundation_problems(settings, inputs)
     if problems:
         raise InputError(problems)
 
@@ -140,36 +155,42 @@ def elements(inputs: Inputs) -> list[int]:
     return sorted({int(z) for g in inputs.geometries for z in g.structure.numbers})
 
 
-def work_ahead(settings: Settings, inputs: Inputs) -> list[str]:
-    """An estimate of the work, as lines for ``--check``."""
+def work_ahead(settings: Settings, inputs: Inputs, needs: Needs = EVERYTHING) -> list[str]:
+    """An estimate of the work that is left, as lines for ``--check``."""
     al = settings.al
-    rounds = ceil(al.max_initial_epochs / al.intermediate_epochs)
-    per_round = n_to_sample(0, al.n_samples * al.ensemble_size, al.test_ratio)
-    calls = per_round * (al.skip_step_initial if al.initial_sampling == "aimd" else 1)
-    lines = [
-        f"system: {', '.join(_formula(geometry) for geometry in inputs.geometries)}",
-        f"initial dataset: {per_round} points and {calls} reference calculations per round, at "
-        f"most {rounds} rounds ({rounds * calls} calculations, {al.max_initial_epochs} epochs for "
-        f"each of {al.ensemble_size} members)",
-    ]
-    if al.max_MD_steps is None:
-        steps = f"MD on {al.num_trajectories} trajectories without a limit of steps"
-        checks = ""
-    else:
-        n_checks = al.num_trajectories * ceil(al.max_MD_steps / al.skip_step_mlff)
-        steps = f"at most {al.num_trajectories * al.max_MD_steps} MD steps"
-        checks = f", {n_checks} uncertainty checks, each of which may ask for a label"
-    lines.append(f"active learning: {steps}{checks}")
-    if al.max_set_size is not None:
-        lines.append(f"active learning: stops at {al.max_set_size} training points per member")
-    if al.analysis:
-        lines.append(f"analysis: one more label every {al.sanity_skip} MD steps of a trajectory")
-    if al.converge_al:
+    lines = [f"system: {', '.join(_formula(geometry) for geometry in inputs.geometries)}"]
+    if needs.sampling:
+        rounds = ceil(al.max_initial_epochs / al.intermediate_epochs)
+        per_round = n_to_sample(0, al.n_samples * al.ensemble_size, al.test_ratio)
+        calls = per_round * (al.skip_step_initial if al.initial_sampling == "aimd" else 1)
+        lines.append(
+            f"initial dataset: {per_round} points and {calls} reference calculations per round, "
+            f"at most {rounds} rounds ({rounds * calls} calculations, {al.max_initial_epochs} "
+            f"epochs for each of {al.ensemble_size} members)"
+        )
+    if needs.labels:
+        lines += _active_learning_ahead(al)
+    if needs.models and al.converge_al:
         members = 1 if al.converge_best else al.ensemble_size
         lines.append(
             f"final convergence: at most {al.max_final_epochs} epochs of {members} member(s)"
         )
     return lines
+
+
+def _active_learning_ahead(al: ActiveLearning) -> Iterator[str]:
+    if al.max_MD_steps is None:
+        yield f"active learning: MD on {al.num_trajectories} trajectories without a limit of steps"
+    else:
+        n_checks = al.num_trajectories * ceil(al.max_MD_steps / al.skip_step_mlff)
+        yield (
+            f"active learning: at most {al.num_trajectories * al.max_MD_steps} MD steps, "
+            f"{n_checks} uncertainty checks, each of which may ask for a label"
+        )
+    if al.max_set_size is not None:
+        yield f"active learning: stops at {al.max_set_size} training points per member"
+    if al.analysis:
+        yield f"analysis: one more label every {al.sanity_skip} MD steps of a trajectory"
 
 
 def species_dir(settings: Settings) -> Path | None:
@@ -196,7 +217,6 @@ def _structure_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:
 
 def _engine_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:
     al = settings.al
-    yield from cluster_problems(settings)
     if al.reference_engine == "aims":
         assert inputs.control is not None
         for geometry in inputs.geometries:
@@ -254,7 +274,6 @@ def _model_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:
                     "averages from the data are used",
                 )
             )
-    yield from _foundation_problems(settings, inputs)
 
 
 def _foundation_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:

@@ -58,8 +58,13 @@ def wire_labels(
     stopwatch: Clock,
     soft_stop: SoftStop,
     parts: ExitStack,
+    *,
+    computes: bool = True,
 ) -> LabelSupply:
     """Wire the label queue; what has to be closed goes to ``parts``.
+
+    Without ``computes`` the run needs no new label: its queue has no engine, and nothing that an
+    engine would need is looked for.
 
     Raises
     ------
@@ -69,18 +74,18 @@ def wire_labels(
     al, restart = settings.al, folder / "restart"
     specs: list[EngineSpec] = []
     jobs: list[ClusterSpec] = []
-    if al.cluster is None:
+    cluster = None
+    if computes and al.cluster is None:
         specs = checks.engine_specs(folder, settings, inputs)
-    else:
+    elif computes:
         jobs = cluster_specs(folder, settings, inputs)
+        cluster = ClusterWorkers(jobs, cluster_options(settings), folder / "cluster")
     limits = LabelLimits(al.max_force, al.max_energy_per_atom)
-    store = LabelStore(restart / "labels.jsonl", fingerprint(jobs or specs), repr(limits))
+    engine = fingerprint(jobs or specs) if computes else None
+    store = LabelStore(restart / "labels.jsonl", engine, repr(limits))
     parts.callback(store.close)
     completion_log = CompletionLog(restart / "order.jsonl")
     parts.callback(completion_log.close)
-    cluster = None
-    if al.cluster is not None:
-        cluster = ClusterWorkers(jobs, cluster_options(settings), folder / "cluster")
 
     def words() -> str:
         if cluster is not None:
@@ -98,7 +103,7 @@ def wire_labels(
         max_failures=al.max_label_failures,
         last_output=words,
     )
-    if not al.parallel:
+    if not (al.parallel and computes):
         serial = SerialLabelQueue(
             validator,
             EngineService(comm, specs, calls.traces),

@@ -5,14 +5,18 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fhi_al.active_learning.restart import continuation
+from fhi_al.active_learning.restart import Continuation, continuation
 from fhi_al.app import checks
+from fhi_al.app.needs import Command, Needs, needs_of
 from fhi_al.app.rank_assignment import assign_ranks, rank_layout
 from fhi_al.core.errors import EngineError, InputError
+from fhi_al.core.run_state import Stage
+from fhi_al.labels.store import LabelStore
 from fhi_al.parallel import mpi
 from fhi_al.parallel.layout import table, training_threads
 from fhi_al.process.soft_stop import Stopped, leave_signals_to_rank_0
@@ -28,41 +32,72 @@ log = logging.getLogger(__name__)
 STOPPED = 3
 
 
-def read(workdir: Path) -> tuple[Path, Settings, checks.Inputs]:
-    """The run's folder (absolute), settings and inputs, checked.
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A run that can be begun or continued: its inputs are in order.
 
-    Raises
-    ------
-    SettingsError, InputError
-        With all problems found.
+    Parameters
+    ----------
+    folder : Path
+        Absolute.
+    settings : Settings
+    inputs : Inputs
+    found : Continuation or None
+        What the run continues from.
+    needs : Needs
+        What the command still has to do.
     """
-    folder = workdir.resolve()
-    settings = read_settings(folder)
-    inputs = checks.read_inputs(folder, settings)
-    checks.check(folder, settings, inputs)
-    return folder, settings, inputs
+
+    folder: Path
+    settings: Settings
+    inputs: checks.Inputs
+    found: Continuation | None
+    needs: Needs
+
+    @property
+    def restart(self) -> Path:
+        """Folder of the state to continue from."""
+        return self.folder / "restart"
 
 
-def checked(workdir: Path, ranks: mpi.Ranks) -> list[str]:
-    """What ``--check`` prints for inputs without problems.
+def prepare(folder: Path, settings: Settings, command: Command) -> Prepared:
+    """The run in a folder, checked for what a command still has to do with it.
 
     Raises
     ------
-    SettingsError, InputError
+    InputError
         With all problems found.
     SnapshotError
         If the folder holds a run that these inputs cannot continue.
     """
-    folder, settings, inputs = read(workdir)
+    inputs = checks.read_inputs(folder, settings)
     found = continuation(folder / "restart", settings, inputs.systems)
+    needs = needs_of(command, found.stage if found else None)
+    checks.check(folder, settings, inputs, needs)
+    return Prepared(folder, settings, inputs, found, needs)
+
+
+def checked(workdir: Path, ranks: mpi.Ranks, command: Command = Command.ALL) -> list[str]:
+    """What ``--check`` prints for inputs without problems.
+
+    Raises
+    ------
+    SettingsError, InputError, SnapshotError
+        With all problems found.
+    """
+    folder = workdir.resolve()
+    settings = read_settings(folder)
+    run = prepare(folder, settings, command)
+    found, needs = run.found, run.needs
     begun = [] if found is None else [f"continues the run in restart/: {found.stage}"]
+    added = checks.added_to_control(settings, run.inputs) if needs.labels else ()
     return [
         settings.as_yaml("mace"),
         settings.as_yaml("active_learning"),
         *(f"note: {note}" for note in settings.notes),
-        *(f"added to control.in: {line}" for line in checks.added_to_control(settings, inputs)),
-        *checks.work_ahead(settings, inputs),
-        *_layout_of(settings, ranks),
+        *(f"added to control.in: {line}" for line in added),
+        *checks.work_ahead(settings, run.inputs, needs),
+        *(_layout_of(settings, ranks) if needs.models else []),
         *begun,
         *(f"changed since the snapshot: {change}" for change in (found.changes if found else [])),
         "all inputs are in order; nothing was run",
@@ -89,46 +124,88 @@ def _layout_of(settings: Settings, ranks: mpi.Ranks) -> list[str]:
 
 
 @contextmanager
-def opened(workdir: Path, ranks: mpi.Ranks) -> Iterator[Run]:
-    """On rank 0, the others serving: a run from its inputs, closed at the end.
+def prepared(workdir: Path, ranks: mpi.Ranks, command: Command = Command.ALL) -> Iterator[Prepared]:
+    """The run in a folder, checked, which is nobody else's until the block ends.
+
+    Nothing is written before everything is known to be in order.
 
     Raises
     ------
-    SettingsError, InputError
-        If the inputs are wrong; nothing was run then.
+    SettingsError, InputError, SnapshotError
+        With all problems found; InputError also if there are not enough ranks.
     FolderInUse
         If another run works in the folder.
-    SnapshotError
-        If the folder holds a run that these inputs cannot continue.
+    """
+    folder = workdir.resolve()
+    settings = read_settings(folder)
+    assert settings.mace is not None
+    log_to_terminal(settings.mace.misc.log_level)
+    restart = folder / "restart"
+    with ExitStack() as parts:
+        # Of a run that is there, before anybody reads its snapshots.
+        is_there = restart.is_dir()
+        if is_there:
+            parts.enter_context(closing(FolderLock(restart)))
+        run = prepare(folder, settings, command)
+        if run.needs.models:
+            rank_layout(settings, len(ranks.placements))
+        if not is_there:
+            parts.enter_context(closing(FolderLock(restart)))
+        yield run
+
+
+def report_finished(run: Prepared) -> None:
+    """Log that a command has nothing left to do, and the summary of what was done."""
+    found = run.found
+    assert found is not None
+    # Imported here: it takes torch.
+    from fhi_al.active_learning.snapshot import unpack
+    from fhi_al.report.summary import summary
+
+    for change in found.changes:
+        log.info("changed since the snapshot: %s", change)
+    done = "active learning" if found.stage is Stage.DONE else "the initial dataset"
+    log.info("%s is complete already", done)
+    state = unpack(found.files).state
+    with closing(LabelStore(run.restart / "labels.jsonl", engine=None)) as store:
+        for line in summary(state, store, state.seconds, []):
+            log.info("summary: %s", line)
+
+
+@contextmanager
+def wired(prepared: Prepared, ranks: mpi.Ranks) -> Iterator[Run]:
+    """On rank 0, the others serving: a prepared run, closed at the end.
+
+    Raises
+    ------
+    SnapshotError, LabelStoreError
+        If what is in ``restart/`` cannot be continued.
     EngineError
         If the reference engine fails for good.
     """
-    folder, settings, inputs = read(workdir)
-    assert settings.mace is not None
-    rank_layout(settings, len(ranks.placements))
-    log_to_terminal(settings.mace.misc.log_level)
+    settings, found = prepared.settings, prepared.found
     for note in settings.notes:
         log.info("%s", note)
-    with closing(FolderLock(folder / "restart")):
-        found = continuation(folder / "restart", settings, inputs.systems)
-        who = assign_ranks(settings, ranks, found)
-        # Imported here: torch takes seconds, and a run that cannot begin needs none of it.
-        from fhi_al.app.build import assemble
-        from fhi_al.report.summary import summary
+    who = assign_ranks(settings, ranks, found)
+    # Imported here: torch takes seconds, and a run that cannot begin needs none of it.
+    from fhi_al.app.build import assemble
+    from fhi_al.report.summary import summary
 
-        assembled = assemble(folder, settings, inputs, ranks.comm, who, found)
-        run = assembled.run
-        try:
-            yield run
-        except (EngineError, Stopped, OSError):
-            # Agreed on by all ranks, or between two calls: closing, which is collective, is safe.
-            # It waits for what others compute, and stores it.
-            with suppress(EngineError, OSError):
-                assembled.close()
-            raise
-        assembled.close()
-        for line in summary(run.state, run.store, run.clock.seconds(), assembled.idle()):
-            log.info("summary: %s", line)
+    assembled = assemble(
+        prepared.folder, settings, prepared.inputs, ranks.comm, who, found, prepared.needs
+    )
+    run = assembled.run
+    try:
+        yield run
+    except (EngineError, Stopped, OSError):
+        # Agreed on by all ranks, or between two calls: closing, which is collective, is safe.
+        # It waits for what others compute, and stores it.
+        with suppress(EngineError, OSError):
+            assembled.close()
+        raise
+    assembled.close()
+    for line in summary(run.state, run.store, run.clock.seconds(), assembled.idle()):
+        log.info("summary: %s", line)
 
 
 @contextmanager
@@ -161,7 +238,8 @@ def open_run(workdir: Path | str = ".") -> Iterator[Run]:
         raise SystemExit(mpi.serve(comm, Server(comm).act))
     code = 1
     try:
-        with opened(Path(workdir), mpi.Ranks(comm, placements)) as run:
+        ranks = mpi.Ranks(comm, placements)
+        with prepared(Path(workdir), ranks) as inputs, wired(inputs, ranks) as run:
             yield run
         code = 0
     except Stopped as stopped:

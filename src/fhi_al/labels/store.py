@@ -55,8 +55,9 @@ class LabelStore:
     ----------
     path : Path
         The file; made if it is not there.
-    engine : str
-        Fingerprint of the engine and its settings, kept with each result.
+    engine : str or None
+        Fingerprint of the engine and its settings, kept with each result.  None for a run that
+        computes none any more: then nothing can be appended, and any engine's results are kept.
     limits : str
         What results are judged by.  A rejection by another engine or other limits is forgotten, so
         that it can be mended.
@@ -68,7 +69,7 @@ class LabelStore:
         is the call that was in flight when a run was killed: it is cut off with a warning.
     """
 
-    def __init__(self, path: Path, engine: str = "", limits: str = "") -> None:
+    def __init__(self, path: Path, engine: str | None = "", limits: str = "") -> None:
         self.path = path
         self._engine = engine
         self._limits = limits
@@ -129,13 +130,15 @@ class LabelStore:
         Raises
         ------
         ValueError
-            If the store has a result for this geometry.
+            If the store has a result for this geometry, or was opened without an engine.
         OSError
             If the disk is full or read-only, or the file is gone; the store is then as before the
             call, and the label saved elsewhere.
         """
         if record.key in self._records:
             raise ValueError(f"{self.path}: there is a result for {record.key} already")
+        if self._engine is None:
+            raise ValueError(f"{self.path}: opened by a run that computes no labels any more")
         start = self._stream.seek(0, os.SEEK_END)
         line = _line(record, self._engine, self._limits)
         rest = memoryview(line)
@@ -191,8 +194,9 @@ class LabelStore:
             os.truncate(self.path, good)
 
     def _keep(self, record: Record, engine: str, limits: str | None, line: int) -> None:
+        same_engine = self._engine in (None, engine)
         computed = isinstance(record, Label) and record.origin.phase != "imported"
-        if computed and engine != self._engine:
+        if computed and not same_engine:
             raise LabelStoreError(
                 f"{self.path}:{line}: this label was computed by another engine, method or "
                 "control.in than the present one: expected one set of engine settings for all "
@@ -200,7 +204,7 @@ class LabelStore:
                 "start in a new folder."
             )
         # Older programs did not write the limits down.
-        judged_alike = engine == self._engine and limits in (None, self._limits)
+        judged_alike = self._engine is None or (same_engine and limits in (None, self._limits))
         if isinstance(record, Rejected) and not judged_alike:
             return
         self._records[record.key] = record
