@@ -85,7 +85,7 @@ def row(case: Case, n_structures: int) -> str:
     graphs = [store.graph(label) for label in labels]
     searched = time.process_time()
     for start in range(0, n_structures, BATCH):
-        training_batch(graphs[start : start + BATCH], factory)
+        training_batch(graphs[start : start + BATCH], factory, [0.0] * len(factory.elements))
     batched = time.process_time()
     arrays = ("numbers", "positions", "cell", "forces")
     label_bytes = sum(getattr(label, a).nbytes for label in labels for a in arrays) / n_structures

@@ -137,6 +137,15 @@ def test_predictions_are_the_same_wherever_they_are_made(
     assert max(value for each in found["differences"] for value in each) < 1e-12  # eV/A
 
 
+@pytest.mark.parametrize("training_ranks", ["0,1", "1,2"])
+def test_two_precisions_are_predicted_with_on_the_same_ranks(
+    found_on: Found, training_ranks: str
+) -> None:
+    single, as_trained, between = found_on(training_ranks)["predictions"]["precisions"]
+    assert max(single) == max(as_trained) == 0.0
+    assert all(1e-9 < difference < 1e-3 for difference in between)  # eV, eV/A: float32
+
+
 def test_weights_are_sent_to_predict_with_when_they_have_changed(found_on: Found) -> None:
     sent = found_on("0,1")["predictions"]["sent"]
     once, many = sent[0], sent[1]

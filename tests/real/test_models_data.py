@@ -83,7 +83,8 @@ def test_a_batch_is_bit_for_bit_the_one_mace_makes(
     (group,) = GraphStore(factory, most_ready_bytes).groups(chosen, 10)
     # Tensors are kept until the bound is reached.
     assert sum(graph.ready is not None for graph in group) == n_ready
-    batch, expected = training_batch(group, factory), maces_own(factory, chosen)
+    batch = training_batch(group, factory, [0.0] * 3)
+    expected = maces_own(factory, chosen)
     names = set(batch.keys)
     assert names >= {"positions", "edge_index", "shifts", "unit_shifts", "cell", "node_attrs"}
     assert names >= {"energy", "forces", "stress", "weight", "stress_weight", "head", "ptr"}

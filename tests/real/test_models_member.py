@@ -32,6 +32,7 @@ from fhi_al.models.mace.prediction import (
     model_input,
     prediction_graph,
 )
+from fhi_al.models.mace.runtime_model import to_mace_model
 from fhi_al.models.training import SerialTrainingPool
 
 pytestmark = pytest.mark.real
@@ -180,7 +181,7 @@ def test_statistics_written_in_place_equal_a_model_built_with_them(
     member = made.members[0]
     assert member.statistics.avg_num_neighbors == 2.0
     with default_dtype(torch.float64):
-        rebuilt = extract_model(member.inference_model)
+        rebuilt = extract_model(to_mace_model(member.inference_model))
     twin = ensemble(labels, (2,))
     twin.members[0].adopt(rebuilt, "rebuilt")
     assert twin.members[0].statistics == member.statistics

@@ -15,7 +15,7 @@ from fhi_al.active_learning.propagation import Dynamics
 from fhi_al.active_learning.thresholds import Thresholds
 from fhi_al.active_learning.trajectories import Trajectories
 from fhi_al.core.label import Label, Phase
-from fhi_al.core.run_state import PendingLabel
+from fhi_al.core.run_state import PendingLabel, Vector
 from fhi_al.core.threshold import crosses, observed
 from fhi_al.core.trajectory import (
     Checked,
@@ -28,6 +28,7 @@ from fhi_al.core.trajectory import (
 )
 from fhi_al.labels.serial_queue import LabelQueue, Outcome
 from fhi_al.labels.validation import LabelRequest
+from fhi_al.md.live_trajectory import LiveTrajectory
 from fhi_al.report import clock
 from fhi_al.report.clock import Clock
 from fhi_al.report.journal import Journal
@@ -112,12 +113,26 @@ class Labelling:
         self._trajectories.apply(index, Checked(crossed))
         if crossed or sanity:
             frame = frame_of(point, now.step)
-            mean_forces = tuple((x, y, z) for x, y, z in forces.mean(axis=0).tolist())
+            mean_forces = self._mean_forces(now.system, self._trajectories.live[index])
             state = self._trajectories.state
             pending = PendingLabel(
                 index, frame, state.epochs, uncertainty, limit, crossed, sanity, mean_forces
             )
             self._trajectories.update(pending=(*state.pending, pending))
+
+    def _mean_forces(self, system: int, live: LiveTrajectory) -> tuple[Vector, ...]:
+        """Whose error will be measured: in the precision of training, whatever moves the atoms."""
+        forces, predictor = live.forces, self._dynamics.predictor
+        assert forces is not None
+        if predictor.as_trained is not predictor:
+            structure = replace(
+                self._dynamics.systems[system],
+                positions=live.point.positions,
+                cell=live.point.cell,
+            )
+            with self._clock.section(clock.MD):
+                forces = predictor.as_trained.predict([structure])[0].forces
+        return tuple((x, y, z) for x, y, z in forces.mean(axis=0).tolist())
 
     def take_in(self, *, wait: bool) -> None:
         """Take in what the queue has finished of the labels that were asked for.

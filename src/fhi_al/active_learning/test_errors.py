@@ -64,7 +64,7 @@ def _errors(
     """Errors by model, those of the mean first."""
     predicted: list[Prediction] = []
     for first in range(0, len(labels), _AT_ONCE):
-        predicted += predictor.predict(labels[first : first + _AT_ONCE])
+        predicted += predictor.as_trained.predict(labels[first : first + _AT_ONCE])
     mean = prediction_errors(
         labels,
         [float(each.energies.mean()) for each in predicted],

@@ -272,9 +272,12 @@ def _predictor(
     same = ensemble.factory.settings.general.default_dtype
     dtype = same if precision == "training" else precision
     local = ensemble if dtype == same else predictor_of(ensemble, dtype)
-    if isinstance(training, RemoteTrainingPool):
-        return RemotePredictor(ensemble, local, dtype, comm, training)
-    return local
+    if not isinstance(training, RemoteTrainingPool):
+        return local
+    as_trained = RemotePredictor(ensemble, ensemble, same, comm, training)
+    if dtype == same:
+        return as_trained
+    return RemotePredictor(ensemble, local, dtype, comm, training, as_trained)
 
 
 def _exporter(settings: Settings, folder: Path) -> Exporter:

@@ -120,6 +120,11 @@ class Ensemble:
         (found,) = self.predict([geometry], members)
         return found.energies, found.forces
 
+    @property
+    def as_trained(self) -> Ensemble:
+        """See :attr:`fhi_al.models.predictor.Predictor.as_trained`."""
+        return self
+
     def predict(
         self, geometries: Sequence[Geometry], members: Sequence[int] | None = None
     ) -> list[Prediction]:

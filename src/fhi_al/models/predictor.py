@@ -18,9 +18,11 @@ from fhi_al.models.mace.prediction import (
     Geometry,
     Graph,
     energies_and_forces,
+    energy_sums,
     model_input,
     prediction_graph,
 )
+from fhi_al.models.mace.runtime_model import atomic_energies
 from fhi_al.models.out_of_memory import in_halves, parts
 
 # Directed pairs of neighbours in one batch: some 100 atoms of a dense crystal have 6000.  More gain
@@ -35,7 +37,7 @@ class Prediction:
     Parameters
     ----------
     energies : (n_members,)
-        In eV.
+        In eV: relative to the sum of the E0s in the models' precision, the rest in float64.
     forces : (n_members, n_atoms, 3)
         In eV/A.  All NaN if the structure is broken: a position is not finite, or a molecule has
         flown apart by more than 200 A.
@@ -47,6 +49,11 @@ class Prediction:
 
 class Predictor(Protocol):
     """Predicts with the weights that validation uses, here or on several ranks."""
+
+    @property
+    def as_trained(self) -> Predictor:
+        """The same models in the precision they are trained in: for errors that are reported."""
+        ...
 
     def predict(
         self, geometries: Sequence[Geometry], members: Sequence[int] | None = None
@@ -69,6 +76,8 @@ class LocalPredictor:
         Member -> its model, of precision `dtype`.
     dtype : torch.dtype
     n_members : int
+    as_trained : Predictor, optional
+        The same models in the precision they are trained in, if that is not `dtype`.
     """
 
     def __init__(
@@ -77,11 +86,18 @@ class LocalPredictor:
         model: Callable[[int], torch.nn.Module],
         dtype: torch.dtype,
         n_members: int,
+        as_trained: Predictor | None = None,
     ) -> None:
         self._factory = factory
         self._model = model
         self._dtype = dtype
         self._n_members = n_members
+        self._as_trained = as_trained
+
+    @property
+    def as_trained(self) -> Predictor:
+        """See :attr:`Predictor.as_trained`."""
+        return self._as_trained or self
 
     def predict(
         self, geometries: Sequence[Geometry], members: Sequence[int] | None = None
@@ -101,13 +117,16 @@ class LocalPredictor:
 
     def _all(self, graphs: Sequence[Graph], members: Sequence[int]) -> list[Prediction]:
         inputs = model_input(graphs, self._factory, self._dtype)
-        answers = [energies_and_forces(self._model(k), inputs, self._dtype) for k in members]
-        energies = np.array([energies for energies, _ in answers])
-        forces = np.array([forces for _, forces in answers])
+        elements = [graph.elements for graph in graphs]
+        energies, forces = [], []
+        for model in map(self._model, members):
+            relative, of_all = energies_and_forces(model, inputs, self._dtype)
+            energies.append(relative + energy_sums(elements, atomic_energies(model)))
+            forces.append(of_all)
         ends = np.cumsum([len(graph.elements) for graph in graphs])
         return [
-            Prediction(energies[:, place], of_one)
-            for place, of_one in enumerate(np.split(forces, ends[:-1], axis=1))
+            Prediction(np.array(energies)[:, place], of_one)
+            for place, of_one in enumerate(np.split(np.array(forces), ends[:-1], axis=1))
         ]
 
 

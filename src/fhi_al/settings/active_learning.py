@@ -187,7 +187,8 @@ class ActiveLearning(Section):
     md_dtype: Annotated[Literal["training", "float32", "float64"], Choice()] = setting(
         "training",
         "Precision of the ensemble's forces in MD and at checks: as in training"
-        " (`GENERAL.default_dtype`), or another.",
+        " (`GENERAL.default_dtype`), or another. Errors that are reported are always those of the"
+        " models as they are trained.",
     )
     uncertainty_type: Annotated[
         Literal["max_atomic_sd", "mean_atomic_sd", "ensemble_sd"], Choice()

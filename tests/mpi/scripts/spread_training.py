@@ -31,6 +31,7 @@ from models_parts import ELEMENTS, settings, water_labels  # noqa: E402
 from models_resume import fingerprint  # noqa: E402
 
 from fhi_al.models.ensemble import Ensemble  # noqa: E402
+from fhi_al.models.remote.model_copies import predictor_of  # noqa: E402
 from fhi_al.models.remote.prediction import RemotePredictor  # noqa: E402
 from fhi_al.models.remote.training import RemoteTrainingPool, TrainingRankError  # noqa: E402
 from fhi_al.models.training import SerialTrainingPool, TrainingPool  # noqa: E402
@@ -299,7 +300,18 @@ def predictions() -> dict[str, Any]:
             ]
         )
         training_round.finish()
-    return {"differences": same, "sent": sizes}
+    local = predictor_of(ensemble, "float32")
+    single = RemotePredictor(ensemble, local, "float32", comm, pool, shared)
+    precisions = [
+        [
+            max(
+                np.abs(one.forces - other.forces).max(), np.abs(one.energies - other.energies).max()
+            )
+            for one, other in zip(there.predict(LABELS[:5]), here.predict(LABELS[:5]), strict=True)
+        ]
+        for there, here in ((single, local), (single.as_trained, ensemble), (single, ensemble))
+    ]
+    return {"differences": same, "sent": sizes, "precisions": precisions}
 
 
 result = {what: globals()[what]() for what in sys.argv[2:]}

@@ -22,6 +22,7 @@ from fhi_al.models.mace.model import ModelFactory
 from fhi_al.models.mace.prediction import (
     TELL_APART,
     Graph,
+    energy_sums,
     model_input,
     places_in_batch,
     prediction_graph,
@@ -142,7 +143,7 @@ class GraphStore:
             return stored
         inputs = model_input([graph], self._factory, self._factory.dtype)
         ready = {name: tensor for name, tensor in inputs.items() if name not in TELL_APART}
-        ready |= _reference([stored], self._factory)
+        ready |= _forces_and_weights([stored], self._factory)
         self._ready_bytes_left -= sum(tensor.nbytes for tensor in ready.values())
         return replace(stored, ready=ready)
 
@@ -165,28 +166,43 @@ def _small(integers: NDArray[Any]) -> NDArray[Any]:
     return integers
 
 
-def training_batch(graphs: Sequence[StoredGraph], factory: ModelFactory) -> Any:
+def training_batch(
+    graphs: Sequence[StoredGraph], factory: ModelFactory, atomic_energies: Sequence[float]
+) -> Any:
     """A MACE batch: what a model takes and what its loss compares with.
 
-    The tensors that MACE's own collation gives, in a tenth of its time.
+    The tensors that MACE's own collation gives, in a tenth of its time; energies relative to the
+    sum of the E0s.
+
+    Parameters
+    ----------
+    graphs, factory
+    atomic_energies : (n_elements,)
+        E0 in eV.
     """
+    energies = _relative_energies(graphs, factory, atomic_energies)
     kept = [graph.ready for graph in graphs if graph.ready is not None]
     if len(kept) < len(graphs):
         inputs = model_input([graph.whole() for graph in graphs], factory, factory.dtype)
-        return torch_geometric.Batch(**inputs, **_reference(graphs, factory))
+        rest = _forces_and_weights(graphs, factory)
+        return torch_geometric.Batch(**inputs, **rest, energy=energies)
     starts, places = _places(graphs, factory)
     tensors = {
         name: torch.cat([one[name] for one in kept]) for name in kept[0] if name != "edge_index"
     }
     edges = [one["edge_index"] + int(start) for one, start in zip(kept, starts, strict=True)]
     tensors["edge_index"] = torch.cat(edges, dim=1)
-    return torch_geometric.Batch(**tensors, **places)
+    return torch_geometric.Batch(**tensors, **places, energy=energies)
 
 
-def reference_batch(graphs: Sequence[StoredGraph], factory: ModelFactory) -> Any:
+def reference_batch(
+    graphs: Sequence[StoredGraph], factory: ModelFactory, atomic_energies: Sequence[float]
+) -> Any:
     """What a loss or MACE's metrics compare with, and nothing for a model."""
     _, places = _places(graphs, factory)
-    return torch_geometric.Batch(ptr=places["ptr"], **_reference(graphs, factory))
+    energies = _relative_energies(graphs, factory, atomic_energies)
+    rest = _forces_and_weights(graphs, factory)
+    return torch_geometric.Batch(ptr=places["ptr"], **rest, energy=energies)
 
 
 def _places(
@@ -195,13 +211,23 @@ def _places(
     return places_in_batch(tuple(len(graph.elements) for graph in graphs), factory.device)
 
 
-def _reference(graphs: Sequence[StoredGraph], factory: ModelFactory) -> dict[str, torch.Tensor]:
+def _relative_energies(
+    graphs: Sequence[StoredGraph], factory: ModelFactory, atomic_energies: Sequence[float]
+) -> torch.Tensor:
+    """(n_structures,), relative to the sum of the E0s before they are cast."""
+    whole = np.array([graph.label.energy for graph in graphs])
+    sums = energy_sums([graph.elements for graph in graphs], atomic_energies)
+    return torch.as_tensor(whole - sums, dtype=factory.dtype, device=factory.device)
+
+
+def _forces_and_weights(
+    graphs: Sequence[StoredGraph], factory: ModelFactory
+) -> dict[str, torch.Tensor]:
     labels = [graph.label for graph in graphs]
     has_stress = [float(label.stress is not None) for label in labels]
     no_stress = np.zeros((3, 3))
     stress = [no_stress if label.stress is None else label.stress for label in labels]
     values: dict[str, Any] = {
-        "energy": [label.energy for label in labels],
         "forces": np.concatenate([label.forces for label in labels]),
         "stress": np.array(stress),
         "weight": [graph.weight for graph in graphs],

@@ -17,7 +17,12 @@ from mace.tools.utils import AtomicNumberTable
 
 from fhi_al.models.mace import default_dtype, quiet_mace
 from fhi_al.models.mace.arguments import DTYPES, mace_arguments
-from fhi_al.models.mace.runtime_model import to_mace_model, to_runtime_model
+from fhi_al.models.mace.runtime_model import (
+    atomic_energies,
+    keep_atomic_energies_beside,
+    to_mace_model,
+    to_runtime_model,
+)
 
 HEAD = "Default"
 # A torch module with MACE's attributes, for which MACE gives no types.
@@ -160,7 +165,7 @@ def copy_of(model: torch.nn.Module) -> torch.nn.Module:
 def read_normalisation(model: MaceModel) -> NormalisationConstants:
     """The statistics a model computes with."""
     return NormalisationConstants(
-        atomic_energies=tuple(model.atomic_energies_fn.atomic_energies.flatten().tolist()),
+        atomic_energies=atomic_energies(model),
         scale=float(model.scale_shift.scale),
         shift=float(model.scale_shift.shift),
         avg_num_neighbors=float(model.interactions[0].avg_num_neighbors),
@@ -168,11 +173,9 @@ def read_normalisation(model: MaceModel) -> NormalisationConstants:
 
 
 def write_normalisation(model: MaceModel, statistics: NormalisationConstants) -> None:
-    """Write statistics into an existing model; its weights stay."""
-    energies = model.atomic_energies_fn.atomic_energies
-    given = torch.tensor(statistics.atomic_energies, dtype=torch.float64)
+    """Give a model in the form that is run other statistics; its weights stay."""
+    keep_atomic_energies_beside(model, statistics.atomic_energies)
     with torch.no_grad():
-        energies.copy_(given.view_as(energies))
         model.scale_shift.scale.fill_(statistics.scale)
         model.scale_shift.shift.fill_(statistics.shift)
     # A plain attribute of each interaction block: the state dict does not hold it.

@@ -54,7 +54,7 @@ def training_normalisation(
         scale, shift = 1.0, 0.0
         if arguments.scaling != "no_scaling":
             mean, spread = scaling_classes[arguments.scaling](
-                _batches(labels, store, factory), np.array([energies])
+                _batches(labels, store, factory, energies), np.zeros((1, len(energies)))
             )
             scale = _usable(float(np.squeeze(spread)), 1.0, SMALLEST_SCALE)
             # MACE's own rule: the model named MACE has no shift.
@@ -63,17 +63,25 @@ def training_normalisation(
         if factory.settings.architecture.compute_avg_num_neighbors:
             bonded = [label for label in labels if store.graph(label).n_edges]
             if bonded:
-                batches = _batches(bonded, store, factory)
+                batches = _batches(bonded, store, factory, energies)
                 neighbors = _usable(float(compute_avg_num_neighbors(batches)), 1.0)
     return NormalisationConstants(tuple(energies), scale, shift, neighbors)
 
 
-def _batches(labels: Sequence[Label], store: GraphStore, factory: ModelFactory) -> Any:
+def _batches(
+    labels: Sequence[Label],
+    store: GraphStore,
+    factory: ModelFactory,
+    atomic_energies: Sequence[float],
+) -> Any:
     """One batch at a time: all of 10,000 structures would not fit into memory.
 
-    On the CPU, where MACE computes statistics.
+    On the CPU, where MACE computes statistics; energies relative to the sum of the E0s.
     """
-    return (training_batch(graphs, factory).to("cpu") for graphs in store.groups(labels, BATCH))
+    return (
+        training_batch(graphs, factory, atomic_energies).to("cpu")
+        for graphs in store.groups(labels, BATCH)
+    )
 
 
 def _average_energies(labels: Sequence[Label], factory: ModelFactory) -> list[float]:

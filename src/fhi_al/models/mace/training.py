@@ -18,6 +18,7 @@ from fhi_al.models.mace import default_dtype
 from fhi_al.models.mace.data import StoredGraph, reference_batch
 from fhi_al.models.mace.model import ModelFactory
 from fhi_al.models.mace.prediction import energies_and_forces, model_input
+from fhi_al.models.mace.runtime_model import atomic_energies
 from fhi_al.models.mace.training_step import TrainingStep
 from fhi_al.models.out_of_memory import in_halves
 
@@ -132,7 +133,10 @@ def errors(
     with default_dtype(factory.dtype):
         metrics: Any = MACELoss(loss_fn=loss).to(factory.device)
         metrics.update(
-            reference_batch([graph for group in groups for graph in group], factory), output
+            reference_batch(
+                [graph for group in groups for graph in group], factory, atomic_energies(model)
+            ),
+            output,
         )
         value = float(metrics.total_loss)
         _, named = metrics.compute()

@@ -13,6 +13,7 @@ from torch_ema import ExponentialMovingAverage
 
 from fhi_al.models.mace.data import StoredGraph, training_batch
 from fhi_al.models.mace.model import ModelFactory
+from fhi_al.models.mace.runtime_model import atomic_energies
 from fhi_al.models.out_of_memory import TooLarge, in_halves, is_out_of_memory
 
 log = logging.getLogger(__name__)
@@ -72,11 +73,14 @@ class TrainingStep:
             hook.remove()
         return self._in_parts(graphs)
 
+    def _batch(self, graphs: Sequence[StoredGraph]) -> Any:
+        return training_batch(graphs, self._factory, atomic_energies(self._model))
+
     def _at_once(self, graphs: Sequence[StoredGraph]) -> float:
         step: Any = take_step(
             model=self._model,
             loss_fn=self._loss,
-            batch=training_batch(graphs, self._factory),
+            batch=self._batch(graphs),
             optimizer=self._optimizer,
             ema=self._average,
             output_args=self._factory.output_args,
@@ -103,7 +107,7 @@ class TrainingStep:
                 len(some) / len(graphs),
                 sum(len(graph.elements) for graph in some) / n_atoms,
             )
-            batch = training_batch(some, self._factory)
+            batch = self._batch(some)
             wanted = self._factory.output_args
             value = loss(
                 pred=self._model(

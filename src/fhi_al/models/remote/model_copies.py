@@ -86,4 +86,4 @@ def predictor_of(ensemble: Ensemble, dtype: str) -> LocalPredictor:
     """Predicts with an ensemble's members in a precision of its own, a name of torch."""
     precision: torch.dtype = getattr(torch, dtype)
     models = _UpToDate(ensemble.members, ensemble.factory, precision)
-    return LocalPredictor(ensemble.factory, models, precision, len(ensemble))
+    return LocalPredictor(ensemble.factory, models, precision, len(ensemble), ensemble)

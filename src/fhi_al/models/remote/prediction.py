@@ -37,6 +37,8 @@ class RemotePredictor:
         The private one.
     training : SpreadTrainingPool
         Its ranks predict too, unless a visit is under way.
+    as_trained : Predictor, optional
+        The same models in the precision they are trained in, if that is not `dtype`.
     """
 
     def __init__(
@@ -46,14 +48,21 @@ class RemotePredictor:
         dtype: str,
         comm: MPI.Intracomm,
         training: RemoteTrainingPool,
+        as_trained: Predictor | None = None,
     ) -> None:
         self._ensemble = ensemble
         self._local = local
         self._dtype = dtype
         self._comm = comm
         self._training = training
+        self._as_trained = as_trained
         self._sent: dict[tuple[int, int], int] = {}
         self._set_ups = 0
+
+    @property
+    def as_trained(self) -> Predictor:
+        """See :attr:`fhi_al.models.predictor.Predictor.as_trained`."""
+        return self._as_trained or self
 
     def predict(
         self, geometries: Sequence[Geometry], members: Sequence[int] | None = None

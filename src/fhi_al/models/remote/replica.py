@@ -44,18 +44,17 @@ class Replica:
             self._ensemble.members[index].build(with_weights=False)  # states come with the orders
         self._pool = SerialTrainingPool(self._ensemble, setup.valid_skip)
         self._labels: dict[str, Label] = {}
-        self._copies: ModelCopies | None = None
+        self._copies: dict[str, ModelCopies] = {}  # by precision
 
     def predict(self, order: PredictionOrder) -> tuple[tuple[tuple[float, Array], ...], ...]:
         """Carry out an order, see :class:`fhi_al.models.remote.messages.PredictionAnswer`."""
-        if self._copies is None:
-            factory = self._ensemble.factory
-            self._copies = ModelCopies(factory, getattr(torch, order.dtype))
+        factory = self._ensemble.factory
+        if order.dtype not in self._copies:
+            self._copies[order.dtype] = ModelCopies(factory, getattr(torch, order.dtype))
+        copies = self._copies[order.dtype]
         for member, weights in order.weights.items():
-            self._copies.load(member, weights)
-        predictor = LocalPredictor(
-            self._ensemble.factory, self._copies, self._copies.dtype, len(self._ensemble)
-        )
+            copies.load(member, weights)
+        predictor = LocalPredictor(factory, copies, copies.dtype, len(self._ensemble))
         return tuple(
             tuple(
                 (float(found.energies[0]), found.forces[0])
