@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -60,6 +62,15 @@ def test_one_moved_atom_is_seen_at_its_full_distance() -> None:
     other = one.copy()
     other[2, 1] += 0.25
     assert atoms_distance(one, other, WATER) == pytest.approx(0.25)
+
+
+def test_many_atoms_are_compared_in_memory_that_grows_with_the_atoms_only() -> None:
+    one = np.random.default_rng(7).normal(size=(3000, 1))
+    tracemalloc.start()
+    assert atoms_distance(one, one[::-1], np.ones(3000, dtype=int)) == 0.0
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2e6  # bytes; all pairs take 72e6
 
 
 def test_features_dealt_to_other_atoms_are_no_duplicate() -> None:

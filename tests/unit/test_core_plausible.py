@@ -5,40 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import bulk, molecule
-from ase.geometry import get_distances
 from ase.neighborlist import neighbor_list
 
 from fhi_al.core.plausible import (
     EnergyReference,
     GeometryLimits,
     LabelLimits,
-    close_pairs,
     geometry_problem,
     label_problem,
-    molecule_pairs,
     motion_problem,
-    nearest_pairs,
 )
 from fhi_al.core.structure import Array, structure
 from fhi_al.md.atoms import radii_of
 
 LIMITS = GeometryLimits()
-
-
-def heights(cell: Array) -> Array:
-    return 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0)
-
-
-def random_cells(n_cells: int) -> list[Array]:
-    """Cells from nearly cubic to strongly skewed, left-handed ones among them."""
-    generator = np.random.default_rng(7)
-    cells: list[Array] = []
-    while len(cells) < n_cells:
-        cell = generator.uniform(-6.0, 6.0, (3, 3))
-        if heights(cell).min() > 1.0:
-            cells.append(cell)
-    return cells
 
 
 @pytest.mark.parametrize(
@@ -57,76 +37,6 @@ def test_one_coordinate_that_moves_is_enough() -> None:
     fixed[1, 2] = False
     assert motion_problem(fixed) is None
     assert motion_problem(np.zeros((2, 3), dtype=bool)) is None
-
-
-def test_periodic_distances_are_ases() -> None:
-    generator = np.random.default_rng(11)
-    off_diagonal = ~np.eye(6, dtype=bool)
-    n_compared = 0
-    for cell in random_cells(40):
-        # Some atoms far outside the cell: MD does not wrap.
-        positions = generator.uniform(-3.0, 4.0, (6, 3)) @ cell
-        found = nearest_pairs(positions, cell)
-        _, expected = get_distances(positions, cell=cell, pbc=True)
-        near = off_diagonal & (expected < heights(cell).min())
-        assert np.abs(found - expected)[near].max(initial=0.0) < 1e-9  # A, rounding
-        # Beyond the shortest height a distance may be too long, never too short.
-        assert (found - expected)[off_diagonal].min() > -1e-9
-        n_compared += int(near.sum())
-    assert n_compared > 300
-
-
-@pytest.mark.parametrize("n_atoms", [1, 6, 60])
-def test_close_pairs_are_those_that_ase_finds(n_atoms: int) -> None:
-    generator = np.random.default_rng(12)
-    n_close = 0
-    for cell in random_cells(40):
-        within = 0.49 * heights(cell).min()
-        # Some atoms far outside the cell: MD does not wrap.
-        positions = generator.uniform(-3.0, 4.0, (n_atoms, 3)) @ cell
-        half = n_atoms // 2
-        positions[half : 2 * half] = positions[:half] + generator.uniform(-0.5, 0.5, (half, 3))
-        first, second, distances = close_pairs(positions, cell, within)
-        found = {
-            frozenset(pair): distance
-            for *pair, distance in zip(first.tolist(), second.tolist(), distances, strict=True)
-        }
-        assert len(found) == len(first)  # each once
-        _, expected = get_distances(positions, cell=cell, pbc=True)
-        for i, j in zip(*np.triu_indices(n_atoms, 1), strict=True):
-            if expected[i, j] < within:
-                assert found[frozenset((int(i), int(j)))] == pytest.approx(expected[i, j], abs=1e-9)
-                n_close += 1
-        # The others are not said to be nearer than they are.
-        assert all(
-            distance > expected[tuple(pair)] - 1e-9
-            for *pair, distance in zip(first, second, distances, strict=True)
-        )
-    assert n_close > 50 or n_atoms == 1
-
-
-def test_distances_in_a_molecule_know_no_images() -> None:
-    atoms = molecule("CH3CH2OH")
-    first, second, found = molecule_pairs(atoms.positions)
-    assert len(found) == len(atoms) * (len(atoms) - 1) // 2
-    assert (first < second).all()
-    assert np.abs(found - atoms.get_all_distances()[first, second]).max() < 1e-12  # A
-
-
-def test_the_diagonal_is_the_nearest_image_of_the_atom_itself() -> None:
-    cell = np.array(bulk("Cu", a=3.6).cell)  # fcc: nearest neighbours at a / sqrt(2)
-    found = nearest_pairs(np.zeros((1, 3)), cell)
-    assert found == pytest.approx(np.array([[3.6 / np.sqrt(2)]]), rel=1e-12)
-
-
-def test_many_atoms_are_done_in_parts() -> None:
-    atoms = bulk("Al", cubic=True) * (4, 4, 4)  # 256 atoms: 65 536 pairs, more than one part
-    atoms.rattle(0.1, seed=1)
-    cell = np.array(atoms.cell)
-    found = nearest_pairs(atoms.positions, cell)
-    expected = atoms.get_all_distances(mic=True)
-    off_diagonal = ~np.eye(len(atoms), dtype=bool)
-    assert np.abs(found - expected)[off_diagonal].max() < 1e-9  # A
 
 
 @pytest.mark.parametrize("skew", [0.0, 0.4, 0.9])

@@ -97,9 +97,14 @@ def atoms_distance(one: Array, other: Array, numbers: NDArray[np.int64]) -> floa
     largest = 0.0
     for element in np.unique(numbers):
         here, there = one[numbers == element], other[numbers == element]
-        # By differences: with scalar products close pairs would lose half their digits.
-        squares = np.array([np.square(there - atom).sum(axis=1) for atom in here])
-        largest = max(largest, squares.min(axis=0).max(), squares.min(axis=1).max())
+        nearest_there = np.full(len(there), np.inf)
+        # Row by row: all pairs of 20,000 atoms would take 3 GB.
+        for atom in here:
+            # By differences: with scalar products close pairs would lose half their digits.
+            squares = np.square(there - atom).sum(axis=1)
+            largest = max(largest, squares.min())
+            np.minimum(nearest_there, squares, out=nearest_there)
+        largest = max(largest, nearest_there.max())
     return float(np.sqrt(largest))
 
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fhi_al.core.neighbours import (
+    Pairs,
+    close_pairs,
+    image_pairs,
+    molecule_pairs,
+    shortest_height,
+)
 from fhi_al.core.structure import Array
 
-Indices = NDArray[np.intp]
-
-_IMAGES: NDArray[np.float64] = np.array(
-    [(i, j, k) for i in (-1, 0, 1) for j in (-1, 0, 1) for k in (-1, 0, 1)], dtype=np.float64
-)
-_PAIRS_AT_ONCE = 20_000
-# Atoms of which all pairs are looked at in no more time than it takes to sort them.
-_FEW = 40
+# In A: nearly every atom of a molecule has a neighbour within it, and few have many.
+_USUAL_NEIGHBOUR = 3.0
+# Distances of lonely atoms from all others that are computed at a time.
+_AT_ONCE = 500_000
 
 
 @dataclass(frozen=True)
@@ -60,119 +62,6 @@ class GeometryLimits:
     max_distance: float = 8.0
 
 
-def molecule_pairs(positions: Array) -> tuple[Indices, Indices, Array]:
-    """All pairs of atoms in a molecule, each once: their places, and their distances in A."""
-    first, second = _every_pair(len(positions))
-    return first, second, _lengths(positions[first] - positions[second])
-
-
-def nearest_pairs(positions: Array, cell: Array) -> Array:
-    """Shortest distance of every pair of atoms in a crystal, periodic images included.
-
-    Parameters
-    ----------
-    positions : (n_atoms, 3)
-    cell : (3, 3)
-        Lattice vectors as rows.
-
-    Returns
-    -------
-    (n_atoms, n_atoms)
-        In A; the diagonal holds an atom's distance to its own nearest image.
-
-    Notes
-    -----
-    Differences are first reduced to one cell, then the 27 cells around are searched, which is exact
-    up to the shortest cell height; 100 atoms take 13 ms.
-    """
-    difference = positions[:, None, :] - positions[None, :, :]
-    fractional = difference @ np.linalg.inv(cell)
-    difference = ((fractional - np.round(fractional)) @ cell).reshape(-1, 3)
-    shifts = _IMAGES @ cell
-    distance = _nearest_of_images(difference, shifts).reshape(len(positions), len(positions))
-    lattice = np.sum(shifts**2, axis=1)
-    np.fill_diagonal(distance, np.sqrt(lattice[lattice > 0].min()))
-    return np.asarray(distance, dtype=np.float64)
-
-
-def _nearest_of_images(difference: Array, shifts: Array) -> Array:
-    nearest = np.empty(len(difference))
-    for start in range(0, len(difference), _PAIRS_AT_ONCE):
-        part = difference[start : start + _PAIRS_AT_ONCE, None, :] + shifts
-        nearest[start : start + _PAIRS_AT_ONCE] = np.linalg.norm(part, axis=-1).min(axis=1)
-    return nearest
-
-
-def close_pairs(positions: Array, cell: Array, within: float) -> tuple[Indices, Indices, Array]:
-    """The pairs of atoms in a crystal that are nearer than a short distance, and some others.
-
-    Parameters
-    ----------
-    positions : (n_atoms, 3)
-        In A.
-    cell : (3, 3)
-        Lattice vectors as rows, in A.
-    within : float
-        In A; less than half of :func:`shortest_height`, so that no atom is near its own images.
-
-    Returns
-    -------
-    first, second : (n_pairs,)
-        Places of the atoms; each pair is there once.
-    distances : (n_pairs,)
-        In A.  Those above `within` may be too long.
-
-    Notes
-    -----
-    A vector shorter than half of every cell height has fractional coordinates below 1/2, so that
-    rounding finds it.
-    """
-    inverse = np.linalg.inv(cell)
-    fractional = positions @ inverse
-    if len(positions) <= _FEW:
-        first, second = _every_pair(len(positions))
-    else:
-        first, second = _neighbours_along(fractional, 1.0 / np.linalg.norm(inverse, axis=0), within)
-    difference = fractional[first] - fractional[second]
-    difference = (difference - np.round(difference)) @ cell
-    return first, second, _lengths(difference)
-
-
-def _lengths(vectors: Array) -> Array:
-    return np.asarray(np.sqrt(np.einsum("ij,ij->i", vectors, vectors)), dtype=np.float64)
-
-
-@cache
-def _every_pair(n_atoms: int) -> tuple[Indices, Indices]:
-    return np.triu_indices(n_atoms, 1)
-
-
-def _neighbours_along(fractional: Array, heights: Array, within: float) -> tuple[Indices, Indices]:
-    """Pairs of atoms that are near each other along the lattice vector with the largest height.
-
-    They are sorted along it, and each is compared with those that follow: 1000 atoms of diamond
-    take 4 ms, where all pairs take 160.
-    """
-    axis = int(np.argmax(heights))
-    along = fractional[:, axis] % 1.0
-    order = np.argsort(along, kind="stable")
-    along = along[order]
-    # Those up to the end of the cell, then those of the next one; a little more for the rounding.
-    ends = np.searchsorted(
-        np.concatenate([along, along + 1.0]), along + (within / heights[axis] + 1e-9), "right"
-    )
-    n_following = ends - np.arange(len(order)) - 1
-    first = np.repeat(np.arange(len(order)), n_following)
-    begins = np.cumsum(n_following) - n_following
-    second = np.arange(len(first)) - np.repeat(begins, n_following) + first + 1
-    return order[first], order[second % len(order)]
-
-
-def shortest_height(cell: Array) -> float:
-    """Smallest distance of two opposite faces of a cell, in A."""
-    return float(1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0).max())
-
-
 def geometry_problem(
     positions: Array, cell: Array, pbc: bool, radii: Array, limits: GeometryLimits
 ) -> str | None:
@@ -194,33 +83,57 @@ def geometry_problem(
         return None
     within = 2.0 * limits.min_distance * float(radii.max())
     if not pbc:
-        first, second, distance = molecule_pairs(positions)
-    elif within < shortest_height(cell) / 2:
-        first, second, distance = close_pairs(positions, cell, within)
+        return _molecule_problem(positions, radii, limits, within)
+    if within < shortest_height(cell) / 2:
+        pairs = close_pairs(positions, cell, within)
     else:
-        # An atom and its own images, too.
-        first, second = np.triu_indices(len(positions))
-        distance = nearest_pairs(positions, cell)[first, second]
-    allowed = limits.min_distance * (radii[first] + radii[second])
-    overlaps = distance < allowed
-    if overlaps.any():
-        one = int(np.argmax(overlaps))
-        i, j = sorted((int(first[one]), int(second[one])))
+        pairs = image_pairs(positions, cell)
+    overlaps = (_overlap(block, radii, limits) for block in pairs)
+    return next((overlap for overlap in overlaps if overlap is not None), None)
+
+
+def _molecule_problem(
+    positions: Array, radii: Array, limits: GeometryLimits, within: float
+) -> str | None:
+    n_atoms = len(positions)
+    reach = max(within, _USUAL_NEIGHBOUR)
+    nearest = np.full(n_atoms, np.inf)
+    for block in molecule_pairs(positions, reach):
+        overlap = _overlap(block, radii, limits)
+        if overlap is not None:
+            return overlap
+        first, second, distances = block
+        # No atom is lonely where no pair is far apart.
+        if 2 * len(first) == n_atoms * (n_atoms - 1) and distances.max() <= limits.max_distance:
+            return None
+        np.minimum.at(nearest, first, distances)
+        np.minimum.at(nearest, second, distances)
+    lonely = np.flatnonzero(nearest > min(reach, limits.max_distance))
+    step = max(1, _AT_ONCE // n_atoms)
+    for some in (lonely[start : start + step] for start in range(0, len(lonely), step)):
+        squares = np.square(positions[some, None] - positions).sum(axis=2)
+        squares[np.arange(len(some)), some] = np.inf
+        nearest[some] = np.sqrt(squares.min(axis=1))
+    if nearest.max() > limits.max_distance:
         return (
-            f"atoms {i + 1} and {j + 1} overlap: they are {distance[one]:.3f} A apart, "
-            f"at least {allowed[one]:.3f} A was expected"
+            f"atom {int(np.argmax(nearest)) + 1} has flown apart: its nearest neighbour is "
+            f"{nearest.max():.1f} A away, at most {limits.max_distance:g} A was expected"
         )
-    # No atom is lonely where no pair is far apart.
-    if not pbc and distance.max() > limits.max_distance:
-        nearest = np.full(len(positions), np.inf)
-        np.minimum.at(nearest, first, distance)
-        np.minimum.at(nearest, second, distance)
-        if nearest.max() > limits.max_distance:
-            return (
-                f"atom {int(np.argmax(nearest)) + 1} has flown apart: its nearest neighbour is "
-                f"{nearest.max():.1f} A away, at most {limits.max_distance:g} A was expected"
-            )
     return None
+
+
+def _overlap(pairs: Pairs, radii: Array, limits: GeometryLimits) -> str | None:
+    first, second, distances = pairs
+    allowed = limits.min_distance * (radii[first] + radii[second])
+    overlaps = distances < allowed
+    if not overlaps.any():
+        return None
+    one = int(np.argmax(overlaps))
+    i, j = sorted((int(first[one]), int(second[one])))
+    return (
+        f"atoms {i + 1} and {j + 1} overlap: they are {distances[one]:.3f} A apart, "
+        f"at least {allowed[one]:.3f} A was expected"
+    )
 
 
 def motion_problem(fixed: NDArray[np.bool_]) -> str | None:
