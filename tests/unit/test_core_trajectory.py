@@ -37,7 +37,7 @@ VALIDATE = (Instruction.ADD_TO_VALIDATION, Instruction.SET_RESTART_POINT)
 
 # The trajectory of the table has done 60 of 100 steps and trained 2 of 5 epochs, crossed at step
 # 20 and went back seven times, once since its restart point was set.
-LIMITS = Limits(max_md_steps=100, max_epochs_worker=5, max_setbacks=3)
+LIMITS = Limits(max_md_steps=100, max_epochs=5, max_rollbacks_in_row=3)
 MIDDLE = TrajectoryState(
     index=3, system=1, md=2, step=60, epochs=2, last_crossing=20, rollbacks=7, rollbacks_in_row=1
 )
@@ -219,7 +219,7 @@ def test_impossible_event(status: Status, kind: type) -> None:
 
 
 def test_without_a_step_limit_a_trajectory_is_never_done() -> None:
-    limits = Limits(max_md_steps=float("inf"), max_epochs_worker=1, max_setbacks=1)
+    limits = Limits(max_md_steps=float("inf"), max_epochs=1, max_rollbacks_in_row=1)
     state = replace(MIDDLE, step=10**9)
     assert after(state, Checked(crosses=False), limits) == (state, ())
     assert block_length(state, 25, limits) == 25
@@ -228,7 +228,7 @@ def test_without_a_step_limit_a_trajectory_is_never_done() -> None:
 def test_a_raised_limit_gives_a_retired_trajectory_another_chance() -> None:
     retired = replace(MIDDLE, status=RETIRED, rollbacks_in_row=3)
     assert reinstated(retired, LIMITS) == retired
-    more = replace(LIMITS, max_setbacks=4)
+    more = replace(LIMITS, max_rollbacks_in_row=4)
     assert reinstated(retired, more) == replace(retired, status=RUNNING)
     assert reinstated(replace(retired, status=DONE), more).status is DONE
 

@@ -57,7 +57,7 @@ class _Stored:
 
 @dataclass(frozen=True, eq=False)
 class _Candidate:
-    """A label asked for: scaled features (n_atoms, n_features), fingerprint, new in this sweep?"""
+    """A pending label: scaled features (n_atoms, n_features), fingerprint, new in this sweep?"""
 
     pending: PendingLabel
     is_new: bool
@@ -107,7 +107,7 @@ class Candidates:
         Parameters
         ----------
         n_waiting : int
-            Labels asked for before this sweep: the first ones of ``state.pending``.  They
+            Pending labels of earlier sweeps: the first ones of ``state.pending``.  They
             keep their claim, and are put in order together with the new ones.
         """
         state = self._trajectories.state
@@ -206,7 +206,7 @@ class Candidates:
         numbers = self._systems[system].numbers
         if len(labels) < 2:
             return None
-        # The first one alone: it tells how many numbers the others will be.
+        # The first one alone: it shows how many numbers the others will be.
         first = self._ensemble.descriptors.of(labels[:1])
         most = max(1, min(MOST_STORED, _MOST_NUMBERS // first[0].size) - 1)
         features = np.array(first + self._ensemble.descriptors.of(_spread(labels[1:], most)))

@@ -48,7 +48,7 @@ class Convergence:
         phase : str
             Name under which the epochs are journalled.
         members : sequence of int
-            Not looked at where an interrupted convergence goes on.
+            Not used where an interrupted convergence goes on.
         """
         if self.progress.state.convergence is None:
             self._begin(members)

@@ -1,4 +1,4 @@
-"""What can end a procedure early.  Imports nothing heavy: the commands look at these first."""
+"""What can end a procedure early.  Imports nothing heavy."""
 
 from __future__ import annotations
 

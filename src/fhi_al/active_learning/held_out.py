@@ -71,7 +71,7 @@ class HeldOut:
             self._progress.update(test=(*self._progress.state.test, label.key))
 
     def keep_point(self, label: Label, trajectory: int, md_step: int) -> None:
-        """Hold out, and count, a point that active learning has found."""
+        """Hold out, and count, a point of active learning."""
         self.keep(label)
         self._progress.update_active(n_test=self._progress.active.n_test + 1)
         log.info(

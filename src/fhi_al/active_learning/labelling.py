@@ -72,7 +72,7 @@ class Labelling:
         self._criterion = criterion
         self._options = options
         self._thresholds = Thresholds(trajectories.progress, criterion, journal)
-        # Of the labels asked for, those that the queue has been handed.
+        # Of the pending labels, those that the queue has been handed.
         self._submitted: set[tuple[int, int]] = set()
 
     def check(self, before: TrajectoryState) -> None:
@@ -135,7 +135,7 @@ class Labelling:
         return tuple((x, y, z) for x, y, z in forces.mean(axis=0).tolist())
 
     def take_in(self, *, wait: bool) -> None:
-        """Take in what the queue has finished of the labels that were asked for.
+        """Take in what the queue has finished of the pending labels.
 
         Parameters
         ----------
@@ -147,7 +147,7 @@ class Labelling:
             self._take_in(outcome)
 
     def submit(self) -> None:
-        """Hand to the queue what was asked for and it does not have yet."""
+        """Hand to the queue the pending labels that it does not have yet."""
         for pending in self._trajectories.state.pending:
             if _name(pending) not in self._submitted:
                 self._submitted.add(_name(pending))
@@ -188,7 +188,7 @@ class Labelling:
     def drain(self) -> None:
         """Before active learning ends: take back points no engine has begun, take in the others.
 
-        Sanity checks are done nevertheless: the user asked for their record.
+        Sanity checks are done nevertheless: the user wants their record.
         """
         self.submit()
         pending = self._trajectories.state.pending
@@ -212,8 +212,8 @@ class Labelling:
         with self._clock.section(clock.MD):
             predicted = self._dynamics.predictor.predict(structures)
         learnt = []
-        for pending, system, found in zip(waiting, systems, predicted, strict=True):
-            uncertainty = self._criterion.uncertainty(found.forces)
+        for pending, system, prediction in zip(waiting, systems, predicted, strict=True):
+            uncertainty = self._criterion.uncertainty(prediction.forces)
             limit = self._thresholds.limit(system)
             if np.isfinite(uncertainty) and not crosses(uncertainty, limit):
                 learnt.append(pending)

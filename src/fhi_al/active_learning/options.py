@@ -142,7 +142,7 @@ class Criterion:
 
 @dataclass(frozen=True)
 class LabellingOptions:
-    """Which labels are asked for besides those of the criterion, and which are not.
+    """Which structures get labels besides those of the criterion, and which of these do not.
 
     Parameters
     ----------

@@ -51,7 +51,7 @@ class Points:
         self._max_set_size = max_set_size
 
     def has_room(self) -> bool:
-        """Whether there is a place for one more, those asked for already counted."""
+        """Whether there is a place for one more, pending ones already counted."""
         coming = sum(pending.crossed for pending in self._trajectories.state.pending)
         return len(self._ensemble.members[0].training) + coming < self._max_set_size
 
@@ -64,7 +64,7 @@ class Points:
             The request for it.
         label : Label
         is_here : bool
-            Whether its trajectory is still where the label was asked for.
+            Whether its trajectory is still at the labelled structure.
         """
         state = self._trajectories.state
         if self._held_out.claims(label, state.n_points + state.n_test):

@@ -61,10 +61,10 @@ def continuation(
     SnapshotError
         If there are snapshots and none can be used, or the inputs are not those of the run.
     """
-    found = read_snapshot(restart)
-    if found is None:
+    snapshot = read_snapshot(restart)
+    if snapshot is None:
         return None
-    files = upgraded(found)
+    files = upgraded(snapshot)
     content = json.loads(files[RUN])
     # Through JSON, as the snapshot's went: a tuple there is a list here.
     now = json.loads(json.dumps(settings.values()))

@@ -125,7 +125,7 @@ class SampledPoints:
         self.update(rollbacks=sampling.rollbacks + 1, rollbacks_in_row=in_row)
         log.warning(
             "initial dataset, MD step %d: %s; back to the last good point with new velocities "
-            "(setback %d)",
+            "(rollback %d)",
             sampling.md_steps,
             failure,
             sampling.rollbacks + 1,

@@ -28,7 +28,7 @@ from fhi_al.storage.checkpoint import write_snapshot
 
 log = logging.getLogger(__name__)
 
-# Of the wall time that snapshots may take, unless one is asked for after every step.
+# Of the wall time that snapshots may take, unless one is wanted after every step.
 LARGEST_SHARE = 0.01
 
 
@@ -36,7 +36,7 @@ class StopRequest(Protocol):
     """Whether the run was asked to stop."""
 
     def reason(self) -> str | None:
-        """Why to stop, in words; None if nobody asked."""
+        """Why to stop; None if there is no request."""
         ...
 
     def check(self) -> None:
@@ -74,7 +74,7 @@ class Snapshots:
     clock: Clock
     written: Callable[[dict[str, bytes]], None] = lambda files: None
 
-    def restore(self, found: Continuation | None) -> None:
+    def restore(self, before: Continuation | None) -> None:
         """Continue from a snapshot, or begin if there is none.
 
         Raises
@@ -82,10 +82,10 @@ class Snapshots:
         SnapshotError, LabelStoreError
             If the weights in it do not fit the settings, or a label is missing.
         """
-        if found is None:
+        if before is None:
             self.journal.cut(0)
         else:
-            self._restore(found)
+            self._restore(before)
         if not self.labels.overlaps:  # the record may be of a time when they did
             self.completion_log.discard_rest()
 
@@ -102,11 +102,11 @@ class Snapshots:
             write_snapshot(self.folder, files)
             self.written(files)
 
-    def _restore(self, found: Continuation) -> None:
-        for change in found.changes:
+    def _restore(self, before: Continuation) -> None:
+        for change in before.changes:
             log.info("changed since the snapshot: %s", change)
         try:
-            self._take_over(snapshot.unpack(found.files), found.has_new_learning_rate)
+            self._take_over(snapshot.unpack(before.files), before.has_new_learning_rate)
         except (ValueError, KeyError) as error:
             raise misfit(self.folder, str(error)) from error
         self.clock.continue_from(self.progress.state.seconds)

@@ -1,6 +1,6 @@
 """Sweeps of active learning: move, label, train.
 
-A sweep goes in steps (the move of all trajectories, one label, one training visit), after each of
+A sweep goes in steps (the move of all trajectories, one label, one training round), after each of
 which the state is whole: a run can be stopped and continued between any two of them.
 """
 
@@ -93,7 +93,7 @@ class Sweep:
                 self._stop_rules, state.mae_forces, n_training, state.trajectories
             )
         except NobodyLeft as nobody:
-            limit = self._trajectories.limits.max_setbacks
+            limit = self._trajectories.limits.max_rollbacks_in_row
             raise AllRetired(
                 f"active learning: all {len(state.trajectories)} trajectories were retired after "
                 f"{limit} returns to the same point (max_setbacks): expected MD that gets "
@@ -118,7 +118,7 @@ class Sweep:
         )
 
     def step(self) -> None:
-        """The next step: the move of all trajectories, the labels the queue has ready, or a visit.
+        """The next step: a move of all trajectories, labels that are ready, or a training round.
 
         Raises
         ------
@@ -158,17 +158,17 @@ class Sweep:
     def _may_train_on(self) -> bool:
         """Whether to train with the data at hand, for lack of anything else to do.
 
-        As long as that helps: no member has reached the plateau at which it is to be kicked.
+        As long as that helps: no member has reached the plateau at which its optimizer is reset.
         """
         if not (self._options.train_while_waiting and self._queue.overlaps):
             return False
         return bool(self._members[0].training) and all(
-            plateau.epochs_without_improvement < self._trajectories.limits.max_epochs_worker
+            plateau.epochs_without_improvement < self._trajectories.limits.max_epochs
             for plateau in self._state.plateaus
         )
 
     def _trains_on(self) -> bool:
-        # Once in a sweep: the next visit's number says whether it has been.
+        # Once in a sweep: the number of the next round says whether it has been.
         return (
             self._state.next_round == 0
             and bool(self._state.pending)
@@ -213,7 +213,7 @@ class Sweep:
         return self._state.sweep % len(self._members)
 
     def _next_to_train(self) -> TrajectoryState | None:
-        """Whose visit is next: each sweep has one for every trajectory in training, in order."""
+        """Whose training round is next: one in each sweep for every trajectory in training."""
         state = self._state
         reached = state.mae_forces is not None and state.mae_forces < self._stop_rules.desired_acc
         if reached and state.next_round > 0:
@@ -228,13 +228,13 @@ class Sweep:
     def _train_next(self) -> None:
         trajectory = self._next_to_train()
         if trajectory is not None:
-            left = self._trajectories.limits.max_epochs_worker - trajectory.epochs
+            left = self._trajectories.limits.max_epochs - trajectory.epochs
             n_epochs = min(self._options.epochs_per_round, left)
             self._training_round(f"for trajectory {trajectory.index}", n_epochs)
             self._trajectories.apply(trajectory.index, Trained(n_epochs))
             self._trajectories.update(next_round=trajectory.index + 1)
         else:
-            # Without kicks: a member at its plateau is left alone until a point comes.
+            # Without optimizer resets: a member at its plateau is left alone until a point comes.
             self._training_round(
                 "while all trajectories wait", self._options.epochs_per_round, reset_optimizer=False
             )
@@ -269,7 +269,7 @@ class Sweep:
 
     def _reset_optimizer_if_stuck(self, index: int, plateau: BestError) -> BestError:
         """A member whose error has stopped falling gets a fresh optimizer state; weights stay."""
-        if plateau.epochs_without_improvement < self._trajectories.limits.max_epochs_worker:
+        if plateau.epochs_without_improvement < self._trajectories.limits.max_epochs:
             return plateau
         self._members[index].fresh_optimizer(scheduler=False)
         log.info(

@@ -39,7 +39,7 @@ class Thresholds:
         self._criterion = criterion
         self._journal = journal
         # System -> pairs and what they say, so that a check does not work it out again.
-        self._found: dict[int, tuple[Pairs, Calibration | None]] = {}
+        self._known: dict[int, tuple[Pairs, Calibration | None]] = {}
 
     def observe(self, system: int, uncertainty: float) -> float | None:
         """Take note of an uncertainty in eV/A; the threshold, the current estimate included."""
@@ -60,10 +60,10 @@ class Thresholds:
         return threshold(self._progress.active.uncertainties[system], self._criterion.rule)
 
     def _calibrated_limit(self, system: int) -> float | None:
-        options, found = self._criterion.calibration, self._calibration(system)
-        if options is None or options.error_limit is None or found is None:
+        options, fit = self._criterion.calibration, self._calibration(system)
+        if options is None or options.error_limit is None or fit is None:
             return None
-        return options.error_limit / found.scale if is_usable(found, options) else None
+        return options.error_limit / fit.scale if is_usable(fit, options) else None
 
     def compare(self, pending: PendingLabel, label: Label) -> None:
         """Take note of the true error of a structure, where such errors are recorded.
@@ -91,31 +91,31 @@ class Thresholds:
                 pairs[system], pending.uncertainty, error, options.window
             )
             self._progress.update_active(pairs=tuple(pairs))
-            found = self._calibration(system)
-            if found is not None:
-                in_use = options.error_limit is not None and is_usable(found, options)
-                entry |= {**vars(found), "in_use": in_use}
-            self._report(system, found, options)
+            fit = self._calibration(system)
+            if fit is not None:
+                in_use = options.error_limit is not None and is_usable(fit, options)
+                entry |= {**vars(fit), "in_use": in_use}
+            self._report(system, fit, options)
         self._journal.add("calibration", **entry)
 
     def _calibration(self, system: int) -> Calibration | None:
         pairs = self._progress.active.pairs[system]
-        known = self._found.get(system)
+        known = self._known.get(system)
         if known is None or known[0] is not pairs:
             known = pairs, calibration.calibration(pairs.values)
-            self._found[system] = known
+            self._known[system] = known
         return known[1]
 
-    def _report(self, system: int, found: Calibration | None, options: CalibrationOptions) -> None:
+    def _report(self, system: int, fit: Calibration | None, options: CalibrationOptions) -> None:
         """Log the calibration of a system if it has changed much since it was last logged."""
         pairs = list(self._progress.active.pairs)
-        scale = found.scale if found is not None and is_usable(found, options) else None
+        scale = fit.scale if fit is not None and is_usable(fit, options) else None
         if not calibration.is_material(pairs[system].reported, scale):
             return
         if scale is None:
             log.info("calibration: its interval has become too wide to be used")
-        elif found is not None:
-            log.info("calibration: %s", calibration.describe(found))
+        elif fit is not None:
+            log.info("calibration: %s", calibration.describe(fit))
             if options.error_limit is not None:
                 log.info(
                     "the threshold is a true error of %.3g eV/A: an uncertainty of %.3g eV/A",
@@ -126,13 +126,13 @@ class Thresholds:
         self._progress.update_active(pairs=tuple(pairs))
 
 
-def is_usable(found: Calibration, options: CalibrationOptions) -> bool:
+def is_usable(fit: Calibration, options: CalibrationOptions) -> bool:
     """Whether a calibration is known well enough to base a threshold on."""
-    return calibration.is_usable(found, options.warmup)
+    return calibration.is_usable(fit, options.warmup)
 
 
 def describe(criterion: Criterion) -> str:
-    """The threshold as the log tells it when active learning begins."""
+    """The threshold, for the log, when active learning begins."""
     rule, calibrated = criterion.rule, criterion.calibration
     of_what = "moving average"
     if rule.kind == "quantile":

@@ -243,7 +243,7 @@ class TrainingRounds:
                 f"training: members {', '.join(map(str, diverged))} diverged in {limit} training "
                 "rounds in a row (max_training_failures), fewer than two others are left: expected "
                 "losses and weights that stay finite. Lower TRAINING.lr or set TRAINING.clip_grad "
-                "(both may change in this folder), look at the largest forces in the labels, then "
+                "(both may change in this folder), check the largest forces in the labels, then "
                 "run again."
             )
 

@@ -81,7 +81,7 @@ class Trajectories:
             live.roll_back(self._driver(now.system, now.md))
             log.warning(
                 "trajectory %d, MD step %d: %s; back to the last good point with new velocities "
-                "(setback %d)",
+                "(rollback %d)",
                 index,
                 now.step,
                 getattr(event, "reason", event),

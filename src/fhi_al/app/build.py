@@ -76,7 +76,7 @@ def assemble(
     inputs: checks.Inputs,
     comm: MPI.Intracomm,
     assignment: RankAssignment,
-    found: Continuation | None,
+    before: Continuation | None,
     needs: Needs,
 ) -> Assembled:
     """Wire a run on rank 0 and continue from its snapshot, if there is one.
@@ -91,7 +91,7 @@ def assemble(
         The private one; the other ranks serve.
     assignment : RankAssignment
         Who does what.
-    found : Continuation or None
+    before : Continuation or None
         What the run continues from.
     needs : Needs
         What the run still has to do.
@@ -109,7 +109,7 @@ def assemble(
     log_libraries_to_file(settings.resolve(general.log_dir) / f"{general.name_exp}_libraries.log")
     with ExitStack() as parts:
         run, snapshots, idle = _wire(folder, settings, inputs, comm, assignment, parts, needs)
-        snapshots.restore(found)
+        snapshots.restore(before)
         run.report.export.inputs(
             [folder / name for name in INPUT_FILES],
             {

@@ -1,7 +1,7 @@
 """How large true errors are, measured in uncertainties: a scale and how well it is known.
 
 Pure: numpy and the standard library.  Which structures may be used is the caller's affair: only
-those chosen without a look at their uncertainty (see ``docs/calibration.md``).
+those chosen without regard to their uncertainty (see ``docs/calibration.md``).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LARGEST_RATIO = 4.0
 CONFIDENCE = 0.95
 # An interval wider than this, upper over lower end, is no knowledge to base a threshold on.
 WIDEST_INTERVAL = 2.0
-# A change of the scale by this factor is told.
+# A change of the scale by this factor is logged.
 MATERIAL_CHANGE = 1.2
 
 
@@ -38,7 +38,7 @@ class Pairs:
     seen : int
         How many there were in all.
     reported : float or None
-        The scale as the log last told it; None while it is not good enough to be used.
+        The scale as it was last logged; None while it is not good enough to be used.
     """
 
     values: tuple[tuple[float, float], ...] = ()
@@ -116,17 +116,13 @@ def calibration(values: Sequence[tuple[float, float]]) -> Calibration | None:
     )
 
 
-def is_usable(found: Calibration | None, least_pairs: int) -> bool:
+def is_usable(fit: Calibration | None, least_pairs: int) -> bool:
     """Whether a threshold may rest on a calibration: enough pairs and a narrow enough interval."""
-    return (
-        found is not None
-        and found.n_pairs >= least_pairs
-        and found.high <= WIDEST_INTERVAL * found.low
-    )
+    return fit is not None and fit.n_pairs >= least_pairs and fit.high <= WIDEST_INTERVAL * fit.low
 
 
 def is_material(reported: float | None, scale: float | None) -> bool:
-    """Whether a scale differs so much from the one told last that it should be told."""
+    """Whether a scale differs so much from the one logged last that it should be logged."""
     if reported is None or scale is None:
         return reported is not scale
     return not 1 / MATERIAL_CHANGE <= scale / reported <= MATERIAL_CHANGE
@@ -143,13 +139,13 @@ def default_limit(kind: UncertaintyType, desired_acc: float) -> float:
     return (3.0 if kind == "max_atomic_sd" else 1.5) * desired_acc
 
 
-def describe(found: Calibration) -> str:
+def describe(fit: Calibration) -> str:
     """A calibration as the log and the summary tell it."""
-    rank = "" if found.spearman is None else f", rank correlation {found.spearman:.2f}"
+    rank = "" if fit.spearman is None else f", rank correlation {fit.spearman:.2f}"
     return (
-        f"true error = {found.scale:.3g} x uncertainty (95 % interval {found.low:.3g} to "
-        f"{found.high:.3g}, {found.n_pairs} sanity checks{rank}); {100 * found.within_1:.0f} % of "
-        f"the errors are within it, {100 * found.within_2:.0f} % within twice that"
+        f"true error = {fit.scale:.3g} x uncertainty (95 % interval {fit.low:.3g} to "
+        f"{fit.high:.3g}, {fit.n_pairs} sanity checks{rank}); {100 * fit.within_1:.0f} % of "
+        f"the errors are within it, {100 * fit.within_2:.0f} % within twice that"
     )
 
 

@@ -45,10 +45,10 @@ def scatter(features: Array, numbers: NDArray[np.int64]) -> Array | None:
     # Equal structures differ in the last bits, of float32 models too.
     if not whole > _ROUNDING * np.sqrt(np.square(features).sum(axis=2).mean()):
         return None
-    found = np.empty(len(numbers))
+    result = np.empty(len(numbers))
     for element in np.unique(numbers):
-        found[numbers == element] = np.sqrt(squares[numbers == element].mean())
-    bounded: Array = np.maximum(found, _LEAST_SCATTER * whole)
+        result[numbers == element] = np.sqrt(squares[numbers == element].mean())
+    bounded: Array = np.maximum(result, _LEAST_SCATTER * whole)
     return bounded
 
 
@@ -71,7 +71,7 @@ def fingerprints(features: Array, numbers: NDArray[np.int64]) -> Array:
     The distance of two fingerprints is at most the root mean square, over the atoms, of the
     distance in the best assignment of atoms to atoms: sorting is the best assignment for one
     feature alone.  Two structures of distance zero may therefore differ, if their features are the
-    same numbers dealt to other atoms; :func:`atoms_distance` tells them apart.
+    same numbers assigned to other atoms; :func:`atoms_distance` tells them apart.
     """
     blocks = [np.sort(features[:, numbers == element], axis=1) for element in np.unique(numbers)]
     ordered = np.concatenate(blocks, axis=1) / np.sqrt(len(numbers))
@@ -115,8 +115,8 @@ def distances(point: Array, others: Array) -> Array:
         np.square(others[first : first + step] - point).sum(axis=1)
         for first in range(0, len(others), step)
     ]
-    found: Array = np.sqrt(np.concatenate(parts)) if parts else np.empty(0)
-    return found
+    result: Array = np.sqrt(np.concatenate(parts)) if parts else np.empty(0)
+    return result
 
 
 Described = tuple[Array, Array]
@@ -144,8 +144,8 @@ def nearest_duplicate(
         The distance of the most different atom; None if there is no near-duplicate.
     """
     close = np.flatnonzero(distances(one[1], others[1]) <= limit)
-    found = [atoms_distance(one[0], others[0][k], numbers) for k in close]
-    return min((distance for distance in found if distance <= limit), default=None)
+    close_ones = [atoms_distance(one[0], others[0][k], numbers) for k in close]
+    return min((distance for distance in close_ones if distance <= limit), default=None)
 
 
 def farthest_first(points: Array, stored: Array) -> list[int]:

@@ -65,7 +65,10 @@ def prediction_errors(
         ]
     )
     components = np.concatenate(
-        [np.ravel(found - label.forces) for label, found in zip(labels, forces, strict=True)]
+        [
+            np.ravel(predicted - label.forces)
+            for label, predicted in zip(labels, forces, strict=True)
+        ]
     )
     absolute = np.abs(components)
     n_worst = max(1, math.ceil(WORST_SHARE * len(absolute)))

@@ -16,7 +16,7 @@ Phase = Literal["initial", "active_learning", "sanity", "imported"]
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a label was asked for: phase, trajectory index and MD step of that trajectory."""
+    """Where a label was requested: phase, trajectory index and MD step of that trajectory."""
 
     phase: Phase
     trajectory: int
@@ -44,7 +44,7 @@ class Label:
     forces : (n_atoms, 3)
         In eV/A.
     stress : (3, 3) or None
-        In eV/A^3, ASE's sign; None if it was not asked for.
+        In eV/A^3, ASE's sign; None if it was not computed.
     origin : Origin
     """
 

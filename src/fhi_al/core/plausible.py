@@ -40,10 +40,10 @@ class LabelLimits:
 
 @dataclass(frozen=True)
 class EnergyReference:
-    """An energy (eV) that a system's energies cannot be far from, and what it is, in words."""
+    """An energy (eV) that a system's energies cannot be far from, and what it is."""
 
     energy: float
-    words: str
+    description: str
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class GeometryLimits:
 def geometry_problem(
     positions: Array, cell: Array, pbc: bool, radii: Array, limits: GeometryLimits
 ) -> str | None:
-    """Why no engine should see this structure, in words; None if it is plausible.
+    """Why no engine should see this structure; None if it is plausible.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def _overlap(pairs: Pairs, radii: Array, limits: GeometryLimits) -> str | None:
 
 
 def motion_problem(fixed: NDArray[np.bool_]) -> str | None:
-    """Why MD would show nothing to learn from, and how to mend it; None if it would.
+    """Why MD would show nothing to learn from, and how to fix it; None if it would.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ def label_problem(
     stress: Array | None = None,
     reference: EnergyReference | None = None,
 ) -> str | None:
-    """Why a reference result must not be trained on, in words; None if it may.
+    """Why a reference result must not be trained on; None if it may.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ def label_problem(
         What the engine says of its SCF.
     limits : LabelLimits
     stress : (3, 3) or None
-        In eV/A^3; None if it was not asked for.
+        In eV/A^3; None if it was not computed.
     reference : EnergyReference or None
         None if there is nothing to compare the energy with.
     """
@@ -202,7 +202,7 @@ def label_problem(
     distance = abs(energy - reference.energy) / n_atoms
     if distance > limits.max_energy_per_atom:
         return (
-            f"the energy is {distance:.1f} eV per atom from {reference.words}, more than "
+            f"the energy is {distance:.1f} eV per atom from {reference.description}, more than "
             f"max_energy_per_atom = {limits.max_energy_per_atom:g} eV"
         )
     return None

@@ -55,7 +55,7 @@ class SamplingState:
     pending : tuple of Frame
         Points of that round whose labels are still to come.
     epochs_due : int
-        Epochs of the training visit under way; the members' states are those before it.
+        Epochs of the training round under way; the members' states are those before it.
     rollbacks, rollbacks_in_row : int
         Returns of the trajectory to its last good point: in all, and since that point was set.
     mae_forces : float or None
@@ -83,7 +83,7 @@ class SweepStage(StrEnum):
 
 @dataclass(frozen=True)
 class PendingLabel:
-    """A label that was asked for, and what the ensemble said of the structure.
+    """A label that is still to come, and what the ensemble predicted for the structure.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ class PendingLabel:
     frame : Frame
         The structure; the trajectory may have moved on.
     epochs : int
-        Epochs trained in this phase when it was asked for.
+        Epochs trained in this phase when it was requested.
     uncertainty, threshold : float
         In eV/A; the threshold is None while it warms up.
     crossed, is_sanity_check : bool
@@ -112,7 +112,7 @@ class PendingLabel:
 
 @dataclass(frozen=True)
 class ActiveLearningState:
-    """Active learning after a whole step: the move of all trajectories, a label, or a visit.
+    """Active learning after a whole step: a move of all trajectories, a label, or a training round.
 
     Parameters
     ----------
@@ -120,10 +120,10 @@ class ActiveLearningState:
         Sweeps done.
     stage : SweepStage
         What the sweep under way does next.
-    pending : tuple of Asked
-        Labels that are still to come, in the order they were asked for.
+    pending : tuple of PendingLabel
+        Labels that are still to come, in the order they were requested.
     next_round : int
-        In the TRAIN stage: trajectories with a lower index have had their visit.
+        In the TRAIN stage: trajectories with a lower index have had their training round.
     epochs : int
         Epochs trained in this phase.
     trajectories : tuple of TrajectoryState
@@ -134,11 +134,11 @@ class ActiveLearningState:
     n_test : int
         Points that went to the test set instead, in this phase.
     n_duplicates : int
-        Labels not asked for because there is a point like the structure already.
+        Labels not requested because there is a point like the structure already.
     n_withdrawn : int
-        Labels no longer asked for because the ensemble had learnt the structure meanwhile.
+        Labels withdrawn because the ensemble had learnt the structure meanwhile.
     rescored : int
-        Epochs trained when the waiting structures were last looked at again.
+        Epochs trained when the waiting structures were last predicted again.
     mae_forces : float or None
         Members' mean validation force MAE in eV/A as last measured in this phase.
     plateaus : tuple of BestError
@@ -200,9 +200,9 @@ class RunState:
     test_mae_forces : float or None
         Force MAE in eV/A of the ensemble's mean on them; None as long as it is not measured.
     events : int
-        Looks at what others had finished: how far the recorded order of events is used up.
+        How far the record of what ends in the background is used up.
     training_failures_in_row : tuple of int
-        For each member: visits since its training last stayed finite; empty before the first.
+        For each member: training rounds since one last stayed finite; empty before the first.
     """
 
     stage: Stage = Stage.INITIAL_SAMPLING

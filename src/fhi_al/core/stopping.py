@@ -28,7 +28,7 @@ def active_learning_stop(
     n_training: int,
     trajectories: Sequence[TrajectoryState],
 ) -> str | None:
-    """Why active learning is over, in words; None if it goes on.
+    """Why active learning is over; None if it goes on.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def active_learning_stop(
 def initial_stop(
     mae_forces: float | None, target: float, epochs: int, max_epochs: int
 ) -> str | None:
-    """Why the initial dataset is complete, in words; None if it grows on.
+    """Why the initial dataset is complete; None if it grows on.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def initial_stop(
 
 
 def convergence_stop(history: BestError, patience: int, max_epochs: int) -> str | None:
-    """Why a convergence is over, in words; None if it goes on."""
+    """Why a convergence is over; None if it goes on."""
     if history.epochs_without_improvement >= patience:
         return f"no improvement for {history.epochs_without_improvement} epochs"
     if history.epoch >= max_epochs:

@@ -48,9 +48,9 @@ class Structure:
             ("initial_moments", (n_atoms,)),
             ("initial_charges", (n_atoms,)),
         ):
-            found = getattr(self, name).shape
-            if found != shape:
-                raise ValueError(f"Structure.{name} has shape {found}, expected {shape}")
+            actual = getattr(self, name).shape
+            if actual != shape:
+                raise ValueError(f"Structure.{name} has shape {actual}, expected {shape}")
 
     def __len__(self) -> int:
         return len(self.numbers)

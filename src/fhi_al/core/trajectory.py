@@ -72,15 +72,15 @@ class Limits:
     ----------
     max_md_steps : float
         MD steps in all; inf for no limit.
-    max_epochs_worker : int
+    max_epochs : int
         Epochs of one stay in TRAINING.
-    max_setbacks : int
+    max_rollbacks_in_row : int
         Returns to the same restart point after which it is retired.
     """
 
     max_md_steps: float
-    max_epochs_worker: int
-    max_setbacks: int
+    max_epochs: int
+    max_rollbacks_in_row: int
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Checked:
 class LabelAccepted:
     """A point is to join the sets: to validation or else to training.
 
-    ``is_here`` is False if the trajectory has moved on since it asked (sanity checks only).
+    ``is_here`` is False if the trajectory has moved on since the request (sanity checks only).
     """
 
     to_validation: bool
@@ -191,7 +191,7 @@ def after(state: TrajectoryState, event: Event, limits: Limits) -> Transition:
             return state, ()
         case Status.TRAINING, Trained(n_epochs):
             trained = replace(state, epochs=state.epochs + n_epochs)
-            if trained.epochs < limits.max_epochs_worker:
+            if trained.epochs < limits.max_epochs:
                 return trained, ()
             return replace(_on_the_move(trained, limits), epochs=0), ()
     raise ImpossibleEvent(f"trajectory {state.index} is {state.status}: {event} cannot happen")
@@ -213,7 +213,7 @@ def _roll_back(state: TrajectoryState, limits: Limits) -> Transition:
 
 
 def _fails_too_often(state: TrajectoryState, limits: Limits) -> bool:
-    return state.rollbacks_in_row >= limits.max_setbacks
+    return state.rollbacks_in_row >= limits.max_rollbacks_in_row
 
 
 def reinstated(state: TrajectoryState, limits: Limits) -> TrajectoryState:

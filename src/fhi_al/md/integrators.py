@@ -1,6 +1,6 @@
 """ASE's integrators under the conditions of the settings, where they count what can move.
 
-Owns what is mended in them, and the variables of a thermostat.
+Owns what is corrected in them, and the variables of a thermostat.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Advance several trajectories at the same time, so that their forces are computed in batches.
 
 ASE's integrators ask for forces in the midst of a step.  Each runs in a greenlet, which is left
-where it asks; when all have asked, they are answered together and go on from there.
+where it needs forces; when all do, these are computed together and handed back.
 """
 
 from __future__ import annotations

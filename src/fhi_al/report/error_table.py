@@ -1,4 +1,4 @@
-"""Errors in words, as ``MISC.error_table`` asks for them.  Pure: standard library."""
+"""Validation errors for the log, in the form of ``MISC.error_table``.  Pure: standard library."""
 
 from __future__ import annotations
 

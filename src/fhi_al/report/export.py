@@ -41,7 +41,7 @@ TEST = "test"
 
 @dataclass(frozen=True)
 class Exporter:
-    """Writes what users look for, where the settings say.
+    """Writes data sets, models and checkpoints, where the settings say.
 
     Parameters
     ----------

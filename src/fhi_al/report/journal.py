@@ -39,7 +39,7 @@ class Journal:
         size = self._size()
         if size < length:
             log.warning(
-                "%s: %d bytes are missing at its end: the tables lack what they told, the run "
+                "%s: %d bytes are missing at its end: the tables lack what they held, the run "
                 "does not need it",
                 self.path,
                 length - size,
@@ -53,7 +53,7 @@ class Journal:
         self._listeners.append(listener)
 
     def entries(self) -> Iterator[Entry]:
-        """All entries so far; a damaged line is left out and told."""
+        """All entries so far; a damaged line is left out, with a warning."""
         self._stream.flush()
         for number, line in enumerate(self.path.read_bytes().splitlines(), start=1):
             try:

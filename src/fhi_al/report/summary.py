@@ -35,10 +35,10 @@ def summary(
     ]
     if state.test:
         test = state.test_mae_forces
-        words = "not measured yet" if test is None else f"{test:.4f} eV/A"
+        mae_test = "not measured yet" if test is None else f"{test:.4f} eV/A"
         lines.append(
             f"test set: {len(state.test)} points, sanity checks included; force MAE of the "
-            f"ensemble's mean on those held out: {words}"
+            f"ensemble's mean on those held out: {mae_test}"
         )
     trajectories = state.active.trajectories if state.active else ()
     if state.active is not None:
@@ -57,8 +57,8 @@ def summary(
                 else ""
             )
         )
-        found = [calibration(pairs.values) for pairs in state.active.pairs]
-        lines += [f"calibration: {describe(each)}" for each in found if each is not None]
+        fits = [calibration(pairs.values) for pairs in state.active.pairs]
+        lines += [f"calibration: {describe(each)}" for each in fits if each is not None]
     rollbacks = state.sampling.rollbacks + sum(t.rollbacks for t in trajectories)
     if rollbacks:
         retired = sum(t.status is Status.RETIRED for t in trajectories)
@@ -87,13 +87,13 @@ def idle_shares(
     """
     busy_s = [sum(each.get(rank, 0.0) for each in others) for rank in range(layout.n_ranks)]
     busy_s[0] = driving_s
-    message: list[tuple[str, list[int]]] = []
+    shares: list[tuple[str, list[int]]] = []
     for rank in range(layout.n_ranks):
         idle = max(0.0, 1.0 - busy_s[rank] / max(wall_s, 1e-9))
-        words = f"{layout.roles(rank)}: {100 * idle:.0f} %"
-        if message and message[-1][0] == words:
-            message[-1][1].append(rank)
+        share = f"{layout.roles(rank)}: {100 * idle:.0f} %"
+        if shares and shares[-1][0] == share:
+            shares[-1][1].append(rank)
         else:
-            message.append((words, [rank]))
-    parts = [f"rank{'s' if len(r) > 1 else ''} {ranges(r)} ({words})" for words, r in message]
+            shares.append((share, [rank]))
+    parts = [f"rank{'s' if len(r) > 1 else ''} {ranges(r)} ({share})" for share, r in shares]
     return [f"idle in this launch ({wall_s:.0f} s): " + ", ".join(parts)]

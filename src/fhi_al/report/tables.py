@@ -101,7 +101,7 @@ class Tables:
     results : Path
         ``results/``.
     analysis : Path or None
-        ``analysis/``; None if it was not asked for.
+        ``analysis/``; None without ``analysis``.
     """
 
     def __init__(self, results: Path, analysis: Path | None) -> None:
