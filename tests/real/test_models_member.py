@@ -257,6 +257,41 @@ def test_plateau_counts_epochs_however_rarely_they_are_validated(labels: list[La
     assert rates == [0.01, 0.01, 0.01, 0.005]
 
 
+def test_a_larger_validation_set_is_neither_an_improvement_nor_a_plateau(
+    labels: list[Label],
+) -> None:
+    # As when points join while the initial dataset grows: errors on another set than before.
+    member = fitted(labels[:-1], (1,), lr=0.01, lr_factor=0.5, scheduler_patience=2).members[0]
+    member.fresh_optimizer(scheduler=True)
+    for mae in (1e-9, 1.0, 1.0):  # a lucky first set, never reached again; two bad epochs
+        member.scheduler_step(mae)
+    member.add_validation(labels[-1:])
+    before = member.validate()
+    member.restart_plateau()
+    assert member.learning_rate == 0.01
+    assert member.validate() == before
+    member.scheduler_step(before.mae_forces)  # the third bad epoch: what was counted still counts
+    assert member.learning_rate == 0.005
+    member.scheduler_step(0.9 * before.mae_forces)
+    for _ in range(2):
+        member.scheduler_step(before.mae_forces)
+    assert member.learning_rate == 0.005
+    member.scheduler_step(before.mae_forces)
+    assert member.learning_rate == 0.0025
+
+
+def test_a_changed_scheduler_patience_counts_from_the_next_launch_on(labels: list[Label]) -> None:
+    first = fitted(labels, (1,), scheduler_patience=50).members[0]
+    first.fresh_optimizer(scheduler=True)
+    for _ in range(3):
+        first.scheduler_step(1.0)  # two bad epochs
+    changed = {"scheduler_patience": 2, "lr_factor": 0.5}
+    again = fitted(labels, (1,), **changed).members[0]
+    again.load_state(first.state())
+    again.scheduler_step(1.0)
+    assert (first.learning_rate, again.learning_rate) == (0.01, 0.005)
+
+
 def test_no_scheduler_without_being_asked_for(labels: list[Label]) -> None:
     member = fitted(labels, (1,), scheduler="ExponentialLR", lr_scheduler_gamma=0.5).members[0]
     member.scheduler_step(1.0)

@@ -48,7 +48,13 @@ MACE: dict[str, Any] = {
         "radial_MLP": [8, 8],
         "MLP_irreps": "8x0e",
     },
-    "TRAINING": {"batch_size": 5, "lr": 0.02, "forces_weight": 1000.0, "ema": True},
+    "TRAINING": {
+        "batch_size": 5,
+        "lr": 0.02,
+        "forces_weight": 1000.0,
+        "ema": True,
+        "scheduler_patience": 1,
+    },
     "MISC": {"device": "cpu"},
 }
 ACTIVE_LEARNING: dict[str, Any] = {

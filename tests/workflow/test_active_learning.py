@@ -70,7 +70,7 @@ def test_members_take_turns_and_sanity_checks_add_points(tmp_path) -> None:
     assert set(phases) == set(order)
 
 
-def test_a_member_that_is_stuck_gets_a_fresh_optimizer(tmp_path) -> None:
+def test_where_errors_stand_optimizers_start_afresh_and_rates_fall(tmp_path) -> None:
     folder = write_inputs(
         tmp_path / "run",
         mace={"TRAINING": {"lr": 1e-7}},  # nothing can improve
@@ -79,12 +79,25 @@ def test_a_member_that_is_stuck_gets_a_fresh_optimizer(tmp_path) -> None:
                 "c_x": 0.9,  # nearly every check asks for a label
                 "margin": 0.01,
                 "valid_ratio": 0.01,
+                "valid_skip": 1,
                 "max_final_epochs": 5,
             }
         },
     )
     output = succeed(folder, 1)
     assert "no improvement for 5 epochs, its optimizer starts afresh" in output
+    rates: dict[str, list[float]] = {}
+    for entry in journal(folder, "epoch"):
+        if entry["member"] == 0:
+            rates.setdefault(entry["phase"], []).append(entry["learning_rate"])
+    # The first epoch sets the error to beat; the rate falls at every second one that does not.
+    assert rates["initial"] == pytest.approx(
+        [1e-7 * 0.8**n for n in (0, 0, 0, 1, 1, 2, 2, 3, 3, 4)], rel=1e-12
+    )
+    assert set(rates["active learning"]) == {1e-7}
+    assert rates["final convergence"] == pytest.approx(
+        [1e-7 * 0.8**n for n in (0, 0, 0, 1, 1)], rel=1e-12
+    )
 
 
 def test_the_training_set_stops_at_its_limit(tmp_path) -> None:

@@ -150,6 +150,10 @@ class InitialDatasetProcedure:
         self._share_out_points()
         for member in self._members:
             member.fit_normalisation()
+            if self._sampling.rounds > 0:
+                member.restart_plateau()
+            elif self._options.scheduler:
+                member.fresh_optimizer(scheduler=True)
         left = self._options.max_epochs - self._sampling.epochs
         self._progress.update_sampling(epochs_due=min(self._options.epochs_per_round, left))
         self._begin_round()

@@ -49,6 +49,8 @@ class InitialDatasetOptions:
     target : float
         Mean validation force MAE in eV/A at which it is complete.
     epochs_per_round, max_epochs : int
+    scheduler : bool
+        Lower the learning rate where a member's error stops falling.
     converge : bool
         Converge the members on it.
     """
@@ -58,6 +60,7 @@ class InitialDatasetOptions:
     target: float
     epochs_per_round: int
     max_epochs: int
+    scheduler: bool
     converge: bool
 
 

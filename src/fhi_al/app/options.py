@@ -105,6 +105,7 @@ def _initial(al: ActiveLearning) -> InitialDatasetOptions:
         target=al.lambda_ * al.desired_acc,
         epochs_per_round=al.intermediate_epochs,
         max_epochs=al.max_initial_epochs,
+        scheduler=al.scheduler_initial,
         converge=al.converge_initial,
     )
 

@@ -242,6 +242,16 @@ class Member:
         self.optimisation.scheduler_step(mae_forces)
         self._count_change(weights=False)
 
+    def restart_plateau(self) -> None:
+        """Call when the validation set has grown while a learning-rate scheduler is at work.
+
+        Its lowest error was measured on another set: the error of the weights as they are, on the
+        set as it is, takes its place.  Epochs without improvement stay counted, and the rate stays.
+        """
+        if self.has_scheduler:
+            self.optimisation.restart_plateau(self.validate().mae_forces)
+            self._count_change(weights=False)
+
     @property
     def has_scheduler(self) -> bool:
         """Whether a learning-rate scheduler is at work."""

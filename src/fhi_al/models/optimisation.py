@@ -6,6 +6,7 @@ Owns the state of these four; knows nothing of labels, members or files.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Generator, Iterable, Sequence
 from typing import Any
 
@@ -20,6 +21,9 @@ from fhi_al.models.mace.training import (
     new_scheduler,
     train_one_pass,
 )
+
+# Attributes of torch's schedulers: TRAINING.scheduler_patience, lr_factor, lr_scheduler_gamma.
+_OF_THE_SETTINGS = frozenset({"patience", "factor", "gamma"})
 
 
 class Optimisation:
@@ -80,6 +84,12 @@ class Optimisation:
                     break
             self._epochs_unseen = 0
 
+    def restart_plateau(self, mae_forces: float) -> None:
+        """See :meth:`fhi_al.models.member.Member.restart_plateau`."""
+        if self.scheduler is not None and self.scheduler.scheduler == "ReduceLROnPlateau":
+            best = mae_forces if math.isfinite(mae_forces) else math.inf
+            self.scheduler.lr_scheduler.best = best
+
     def average_state(self) -> dict[str, Any] | None:
         """The moving average itself, not a copy; None where ``ema`` is off."""
         return None if self.average is None else self.average.state_dict()
@@ -117,5 +127,9 @@ class Optimisation:
         self.restart(scheduler=state["scheduler"] is not None)
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None:
-            self.scheduler.load_state_dict(state["scheduler"])
+            # What the settings say now, not then: they may change between two launches.
+            stored = state["scheduler"].items()
+            self.scheduler.load_state_dict(
+                {name: value for name, value in stored if name not in _OF_THE_SETTINGS}
+            )
         self._epochs_unseen = state["epochs_unseen"]

@@ -55,7 +55,8 @@ class ActiveLearning(Section):
         " validation points of all members that none has trained on.",
     )
     scheduler_initial: Boolean = setting(
-        True, "Learning-rate scheduler while the initial dataset grows."
+        True,
+        "Use the learning-rate scheduler (`TRAINING.scheduler`) while the initial dataset grows.",
     )
     max_initial_epochs: Integer = setting(1000, "Most epochs of the initial phase.", ge=1)
     max_epochs_worker: Integer = setting(

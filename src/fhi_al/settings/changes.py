@@ -14,8 +14,12 @@ MAY_CHANGE: Mapping[str, frozenset[str]] = {
     "GENERAL": frozenset({"log_dir", "checkpoints_dir", "results_dir", "model_dir"}),
     "ARCHITECTURE": frozenset(),
     "TRAINING": frozenset(
-        # The way out for members whose training diverges.
-        {"lr", "clip_grad", "valid_fraction", "max_num_epochs", "patience", "eval_interval"}
+        {
+            # The way out for members whose training diverges.
+            *("lr", "clip_grad"),
+            *("lr_factor", "lr_scheduler_gamma", "scheduler_patience"),
+            *("valid_fraction", "max_num_epochs", "patience", "eval_interval"),
+        }
     ),
     "MISC": frozenset(
         {

@@ -173,16 +173,27 @@ class Training(Section):
         "adam", "Optimizer."
     )
     scheduler: Annotated[Literal["ReduceLROnPlateau", "ExponentialLR"], Choice()] = setting(
-        "ReduceLROnPlateau", "Learning-rate scheduler of the initial dataset and of convergence."
+        "ReduceLROnPlateau",
+        "Learning-rate scheduler of convergence and, with `ACTIVE_LEARNING.scheduler_initial`, of"
+        " the initial dataset; active learning runs without.",
     )
     lr_scheduler_gamma: Number = setting(
         0.9993, "Factor on the learning rate per epoch, with ExponentialLR.", gt=0, le=1
     )
     lr_factor: Number = setting(
-        0.8, "Factor on the learning rate at a plateau, with ReduceLROnPlateau.", gt=0, lt=1
+        0.8,
+        "Factor on the learning rate each time the error stops falling, with ReduceLROnPlateau.",
+        gt=0,
+        lt=1,
     )
     scheduler_patience: Integer = setting(
-        50, "Validations without improvement that make a plateau, with ReduceLROnPlateau.", ge=0
+        5,
+        "Epochs without improvement before the learning rate is multiplied by `lr_factor`, with"
+        " ReduceLROnPlateau. MACE's own default, 50, is for fits of thousands of epochs; here a"
+        " convergence ends after `ACTIVE_LEARNING.patience` = 50 such epochs, before the rate could"
+        " fall.",
+        ge=0,
+        try_=5,
     )
     swa: Annotated[bool, BeforeValidator(only_false(_NO_SWA))] = setting(
         False, "Second training stage with other weights. Only `false` is supported so far."

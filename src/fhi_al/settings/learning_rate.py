@@ -1,0 +1,54 @@
+"""Can the learning rate fall before a phase ends?  Compares keys of both settings files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import ceil
+
+from fhi_al.settings.active_learning import ActiveLearning
+from fhi_al.settings.mace import Training
+
+
+def epochs_until_it_falls(scheduler_patience: int, valid_skip: int) -> int:
+    """Epochs without improvement until ReduceLROnPlateau lowers the rate.
+
+    The epoch after `scheduler_patience`, seen by the next validation.
+    """
+    return _validated(scheduler_patience + 1, valid_skip)
+
+
+def notes_on_the_learning_rate(al: ActiveLearning, training: Training) -> Iterator[str]:
+    """One sentence for each phase that ends before its learning rate can fall."""
+    if training.scheduler != "ReduceLROnPlateau":
+        return
+    wait = epochs_until_it_falls(training.scheduler_patience, al.valid_skip)
+    needs = (
+        f"TRAINING.scheduler_patience = {training.scheduler_patience}: with valid_skip ="
+        f" {al.valid_skip} the learning rate falls after {wait} epochs without improvement"
+    )
+    # The scheduler's first validation is an improvement in any case.
+    at_least = wait + al.valid_skip
+    if al.converge_al or al.converge_initial:
+        if _validated(al.patience, al.valid_skip) <= wait:
+            yield (
+                f"{needs}, but a convergence ends before it can (ACTIVE_LEARNING.patience ="
+                f" {al.patience}): all of it is trained at lr. Lower scheduler_patience, or raise"
+                f" patience above {wait}."
+            )
+        if al.max_final_epochs <= at_least:
+            yield (
+                f"{needs}, but a convergence may end before it can"
+                f" (ACTIVE_LEARNING.max_final_epochs = {al.max_final_epochs}). Lower"
+                f" scheduler_patience or valid_skip, or raise max_final_epochs above {at_least}."
+            )
+    if al.scheduler_initial and al.max_initial_epochs <= at_least:
+        yield (
+            f"{needs}, but the initial dataset ends before it can"
+            f" (ACTIVE_LEARNING.max_initial_epochs = {al.max_initial_epochs}). Lower"
+            f" scheduler_patience, or raise max_initial_epochs above {at_least}."
+        )
+
+
+def _validated(epochs: int, valid_skip: int) -> int:
+    """The first validation after so many epochs."""
+    return valid_skip * ceil(epochs / valid_skip)
