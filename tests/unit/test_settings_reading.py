@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fhi_al.settings import Settings, read_settings
+from fhi_al.settings import Settings, SettingsError, read_settings
 
 FILES = Path(__file__).parent / "settings_files"
 
@@ -64,6 +64,29 @@ def test_original_files_give_a_note_for_every_key_that_decides_nothing() -> None
     ):
         assert expected in notes
     assert "forces_weight" not in notes
+
+
+def test_a_renamed_key_is_read_under_its_old_name_with_a_note(tmp_path: Path) -> None:
+    write(tmp_path, al="  max_setbacks: 3\n")
+    settings = read_settings(tmp_path)
+    assert settings.al.max_rollbacks == 3
+    assert settings.values()["ACTIVE_LEARNING.max_rollbacks"] == 3
+    expected = "ACTIVE_LEARNING.max_setbacks = 3: read as max_rollbacks, its name now."
+    assert expected in settings.notes
+
+
+def test_a_renamed_key_is_checked_like_any_other(tmp_path: Path) -> None:
+    write(tmp_path, al="  max_setbacks: 0\n")
+    with pytest.raises(SettingsError) as caught:
+        read_settings(tmp_path)
+    (problem,) = caught.value.problems
+    assert problem.line is not None
+    assert "max_rollbacks = 0: must be at least 1. Try 10." in problem.message
+    write(tmp_path, al="  max_setbacks: 3\n  max_rollbacks: 4\n")
+    with pytest.raises(
+        SettingsError, match="is the old name of max_rollbacks, which is given, too"
+    ):
+        read_settings(tmp_path)
 
 
 @pytest.mark.parametrize("files", ["original", "minimal"])

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 
 from fhi_al.active_learning.upgrades import upgraded
 from fhi_al.core.run_state import RunState
+from fhi_al.settings.changes import changes
 from fhi_al.storage.checkpoint import STATE_VERSION, Snapshot, read_snapshot
 
 OLD_STATES = Path(__file__).parents[1] / "workflow" / "old_states"
@@ -53,6 +54,16 @@ def test_version_4_keeps_what_was_under_way() -> None:
     assert len(now.pairs[0].values) == 19
     assert now.pairs[0].reported == before["pairs"][0]["told"] > 3
     assert len(state.test) == 18 and state.events == 16
+
+
+def test_a_setting_that_was_renamed_is_compared_under_its_name_now() -> None:
+    snapshot = kept(4)
+    before = json.loads(snapshot.files["run.json"])["settings"]
+    assert before["ACTIVE_LEARNING.max_setbacks"] == 10
+    stored = json.loads(upgraded(snapshot)["run.json"])["settings"]
+    assert not [label for label in stored if "setback" in label]
+    now = {"ACTIVE_LEARNING.max_rollbacks": 3}
+    assert changes(stored, now) == (["ACTIVE_LEARNING.max_rollbacks: 10 -> 3"], [])
 
 
 def test_version_3_gets_an_empty_test_set_no_duplicates_and_no_pairs() -> None:

@@ -131,7 +131,7 @@ def test_exploding_md_goes_back_and_stores_nothing(tmp_path) -> None:
         tmp_path / "run",
         active_learning={
             "MD": {"timestep": 8.0, "temperature": 2000},
-            "ACTIVE_LEARNING": {"max_setbacks": 3, "min_distance": 0.7},
+            "ACTIVE_LEARNING": {"max_rollbacks": 3, "min_distance": 0.7},
         },
     )
     code, output = run(folder, 1)

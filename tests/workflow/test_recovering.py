@@ -86,7 +86,7 @@ def test_a_run_of_an_older_program_goes_on(tmp_path, version: int) -> None:
 
 def test_a_trajectory_that_explodes_too_often_is_retired_and_may_come_back(tmp_path) -> None:
     # Near the covalent radii's sum the bonds of water count as overlaps, sooner or later.
-    folder = old_run(tmp_path / "run", 1, max_setbacks=2, min_distance=0.97, max_MD_steps=400)
+    folder = old_run(tmp_path / "run", 1, max_rollbacks=2, min_distance=0.97, max_MD_steps=400)
     code, output = run(folder, 2)
     assert code == 1, output
     assert "overlap" in output and "back to the last good point with new velocities" in output
@@ -94,7 +94,7 @@ def test_a_trajectory_that_explodes_too_often_is_retired_and_may_come_back(tmp_p
     assert "all 2 trajectories were retired after 2 returns" in output
     assert "Traceback" not in output
     assert not (folder / "data" / "final").exists()
-    rewrite(folder, "active_learning_settings.yaml", "max_setbacks: 2", "max_setbacks: 3")
+    rewrite(folder, "active_learning_settings.yaml", "max_rollbacks: 2", "max_rollbacks: 3")
     rewrite(folder, "active_learning_settings.yaml", "min_distance: 0.97", "min_distance: 0.3")
     rewrite(folder, "active_learning_settings.yaml", "max_MD_steps: 400", "max_MD_steps: 80")
     output = succeed(folder, 1)
@@ -108,7 +108,7 @@ def test_a_trajectory_that_explodes_too_often_is_retired_and_may_come_back(tmp_p
 
 def test_the_others_go_on_without_a_retired_trajectory(tmp_path) -> None:
     # Seeded: one of the two meets an overlap twice before its restart point moves on.
-    folder = old_run(tmp_path / "run", 1, max_setbacks=2, min_distance=0.95)
+    folder = old_run(tmp_path / "run", 1, max_rollbacks=2, min_distance=0.95)
     output = succeed(folder, 1)
     assert output.count("retired at MD step") == 1
     statuses = [t["status"] for t in state(folder)["active"]["trajectories"]]

@@ -155,8 +155,8 @@ def _request(frame: Frame) -> LabelRequest:
 
 def _hopeless(in_row: int, failure: MDFailure) -> str:
     return (
-        f"initial dataset: the sampling MD failed {in_row} times in a row (max_setbacks), the last "
-        f"time because {failure}: expected structures that make sense. Look at geometry.in; start "
+        f"initial dataset: the sampling MD failed {in_row} times in a row (max_rollbacks), at last "
+        f"because {failure}: expected structures that make sense. Look at geometry.in; start "
         "in a new folder with a lower MD.temperature or MD.timestep, or another initial_sampling; "
-        "or raise max_setbacks and run again."
+        "or raise max_rollbacks and run again."
     )

@@ -96,8 +96,8 @@ class Sweep:
             limit = self._trajectories.limits.max_rollbacks_in_row
             raise AllRetired(
                 f"active learning: all {len(state.trajectories)} trajectories were retired after "
-                f"{limit} returns to the same point (max_setbacks): expected MD that gets "
-                "somewhere; AL.log says what went wrong each time. Raise max_setbacks and run "
+                f"{limit} returns to the same point (max_rollbacks): expected MD that gets "
+                "somewhere; AL.log says what went wrong each time. Raise max_rollbacks and run "
                 "again to give them another chance; or start in a new folder with a lower "
                 "MD.temperature or MD.timestep, or a better initial dataset (a smaller lambda)."
             ) from nobody

@@ -61,11 +61,11 @@ class Trajectories:
         return [t for t in self.state.trajectories if t.status is status]
 
     def reinstate(self) -> None:
-        """Let trajectories run again that a lower ``max_setbacks`` had retired."""
+        """Let trajectories run again that a lower ``max_rollbacks`` had retired."""
         trajectories = tuple(reinstated(t, self.limits) for t in self.state.trajectories)
         for before, now in zip(self.state.trajectories, trajectories, strict=True):
             if before != now:
-                log.info("trajectory %d: reinstated, max_setbacks was raised", now.index)
+                log.info("trajectory %d: reinstated, max_rollbacks was raised", now.index)
         self.update(trajectories=trajectories)
 
     def apply(self, index: int, event: Event) -> None:
@@ -90,7 +90,7 @@ class Trajectories:
         if now.status is Status.RETIRED:
             log.warning(
                 "trajectory %d: retired at MD step %d after %d returns to the same point "
-                "(max_setbacks), the last time because %s",
+                "(max_rollbacks), the last time because %s",
                 index,
                 now.step,
                 now.rollbacks_in_row,

@@ -86,6 +86,10 @@ def _from_4(files: Files) -> Files:
             _rename(trajectory, **_ROLLBACKS)
         for pairs in active["pairs"]:
             _rename(pairs, told="reported")
+    settings = content.get("settings", {})
+    if "ACTIVE_LEARNING.max_setbacks" in settings:  # not in those of version 1
+        value = settings.pop("ACTIVE_LEARNING.max_setbacks")
+        settings["ACTIVE_LEARNING.max_rollbacks"] = value
     return {**files, "run.json": json.dumps(content).encode()}
 
 

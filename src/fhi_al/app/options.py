@@ -99,7 +99,7 @@ def _initial(al: ActiveLearning) -> InitialDatasetOptions:
             source=al.initial_sampling,
             is_ab_initio=al.initial_sampling == "aimd",
             skip_step=al.skip_step_initial,
-            max_rollbacks_in_row=al.max_setbacks,
+            max_rollbacks_in_row=al.max_rollbacks,
         ),
         points_per_member=al.n_samples,
         target=al.lambda_ * al.desired_acc,
@@ -116,7 +116,7 @@ def _active_learning(settings: Settings, folder: Path) -> ActiveLearningOptions:
     converged: Literal["all", "best"] = "best" if al.converge_best else "all"
     return ActiveLearningOptions(
         n_trajectories=al.num_trajectories,
-        limits=Limits(al.max_MD_steps or math.inf, al.max_epochs_worker, al.max_setbacks),
+        limits=Limits(al.max_MD_steps or math.inf, al.max_epochs_worker, al.max_rollbacks),
         stop=StopRules(al.desired_acc, al.max_set_size or math.inf),
         criterion=criterion(al),
         labelling=LabellingOptions(

@@ -217,7 +217,7 @@ def _fails_too_often(state: TrajectoryState, limits: Limits) -> bool:
 
 
 def reinstated(state: TrajectoryState, limits: Limits) -> TrajectoryState:
-    """The trajectory, running again if it was retired under a lower ``max_setbacks``."""
+    """The trajectory, running again if it was retired under a lower ``max_rollbacks``."""
     if state.status is Status.RETIRED and not _fails_too_often(state, limits):
         return _on_the_move(state, limits)
     return state

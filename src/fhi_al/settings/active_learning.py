@@ -270,7 +270,7 @@ class ActiveLearning(Section):
         gt=0,
         try_=50.0,
     )
-    max_setbacks: Integer = setting(
+    max_rollbacks: Integer = setting(
         10,
         "Returns of a trajectory to the same good point after which it is retired.",
         ge=1,

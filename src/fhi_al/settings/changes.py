@@ -74,7 +74,7 @@ MAY_CHANGE: Mapping[str, frozenset[str]] = {
             "max_label_failures",
             "max_force",
             "max_energy_per_atom",
-            "max_setbacks",
+            "max_rollbacks",
             "max_training_failures",
             "min_distance",
             "max_distance",

@@ -202,6 +202,14 @@ def _check_block(
     for key, value in content.items():
         full = f"{label}.{key}"
         line = document.lines.get((*path, key))
+        if full in retired.RENAMED:
+            now = retired.RENAMED[full]
+            if now in content:
+                message = f"{full} is the old name of {now}, which is given, too. Remove it."
+                checked.problems.append(Problem(checked.file, line, full, message))
+                continue
+            checked.notes.append(f"{full} = {shown(value)}: read as {now}, its name now.")
+            key, full = now, f"{label}.{now}"
         if line is not None:
             checked.lines[full] = line
         if key in known:

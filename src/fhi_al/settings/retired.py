@@ -22,6 +22,9 @@ OTHER_NAMES = {
     "ensemble": "stat_ensemble",
 }
 
+# Accepted under their old name: SECTION.old key, and the key's name now.
+RENAMED = {"ACTIVE_LEARNING.max_setbacks": "max_rollbacks"}
+
 # Accepted in mace_settings.yaml: the value that changes nothing (None: any), and why.
 KEYS: dict[str, tuple[bool | None, str]] = {
     "save_cpu": (None, "the saved models load on any device"),
