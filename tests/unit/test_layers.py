@@ -118,6 +118,18 @@ FLOORS = [
 ]
 # A floor is more than an order: what these layers know of others is less than what lies below them.
 KNOWS = {
+    # Settings become the options of the loop's parts in `app`.
+    "active_learning": {
+        "core",
+        "engines",
+        "labels",
+        "md",
+        "models",
+        "parallel",
+        "process",
+        "report",
+        "storage",
+    },
     "md": {"core"},
     "engines": {"core", "parallel", "settings", "storage"},
     "labels": {"core", "engines", "parallel", "process", "storage"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,12 @@ import numpy as np
 from fhi_al.active_learning.upgrades import Files, upgraded
 from fhi_al.core.run_state import Stage
 from fhi_al.core.structure import Structure
-from fhi_al.settings import Settings
-from fhi_al.settings.changes import changes
 from fhi_al.storage.checkpoint import SnapshotError, read_snapshot
 
 RUN = "run.json"
+
+Values = Mapping[str, Any]
+Changes = Callable[[Values, Values], tuple[list[str], list[str]]]
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Continuation:
 
 
 def continuation(
-    restart: Path, settings: Settings, systems: Sequence[Structure]
+    restart: Path, values: Values, systems: Sequence[Structure], changes: Changes
 ) -> Continuation | None:
     """What a run with these inputs would continue from; None if it would begin.
 
@@ -52,9 +53,12 @@ def continuation(
     ----------
     restart : Path
         ``restart/``.
-    settings : Settings
+    values : mapping
+        The settings: dotted key -> value.
     systems : sequence of Structure
         One per geometry.in.
+    changes : callable
+        (values of the snapshot, values now) -> what was changed that may change, and what else was.
 
     Raises
     ------
@@ -67,7 +71,7 @@ def continuation(
     files = upgraded(snapshot)
     content = json.loads(files[RUN])
     # Through JSON, as the snapshot's went: a tuple there is a list here.
-    now = json.loads(json.dumps(settings.values()))
+    now = json.loads(json.dumps(values))
     allowed, refused = changes(content["settings"], now)
     refused += _other_systems(content["systems"], systems)
     if refused:

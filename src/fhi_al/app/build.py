@@ -144,11 +144,11 @@ def _wire(
     needs: Needs,
 ) -> tuple[Run, Snapshots, Callable[[], list[str]]]:
     """The run as it begins, what writes its snapshots, and who is idle."""
-    restart, systems, al = folder / "restart", inputs.systems, settings.al
-    stopwatch = Clock()
+    report = Report(
+        Journal(folder / "restart" / "journal.jsonl"), Clock(), _exporter(settings, folder)
+    )
+    parts.callback(report.journal.close)
     soft_stop = SoftStop(folder, settings.misc.walltime_limit)
-    journal = Journal(restart / "journal.jsonl")
-    parts.callback(journal.close)
     if needs.labels:
         for line in checks.added_to_control(settings, inputs):
             log.info("added to control.in: %s", line)
@@ -158,52 +158,30 @@ def _wire(
         inputs,
         comm,
         assignment,
-        stopwatch,
+        report.clock,
         soft_stop,
         parts,
         computes=needs.labels,
     )
-    queue = supply.queue
-    export = _exporter(settings, folder)
-    ensemble = Ensemble(settings.mace, checks.elements(inputs), export.seeds, assignment.threads)
-    conditions = md_conditions(settings)
-    sampling = SamplingDriver(settings, systems[0], conditions[0], queue)
-    pool = _training_pool(ensemble, al.valid_skip, comm, assignment)
+    seeds = report.export.seeds
+    ensemble = Ensemble(settings.mace, checks.elements(inputs), seeds, assignment.threads)
+    pool = _training_pool(ensemble, settings.al.valid_skip, comm, assignment)
     parts.callback(pool.close)
     progress = Progress()
-    training = TrainingRounds(
-        ensemble,
-        pool,
-        progress,
-        journal,
-        stopwatch,
-        _training_options(settings, systems, export),
-        queue.pump,
-    )
-    if isinstance(queue, BackgroundLabelQueue):
-        queue.while_waiting = training.advance_background
-    snapshots = Snapshots(
-        restart,
-        SavedInputs(systems, settings.values(), assignment.threads),
-        progress,
-        training,
-        queue,
-        supply.completion_log,
-        journal,
-        stopwatch,
-        written=lambda files: export.checkpoints(ensemble, files),
-    )
+    training = _training_rounds(settings, inputs.systems, ensemble, pool, progress, report, supply)
+    snapshots = _snapshots(folder, settings, inputs, assignment, progress, training, report, supply)
+    conditions = md_conditions(settings)
     run = Run(
         folder=folder,
         options=loop_options(settings, folder),
         progress=progress,
         dynamics=Dynamics(
-            systems,
-            _drivers(systems, conditions, checks.geometry_limits(settings)),
-            _predictor(ensemble, pool, comm, al.md_dtype),
+            inputs.systems,
+            _drivers(inputs.systems, conditions, checks.geometry_limits(settings)),
+            _predictor(ensemble, pool, comm, settings.al.md_dtype),
         ),
-        sampling_driver=sampling.at,
-        labels=queue,
+        sampling_driver=SamplingDriver(settings, inputs.systems[0], conditions[0], supply.queue).at,
+        labels=supply.queue,
         completion_log=supply.completion_log,
         training=training,
         steps=Steps(
@@ -211,9 +189,56 @@ def _wire(
             soft_stop,
             settings.misc.snapshot_interval if settings.misc.create_restart else None,
         ),
-        report=Report(journal, stopwatch, export),
+        report=report,
     )
-    return run, snapshots, partial(_idle, assignment, stopwatch, supply, pool)
+    return run, snapshots, partial(_idle, assignment, report.clock, supply, pool)
+
+
+def _training_rounds(
+    settings: Settings,
+    systems: Sequence[Structure],
+    ensemble: Ensemble,
+    pool: TrainingPool,
+    progress: Progress,
+    report: Report,
+    supply: LabelSupply,
+) -> TrainingRounds:
+    assert settings.mace is not None
+    options = TrainingOptions(
+        max_failures_in_row=settings.al.max_training_failures,
+        error_table=settings.mace.misc.error_table,
+        n_atoms=max(len(system) for system in systems),
+        member_names=report.export.member_names,
+    )
+    training = TrainingRounds(
+        ensemble, pool, progress, report.journal, report.clock, options, supply.queue.pump
+    )
+    if isinstance(supply.queue, BackgroundLabelQueue):
+        supply.queue.while_waiting = training.advance_background
+    return training
+
+
+def _snapshots(
+    folder: Path,
+    settings: Settings,
+    inputs: checks.Inputs,
+    assignment: RankAssignment,
+    progress: Progress,
+    training: TrainingRounds,
+    report: Report,
+    supply: LabelSupply,
+) -> Snapshots:
+    return Snapshots(
+        folder / "restart",
+        SavedInputs(inputs.systems, settings.values(), assignment.threads),
+        progress,
+        training,
+        supply.queue,
+        supply.completion_log,
+        report.journal,
+        report.clock,
+        written=lambda files: report.export.checkpoints(training.ensemble, files),
+    )
 
 
 def _idle(
@@ -235,18 +260,6 @@ def _drivers(
         for md in range(len(conditions))
     }
     return lambda system, md: drivers[system, md]
-
-
-def _training_options(
-    settings: Settings, systems: Sequence[Structure], export: Exporter
-) -> TrainingOptions:
-    assert settings.mace is not None
-    return TrainingOptions(
-        max_failures_in_row=settings.al.max_training_failures,
-        error_table=settings.mace.misc.error_table,
-        n_atoms=max(len(system) for system in systems),
-        member_names=export.member_names,
-    )
 
 
 def _training_pool(

@@ -22,6 +22,7 @@ from fhi_al.parallel.layout import table, training_threads
 from fhi_al.process.soft_stop import Stopped, leave_signals_to_rank_0
 from fhi_al.report.logs import log_to_terminal
 from fhi_al.settings import Settings, read_settings
+from fhi_al.settings.changes import changes
 from fhi_al.storage.folder_lock import FolderLock
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def prepare(folder: Path, settings: Settings, command: Command) -> Prepared:
         If the folder holds a run that these inputs cannot continue.
     """
     inputs = checks.read_inputs(folder, settings)
-    found = continuation(folder / "restart", settings, inputs.systems)
+    found = continuation(folder / "restart", settings.values(), inputs.systems, changes)
     needs = needs_of(command, found.stage if found else None)
     checks.check(folder, settings, inputs, needs)
     return Prepared(folder, settings, inputs, found, needs)
