@@ -143,6 +143,48 @@ def test_a_command_that_cannot_be_run_is_found_before_it_is_run(
     assert problem is None if words is None else words in (problem or "")
 
 
+@pytest.mark.parametrize(
+    ("command", "named"),
+    [
+        ("aims.x >> aims.log", "'>>'"),
+        ("aims.x > out", "'>'"),
+        ("aims.x 2>&1", "'2>&1'"),
+        ("aims.x &> out", "'&>'"),
+        ("aims.x <in", "'<'"),
+        ("aims.x | tee out", "'|'"),
+        ("module load aims; aims.x", "';'"),
+        ("cd x && aims.x", "'&&'"),
+        ("aims.x &", "'&'"),
+        ("(aims.x)", "'('"),
+        ("aims.x\naims.x", "a second line"),
+        ("srun -n $SLURM_NTASKS aims.x", "'$SLURM_NTASKS'"),
+        ('srun "${HOME}/aims.x"', "'${HOME'"),
+        ("srun -n `nproc` aims.x", "'`'"),
+        ("srun $(which aims.x)", "'('"),
+        ("~/bin/aims.x", "'~/bin/aims.x'"),
+        ("aims.x # the new one", "'#'"),
+        ("OMP_NUM_THREADS=1 srun aims.x", "'OMP_NUM_THREADS=1'"),
+    ],
+)
+@pytest.mark.parametrize("here", [True, False])
+def test_shell_syntax_in_a_command_is_refused_by_name(command: str, here: bool, named: str) -> None:
+    problem = command_problem(command, here=here)
+    assert problem is not None
+    assert problem.startswith(f"{named} is shell syntax, and no shell reads it")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "srun --nodelist=node[1-4] --export=ALL,OMP_NUM_THREADS=1 -n 64 /opt/aims.x",
+        "srun '/opt/a > b/aims.x' '$HOME' \"it's; (so)\" \\> \"\\$HOME\"",
+        "env OMP_NUM_THREADS=1 srun aims#2.x a~",
+    ],
+)
+def test_what_a_shell_would_leave_alone_is_no_shell_syntax(command: str) -> None:
+    assert command_problem(command, here=False) is None
+
+
 def test_without_parsl_it_is_said_how_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

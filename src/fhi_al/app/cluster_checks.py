@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 from collections.abc import Iterator
@@ -32,6 +33,28 @@ def cluster_problems(settings: Settings) -> Iterator[str]:
             yield str(settings.problem("active_learning", f"{CLUSTER}.aims_command", problem))
 
 
+# What a shell acts on: anywhere but in quotes; at the beginning of a word; in double quotes too.
+_ACTS = re.compile(r"&?\d*[<>]+&?\d*|[|&;()]+|\n")
+_BEGINS = re.compile(r"(?<!\S)[#~]\S*|\A\w+=\S*")
+_EXPANDS = re.compile(r"\$[\w({]+|`")
+_QUOTED = re.compile(r"""\\.|'[^']*'|"(?:\\.|[^"\\])*\"""", re.DOTALL)
+
+
+def _shell_syntax(command: str) -> str | None:
+    """The first thing in a command that only a shell would understand; None if there is none."""
+
+    def double_quoted(match: re.Match[str]) -> str:
+        return re.sub(r"\\.", "_", match[0]) if match[0][0] == '"' else "_"
+
+    bare = _QUOTED.sub("_", command.strip())
+    expanded = _QUOTED.sub(double_quoted, command.strip())
+    for pattern, text in ((_ACTS, bare), (_BEGINS, bare), (_EXPANDS, expanded)):
+        found = pattern.search(text)
+        if found is not None:
+            return "a second line" if found[0] == "\n" else f"'{found[0]}'"
+    return None
+
+
 def command_problem(command: str, *, here: bool) -> str | None:
     """Why a command cannot be run; None if nothing says so.
 
@@ -47,6 +70,12 @@ def command_problem(command: str, *, here: bool) -> str | None:
         return f"cannot be taken apart ({error}): expected a program and its arguments"
     if not words:
         return "is empty: expected a program and its arguments"
+    shell = _shell_syntax(command)
+    if shell is not None:
+        return (
+            f"{shell} is shell syntax, and no shell reads it: expected a program and its arguments "
+            "(FHI_AL reads the output itself). Take it out, or write a script and name that"
+        )
     program = Path(words[0])
     if len(program.parts) > 1 and not program.is_absolute():
         return "its program is a relative path: it runs in a folder of its own. Give the whole path"
