@@ -15,7 +15,8 @@ from fhi_al.engines.aims_input.control import parse_control
 from fhi_al.engines.aims_input.engine_input import engine_input
 from fhi_al.engines.aims_input.geometry import parse_geometry
 from fhi_al.engines.ase_calculator import AseEngine
-from fhi_al.engines.spec import AimsCommandSpec, AsiSpec, fingerprint
+from fhi_al.engines.fingerprint import fingerprint
+from fhi_al.engines.spec import AimsCommandSpec, AsiSpec
 from fhi_al.engines.tblite import tblite_spec
 
 pytestmark = pytest.mark.real

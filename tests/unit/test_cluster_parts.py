@@ -16,7 +16,7 @@ from fhi_al.app.cluster_checks import command_problem
 from fhi_al.core.errors import EngineError
 from fhi_al.core.structure import structure
 from fhi_al.engines.engine import ReferenceResult
-from fhi_al.engines.spec import fingerprint
+from fhi_al.engines.fingerprint import Fingerprint, fingerprint
 from fhi_al.engines.tblite import tblite_spec
 from fhi_al.labels.cluster.cluster import ClusterWorkers
 from fhi_al.labels.cluster.options import ClusterOptions
@@ -29,14 +29,15 @@ from fhi_al.labels.cluster.processes import (
 from fhi_al.labels.cluster.result import RESULT, read_result, write_result
 from fhi_al.labels.workers import Job
 
+ENGINE = Fingerprint("engine")
 FORCES = np.array([[0.1, -2.0 / 3.0, 1e-17], [np.pi, 5e300, -0.0]])
 
 
 def test_a_result_survives_its_file_to_the_last_bit(tmp_path: Path) -> None:
     stress = FORCES[:1].T @ FORCES[:1]
     given = ReferenceResult(-1.0 / 3.0, FORCES, stress, True, "with a warning")
-    write_result(tmp_path, "engine", "key", given, 1.5)
-    read = read_result(tmp_path, "engine", "key", 2)
+    write_result(tmp_path, ENGINE, "key", given, 1.5)
+    read = read_result(tmp_path, ENGINE, "key", 2)
     assert read is not None
     found, seconds = read
     assert found.energy == given.energy and found.forces.tobytes() == FORCES.tobytes()
@@ -46,23 +47,24 @@ def test_a_result_survives_its_file_to_the_last_bit(tmp_path: Path) -> None:
 
 def test_a_result_that_did_not_converge_survives_too(tmp_path: Path) -> None:
     nothing = np.full((2, 3), np.nan)
-    write_result(tmp_path, "e", "k", ReferenceResult(float("nan"), nothing, None, False), 0.0)
-    read = read_result(tmp_path, "e", "k", 2)
+    write_result(tmp_path, ENGINE, "k", ReferenceResult(float("nan"), nothing, None, False), 0.0)
+    read = read_result(tmp_path, ENGINE, "k", 2)
     assert read is not None
     assert not read[0].converged and np.isnan(read[0].energy) and np.isnan(read[0].forces).all()
 
 
 def test_a_result_of_something_else_or_a_damaged_one_counts_as_none(tmp_path: Path) -> None:
-    assert read_result(tmp_path, "e", "k", 2) is None
-    write_result(tmp_path, "e", "k", ReferenceResult(1.0, FORCES, None, True), 0.0)
+    assert read_result(tmp_path, ENGINE, "k", 2) is None
+    write_result(tmp_path, ENGINE, "k", ReferenceResult(1.0, FORCES, None, True), 0.0)
     text = (tmp_path / RESULT).read_text()
-    assert read_result(tmp_path, "e", "k", 2) is not None
-    assert read_result(tmp_path, "other", "k", 2) is None
-    assert read_result(tmp_path, "e", "other", 2) is None
-    assert read_result(tmp_path, "e", "k", 3) is None
+    assert read_result(tmp_path, ENGINE, "k", 2) is not None
+    assert read_result(tmp_path, Fingerprint("other"), "k", 2) is None
+    assert read_result(tmp_path, Fingerprint("new", (ENGINE.value,)), "k", 2) is not None
+    assert read_result(tmp_path, ENGINE, "other", 2) is None
+    assert read_result(tmp_path, ENGINE, "k", 3) is None
     for damaged in (text[:-20], "", "[]", "null", json.dumps({**json.loads(text), "version": 2})):
         (tmp_path / RESULT).write_text(damaged)
-        assert read_result(tmp_path, "e", "k", 2) is None
+        assert read_result(tmp_path, ENGINE, "k", 2) is None
 
 
 def test_a_job_is_not_told_that_it_belongs_to_the_drivers_mpi_job() -> None:

@@ -16,6 +16,7 @@ import pytest
 from label_parts import bits, some_label, some_rejected
 
 from fhi_al.core.label import Origin
+from fhi_al.labels.label_file import require_same_engine
 from fhi_al.labels.store import LabelStore, LabelStoreError, Record
 
 
@@ -292,3 +293,25 @@ def test_a_run_that_computes_nothing_more_reads_the_labels_of_any_engine(path: P
     assert [bits(record) for record in store] == [bits(some_label(0)), bits(some_rejected(1))]
     with pytest.raises(ValueError, match="computes no labels any more"):
         store.append(some_label(2))
+
+
+def test_labels_with_an_older_name_of_the_engine_are_kept(path: Path) -> None:
+    LabelStore(path, "old").append(some_label(0))
+    store = LabelStore(path, "new", older=["old", "older"])
+    assert len(store) == 1
+    assert store.older_found == {"old"}
+    store.append(some_label(1))
+    assert len(LabelStore(path, "new", older=["old"])) == 2
+
+
+def test_whether_labels_fit_an_engine_is_said_without_a_change(path: Path) -> None:
+    require_same_engine(path, "new")
+    assert not path.exists()
+    LabelStore(path, "old").append(some_label(0))
+    path.write_bytes(path.read_bytes() + b'{"crc":')  # a line that was not written whole
+    before = path.read_bytes()
+    require_same_engine(path, "new", older=["old"])
+    for opened in (LabelStore, require_same_engine):
+        with pytest.raises(LabelStoreError, match=r"labels\.jsonl:1: .* another engine"):
+            opened(path, "new")
+    assert path.read_bytes() == before

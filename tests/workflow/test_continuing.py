@@ -74,6 +74,48 @@ def test_what_decided_the_past_must_stay(finished_run, tmp_path, file, old, new,
     assert labels(folder) == labels(finished_run("tblite", 1))
 
 
+@pytest.fixture(scope="module")
+def begun(asi_library, tmp_path_factory) -> Path:
+    """A run whose initial dataset is done, on the ASI library."""
+    folder = write_inputs(tmp_path_factory.mktemp("begun") / "run", asi_library=asi_library)
+    succeed(folder, 1, command="FHI_AL-initial-ds")
+    return folder
+
+
+def test_comments_and_blank_lines_are_no_other_engine(begun, tmp_path) -> None:
+    folder = copy_of(begun, tmp_path / "run")
+    control = folder / "control.in"
+    control.write_text("# as in the paper\n\n" + control.read_text() + "\n   # the end\n")
+    # As a folder of defaults elsewhere would be, with another comment in it.
+    species = folder / "species"
+    species.rename(folder / "defaults")
+    change(folder, "active_learning_settings.yaml", "species_dir: species", "species_dir: defaults")
+    for path in (folder / "defaults").iterdir():
+        path.write_text("# " + 70 * "-" + "\n\n" + path.read_text())
+    before = len(labels(folder))
+    succeed(folder, 1, "--check")
+    succeed(folder, 1)
+    assert len(labels(folder)) > before
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("control.in", "xc gfn2", "xc gfn1"),
+        ("species/01_H_default", "nucleus", "l_hartree 4\n  nucleus"),
+    ],
+)
+def test_the_check_refuses_another_engine_as_the_run_does(begun, tmp_path, file, old, new) -> None:
+    folder = copy_of(begun, tmp_path / "run")
+    change(folder, file, old, new)
+    before = (folder / "restart" / "labels.jsonl").read_bytes()
+    for options in (["--check"], []):
+        code, output = run(folder, 1, *options)
+        assert code == 2, output
+        assert "labels.jsonl:1: this label was computed by another engine" in output
+    assert (folder / "restart" / "labels.jsonl").read_bytes() == before
+
+
 def test_a_second_run_in_the_folder_is_refused(asi_library, tmp_path) -> None:
     folder = write_inputs(tmp_path / "run", asi_library=asi_library)
     first = start(folder, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -15,13 +16,16 @@ from fhi_al.app.cluster_options import cluster_options, cluster_specs
 from fhi_al.app.rank_assignment import RankAssignment
 from fhi_al.core.plausible import LabelLimits
 from fhi_al.core.structure import Structure
-from fhi_al.engines.spec import ClusterSpec, EngineSpec, fingerprint
+from fhi_al.engines.fingerprint import Fingerprint, fingerprint
+from fhi_al.engines.spec import ClusterSpec, EngineSpec
+from fhi_al.labels import label_file
 from fhi_al.labels.background_queue import BackgroundLabelQueue
 from fhi_al.labels.cluster.cluster import ClusterWorkers
 from fhi_al.labels.completion_log import CompletionLog
 from fhi_al.labels.crash_trace import CallRecord
 from fhi_al.labels.engine_service import EngineService
 from fhi_al.labels.mpi_workers import EngineGroups, OwnWorker, last_output, specs_of_group
+from fhi_al.labels.older_fingerprints import older_names, write_down
 from fhi_al.labels.serial_queue import SerialLabelQueue
 from fhi_al.labels.store import LabelStore
 from fhi_al.labels.validation import LabelValidator
@@ -30,6 +34,8 @@ from fhi_al.process.soft_stop import SoftStop
 from fhi_al.report import clock
 from fhi_al.report.clock import Clock
 from fhi_al.settings import Settings
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +88,7 @@ def wire_labels(
         cluster = ClusterWorkers(jobs, cluster_options(settings), folder / "cluster")
     limits = LabelLimits(al.max_force, al.max_energy_per_atom)
     engine = fingerprint(jobs or specs) if computes else None
-    store = LabelStore(restart / "labels.jsonl", engine, repr(limits))
+    store = _store(restart, engine, repr(limits))
     parts.callback(store.close)
     completion_log = CompletionLog(restart / "order.jsonl")
     parts.callback(completion_log.close)
@@ -134,6 +140,31 @@ def wire_labels(
     )
     parts.callback(background.close)
     return LabelSupply(background, completion_log, workers.busy_seconds)
+
+
+def require_same_engine(folder: Path, settings: Settings, inputs: checks.Inputs) -> None:
+    """Return if the engine is that of the labels in a run's folder; changes nothing.
+
+    Raises
+    ------
+    LabelStoreError
+        As the run itself would.
+    """
+    restart = folder / "restart"
+    of_run = checks.engine_specs if settings.al.cluster is None else cluster_specs
+    engine = fingerprint(of_run(folder, settings, inputs))
+    labels = restart / "labels.jsonl"
+    label_file.require_same_engine(labels, engine.value, older_names(restart, engine))
+
+
+def _store(restart: Path, engine: Fingerprint | None, limits: str) -> LabelStore:
+    path = restart / "labels.jsonl"
+    if engine is None:
+        return LabelStore(path, None, limits)
+    opened = LabelStore(path, engine.value, limits, older_names(restart, engine))
+    if write_down(restart, engine, opened.older_found) and engine.older_note:
+        log.warning("%s: %s", path, engine.older_note)
+    return opened
 
 
 def _e0_sum(settings: Settings, system: Structure) -> float | None:

@@ -85,11 +85,18 @@ def checked(workdir: Path, ranks: mpi.Ranks, command: Command = Command.ALL) -> 
     ------
     SettingsError, InputError, SnapshotError
         With all problems found.
+    LabelStoreError
+        If the labels in the folder are not those of these inputs.
     """
     folder = workdir.resolve()
     settings = read_settings(folder)
     run = prepare(folder, settings, command)
     found, needs = run.found, run.needs
+    if needs.labels:
+        # Imported here: wiring takes MPI and more, which a check of settings can do without.
+        from fhi_al.app.label_supply import require_same_engine
+
+        require_same_engine(folder, settings, run.inputs)
     begun = [] if found is None else [f"continues the run in restart/: {found.stage}"]
     added = checks.added_to_control(settings, run.inputs) if needs.labels else ()
     return [

@@ -5,14 +5,21 @@ Imports no calculator and no asi4py: who only carries a spec stays small.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fhi_al.core.structure import Structure
 from fhi_al.engines.aims_input.geometry import Geometry
+from fhi_al.engines.fingerprint import (
+    of_aims_inputs,
+    of_aims_inputs_before,
+    of_system,
+    of_system_before,
+)
+
+TBLITE = "tblite.ase:TBLite"
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +50,20 @@ class AsiSpec:
         """What the library says of itself; FHI-aims' main output."""
         return self.work_dir / "asi.log"
 
+    def identity(self) -> dict[str, Any]:
+        """What decides the value of a label besides the geometry."""
+        inputs = of_aims_inputs(self.control, self.geometry)
+        return {"engine": "FHI-aims, library", "stress": self.stress, **inputs}
+
+    older_note = ""
+
+    def older_identity(self) -> list[str]:
+        """What older programs hashed."""
+        return [
+            *of_aims_inputs_before(self.control, self.geometry),
+            *of_system_before(self.geometry.structure, self.stress),
+        ]
+
 
 @dataclass(frozen=True, eq=False)
 class AseSpec:
@@ -67,6 +88,36 @@ class AseSpec:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     stress: bool = False
     cold_start: bool = True
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the value of a label besides the geometry."""
+        return {
+            "engine": self._dotted,
+            "arguments": self.arguments,
+            "cold start": self.cold_start,
+            "stress": self.stress,
+            **of_system(self.structure),
+        }
+
+    def older_identity(self) -> list[str]:
+        """What older programs hashed."""
+        parts = [self._dotted, repr(sorted(self.arguments.items())), repr(self.cold_start)]
+        return [*parts, *of_system_before(self.structure, self.stress)]
+
+    @property
+    def older_note(self) -> str:
+        """What is to be known of labels that older programs stored."""
+        if self.calculator == TBLITE:
+            return ""
+        return (
+            "labels hold the calculator's free_energy now, where it has one; those stored by an"
+            " older program hold its energy. With smearing the two differ: then start in a new"
+            " folder"
+        )
+
+    @property
+    def _dotted(self) -> str:
+        return self.calculator.replace(":", ".")
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,36 +145,24 @@ class AimsCommandSpec:
         """Elements, periodicity, moments and charges."""
         return self.geometry.structure
 
+    def identity(self) -> dict[str, Any]:
+        """What decides the value of a label besides the geometry."""
+        # Not the library's: the energy is read from the output, which knows several, whereas the
+        # library's is what the library says.
+        inputs = of_aims_inputs(self.control, self.geometry)
+        return {"engine": "FHI-aims, executable", "stress": self.stress, **inputs}
+
+    older_note = ""
+
+    def older_identity(self) -> list[str]:
+        """What older programs hashed."""
+        return [
+            *of_aims_inputs_before(self.control, self.geometry),
+            "executable",
+            *of_system_before(self.geometry.structure, self.stress),
+        ]
+
 
 EngineSpec = AsiSpec | AseSpec
 # What can be computed as a job on a cluster.
 ClusterSpec = AimsCommandSpec | AseSpec
-
-
-def fingerprint(specs: Iterable[EngineSpec | ClusterSpec]) -> str:
-    """What decides the value of a label besides the geometry; where files lie does not.
-
-    Parameters
-    ----------
-    specs : iterable of EngineSpec or ClusterSpec
-        One per system.
-    """
-    digest = hashlib.sha256()
-    for spec in specs:
-        if isinstance(spec, AsiSpec | AimsCommandSpec):
-            points, parts = spec.geometry.structure, [spec.control, repr(spec.geometry.species)]
-            parts += [repr(spec.geometry.atom_lines), repr(spec.geometry.other_lines)]
-            # Most have none; their fingerprints are those of before there were any.
-            if any(spec.geometry.vector_lines):
-                parts += [repr(spec.geometry.vector_lines)]
-            # The executable's energy is read from its output, which knows several; the library's
-            # is what the library says.
-            parts += ["executable"] if isinstance(spec, AimsCommandSpec) else []
-        else:
-            points = spec.structure
-            parts = [spec.calculator.replace(":", "."), repr(sorted(spec.arguments.items()))]
-            parts += [repr(spec.cold_start)]
-        parts += [repr(points.numbers.tolist()), repr(points.pbc), repr(spec.stress)]
-        parts += [repr(points.initial_moments.tolist()), repr(points.initial_charges.tolist())]
-        digest.update("\0".join(parts).encode())
-    return digest.hexdigest()[:16]

@@ -13,9 +13,9 @@ import numpy as np
 from ase import Atoms
 
 from fhi_al.core.structure import Structure, structure
+from fhi_al.engines.spec import TBLITE as TBLITE
 from fhi_al.engines.spec import AseSpec
 
-TBLITE = "tblite.ase:TBLite"
 METHODS = ("GFN1-xTB", "GFN2-xTB", "IPEA1-xTB")
 # Its names for solvation models as keyword arguments: alpb_solvation="water".
 SOLVATION = ("alpb", "gbsa", "cosmo", "cpcm", "pcm", "gbe", "gb")

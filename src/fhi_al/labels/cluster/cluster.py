@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 from fhi_al.core.errors import CannotCompute, EngineError
 from fhi_al.engines.engine import ReferenceResult
-from fhi_al.engines.spec import ClusterSpec, fingerprint
+from fhi_al.engines.fingerprint import fingerprint
+from fhi_al.engines.spec import ClusterSpec
 from fhi_al.labels.cluster.job import JobInput
 from fhi_al.labels.cluster.options import ClusterOptions
 from fhi_al.labels.cluster.result import parsed_result, read_result

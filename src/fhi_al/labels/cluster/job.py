@@ -17,6 +17,7 @@ from pathlib import Path
 from fhi_al.core.errors import CannotCompute, EngineError
 from fhi_al.core.structure import Array
 from fhi_al.engines.engine import ReferenceResult
+from fhi_al.engines.fingerprint import Fingerprint
 from fhi_al.engines.spec import AimsCommandSpec, ClusterSpec
 from fhi_al.labels.cluster.processes import end_with
 from fhi_al.labels.cluster.result import read_result, write_result
@@ -30,8 +31,8 @@ class JobInput:
     Parameters
     ----------
     spec : ClusterSpec
-    engine : str
-        Fingerprint of the engines.
+    engine : Fingerprint
+        Of the engines.
     key : str
         Name of the geometry.
     positions : (n_atoms, 3)
@@ -43,7 +44,7 @@ class JobInput:
     """
 
     spec: ClusterSpec
-    engine: str
+    engine: Fingerprint
     key: str
     positions: Array
     cell: Array

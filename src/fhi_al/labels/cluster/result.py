@@ -10,6 +10,7 @@ import numpy as np
 
 from fhi_al.core.structure import Array
 from fhi_al.engines.engine import ReferenceResult
+from fhi_al.engines.fingerprint import Fingerprint
 from fhi_al.storage.atomic_file import write_atomically
 
 RESULT = "result.json"
@@ -17,7 +18,7 @@ VERSION = 1
 
 
 def write_result(
-    folder: Path, engine: str, key: str, result: ReferenceResult, seconds: float
+    folder: Path, engine: Fingerprint, key: str, result: ReferenceResult, seconds: float
 ) -> None:
     """Write what a job gave to its folder: the whole file or none, and on the disk.
 
@@ -25,8 +26,8 @@ def write_result(
     ----------
     folder : Path
         The job's.
-    engine : str
-        Fingerprint of the engines.
+    engine : Fingerprint
+        Of the engines.
     key : str
         Name of the geometry.
     result : ReferenceResult
@@ -35,7 +36,7 @@ def write_result(
     """
     content = {
         "version": VERSION,
-        "engine": engine,
+        "engine": engine.value,
         "key": key,
         "seconds": seconds,
         "energy": result.energy,
@@ -48,7 +49,7 @@ def write_result(
 
 
 def read_result(
-    folder: Path, engine: str, key: str, n_atoms: int
+    folder: Path, engine: Fingerprint, key: str, n_atoms: int
 ) -> tuple[ReferenceResult, float] | None:
     """The result that lies in a job's folder, and the wall time of its calculation in s.
 
@@ -64,12 +65,14 @@ def read_result(
 
 
 def parsed_result(
-    text: str, engine: str, key: str, n_atoms: int
+    text: str, engine: Fingerprint, key: str, n_atoms: int
 ) -> tuple[ReferenceResult, float] | None:
     """As :func:`read_result`, from the file's text."""
     try:
         content: dict[str, Any] = json.loads(text)
-        if (content["version"], content["engine"], content["key"]) != (VERSION, engine, key):
+        if (content["version"], content["key"]) != (VERSION, key):
+            return None
+        if not engine.matches(content["engine"]):
             return None
         stress = content["stress"]
         result = ReferenceResult(

@@ -1,0 +1,55 @@
+"""Which fingerprints of older programs are those of the run's engine; kept in ``restart/``.
+
+A label keeps the fingerprint it was stored with.  That an older one means the present engine is
+seen when the inputs still are what they were, and written down: from then on a comment in them may
+change.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+
+from fhi_al.engines.fingerprint import Fingerprint
+from fhi_al.storage.atomic_file import write_atomically
+
+FILE = "engine_fingerprints.json"
+
+
+def older_names(restart: Path, engine: Fingerprint) -> frozenset[str]:
+    """What labels of an engine may be called besides its fingerprint.
+
+    Parameters
+    ----------
+    restart : Path
+        The run's ``restart/``.
+    engine : Fingerprint
+    """
+    known = _known(restart)
+    return frozenset(engine.older) | {old for old, new in known.items() if new == engine.value}
+
+
+def write_down(restart: Path, engine: Fingerprint, older: Collection[str]) -> bool:
+    """Remember that labels with older fingerprints are of the engine.
+
+    Returns
+    -------
+    bool
+        Whether any of them was not known yet.
+    """
+    known = _known(restart)
+    both = known | dict.fromkeys(sorted(older), engine.value)
+    if both == known:
+        return False
+    write_atomically(restart / FILE, json.dumps(both, indent=2) + "\n")
+    return True
+
+
+def _known(restart: Path) -> dict[str, str]:
+    try:
+        content = json.loads((restart / FILE).read_text())
+        return {str(old): str(new) for old, new in content.items()}
+    except (OSError, ValueError, AttributeError):
+        # Without it labels may have to be computed by inputs that are the same to the letter.
+        return {}
