@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from fhi_al.core.improvement import BestError, improves, seen
+from fhi_al.core.improvement import BestError, improves, with_error
 from fhi_al.core.split import goes_to_validation
 from fhi_al.core.stopping import (
     NobodyLeft,
@@ -54,21 +54,21 @@ def test_a_drop_counts_only_beyond_the_margin() -> None:
 
 def test_nan_never_improves_and_never_becomes_the_best() -> None:
     assert not improves(math.inf, math.nan, margin=0.0)
-    history = seen(seen(BestError(), math.nan, 1, 0.0), 0.5, 2, 0.0)
+    history = with_error(with_error(BestError(), math.nan, 1, 0.0), 0.5, 2, 0.0)
     assert history == BestError(best=0.5, best_epoch=2, epoch=2)
-    assert seen(history, math.nan, 3, 0.0) == BestError(best=0.5, best_epoch=2, epoch=3)
+    assert with_error(history, math.nan, 3, 0.0) == BestError(best=0.5, best_epoch=2, epoch=3)
 
 
 def test_slow_drops_add_up_against_the_last_best() -> None:
     """Drops smaller than the margin do not move the best, so their sum counts in the end."""
     history = BestError(best=1.0)
     for epoch, error in enumerate([0.96, 0.92, 0.88], start=1):
-        history = seen(history, error, epoch, margin=0.1)
+        history = with_error(history, error, epoch, margin=0.1)
     assert history == BestError(best=0.88, best_epoch=3, epoch=3)
 
 
 def test_patience_counts_epochs_since_the_best() -> None:
-    history = seen(seen(BestError(), 0.5, 4, 0.0), 0.6, 10, 0.0)
+    history = with_error(with_error(BestError(), 0.5, 4, 0.0), 0.6, 10, 0.0)
     assert history.epochs_without_improvement == 6
     assert convergence_stop(history, patience=7, max_epochs=100) is None
     assert convergence_stop(history, patience=6, max_epochs=100) == "no improvement for 6 epochs"

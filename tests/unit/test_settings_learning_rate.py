@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fhi_al.core.improvement import BestError, seen
+from fhi_al.core.improvement import BestError, with_error
 from fhi_al.core.stopping import convergence_stop
 from fhi_al.settings import ActiveLearning, Training, read_settings
 from fhi_al.settings.learning_rate import notes_on_the_learning_rate
@@ -42,7 +42,7 @@ def falls_of_use(al: ActiveLearning, training: Training, error: Callable[[int], 
         epochs = min(al.valid_skip, al.max_final_epochs - history.epoch)
         epoch = history.epoch + epochs
         plateau.validated(error(epoch), epochs)
-        history = seen(history, error(epoch), epoch, 0.0)
+        history = with_error(history, error(epoch), epoch, 0.0)
     return falls
 
 

@@ -10,7 +10,7 @@ from ase import Atoms
 from mace.calculators import MACECalculator
 from run_folder import journal, labels, succeed, write_inputs
 
-from fhi_al.active_learning.test_errors import SANITY
+from fhi_al.active_learning.held_out_errors import SANITY
 
 pytestmark = [pytest.mark.mpi, pytest.mark.real]
 

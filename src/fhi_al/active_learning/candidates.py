@@ -1,4 +1,4 @@
-"""Which of the structures that ask for a label get one, and which of them first.
+"""Candidates for labels: near-duplicates are dropped, the most different structures come first.
 
 Near-duplicates of stored points are let go; of the others the most different come first.  Decided
 once in a sweep, after all trajectories have moved; never in an MD step.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fhi_al.active_learning.options import ConvergenceOptions
 from fhi_al.active_learning.progress import Progress
 from fhi_al.active_learning.training_rounds import TrainingRounds
-from fhi_al.core.improvement import BestError, improves, seen
+from fhi_al.core.improvement import BestError, improves, with_error
 from fhi_al.core.run_state import ConvergenceState
 from fhi_al.core.stopping import convergence_stop
 from fhi_al.report.error_table import mean
@@ -94,8 +94,8 @@ class Convergence:
             if improves(history.best, mae, options.margin):
                 weights = self.training.ensemble.members[index].weights()
                 self.progress.best_weights[index] = weights
-            each.append(seen(history, mae, epoch, options.margin))
-        ensemble = seen(state.ensemble, result.mae, epoch, options.margin)
+            each.append(with_error(history, mae, epoch, options.margin))
+        ensemble = with_error(state.ensemble, result.mae, epoch, options.margin)
         self.progress.update(convergence=ConvergenceState(state.members, ensemble, tuple(each)))
         log.info(
             "%s: epoch %d of at most %d, force MAE %.4f eV/A (best %.4f, %d epochs ago); %s",

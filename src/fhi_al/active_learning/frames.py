@@ -1,4 +1,4 @@
-"""Structures on trajectories as plain data of the state, and as requests for labels."""
+"""Label requests for points of trajectories, and these points as plain data of the state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a run stands, in one place that changes: its state, its trajectories, the best weights.
+"""Mutable state of a run, in one place: its state, its trajectories, the best weights.
 
 Owns no decisions and no files: parts of the loop read it and replace what their step changes.
 """

@@ -1,4 +1,4 @@
-"""May a run be continued with the inputs as they are?  Compares them with those of its snapshot."""
+"""Compatibility of a snapshot with the inputs: may the run be continued?"""
 
 from __future__ import annotations
 

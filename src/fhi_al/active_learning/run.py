@@ -9,11 +9,11 @@ from pathlib import Path
 
 from fhi_al.active_learning.convergence import Convergence
 from fhi_al.active_learning.held_out import HeldOut
+from fhi_al.active_learning.held_out_errors import report_test_errors
 from fhi_al.active_learning.options import LoopOptions
 from fhi_al.active_learning.progress import Progress
 from fhi_al.active_learning.propagation import Dynamics
 from fhi_al.active_learning.steps import Steps
-from fhi_al.active_learning.test_errors import report_test_errors
 from fhi_al.active_learning.training_rounds import TrainingRounds
 from fhi_al.core.run_state import RunState
 from fhi_al.labels.completion_log import CompletionLog

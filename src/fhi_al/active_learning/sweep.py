@@ -19,7 +19,7 @@ from fhi_al.active_learning.options import SweepOptions
 from fhi_al.active_learning.propagation import Propagation
 from fhi_al.active_learning.training_rounds import TrainingRounds
 from fhi_al.active_learning.trajectories import Trajectories
-from fhi_al.core.improvement import BestError, seen
+from fhi_al.core.improvement import BestError, with_error
 from fhi_al.core.run_state import ActiveLearningState, SweepStage
 from fhi_al.core.stopping import NobodyLeft, StopRules, active_learning_stop
 from fhi_al.core.trajectory import (
@@ -249,7 +249,7 @@ class Sweep:
             live.forces = None
         epochs = state.epochs + n_epochs
         plateaus = [
-            seen(plateau, mae, epochs, self._options.margin)
+            with_error(plateau, mae, epochs, self._options.margin)
             for plateau, mae in zip(state.plateaus, result.maes, strict=True)
         ]
         if reset_optimizer:

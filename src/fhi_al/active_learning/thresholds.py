@@ -1,4 +1,4 @@
-"""The uncertainty above which a structure gets a label now, of each system of a run.
+"""Thresholds of the uncertainty, one per system: moving or calibrated.
 
 Owns what active learning's state knows of uncertainties seen and of their true errors.
 """

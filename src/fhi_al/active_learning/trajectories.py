@@ -1,4 +1,4 @@
-"""The trajectories of active learning: events go to ``core``, what it instructs is carried out."""
+"""Trajectories of active learning: events go to ``core.trajectory``, its instructions are done."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From settings to wired objects: the one place that knows all the parts."""
+"""Builds a run from its settings and inputs: the one place that knows all the parts."""
 
 from __future__ import annotations
 

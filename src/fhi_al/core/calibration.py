@@ -1,4 +1,4 @@
-"""How large true errors are, measured in uncertainties: a scale and how well it is known.
+"""Calibration of uncertainties: true error = scale x uncertainty, and how well it is known.
 
 Pure: numpy and the standard library.  Which structures may be used is the caller's affair: only
 those chosen without regard to their uncertainty (see ``docs/calibration.md``).

@@ -1,4 +1,4 @@
-"""How much structures of the same atoms differ, by descriptors of their atoms.  Pure: numpy.
+"""Distances of structures of the same atoms, by descriptors of the atoms.  Pure: numpy.
 
 Distances are in units of the scatter of the stored structures: 1 is how far an atom's descriptor
 is, in the root mean square, from that atom's average over them.  Nothing depends on the order of

@@ -1,4 +1,4 @@
-"""Errors of an ensemble on points it has never seen.  Pure: numpy."""
+"""Errors of predictions on a test set.  Pure: numpy."""
 
 from __future__ import annotations
 

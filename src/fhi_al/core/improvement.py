@@ -1,4 +1,4 @@
-"""Is an error still falling?  Used to stop a convergence and to notice a plateau.  Pure."""
+"""The best validation error so far: convergence and plateaus of training.  Pure."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def improves(best: float, error: float, margin: float) -> bool:
     return error < best - margin
 
 
-def seen(history: BestError, error: float, epoch: int, margin: float) -> BestError:
+def with_error(history: BestError, error: float, epoch: int, margin: float) -> BestError:
     """The history after an error (eV/A) was measured at an epoch."""
     if improves(history.best, error, margin):
         return BestError(error, epoch, epoch)

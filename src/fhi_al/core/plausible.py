@@ -1,4 +1,4 @@
-"""Does a structure, or a reference result, make sense?  Pure: numpy only."""
+"""Plausibility of structures and of reference results.  Pure: numpy only."""
 
 from __future__ import annotations
 

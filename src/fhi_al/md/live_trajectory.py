@@ -1,4 +1,4 @@
-"""The part of a trajectory that moves: its point in phase space, and its own random stream."""
+"""A trajectory in phase space: its point, the point it may go back to, and its random stream."""
 
 from __future__ import annotations
 

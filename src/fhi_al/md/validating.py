@@ -1,4 +1,4 @@
-"""The calculator of MD: hands over structures that make sense only, and checks their forces."""
+"""An ASE calculator that checks structures before, and forces after, each calculation of MD."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the wall time of rank 0 goes.
+"""Accounting of the wall time of rank 0.
 
 Sections nest: time inside an inner one is not booked on the outer.
 """

@@ -1,4 +1,4 @@
-"""When a sign of life is due: the terminal says what is happening, but not a thousand times."""
+"""Progress lines for the terminal, no more than one in a while."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors on the test set: measured, to the log and the tables."""
+"""Errors on the test set: measured, logged, journalled."""
 
 from __future__ import annotations
 
