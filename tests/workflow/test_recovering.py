@@ -219,23 +219,43 @@ def assert_finite_weights(folder: Path) -> None:
         assert tensors and all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
 
 
-def test_snapshots_do_not_grow_with_the_steps(tmp_path) -> None:
-    often: dict[str, Any] = {"skip_step_mlff": 1, "threshold_window": 3}
-    # Nothing crosses the threshold, so the datasets stay as they are.
-    folder = old_run(tmp_path / "run", 1, c_x=-50.0, max_MD_steps=75, analysis=False, **often)
-    begun_with(folder, **often)
-    script = Path(__file__).parent / "scripts" / "snapshot_sizes.py"
+def from_python(script: str, folder: Path) -> str:
+    """What a script prints that drives a run from Python."""
     done = subprocess.run(
-        [sys.executable, str(script), str(folder)],
+        [sys.executable, str(Path(__file__).parent / "scripts" / script), str(folder)],
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    journal_bytes, snapshot_bytes = zip(
-        *json.loads(done.stdout.rpartition("SIZES ")[2]), strict=True
+    return done.stdout
+
+
+def test_an_uncertainty_of_ones_own_decides_on_labels(tmp_path) -> None:
+    folder = old_run(tmp_path / "run", 1)
+    before = journal(folder, "check")
+    printed = from_python("own_uncertainty.py", folder)
+    returned = json.loads(printed.rpartition("RETURNED ")[2])
+    checks = journal(folder, "check")[len(before) :]
+    assert checks and {check["uncertainty"] for check in checks} <= set(returned)
+    assert all(
+        check["crosses"] == (check["uncertainty"] > check["threshold"])
+        for check in checks
+        if check["threshold"] is not None
     )
+    # True errors are reduced in the same way, so that they can be compared.
+    errors = {entry["true_error"] for entry in journal(folder, "calibration")}
+    assert errors and errors <= set(returned)
+
+
+def test_snapshots_do_not_grow_with_the_steps(tmp_path) -> None:
+    often: dict[str, Any] = {"skip_step_mlff": 1, "threshold_window": 3}
+    # Nothing crosses the threshold, so the datasets stay as they are.
+    folder = old_run(tmp_path / "run", 1, c_x=-50.0, max_MD_steps=75, analysis=False, **often)
+    begun_with(folder, **often)
+    printed = from_python("snapshot_sizes.py", folder)
+    journal_bytes, snapshot_bytes = zip(*json.loads(printed.rpartition("SIZES ")[2]), strict=True)
     assert len(snapshot_bytes) == 100
     early, late = snapshot_bytes[10], snapshot_bytes[-1]
     assert journal_bytes[-1] - journal_bytes[10] > 10_000  # there was much to write down
