@@ -27,7 +27,7 @@
 #SBATCH --requeue
 # Five minutes before the limit all ranks get SIGUSR1; rank 0 finishes its step, writes a snapshot
 # and ends with exit code 3.  No "B:" before USR1: that would tell this script only.  Take more
-# than 300 if a training visit takes longer.
+# than 300 if a training round takes longer.
 #SBATCH --signal=USR1@300
 
 # ADAPT: the modules FHI-aims and mpi4py were built with, and the environment FHI_AL is in.

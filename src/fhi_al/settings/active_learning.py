@@ -66,7 +66,9 @@ class ActiveLearning(Section):
         ge=1,
     )
     max_final_epochs: Integer = setting(500, "Most epochs of a convergence.", ge=1)
-    intermediate_epochs: Integer = setting(5, "Epochs per visit of a trajectory in training.", ge=1)
+    intermediate_epochs: Integer = setting(
+        5, "Epochs per training round of a trajectory in training.", ge=1
+    )
     patience: Integer = setting(
         50, "Epochs without improvement that end a convergence.", ge=1, try_=50
     )
@@ -278,8 +280,8 @@ class ActiveLearning(Section):
     )
     max_training_failures: Integer = setting(
         3,
-        "Visits in a row in which a member's training diverges, after which it counts as ill;"
-        " fewer than two healthy members stop the run.",
+        "Training rounds in a row that diverge, after which a member counts as diverged; fewer than"
+        " two others stop the run.",
         ge=1,
         try_=3,
     )
