@@ -91,7 +91,7 @@ def check_file(kind: str, document: Document, unreadable: Iterable[Problem] = ()
     Parameters
     ----------
     unreadable : iterable of Problem
-        What reading the document complained about; these keys are not complained about again.
+        What reading the document found; no second problem is reported for these keys.
     """
     checked = CheckedFile(kind, problems=list(unreadable))
     for problem in checked.problems:
@@ -219,9 +219,9 @@ def _check_block(
                 value = _check_block(checked, below, full, (*path, key), value, document)
             values[key] = value
         elif checked.kind == "mace" and key in retired.KEYS:
-            note, complaint = retired.judge(full, str(key), value)
-            if complaint:
-                checked.problems.append(Problem(checked.file, line, full, complaint))
+            note, error_message = retired.judge(full, str(key), value)
+            if error_message:
+                checked.problems.append(Problem(checked.file, line, full, error_message))
             else:
                 checked.notes.append(note)
         else:

@@ -1,4 +1,4 @@
-"""What to tell about accepted settings: which key wins, which has no effect."""
+"""Notes on accepted settings: which key wins, which has no effect."""
 
 from __future__ import annotations
 
@@ -118,14 +118,14 @@ def _idle_in_active_learning(
         yield "ACTIVE_LEARNING.max_final_epochs", "without converge_initial and converge_al"
     for index, md in enumerate(settings.md):
         section = "MD" if len(settings.md) == 1 else f"MD[{index}]"
-        to_runtime_model = md.thermostat if md.stat_ensemble == "NVT" else "NVE"
-        if to_runtime_model == "NVE":
+        thermostat = md.thermostat if md.stat_ensemble == "NVT" else "NVE"
+        if thermostat == "NVE":
             yield f"{section}.thermostat", "with NVE"
-        if to_runtime_model != "Langevin":
-            yield f"{section}.friction", f"with {to_runtime_model}"
-        if to_runtime_model not in ("Berendsen", "Bussi", "NoseHoover"):
-            yield f"{section}.thermostat_time", f"with {to_runtime_model}"
-        if to_runtime_model != "Andersen":
-            yield f"{section}.andersen_prob", f"with {to_runtime_model}"
+        if thermostat != "Langevin":
+            yield f"{section}.friction", f"with {thermostat}"
+        if thermostat not in ("Berendsen", "Bussi", "NoseHoover"):
+            yield f"{section}.thermostat_time", f"with {thermostat}"
+        if thermostat != "Andersen":
+            yield f"{section}.andersen_prob", f"with {thermostat}"
     if not settings.misc.create_restart:
         yield "MISC.snapshot_interval", "without create_restart"

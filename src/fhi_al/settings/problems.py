@@ -1,4 +1,4 @@
-"""What is wrong with a settings file, said so that it can be mended.  Pure: no files, no YAML."""
+"""What is wrong with a settings file, said so that it can be fixed.  Pure: no files, no YAML."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing to mend.
+    """One thing to fix.
 
     Parameters
     ----------
@@ -20,7 +20,7 @@ class Problem:
     key : str or None
         ``SECTION.key`` as in the file, or None if the problem is not about one key.
     message : str
-        What was found, what was expected and how to mend it; names the key.
+        What was found, what was expected and how to fix it; names the key.
     """
 
     file: str

@@ -77,7 +77,7 @@ class Settings:
         key_path : str
             ``SECTION.key``, such as ``ACTIVE_LEARNING.species_dir``, or ``SECTION.key.key``.
         message : str
-            What was expected and how to mend it.
+            What was expected and how to fix it.
 
         Raises
         ------

@@ -44,7 +44,7 @@ SUPERSEDED = {
 
 
 def judge(label: str, key: str, value: object) -> tuple[str, str]:
-    """A note, or a complaint, about a key in :data:`KEYS`; the other one is empty."""
+    """A note, or an error, about a key in :data:`KEYS`; the other one is empty."""
     harmless, reason = KEYS[key]
     start = f"{label} = {shown(value)}: "
     try:

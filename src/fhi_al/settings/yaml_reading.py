@@ -61,9 +61,9 @@ def read_document(path: Path) -> tuple[Document, list[Problem]]:
         With problems the document holds what could be read, perhaps nothing.
     """
     document = Document(path.name)
-    text, complaint = _text_of(path)
+    text, message = _text_of(path)
     if text is None:
-        return document, [Problem(path.name, None, None, complaint)]
+        return document, [Problem(path.name, None, None, message)]
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
@@ -145,12 +145,12 @@ class _Walk:
         self._n_values += 1
         if self._n_values > MOST_VALUES:
             if self._n_values == MOST_VALUES + 1:
-                self._complain(node, path, f"holds more than {MOST_VALUES} values")
+                self._report(node, path, f"holds more than {MOST_VALUES} values")
             return None
         if node.tag in _TEXT_AFTER_ALL:
             return str(node.value)
         if node.tag not in _PLAIN_TAGS:
-            self._complain(
+            self._report(
                 node,
                 path,
                 f"tag {node.tag.replace('tag:yaml.org,2002:', '!!')} is not allowed: settings are"
@@ -160,7 +160,7 @@ class _Walk:
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, path)
         if id(node) in self._open:
-            self._complain(node, path, "contains itself through an alias")
+            self._report(node, path, "contains itself through an alias")
             return None
         self._open.append(id(node))
         try:
@@ -183,7 +183,7 @@ class _Walk:
         try:
             return self._constructor.construct_object(node)
         except (ValueError, TypeError, KeyError, yaml.YAMLError):
-            self._complain(node, path, f"cannot read the value {shown(node.value)}")
+            self._report(node, path, f"cannot read the value {shown(node.value)}")
             return None
 
     def _sequence(self, node: yaml.SequenceNode, path: KeyPath) -> list[Any]:
@@ -198,7 +198,7 @@ class _Walk:
         try:
             self._constructor.flatten_mapping(node)
         except yaml.YAMLError as error:
-            self._complain(node, path, f"merge key: {getattr(error, 'problem', error)}")
+            self._report(node, path, f"merge key: {getattr(error, 'problem', error)}")
             return {}
         values: dict[Any, Any] = {}
         for key_node, value_node in node.value:
@@ -214,7 +214,7 @@ class _Walk:
             key = self._scalar(node, path)
             if isinstance(key, (str, int)) and not isinstance(key, bool):
                 return key
-        self._complain(node, path, "a key must be a word or a whole number")
+        self._report(node, path, "a key must be a word or a whole number")
         return None
 
     def _find_duplicates(self, node: yaml.MappingNode, path: KeyPath) -> None:
@@ -225,7 +225,7 @@ class _Walk:
             line = key_node.start_mark.line + 1
             name = key_node.value
             if name in first_line:
-                self._complain(
+                self._report(
                     key_node,
                     (*path, name),
                     f"duplicate key: already given in line {first_line[name]}. Keep one of the two",
@@ -233,7 +233,7 @@ class _Walk:
             else:
                 first_line[name] = line
 
-    def _complain(self, node: yaml.Node, path: KeyPath, message: str) -> None:
+    def _report(self, node: yaml.Node, path: KeyPath, message: str) -> None:
         key = ".".join(str(part) for part in path) or None
         text = message if key is None else f"{key}: {message}"
         self.problems.append(Problem(self.document.file, node.start_mark.line + 1, key, text))
