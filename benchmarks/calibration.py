@@ -28,6 +28,7 @@ from fhi_al.core.calibration import calibration
 from fhi_al.core.label import Label
 from fhi_al.core.uncertainty import MEASURES, force_error
 from fhi_al.models.ensemble import Ensemble
+from fhi_al.models.torch_set_up import torch_set_up
 from fhi_al.settings.mace import MaceSettings
 
 N_BINS = 4
@@ -59,7 +60,7 @@ def members_of(run: Path, system: System) -> Ensemble:
     )
     files = sorted((run / "model").glob("*.model"))
     elements = sorted(set(system.structure.numbers.tolist()))
-    made = Ensemble(settings, elements, range(len(files)), threads=1)
+    made = Ensemble(settings, elements, range(len(files)))
     for place, file in enumerate(files):
         made.load_exported(file, place)
     return made
@@ -154,7 +155,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="of a quick run")
     given = parser.parse_args()
     size = QUICK if given.quick else DEFAULT
-    found = read(results_folder(given.folder, size), size)
+    with torch_set_up(1):
+        found = read(results_folder(given.folder, size), size)
     if not found:
         sys.exit(
             f"{given.folder}: no runs. Run benchmarks/label_efficiency.py with this folder first"

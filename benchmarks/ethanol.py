@@ -56,7 +56,7 @@ def ensemble(labels: list[Any]) -> Any:
             "misc": {"num_threads": 1},
         }
     )
-    made = Ensemble(settings, (1, 6, 8), range(N_MEMBERS), threads=1)
+    made = Ensemble(settings, (1, 6, 8), range(N_MEMBERS))
     for member in made.members:
         member.add_training(labels[:-4])
         member.add_validation(labels[-4:])

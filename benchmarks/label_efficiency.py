@@ -26,7 +26,7 @@ import io
 import json
 import shutil
 from concurrent.futures import Future, ProcessPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -44,6 +44,7 @@ from selection_systems import SYSTEMS, System
 
 from fhi_al.core.label import Label
 from fhi_al.models.ensemble import Ensemble
+from fhi_al.models.torch_set_up import torch_set_up
 from fhi_al.storage.atomic_file import write_atomically
 
 OURS, OTHER, RANDOM, AIMD, STEPS = "FHI_AL, mean", "FHI_AL, member", "random", "AIMD", "AIMD steps"
@@ -347,9 +348,21 @@ def figure(path: Path, results: dict[str, Any], size: Size) -> None:
     save(made, path)
 
 
+def processes() -> ProcessPoolExecutor:
+    """Two processes, each with torch on one thread."""
+    return ProcessPoolExecutor(2, mp_context=get_context("spawn"), initializer=_set_up)
+
+
+_PROCESS = ExitStack()  # ends with the process
+
+
+def _set_up() -> None:
+    _PROCESS.enter_context(torch_set_up(1))
+
+
 def compute(folder: Path, names: list[str], size: Size) -> None:
     """All results that are not there yet."""
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+    with processes() as pool:
         # A job that needs a test set before it is there computes it, too: the same one.
         jobs: list[Future[Any]] = [
             pool.submit(test_set, folder, SYSTEMS[name], size) for name in names

@@ -60,22 +60,24 @@ class Row:
 
 def main() -> None:
     """Measure on rank 0 and print; serve on the others."""
-    comm = mpi.start()
-    if comm.rank:
-        mpi.serve(comm, lambda name, payload: _act(comm, name, payload))
-        return
-    arguments = argparse.ArgumentParser(description="What a label costs rank 0.")
-    arguments.add_argument("--folder", type=Path, help="on the disk to measure; default: temporary")
-    arguments.add_argument("--json", type=Path, help="write the rows to this file, too")
-    chosen = arguments.parse_args()
-    with tempfile.TemporaryDirectory(dir=chosen.folder) as scratch:
-        rows = [*sizes(), *of_messages(comm), *of_a_label(Path(scratch)), *of_trajectories()]
-    mpi.call(comm, "stop", 0)
-    for row in rows:
-        print(f"{row.name:<58} {row.size:>20} {row.value:>12.4g} {row.unit}")
-    if chosen.json:
-        table = [row.__dict__ for row in rows]
-        chosen.json.write_text(json.dumps({"ranks": comm.size, "rows": table}, indent=1) + "\n")
+    with mpi.communicator() as comm:
+        if comm.rank:
+            mpi.serve(comm, lambda name, payload: _act(comm, name, payload))
+            return
+        arguments = argparse.ArgumentParser(description="What a label costs rank 0.")
+        arguments.add_argument(
+            "--folder", type=Path, help="on the disk to measure; default: temporary"
+        )
+        arguments.add_argument("--json", type=Path, help="write the rows to this file, too")
+        chosen = arguments.parse_args()
+        with tempfile.TemporaryDirectory(dir=chosen.folder) as scratch:
+            rows = [*sizes(), *of_messages(comm), *of_a_label(Path(scratch)), *of_trajectories()]
+        mpi.call(comm, "stop", 0)
+        for row in rows:
+            print(f"{row.name:<58} {row.size:>20} {row.value:>12.4g} {row.unit}")
+        if chosen.json:
+            table = [row.__dict__ for row in rows]
+            chosen.json.write_text(json.dumps({"ranks": comm.size, "rows": table}, indent=1) + "\n")
 
 
 def _act(comm: MPI.Intracomm, name: str, payload: Any) -> None:

@@ -67,9 +67,6 @@ class Stopwatches:
 def measure(folder: Path) -> None:
     """Run what is in a folder, and print what was measured; in a process of its own."""
     started = time.perf_counter()
-    from fhi_al.parallel import mpi
-
-    mpi.start()
     from tblite.ase import TBLite
 
     import fhi_al.app.build  # noqa: F401  (all that a run imports)

@@ -15,7 +15,7 @@ import statistics
 import sys
 import tempfile
 import time
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -84,25 +84,25 @@ def main() -> None:
     parser.add_argument("--labels", type=int, default=60)
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
-    comm = mpi.start()
-    if comm.rank != 0:
-        sys.exit(mpi.serve(comm, Server(comm).act))
-    if comm.size != 3:
-        mpi.call(comm, "stop", 2)
-        sys.exit("expected 3 ranks: mpirun -n 3 python benchmarks/reference_groups.py")
-    one, two, quotients = [], [], []
-    for _ in range(options.repeats):
-        pair = []
-        for groups in ([(1,)], [(1,), (2,)]):
-            with tempfile.TemporaryDirectory() as folder:
-                pair.append(compute(comm, groups, options.labels, Path(folder)))
-        for mine, theirs in zip(pair[0][1], pair[1][1], strict=True):
-            assert mine.key == theirs.key and mine.energy == theirs.energy
-            assert np.array_equal(mine.forces, theirs.forces)
-        one.append(pair[0][0])
-        two.append(pair[1][0])
-        quotients.append(pair[0][0] / pair[1][0])
-    mpi.call(comm, "stop", 0)
+    with mpi.communicator() as comm, ExitStack() as changes:
+        if comm.rank != 0:
+            sys.exit(mpi.serve(comm, Server(comm, changes).act))
+        if comm.size != 3:
+            mpi.call(comm, "stop", 2)
+            sys.exit("expected 3 ranks: mpirun -n 3 python benchmarks/reference_groups.py")
+        one, two, quotients = [], [], []
+        for _ in range(options.repeats):
+            pair = []
+            for groups in ([(1,)], [(1,), (2,)]):
+                with tempfile.TemporaryDirectory() as folder:
+                    pair.append(compute(comm, groups, options.labels, Path(folder)))
+            for mine, theirs in zip(pair[0][1], pair[1][1], strict=True):
+                assert mine.key == theirs.key and mine.energy == theirs.energy
+                assert np.array_equal(mine.forces, theirs.forces)
+            one.append(pair[0][0])
+            two.append(pair[1][0])
+            quotients.append(pair[0][0] / pair[1][0])
+        mpi.call(comm, "stop", 0)
     print(f"{options.labels} labels, {options.repeats} repeats, medians [min, max]")
     for name, times in (("one group", one), ("two groups", two)):
         print(f"{name}: {statistics.median(times):.2f} s [{min(times):.2f}, {max(times):.2f}]")

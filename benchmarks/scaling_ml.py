@@ -38,6 +38,7 @@ from fhi_al.md.integrators import MDConditions
 from fhi_al.md.live_trajectory import LiveTrajectory
 from fhi_al.md.together import BatchedForceCalculator
 from fhi_al.models.ensemble import Ensemble
+from fhi_al.models.torch_set_up import torch_set_up
 from fhi_al.models.training import SerialTrainingPool
 from fhi_al.settings.mace import MaceSettings
 
@@ -58,7 +59,7 @@ def members(n_members: int, elements: Sequence[int], r_max: float) -> Ensemble:
             "misc": {"num_threads": 1},
         }
     )
-    made = Ensemble(settings, elements, range(n_members), threads=1)
+    made = Ensemble(settings, elements, range(n_members))
     for member in made.members:
         member.add_training([distorted(0), distorted(1)])
         member.fit_normalisation()
@@ -133,7 +134,6 @@ def md_scaling(repeats: int, most_atoms: int) -> dict[str, dict[int, list[float]
         ),
         (6,),
         (1,),
-        threads=1,
     )
     per_step = STEPS + 1  # the forces at the start, too
     found["atoms"] = {
@@ -216,8 +216,9 @@ def main() -> None:
     parser.add_argument("--most_atoms", type=int, default=max(ATOMS))
     parser.add_argument("--folder", type=Path, help="for the table and the figure")
     given = parser.parse_args()
-    found = md_scaling(given.repeats, given.most_atoms)
-    stored = stored_scaling(given.repeats)
+    with torch_set_up(1):
+        found = md_scaling(given.repeats, given.most_atoms)
+        stored = stored_scaling(given.repeats)
     found |= {f"stored structures: {name}": seconds for name, seconds in stored.items()}
     lines = table(found)
     print("\n".join([*lines, "", machine()]))

@@ -15,9 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +28,7 @@ from label_efficiency import (
     finished,
     judged,
     needed,
+    processes,
     random_labels,
     results_folder,
     run_of,
@@ -171,7 +170,7 @@ def figure(folder: Path, path: Path) -> None:
 
 def compute(folder: Path, names: list[str], seeds: list[int]) -> None:
     """All results that are not there yet."""
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+    with processes() as pool:
         jobs = [pool.submit(one_seed, folder, name, seed) for seed in seeds for name in names]
         for job in jobs:
             job.result()

@@ -147,9 +147,6 @@ def selected(folder: Path) -> Selected:
 
 def main(folder: Path) -> None:
     """Run the program and note where its MD came."""
-    from fhi_al.parallel import mpi
-
-    mpi.start()
     from fhi_al import ActiveLearningProcedure, InitialDatasetProcedure, open_run
     from fhi_al.active_learning.propagation import Propagation
     from fhi_al.core.trajectory import TrajectoryState

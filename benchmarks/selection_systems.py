@@ -166,7 +166,7 @@ def trained(
     )
     seeds = [1000 * (seed + 1) + k for k in range(n_members)]
     elements = sorted(set(system.structure.numbers.tolist()))
-    ensemble = Ensemble(settings, elements, seeds, threads=1)
+    ensemble = Ensemble(settings, elements, seeds)
     per_epoch = -(-len(labels) // settings.training.batch_size)
     n_epochs = max(1, round(n_batches / per_epoch))
     for member in ensemble.members:

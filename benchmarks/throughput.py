@@ -29,6 +29,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -38,6 +39,7 @@ from ethanol import N_MEMBERS, ensemble, ethanol_labels
 from report import draw_gains, machine
 
 from fhi_al.models.remote.worker import TrainingRank
+from fhi_al.models.torch_set_up import torch_set_up
 from fhi_al.parallel import mpi
 
 N_TRAJECTORIES, BLOCK = 8, 25
@@ -310,14 +312,15 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--folder", type=Path, help="for the table and the figure")
     given = parser.parse_args()
-    comm = mpi.start()
-    if comm.size != 2:
-        sys.exit("run it on two ranks: mpirun -n 2 python benchmarks/throughput.py")
-    if comm.rank != 0:
-        return mpi.serve(comm, TrainingRank(comm).act)
-    measure(comm, given)
-    mpi.call(comm, "stop", 0)
-    return 0
+    with mpi.communicator() as comm, ExitStack() as changes:
+        if comm.size != 2:
+            sys.exit("run it on two ranks: mpirun -n 2 python benchmarks/throughput.py")
+        if comm.rank != 0:
+            return mpi.serve(comm, TrainingRank(comm, changes).act)
+        changes.enter_context(torch_set_up(1))
+        measure(comm, given)
+        mpi.call(comm, "stop", 0)
+        return 0
 
 
 if __name__ == "__main__":

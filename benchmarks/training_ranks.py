@@ -14,11 +14,13 @@ import argparse
 import statistics
 import sys
 import time
+from contextlib import ExitStack
 from typing import Any
 
 from ethanol import N_MEMBERS, ensemble, ethanol_labels
 
 from fhi_al.models.remote.worker import TrainingRank
+from fhi_al.models.torch_set_up import torch_set_up
 from fhi_al.parallel import mpi
 
 WAYS = ("1 rank, 1 thread", "1 rank, 2 threads", "2 ranks, 1 thread each")
@@ -94,14 +96,15 @@ def main() -> int:
     parser.add_argument("--structures", type=int, default=20)
     parser.add_argument("--epochs", type=int, default=5)
     given = parser.parse_args()
-    comm = mpi.start()
-    if comm.size != 2:
-        sys.exit("run it on two ranks: mpirun -n 2 python benchmarks/training_ranks.py")
-    if comm.rank != 0:
-        return mpi.serve(comm, TrainingRank(comm).act)
-    code = measure(comm, given.repeats, given.structures, given.epochs)
-    mpi.call(comm, "stop", code)
-    return code
+    with mpi.communicator() as comm, ExitStack() as changes:
+        if comm.size != 2:
+            sys.exit("run it on two ranks: mpirun -n 2 python benchmarks/training_ranks.py")
+        if comm.rank != 0:
+            return mpi.serve(comm, TrainingRank(comm, changes).act)
+        changes.enter_context(torch_set_up(1))
+        code = measure(comm, given.repeats, given.structures, given.epochs)
+        mpi.call(comm, "stop", code)
+        return code
 
 
 if __name__ == "__main__":

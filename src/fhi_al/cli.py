@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fhi_al.app.exit_codes import DONE, FAILED, STOPPED, exit_code
+from fhi_al.core.errors import EngineError
+
 if TYPE_CHECKING:
     from fhi_al.active_learning.run import Run
-    from fhi_al.parallel.mpi import Ranks
-
-DONE, FAILED, WRONG_INPUT, STOPPED = 0, 1, 2, 3
+    from fhi_al.app.process_set_up import Process
 
 log = logging.getLogger("fhi_al")
 
-Drive = Callable[[argparse.Namespace, "Ranks"], int]
+Drive = Callable[[argparse.Namespace, "Process"], int]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,25 +48,16 @@ def main_atomic_energies(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(name: str, description: str | None, drive: Drive, argv: Sequence[str] | None) -> int:
-    # Before numpy and the engine load OpenMP: n ranks with all cores each would fight for them
-    # (measured: a 6 ms call takes 150 ms).
-    omp_threads = os.environ.get("OMP_NUM_THREADS")
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    # Read when MPI starts: without it MPI_Abort in Open MPI leaves no trace (see crash_trace).
-    os.environ.setdefault("OMPI_MCA_mpi_abort_print_stack", "1")
-    from fhi_al.parallel import mpi
-    from fhi_al.process.soft_stop import leave_signals_to_rank_0
+    from fhi_al.app.process_set_up import process_set_up, serve
 
-    comm = mpi.start()
-    placements = mpi.placements(comm, omp_threads)
-    if comm.rank != 0:
-        leave_signals_to_rank_0()
-        from fhi_al.app.serving import Server
+    with process_set_up() as process:
+        from fhi_al.parallel import mpi
 
-        return mpi.serve(comm, Server(comm).act)
-    code = _run_command(name, description, drive, argv, mpi.Ranks(comm, placements))
-    mpi.call(comm, "stop", code)
-    return code
+        if not process.drives:
+            return serve(process)
+        code = _run_command(name, description, drive, argv, process)
+        mpi.call(process.comm, "stop", code)
+        return code
 
 
 def _run_command(
@@ -74,51 +65,43 @@ def _run_command(
     description: str | None,
     drive: Drive,
     argv: Sequence[str] | None,
-    ranks: Ranks,
+    process: Process,
 ) -> int:
     """Run a command; errors a user can mend become a message, the others end the job."""
-    from fhi_al.core.errors import CannotCompute, EngineError
-    from fhi_al.process.soft_stop import Stopped
-
     try:
         arguments = _parser(name, description).parse_args(argv)
     except SystemExit as end:  # --help, --version, wrong arguments
         return end.code if isinstance(end.code, int) else FAILED
     try:
-        return drive(arguments, ranks)
-    except Stopped as stopped:
-        print(f"{name}: stopped ({stopped}); run the same command again to continue", flush=True)
-        return STOPPED
-    except EngineError as error:
+        return drive(arguments, process)
+    except Exception as error:
+        code = exit_code(error)
+        if code is None:
+            from fhi_al.parallel import mpi
+
+            mpi.end_job(process.comm, error)
+            return FAILED
+        _tell(name, error, code, arguments.workdir.resolve())
+        return code
+
+
+def _tell(name: str, error: Exception, code: int, folder: Path) -> None:
+    """Say what a command ended with, and what to do about it."""
+    if code == STOPPED:
+        print(f"{name}: stopped ({error}); run the same command again to continue", flush=True)
+    elif isinstance(error, EngineError):
         print(f"{name}: {error}", file=sys.stderr, flush=True)
-        return WRONG_INPUT if isinstance(error, CannotCompute) else FAILED
-    except OSError as error:
+    elif isinstance(error, OSError):
         # Of rank 0 alone, between two calls of the engine, which turns its own into EngineError.
         print(
-            f"{name}: {error.filename or arguments.workdir.resolve()}: {error.strerror or error}: "
+            f"{name}: {error.filename or folder}: {error.strerror or error}: "
             "expected files that can be read, and a folder that can be written and has space left. "
-            "What was written before is intact: mend that, then run the same command again.",
+            "What was written before is intact: fix that, then run the same command again.",
             file=sys.stderr,
             flush=True,
         )
-        return FAILED
-    except Exception as error:
-        if not _is_wrong_input(error):
-            raise
+    else:
         print(f"{error}\n{name}: nothing was run.", file=sys.stderr, flush=True)
-        return WRONG_INPUT
-
-
-def _is_wrong_input(error: Exception) -> bool:
-    from fhi_al.active_learning.errors import NothingToStartFrom
-    from fhi_al.core.errors import InputError
-    from fhi_al.labels.store import LabelStoreError
-    from fhi_al.settings import SettingsError
-    from fhi_al.storage.checkpoint import SnapshotError
-    from fhi_al.storage.folder_lock import FolderInUse
-
-    wrong = InputError | SettingsError | NothingToStartFrom | SnapshotError | LabelStoreError
-    return isinstance(error, wrong | FolderInUse)
 
 
 def _parser(name: str, description: str | None) -> argparse.ArgumentParser:
@@ -150,7 +133,7 @@ def _parser(name: str, description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def _run_all(arguments: argparse.Namespace, ranks: Ranks) -> int:
+def _run_all(arguments: argparse.Namespace, process: Process) -> int:
     def act(run: Run) -> None:
         from fhi_al.active_learning.active_learning import ActiveLearningProcedure
         from fhi_al.active_learning.initial_dataset import InitialDatasetProcedure
@@ -158,19 +141,19 @@ def _run_all(arguments: argparse.Namespace, ranks: Ranks) -> int:
         InitialDatasetProcedure(run).run()
         ActiveLearningProcedure(run).run()
 
-    return _run(arguments, ranks, "FHI_AL", act)
+    return _run(arguments, process, "FHI_AL", act)
 
 
-def _run_initial(arguments: argparse.Namespace, ranks: Ranks) -> int:
+def _run_initial(arguments: argparse.Namespace, process: Process) -> int:
     def act(run: Run) -> None:
         from fhi_al.active_learning.initial_dataset import InitialDatasetProcedure
 
         InitialDatasetProcedure(run).run()
 
-    return _run(arguments, ranks, "FHI_AL-initial-ds", act)
+    return _run(arguments, process, "FHI_AL-initial-ds", act)
 
 
-def _run_active_learning(arguments: argparse.Namespace, ranks: Ranks) -> int:
+def _run_active_learning(arguments: argparse.Namespace, process: Process) -> int:
     def act(run: Run) -> None:
         from fhi_al.active_learning.active_learning import ActiveLearningProcedure
         from fhi_al.active_learning.import_initial import import_initial
@@ -179,32 +162,34 @@ def _run_active_learning(arguments: argparse.Namespace, ranks: Ranks) -> int:
             import_initial(run)
         ActiveLearningProcedure(run).run()
 
-    return _run(arguments, ranks, "FHI_AL-al", act)
+    return _run(arguments, process, "FHI_AL-al", act)
 
 
-def _run(arguments: argparse.Namespace, ranks: Ranks, name: str, act: Callable[[Run], None]) -> int:
+def _run(
+    arguments: argparse.Namespace, process: Process, name: str, act: Callable[[Run], None]
+) -> int:
     from fhi_al.app import open as opening
     from fhi_al.app.needs import Command
 
     command = Command(name)
     if arguments.check:
-        print("\n".join(opening.checked(arguments.workdir, ranks, command)))
+        print("\n".join(opening.checked(arguments.workdir, process, command)))
         return DONE
-    with opening.prepared(arguments.workdir, ranks, command) as prepared:
+    with opening.prepared(arguments.workdir, process, command) as prepared:
         if prepared.needs.is_nothing:
             opening.report_finished(prepared)
             return DONE
-        with opening.wired(prepared, ranks) as run:
+        with opening.wired(prepared, process) as run:
             act(run)
     return DONE
 
 
-def _run_atomic_energies(arguments: argparse.Namespace, ranks: Ranks) -> int:
+def _run_atomic_energies(arguments: argparse.Namespace, process: Process) -> int:
     from fhi_al.app import atomic_energies
 
     folder = arguments.workdir.resolve()
     if arguments.check:
         print("\n".join(atomic_energies.checked(folder, arguments.elements)))
         return DONE
-    atomic_energies.compute(folder, arguments.elements, ranks.comm)
+    atomic_energies.compute(folder, arguments.elements, process)
     return DONE

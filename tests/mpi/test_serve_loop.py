@@ -58,6 +58,13 @@ def test_an_exception_on_one_rank_alone_is_a_plain_failure() -> None:
     assert "Trouble: rank 0 has a bug" in job.output
 
 
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_rank_0_finds_out_whether_all_others_wait_for_commands(ranks: int) -> None:
+    job = run_mpi("serve_there.py", ranks)
+    assert job.exit_code == 0, job.output
+    assert job.result == [True, False, True]
+
+
 @pytest.mark.parametrize("ranks", [1, 2, 3])
 def test_agreeing_on_an_error_raises_it_on_all_ranks(ranks: int) -> None:
     job = run_mpi("serve_agree.py", ranks)

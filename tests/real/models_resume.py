@@ -12,6 +12,7 @@ import torch
 from models_parts import ensemble, load_labels
 
 from fhi_al.models.ensemble import Ensemble
+from fhi_al.models.torch_set_up import torch_set_up
 from fhi_al.models.training import SerialTrainingPool
 
 EPOCHS = 4
@@ -54,11 +55,12 @@ def main(folder: Path) -> None:
     """For every saved case: load the states, train on, print the fingerprints."""
     labels = load_labels(folder / "labels.npz")
     found = {}
-    for case in json.loads((folder / "cases.json").read_text()):
-        made = ensemble(labels, **case["settings"])
-        states = {path.name: path.read_bytes() for path in (folder / case["name"]).iterdir()}
-        made.load_state_bytes(states)
-        found[case["name"]] = train_on(made)
+    with torch_set_up():
+        for case in json.loads((folder / "cases.json").read_text()):
+            made = ensemble(labels, **case["settings"])
+            states = {path.name: path.read_bytes() for path in (folder / case["name"]).iterdir()}
+            made.load_state_bytes(states)
+            found[case["name"]] = train_on(made)
     (folder / "found.json").write_text(json.dumps(found))
 
 

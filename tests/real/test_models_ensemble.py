@@ -240,17 +240,6 @@ def test_value_that_mace_refuses_is_told_in_its_words() -> None:
         Ensemble(changed, ELEMENTS, (1,))
 
 
-def test_threads_that_are_given_win_over_the_settings() -> None:
-    before = torch.get_num_threads()
-    try:
-        Ensemble(settings(num_threads=1), ELEMENTS, (1,), threads=2)
-        assert torch.get_num_threads() == 2
-        Ensemble(settings(num_threads=1), ELEMENTS, (1,))
-        assert torch.get_num_threads() == 1
-    finally:
-        torch.set_num_threads(before)
-
-
 def test_device_problem_names_what_is_missing() -> None:
     assert device_problem("cpu") is None
     assert "unknown" in str(device_problem("gpu"))

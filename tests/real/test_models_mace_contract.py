@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 
 import pytest
-import torch
 from models_parts import settings
 
 from fhi_al.models import mace as mace_adapter
@@ -51,11 +50,6 @@ def test_untested_mace_is_refused(version: str) -> None:
 def test_tested_mace_is_taken() -> None:
     for version in ("0.3.14", "0.3.16", "0.4.0", mace_adapter.MACE_VERSION):
         mace_adapter._check_version(version)
-
-
-def test_profiling_executor_is_off() -> None:
-    # With it on, the first gradients of a process differ in their last bits.
-    assert torch._C._jit_set_profiling_mode(False) is False
 
 
 @pytest.mark.parametrize("amsgrad", [True, False])

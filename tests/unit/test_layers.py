@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -220,8 +221,65 @@ def test_ranks_are_looked_at_only_where_they_are_laid_out_and_served() -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and node.attr in ("rank", "Get_rank")
     }
-    assert {"parallel/mpi.py", "cli.py"} <= looking
-    assert looking <= at("parallel/", "labels/", "engines/", "app/open.py", "cli.py")
+    assert {"parallel/mpi.py", "app/process_set_up.py"} <= looking
+    assert looking <= at("parallel/", "labels/", "engines/", "app/process_set_up.py")
+
+
+# What changes the process as a whole, by the last words of the name that is called or set.
+PROCESS_WIDE = re.compile(
+    r"(signal\.signal|os\.(environ|putenv|chdir|umask|nice|sched_setaffinity)|faulthandler\.enable"
+    r"|sys\.(excepthook|stdout|stderr|path)|locale\.setlocale|gc\.(disable|freeze|set_threshold)"
+    r"|torch\.(set_\w+|use_deterministic_algorithms|_C\._jit_set_\w+|manual_seed)"
+    r"|mallopt|logging\.(disable|captureWarnings|basicConfig)|ase\.parallel\.world\.comm|warnings\.\w*filter\w*"
+    r"|np\.(seterr|random\.seed|set_printoptions)|atexit\.register|multiprocessing\.set_\w+)"
+)
+
+
+def names_changed(tree: ast.AST) -> set[str]:
+    """Dotted names that are called, assigned to, or of which an item or a method is."""
+    changers = ("update", "setdefault", "pop", "append", "insert", "clear")
+    targets: list[ast.expr] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            targets.append(node.func)
+        elif isinstance(node, ast.Assign):
+            targets += node.targets
+        elif isinstance(node, ast.AugAssign | ast.AnnAssign):
+            targets.append(node.target)
+    owners = [
+        target.value
+        for target in targets
+        if isinstance(target, ast.Subscript)
+        or (isinstance(target, ast.Attribute) and target.attr in changers)
+    ]
+    return {ast.unparse(one) for one in [*targets, *owners]}
+
+
+def test_the_process_is_changed_only_where_it_is_put_back() -> None:
+    """In contexts of ``app.process_set_up``, or around a call of a library."""
+    changing = {
+        module: {name for name in names_changed(tree) if PROCESS_WIDE.fullmatch(name)}
+        for module, tree in MODULES.items()
+    }
+    assert {module: names for module, names in changing.items() if names} == {
+        "process/changes.py": {"os.environ", "os.sched_setaffinity"},
+        "process/soft_stop.py": {"signal.signal"},
+        "parallel/mpi.py": {"ase.parallel.world.comm"},
+        "report/logs.py": {"logging.captureWarnings"},
+        "models/torch_set_up.py": {
+            "torch._C._jit_set_profiling_mode",
+            "torch.set_num_threads",
+        },
+        "models/mace/__init__.py": {
+            "logging.disable",
+            "torch.set_default_dtype",
+            "warnings.simplefilter",
+        },
+        "models/mace/model.py": {"torch.manual_seed"},
+        "engines/aims_executable.py": {"warnings.simplefilter"},
+        "engines/asi.py": {"os.chdir"},
+        "labels/crash_trace.py": {"faulthandler.enable"},
+    }
 
 
 def test_only_the_commands_print() -> None:

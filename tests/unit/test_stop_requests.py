@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from fhi_al.process.soft_stop import SIGNALS, SoftStop
-
-
-@pytest.fixture(autouse=True)
-def handlers() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+from fhi_al.process.soft_stop import SoftStop
 
 
 def test_a_signal_in_the_midst_of_a_look_for_other_requests_is_heard(
@@ -30,7 +21,8 @@ def test_a_signal_in_the_midst_of_a_look_for_other_requests_is_heard(
         return False
 
     monkeypatch.setattr(Path, "exists", exists)
-    assert soft_stop.reason() == "SIGTERM"
+    with soft_stop.listening():
+        assert soft_stop.reason() == "SIGTERM"
 
 
 def test_the_first_request_is_the_reason(tmp_path: Path) -> None:
@@ -38,5 +30,6 @@ def test_the_first_request_is_the_reason(tmp_path: Path) -> None:
     (tmp_path / "STOP").touch()
     assert soft_stop.reason() == "the file STOP"
     assert not (tmp_path / "STOP").exists()
-    signal.raise_signal(signal.SIGUSR1)
+    with soft_stop.listening():
+        signal.raise_signal(signal.SIGUSR1)
     assert soft_stop.reason() == "the file STOP"

@@ -17,6 +17,7 @@ from fhi_al.app import checks
 from fhi_al.app.cluster_options import aims_command, cluster_options
 from fhi_al.app.isolated_atoms import AtomicEnergiesProcedure
 from fhi_al.app.needs import Needs
+from fhi_al.app.process_set_up import Process
 from fhi_al.core.errors import EngineError, InputError
 from fhi_al.core.structure import geometry_key
 from fhi_al.engines.aims_input.atomic import atomic_geometry, atomic_input
@@ -30,7 +31,7 @@ from fhi_al.engines.tblite import TBLITE, tblite_spec
 from fhi_al.labels.cluster.cluster import ClusterWorkers
 from fhi_al.labels.engine_service import EngineService
 from fhi_al.labels.workers import Job
-from fhi_al.report.logs import log_to_terminal
+from fhi_al.report.logs import terminal_log
 from fhi_al.settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ POLL_S = 0.1
 AnySpec = EngineSpec | AimsCommandSpec
 
 
-def compute(folder: Path, symbols: Sequence[str] | None, comm: MPI.Intracomm) -> None:
+def compute(folder: Path, symbols: Sequence[str] | None, process: Process) -> None:
     """On rank 0, the others serving: compute the elements of geometry.in, or some of them.
 
     Parameters
@@ -50,7 +51,7 @@ def compute(folder: Path, symbols: Sequence[str] | None, comm: MPI.Intracomm) ->
     folder : Path
     symbols : sequence of str or None
         Element symbols; None for all.
-    comm : communicator
+    process : Process
 
     Raises
     ------
@@ -60,7 +61,7 @@ def compute(folder: Path, symbols: Sequence[str] | None, comm: MPI.Intracomm) ->
         If an atom did not converge or the engine is broken.
     """
     settings, specs = _read(folder, symbols)
-    log_to_terminal("INFO")
+    process.changes.enter_context(terminal_log("INFO"))
     for line in _left_out(settings, specs):
         log.info("%s", line)
     tasks: dict[int, Callable[[], ReferenceResult]] = {}
@@ -73,7 +74,7 @@ def compute(folder: Path, symbols: Sequence[str] | None, comm: MPI.Intracomm) ->
             if isinstance(spec, AimsCommandSpec):
                 tasks[number] = partial(_calculate_as_job, workers, jobs.index(spec), spec)
             else:
-                tasks[number] = partial(_calculate, comm, spec)
+                tasks[number] = partial(_calculate, process.comm, spec)
         AtomicEnergiesProcedure(folder, tasks).run()
 
 

@@ -24,6 +24,7 @@ from fhi_al.app.initial_sampling import SamplingDriver
 from fhi_al.app.label_supply import LabelSupply, wire_labels
 from fhi_al.app.needs import Needs
 from fhi_al.app.options import loop_options, md_conditions
+from fhi_al.app.process_set_up import Process
 from fhi_al.app.rank_assignment import RankAssignment
 from fhi_al.core.plausible import GeometryLimits
 from fhi_al.core.structure import Structure
@@ -36,13 +37,14 @@ from fhi_al.models.predictor import Predictor
 from fhi_al.models.remote.model_copies import predictor_of
 from fhi_al.models.remote.prediction import RemotePredictor
 from fhi_al.models.remote.training import RemoteTrainingPool, TrainingPlacement
+from fhi_al.models.torch_set_up import torch_set_up
 from fhi_al.models.training import SerialTrainingPool, TrainingPool
 from fhi_al.process.soft_stop import SoftStop
 from fhi_al.report import clock
 from fhi_al.report.clock import Clock
 from fhi_al.report.export import Exporter
 from fhi_al.report.journal import Journal
-from fhi_al.report.logs import log_libraries_to_file
+from fhi_al.report.logs import library_log
 from fhi_al.report.summary import idle_shares
 from fhi_al.report.tables import Tables
 from fhi_al.settings import Settings
@@ -74,7 +76,7 @@ def assemble(
     folder: Path,
     settings: Settings,
     inputs: checks.Inputs,
-    comm: MPI.Intracomm,
+    process: Process,
     assignment: RankAssignment,
     before: Continuation | None,
     needs: Needs,
@@ -87,8 +89,8 @@ def assemble(
         The run's folder, absolute.
     settings, inputs
         Checked by :mod:`fhi_al.app.checks`.
-    comm : communicator
-        The private one; the other ranks serve.
+    process : Process
+        Of rank 0; the other ranks serve.
     assignment : RankAssignment
         Who does what.
     before : Continuation or None
@@ -106,9 +108,11 @@ def assemble(
     mace = settings.mace
     assert mace is not None
     general = mace.general
-    log_libraries_to_file(settings.resolve(general.log_dir) / f"{general.name_exp}_libraries.log")
+    libraries = settings.resolve(general.log_dir) / f"{general.name_exp}_libraries.log"
+    process.changes.enter_context(library_log(libraries))
+    process.changes.enter_context(torch_set_up(assignment.threads))
     with ExitStack() as parts:
-        run, snapshots, idle = _wire(folder, settings, inputs, comm, assignment, parts, needs)
+        run, snapshots, idle = _wire(folder, settings, inputs, process, assignment, parts, needs)
         snapshots.restore(before)
         run.report.export.inputs(
             [folder / name for name in INPUT_FILES],
@@ -138,7 +142,7 @@ def _wire(
     folder: Path,
     settings: Settings,
     inputs: checks.Inputs,
-    comm: MPI.Intracomm,
+    process: Process,
     assignment: RankAssignment,
     parts: ExitStack,
     needs: Needs,
@@ -149,6 +153,7 @@ def _wire(
     )
     parts.callback(report.journal.close)
     soft_stop = SoftStop(folder, settings.misc.walltime_limit)
+    process.changes.enter_context(soft_stop.listening())
     if needs.labels:
         for line in checks.added_to_control(settings, inputs):
             log.info("added to control.in: %s", line)
@@ -156,7 +161,7 @@ def _wire(
         folder,
         settings,
         inputs,
-        comm,
+        process.comm,
         assignment,
         report.clock,
         soft_stop,
@@ -164,8 +169,8 @@ def _wire(
         computes=needs.labels,
     )
     seeds = report.export.seeds
-    ensemble = Ensemble(settings.mace, checks.elements(inputs), seeds, assignment.threads)
-    pool = _training_pool(ensemble, settings.al.valid_skip, comm, assignment)
+    ensemble = Ensemble(settings.mace, checks.elements(inputs), seeds)
+    pool = _training_pool(ensemble, settings.al.valid_skip, process.comm, assignment)
     parts.callback(pool.close)
     progress = Progress()
     training = _training_rounds(settings, inputs.systems, ensemble, pool, progress, report, supply)
@@ -178,7 +183,7 @@ def _wire(
         dynamics=Dynamics(
             inputs.systems,
             _drivers(inputs.systems, conditions, checks.geometry_limits(settings)),
-            _predictor(ensemble, pool, comm, settings.al.md_dtype),
+            _predictor(ensemble, pool, process.comm, settings.al.md_dtype),
         ),
         sampling_driver=SamplingDriver(settings, inputs.systems[0], conditions[0], supply.queue).at,
         labels=supply.queue,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -12,15 +11,17 @@ from typing import TYPE_CHECKING
 
 from fhi_al.active_learning.restart import Continuation, continuation
 from fhi_al.app import checks
+from fhi_al.app.exit_codes import DONE, FAILED, STOPPED, exit_code
 from fhi_al.app.needs import Command, Needs, needs_of
+from fhi_al.app.process_set_up import Process, process_set_up, serve
 from fhi_al.app.rank_assignment import assign_ranks, rank_layout
-from fhi_al.core.errors import EngineError, InputError
+from fhi_al.core.errors import InputError
 from fhi_al.core.run_state import Stage
 from fhi_al.labels.store import LabelStore
 from fhi_al.parallel import mpi
 from fhi_al.parallel.layout import table, training_threads
-from fhi_al.process.soft_stop import Stopped, leave_signals_to_rank_0
-from fhi_al.report.logs import log_to_terminal
+from fhi_al.process.soft_stop import Stopped
+from fhi_al.report.logs import terminal_log
 from fhi_al.settings import Settings, read_settings
 from fhi_al.settings.changes import changes
 from fhi_al.storage.folder_lock import FolderLock
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from fhi_al.active_learning.run import Run
 
 log = logging.getLogger(__name__)
-
-STOPPED = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +77,7 @@ def prepare(folder: Path, settings: Settings, command: Command) -> Prepared:
     return Prepared(folder, settings, inputs, found, needs)
 
 
-def checked(workdir: Path, ranks: mpi.Ranks, command: Command = Command.ALL) -> list[str]:
+def checked(workdir: Path, process: Process, command: Command = Command.ALL) -> list[str]:
     """What ``--check`` prints for inputs without problems.
 
     Raises
@@ -105,14 +104,14 @@ def checked(workdir: Path, ranks: mpi.Ranks, command: Command = Command.ALL) -> 
         *(f"note: {note}" for note in settings.notes),
         *(f"added to control.in: {line}" for line in added),
         *checks.work_ahead(settings, run.inputs, needs),
-        *(_layout_of(settings, ranks) if needs.models else []),
+        *(_layout_of(settings, process) if needs.models else []),
         *begun,
         *(f"changed since the snapshot: {change}" for change in (found.changes if found else [])),
         "all inputs are in order; nothing was run",
     ]
 
 
-def _layout_of(settings: Settings, ranks: mpi.Ranks) -> list[str]:
+def _layout_of(settings: Settings, process: Process) -> list[str]:
     """Which rank would do what.
 
     Raises
@@ -122,17 +121,17 @@ def _layout_of(settings: Settings, ranks: mpi.Ranks) -> list[str]:
     """
     assert settings.mace is not None
     try:
-        layout = rank_layout(settings, len(ranks.placements))
+        layout = rank_layout(settings, len(process.placements))
     except InputError as error:
-        if len(ranks.placements) > 1:
+        if len(process.placements) > 1:
             raise
         return [f"layout: this check has one rank, the run needs more: {error}"]
-    threads = training_threads(settings.mace.misc.num_threads, layout, ranks.placements)
-    return table(layout, ranks.placements, threads, settings.mace.misc.device)
+    threads = training_threads(settings.mace.misc.num_threads, layout, process.placements)
+    return table(layout, process.placements, threads, settings.mace.misc.device)
 
 
 @contextmanager
-def prepared(workdir: Path, ranks: mpi.Ranks, command: Command = Command.ALL) -> Iterator[Prepared]:
+def prepared(workdir: Path, process: Process, command: Command = Command.ALL) -> Iterator[Prepared]:
     """The run in a folder, checked, which is nobody else's until the block ends.
 
     Nothing is written before everything is known to be in order.
@@ -147,7 +146,7 @@ def prepared(workdir: Path, ranks: mpi.Ranks, command: Command = Command.ALL) ->
     folder = workdir.resolve()
     settings = read_settings(folder)
     assert settings.mace is not None
-    log_to_terminal(settings.mace.misc.log_level)
+    process.changes.enter_context(terminal_log(settings.mace.misc.log_level))
     restart = folder / "restart"
     with ExitStack() as parts:
         # Of a run that is there, before anybody reads its snapshots.
@@ -156,7 +155,7 @@ def prepared(workdir: Path, ranks: mpi.Ranks, command: Command = Command.ALL) ->
             parts.enter_context(closing(FolderLock(restart)))
         run = prepare(folder, settings, command)
         if run.needs.models:
-            rank_layout(settings, len(ranks.placements))
+            rank_layout(settings, len(process.placements))
         if not is_there:
             parts.enter_context(closing(FolderLock(restart)))
         yield run
@@ -181,7 +180,7 @@ def report_finished(run: Prepared) -> None:
 
 
 @contextmanager
-def wired(prepared: Prepared, ranks: mpi.Ranks) -> Iterator[Run]:
+def wired(prepared: Prepared, process: Process) -> Iterator[Run]:
     """On rank 0, the others serving: a prepared run, closed at the end.
 
     Raises
@@ -194,26 +193,33 @@ def wired(prepared: Prepared, ranks: mpi.Ranks) -> Iterator[Run]:
     settings, found = prepared.settings, prepared.found
     for note in settings.notes:
         log.info("%s", note)
-    who = assign_ranks(settings, ranks, found)
+    who = assign_ranks(settings, process, found)
     # Imported here: torch takes seconds, and a run that cannot begin needs none of it.
     from fhi_al.app.build import assemble
     from fhi_al.report.summary import summary
 
     assembled = assemble(
-        prepared.folder, settings, prepared.inputs, ranks.comm, who, found, prepared.needs
+        prepared.folder, settings, prepared.inputs, process, who, found, prepared.needs
     )
     run = assembled.run
     try:
         yield run
-    except (EngineError, Stopped, OSError):
+    except BaseException as error:
+        _require_serving(process, error)
         # Agreed on by all ranks, or between two calls: closing, which is collective, is safe.
         # It waits for what others compute, and stores it.
-        with suppress(EngineError, OSError):
+        with suppress(Exception):
             assembled.close()
         raise
     assembled.close()
     for line in summary(run.state, run.store, run.clock.seconds(), assembled.idle()):
         log.info("summary: %s", line)
+
+
+def _require_serving(process: Process, error: BaseException) -> None:
+    """End the job after an error that others may not know of, if they do not wait for commands."""
+    if exit_code(error) is None and not mpi.all_serve(process.comm):
+        mpi.end_job(process.comm, error)
 
 
 @contextmanager
@@ -222,6 +228,10 @@ def open_run(workdir: Path | str = ".") -> Iterator[Run]:
 
     Rank 0 gets the run.  The other ranks serve it and leave the program, with SystemExit, when the
     block on rank 0 ends.
+
+    Within the block the process is set up as for the commands: SIGINT (Ctrl-C), SIGTERM and SIGUSR1
+    ask the run to stop, its messages go to standard output, ASE is serial, torch has the run's
+    threads.  After it everything is as before, also if an error leaves the block.
 
     Parameters
     ----------
@@ -237,22 +247,24 @@ def open_run(workdir: Path | str = ".") -> Iterator[Run]:
     SystemExit
         With code 3, if the run was asked to stop.
     """
-    comm = mpi.start()
-    placements = mpi.placements(comm, os.environ.get("OMP_NUM_THREADS"))
-    if comm.rank != 0:
-        leave_signals_to_rank_0()
-        from fhi_al.app.serving import Server
-
-        raise SystemExit(mpi.serve(comm, Server(comm).act))
-    code = 1
-    try:
-        ranks = mpi.Ranks(comm, placements)
-        with prepared(Path(workdir), ranks) as inputs, wired(inputs, ranks) as run:
-            yield run
-        code = 0
-    except Stopped as stopped:
-        code = STOPPED
-        log.warning("stopped: %s; start again to continue", stopped)
-        raise SystemExit(STOPPED) from stopped
-    finally:
-        mpi.call(comm, "stop", code)
+    leaving: BaseException | None = None
+    with process_set_up() as process:
+        if not process.drives:
+            leaving = SystemExit(serve(process))
+        else:
+            try:
+                with prepared(Path(workdir), process) as inputs, wired(inputs, process) as run:
+                    yield run
+            except BaseException as error:
+                _require_serving(process, error)
+                # Raised below: an error that leaves process_set_up ends the job.
+                leaving = error
+                if isinstance(error, Stopped):
+                    log.warning("stopped: %s; start again to continue", error)
+            mpi.call(
+                process.comm, "stop", DONE if leaving is None else exit_code(leaving) or FAILED
+            )
+    if isinstance(leaving, Stopped):
+        raise SystemExit(STOPPED) from leaving
+    if leaving is not None:
+        raise leaving

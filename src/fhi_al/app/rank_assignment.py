@@ -1,4 +1,4 @@
-"""The crew of a run: which rank does what, with how many threads on which cores.
+"""Rank assignment of a run: which rank does what, with how many threads on which cores.
 
 Owns the cores that processes may use.  The rules are in ``layout``.
 """
@@ -6,10 +6,10 @@ Owns the cores that processes may use.  The rules are in ``layout``.
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass, replace
 
 from fhi_al.active_learning.restart import Continuation
+from fhi_al.app.process_set_up import Process
 from fhi_al.core.errors import InputError
 from fhi_al.parallel import mpi
 from fhi_al.parallel.layout import (
@@ -21,6 +21,7 @@ from fhi_al.parallel.layout import (
     widened,
 )
 from fhi_al.parallel.layout import layout as assign
+from fhi_al.process.changes import cores, environment
 from fhi_al.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -64,17 +65,17 @@ def rank_layout(settings: Settings, n_ranks: int) -> Layout:
 
 
 def assign_ranks(
-    settings: Settings, ranks: mpi.Ranks, found: Continuation | None
+    settings: Settings, process: Process, found: Continuation | None
 ) -> RankAssignment:
-    """Deal the ranks out, give those that train their cores, and tell the user.
+    """Assign the ranks, give those that train their cores, and tell the user.
 
     Before torch starts: its threads live on the cores that the process may use then.
 
     Parameters
     ----------
     settings : Settings
-    ranks : Ranks
-        The other ranks serve.
+    process : Process
+        Of rank 0; the other ranks serve.
     found : Continuation or None
         What the run continues from.
 
@@ -84,29 +85,29 @@ def assign_ranks(
         If the settings ask for more ranks than there are.
     """
     assert settings.mace is not None
-    layout = rank_layout(settings, ranks.comm.size)
+    layout = rank_layout(settings, process.comm.size)
     misc = settings.mace.misc
     given = misc.num_threads
-    if given is None and ranks.placements[0].omp_threads is None and found is not None:
+    if given is None and process.placements[0].omp_threads is None and found is not None:
         # Another number gives other last bits: a resumed run would not be the same.
         given = found.threads
-    threads = training_threads(given, layout, ranks.placements)
-    placements = list(ranks.placements)
+    threads = training_threads(given, layout, process.placements)
+    placements = list(process.placements)
     for rank in layout.training:
-        cores = widened(placements[rank], threads, placements)
-        if cores is not None:
+        more = widened(placements[rank], threads, placements)
+        if more is not None:
             log.info(
                 "rank %d was bound to cores %s, too few for %d threads: it may use %s now",
                 rank,
                 list(placements[rank].cores),
                 threads,
-                list(cores),
+                list(more),
             )
-            placements[rank] = replace(placements[rank], cores=cores)
+            placements[rank] = replace(placements[rank], cores=more)
             if rank == 0:
-                os.sched_setaffinity(0, cores)
+                process.changes.enter_context(cores(more))
             else:
-                mpi.tell(ranks.comm, [rank], "use cores", cores)
+                mpi.tell(process.comm, [rank], "use cores", more)
         if len(placements[rank].cores) < threads:
             log.warning(
                 "rank %d has %d core(s) for %d threads: expected as many. Start fewer ranks per "
@@ -125,5 +126,5 @@ def assign_ranks(
             "ACTIVE_LEARNING.parallel: no rank is left to compute labels in the background, rank 0 "
             "computes them: start more ranks than training_ranks (mpirun -n)"
         )
-    os.environ["OMP_NUM_THREADS"] = str(threads)
+    process.changes.enter_context(environment(OMP_NUM_THREADS=str(threads)))
     return RankAssignment(layout, threads, tuple(placements))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
+from contextlib import ExitStack
 from typing import Any
 
 from mpi4py import MPI
 
 from fhi_al.labels.engine_service import Labeller
+from fhi_al.process.changes import cores
 
 
 class Server:
@@ -17,22 +18,26 @@ class Server:
     ----------
     comm : communicator
         The private one.
+    changes : ExitStack
+        Takes what is to be put back in this process.
     """
 
-    def __init__(self, comm: MPI.Intracomm) -> None:
+    def __init__(self, comm: MPI.Intracomm, changes: ExitStack) -> None:
         self._comm = comm
+        self._changes = changes
         self._labeller = Labeller(comm)
+        changes.callback(self._labeller.close)
         self._training: Any = None
 
     def act(self, name: str, payload: Any) -> None:
         """Obey one command."""
         if name == "use cores":
-            os.sched_setaffinity(0, payload)
+            self._changes.enter_context(cores(payload))
         elif name.startswith(("train", "predict")):
             if self._training is None:
                 from fhi_al.models.remote.worker import TrainingRank
 
-                self._training = TrainingRank(self._comm)
+                self._training = TrainingRank(self._comm, self._changes)
             self._training.act(name, payload)
         else:
             self._labeller.act(name, payload)

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 MOST_ATTEMPTS = 3
 RECORD, TRACES = "in_flight.json", "engine_trace"
+STDERR = 2
 _TRACE = re.compile(rb"Fatal Python error|mpi_abort", re.IGNORECASE)
 
 
@@ -50,25 +51,36 @@ class RankTrace:
     def __init__(self, folder: Path, rank: int) -> None:
         self._path = folder / f"rank_{rank}.txt"
         self._stream = self._path.open("ab", buffering=0)
+        self._had_faulthandler = faulthandler.is_enabled()
         faulthandler.enable(self._stream)
         libc = ctypes.CDLL(None)
         libc.strdup.restype = ctypes.c_void_p
         # Not Python's memory: at a normal exit that is gone when the handler reads the name.
-        name = ctypes.c_void_p(libc.strdup(os.fsencode(self._path)))
+        self._name = ctypes.c_void_p(libc.strdup(os.fsencode(self._path)))
         at_exit = libc["__cxa_atexit"]  # as an attribute, Python would mangle its name
-        at_exit(ctypes.cast(libc.unlink, ctypes.c_void_p), name, None)
+        at_exit(ctypes.cast(libc.unlink, ctypes.c_void_p), self._name, None)
+
+    def close(self) -> None:
+        """The engines are closed: from here on the process leaves no trace."""
+        if self._had_faulthandler:
+            faulthandler.enable(STDERR)  # where it was enabled it cannot tell
+        else:
+            faulthandler.disable()
+        # The handler cannot be taken back; without a name it removes nothing.
+        ctypes.memset(self._name, 0, 1)
+        self._stream.close()
 
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Around a call of the engine: its standard error goes through the file."""
         sys.stderr.flush()
-        stderr = os.dup(2)
-        os.dup2(self._stream.fileno(), 2)
+        stderr = os.dup(STDERR)
+        os.dup2(self._stream.fileno(), STDERR)
         try:
             yield
         finally:
             sys.stderr.flush()
-            os.dup2(stderr, 2)
+            os.dup2(stderr, STDERR)
             os.close(stderr)
             self._pass_on()
 
@@ -77,7 +89,7 @@ class RankTrace:
             return
         words = self._path.read_bytes()
         self._stream.truncate(0)
-        os.write(2, words)
+        os.write(STDERR, words)
 
 
 @dataclass(frozen=True)

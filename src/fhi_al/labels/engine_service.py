@@ -56,6 +56,14 @@ class _Engines:
     def close(self, system: int) -> None:
         """Collective over the engine's ranks."""
         self._engines.pop(system).close()
+        if not self._engines:
+            self.close_trace()
+
+    def close_trace(self) -> None:
+        """No engine is left on this rank."""
+        if self._trace is not None:
+            self._trace.close()
+            self._trace = None
 
     def _group(self, ranks: Ranks) -> MPI.Intracomm:
         if len(ranks) == 1:
@@ -148,6 +156,7 @@ class EngineService:
         for system in self._engines:
             self._tell(system, "close", system)
             self._engines.close(system)
+        self._engines.close_trace()
 
     def _tell(self, system: int, name: str, payload: Any) -> None:
         mpi.tell(self._comm, self.ranks(system)[1:], name, payload)
@@ -184,6 +193,10 @@ class Labeller:
         except EngineError:
             # Raised on all ranks alike: rank 0 decides what follows and sends the next command.
             pass
+
+    def close(self) -> None:
+        """Rank 0 has no more commands."""
+        self._engines.close_trace()
 
     def _build(self, system: int, *how: Any) -> None:
         try:

@@ -22,7 +22,6 @@ from fhi_al.models.mace.prediction import Geometry
 from fhi_al.models.member import Member
 from fhi_al.models.predictor import LocalPredictor, Prediction
 from fhi_al.models.state_bytes import packed, unpacked
-from fhi_al.process.malloc import keep_freed_memory
 
 
 class Ensemble:
@@ -36,8 +35,6 @@ class Ensemble:
         Atomic numbers of all systems.
     seeds
         One for each member.
-    threads
-        Of torch in this process; None for ``MISC.num_threads``.
     device
         On which the models live; None for ``MISC.device``.
 
@@ -62,11 +59,8 @@ class Ensemble:
         settings: Any,
         elements: Iterable[int],
         seeds: Sequence[int],
-        threads: int | None = None,
         device: str | None = None,
     ) -> None:
-        set_threads(getattr(settings.misc, "num_threads", None) if threads is None else threads)
-        keep_freed_memory()
         self.factory = ModelFactory(settings, tuple(int(number) for number in elements), device)
         store = GraphStore(self.factory)
         self.members = [Member(k, int(s), self.factory, store) for k, s in enumerate(seeds)]
@@ -222,12 +216,6 @@ def with_compiled(path: Path) -> Path:
 
 def state_name(index: int) -> str:
     return f"member_{index}.pt"
-
-
-def set_threads(num_threads: int | None) -> None:
-    """Set torch's number of threads for the process; None leaves it."""
-    if num_threads is not None:
-        torch.set_num_threads(int(num_threads))
 
 
 def device_problem(device: str) -> str | None:

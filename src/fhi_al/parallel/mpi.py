@@ -1,7 +1,7 @@
 """Who does what among the MPI ranks: rank 0 drives, the others wait for its commands.
 
 Owns the private communicator, the serve loop and the rule that an error on one rank ends the job
-on all.  Ranks are dealt out by ``layout``.
+on all.  Ranks are assigned by ``layout``.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import ase.parallel
@@ -20,36 +20,53 @@ from mpi4py import MPI
 from fhi_al.core.errors import EngineError
 from fhi_al.parallel.layout import RankPlacement
 
-COMMAND_TAG, LABEL_TAG, TRAINING_TAG, PREDICTION_TAG = 1, 2, 3, 4
+COMMAND_TAG, LABEL_TAG, TRAINING_TAG, PREDICTION_TAG, SERVING_TAG = 1, 2, 3, 4, 5
 # Idle ranks poll: a blocking receive burns the core that rank 0's torch needs (measured: 1 s/s).
 # Naps grow slowly, so that who has waited for t s loses t/6 at most: MD forces are asked for anew
 # every few ms.
 SHORTEST_SLEEP_S = 0.00005
 LONGEST_SLEEP_S = 0.01
 GROWTH = 1.2
+# A rank that waits for commands answers within a nap; one in a collective call never does.
+ARE_YOU_THERE = "are you there?"
+PATIENCE_S = 10.0
 
 Command = tuple[str, Any]
 
 
-@dataclass(frozen=True, eq=False)
-class Ranks:
-    """On rank 0: the private communicator, and where each of its ranks runs."""
+@contextmanager
+def communicator() -> Iterator[MPI.Intracomm]:
+    """A private communicator, and ASE kept serial; an error that leaves the block ends the job.
 
-    comm: MPI.Intracomm
-    placements: list[RankPlacement]
-
-
-def start() -> MPI.Intracomm:
-    """Make this process safe for serial code on rank 0 and return a private communicator.
-
-    Collective over COMM_WORLD.
+    Collective over COMM_WORLD at both ends.
     """
     # ASE broadcasts inside ase.io.write and Langevin.step: on rank 0 alone that broadcast would be
     # taken by a serving rank for its next command.
+    before = ase.parallel.world.comm
     ase.parallel.world.comm = ase.parallel.DummyMPI()
     comm = MPI.COMM_WORLD.Dup()
-    sys.excepthook = _abort_hook(comm)
-    return comm
+    try:
+        yield comm
+        comm.Free()
+    except SystemExit:
+        raise
+    except BaseException as error:
+        if comm.size > 1:
+            end_job(comm, error)
+        raise
+    finally:
+        ase.parallel.world.comm = before
+
+
+def end_job(comm: MPI.Comm, error: BaseException) -> None:
+    """Say what went wrong on this rank, and end those that might wait for it for ever."""
+    text = "".join(traceback.format_exception(error))
+    with suppress(OSError):
+        sys.stdout.flush()
+    with suppress(OSError):
+        print(f"FHI_AL: rank {comm.rank} failed:\n{text}", file=sys.stderr, flush=True)
+    if comm.size > 1:
+        comm.Abort(1)
 
 
 def placements(comm: MPI.Intracomm, omp_threads: str | None) -> list[RankPlacement]:
@@ -65,17 +82,6 @@ def placements(comm: MPI.Intracomm, omp_threads: str | None) -> list[RankPlaceme
     given = int(first) if first.isdigit() and int(first) > 0 else None
     mine = RankPlacement(MPI.Get_processor_name(), tuple(sorted(os.sched_getaffinity(0))), given)
     return comm.gather(mine, root=0) or []
-
-
-def _abort_hook(comm: MPI.Comm) -> Callable[..., None]:
-    def abort(kind: type[BaseException], error: BaseException, trace: Any) -> None:
-        text = "".join(traceback.format_exception(kind, error, trace))
-        sys.stdout.flush()
-        print(f"FHI_AL: rank {comm.rank} failed:\n{text}", file=sys.stderr, flush=True)
-        if comm.size > 1:
-            comm.Abort(1)
-
-    return abort
 
 
 def agree(comm: MPI.Comm, error: Exception | None) -> None:
@@ -152,7 +158,22 @@ def serve(comm: MPI.Comm, act: Callable[[str, Any], None]) -> int:
         name, payload = _next_command(comm)
         if name == "stop":
             return int(payload)
-        act(name, payload)
+        if name == ARE_YOU_THERE:
+            answer(comm, SERVING_TAG, payload)
+        else:
+            act(name, payload)
+
+
+def all_serve(comm: MPI.Comm, patience_s: float = PATIENCE_S) -> bool:
+    """On rank 0: whether every other rank waits for commands, rather than in a collective call."""
+    token = time.monotonic()
+    call(comm, ARE_YOU_THERE, token)
+    missing = set(range(1, comm.size))
+    nap = Nap()
+    while missing and time.monotonic() < token + patience_s:
+        missing -= {rank for rank, content in answers(comm, SERVING_TAG) if content == token}
+        nap.take()
+    return not missing
 
 
 def _next_command(comm: MPI.Comm) -> Command:

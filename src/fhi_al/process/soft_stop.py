@@ -1,28 +1,68 @@
 """Stop a run on request: a signal, a file ``STOP``, or the wall-time limit.
 
-Owns the signal handlers.  Nothing is interrupted: whoever drives asks between two steps.
+Owns the signal handlers, and puts back those that were there.  Nothing is interrupted: whoever
+drives asks between two steps.
 """
 
 from __future__ import annotations
 
+import ctypes
 import signal
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import FrameType
 
 # SIGUSR1 is what Slurm's --signal=USR1@300 sends before the time limit.
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 STOP_FILE = "STOP"
+_LARGEST_SIGACTION = 512  # bytes of a struct sigaction; Linux: 152
 
 
 class Stopped(Exception):
     """The run was asked to stop, and has; the same command continues it."""
 
 
-def leave_signals_to_rank_0() -> None:
+def signals_left_to_rank_0() -> AbstractContextManager[None]:
     """On a serving rank: stay alive, so that rank 0 can finish the step and write a snapshot."""
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+    return _handlers(signal.SIG_IGN)
+
+
+@contextmanager
+def _handlers(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        # Python lets no other thread set handlers; the file STOP and the limit are heard all the
+        # same.
+        yield
+        return
+    before = {number: _Handler(number) for number in SIGNALS}
+    for number in before:
+        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for old in before.values():
+            old.put_back()
+
+
+class _Handler:
+    """The handler of a signal, as Python knows it and as the system does.
+
+    A library may have set one that Python does not know of.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._of_python = signal.getsignal(number)
+        self._libc = ctypes.CDLL(None)
+        self._action = ctypes.create_string_buffer(_LARGEST_SIGACTION)
+        self._libc.sigaction(number, None, self._action)
+
+    def put_back(self) -> None:
+        signal.signal(self._number, self._of_python or signal.SIG_DFL)
+        self._libc.sigaction(self._number, self._action, None)
 
 
 class SoftStop:
@@ -41,8 +81,10 @@ class SoftStop:
         self._limit_s = walltime_limit_s
         self._started = time.monotonic()
         self._heard: str | None = None
-        for number in SIGNALS:
-            signal.signal(number, self._hear)
+
+    def listening(self) -> AbstractContextManager[None]:
+        """Take the stop signals for requests."""
+        return _handlers(self._hear)
 
     def reason(self) -> str | None:
         """Why to stop, in words; None if nobody asked."""

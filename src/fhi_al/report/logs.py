@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 OURS = "fhi_al"
@@ -16,16 +19,17 @@ class _Lines(logging.Formatter):
         return (LINE if record.levelno == logging.INFO else ALARM).format(record)
 
 
-def log_to_terminal(level: str) -> None:
+@contextmanager
+def terminal_log(level: str) -> Iterator[None]:
     """Send our messages to standard output, and no other library's."""
     ours = logging.getLogger(OURS)
-    ours.setLevel(level)
-    # MACE logs through the root logger at INFO; those lines go to log_dir only.
-    ours.propagate = False
-    for handler in list(ours.handlers):
-        ours.removeHandler(handler)
-    _add(ours, logging.StreamHandler(sys.stdout))
-    logging.captureWarnings(True)
+    with _with_handlers(ours, level, logging.StreamHandler(sys.stdout)), _warnings_logged():
+        # MACE logs through the root logger at INFO; those lines go to log_dir only.
+        propagated, ours.propagate = ours.propagate, False
+        try:
+            yield
+        finally:
+            ours.propagate = propagated
 
 
 def log_to_file(path: Path) -> logging.Handler:
@@ -34,20 +38,46 @@ def log_to_file(path: Path) -> logging.Handler:
     return _add(logging.getLogger(OURS), logging.FileHandler(path))
 
 
-def log_libraries_to_file(path: Path) -> None:
-    """Send what MACE and the other libraries log, and Python's warnings, to a file."""
+@contextmanager
+def library_log(path: Path) -> Iterator[None]:
+    """Send what MACE and the other libraries log, and Python's warnings, to a file only."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    root = logging.getLogger()
-    for handler in list(root.handlers):
-        root.removeHandler(handler)
-    root.setLevel(logging.INFO)
-    _add(root, logging.FileHandler(path))
+    with _with_handlers(logging.getLogger(), "INFO", logging.FileHandler(path)):
+        yield
 
 
 def stop_log(handler: logging.Handler) -> None:
     """Stop writing to a log file."""
     logging.getLogger(OURS).removeHandler(handler)
     handler.close()
+
+
+@contextmanager
+def _with_handlers(logger: logging.Logger, level: str, handler: logging.Handler) -> Iterator[None]:
+    """Give a logger this handler and no other, and this level; put back what it had."""
+    handlers, level_before = list(logger.handlers), logger.level
+    logger.handlers.clear()
+    logger.setLevel(level)
+    _add(logger, handler)
+    try:
+        yield
+    finally:
+        logger.handlers[:] = handlers
+        logger.setLevel(level_before)
+        handler.close()
+
+
+@contextmanager
+def _warnings_logged() -> Iterator[None]:
+    """Python's warnings go to the loggers, unless they do so anyway."""
+    before = warnings.showwarning
+    logging.captureWarnings(True)
+    ours = warnings.showwarning is not before
+    try:
+        yield
+    finally:
+        if ours:
+            logging.captureWarnings(False)
 
 
 def _add(logger: logging.Logger, handler: logging.Handler) -> logging.Handler:

@@ -14,25 +14,25 @@ from rattled import rattled
 from fhi_al.engines.registry import build_engine
 from fhi_al.parallel import mpi
 
-comm = mpi.start()
-system, library, work_dir, order, *more = sys.argv[1:]
-spec = asi_spec(system, Path(library), Path(work_dir), "".join(f"{line}\n" for line in more))
-here = Path.cwd()
-engine = build_engine(spec, comm)
-labels = []
-for seed in map(int, order.split(",")):
-    positions, cell = rattled(spec.geometry.structure, seed)
-    result = engine.calculate(positions, cell)
-    labels.append(
-        {
-            "energy": float(result.energy).hex(),
-            "forces": [float(f).hex() for f in result.forces.ravel()],
-            "stress": None if result.stress is None else result.stress.ravel().tolist(),
-            "converged": result.converged,
-            "message": result.message,
-        }
-    )
-engine.close()
-engine.close()
-assert Path.cwd() == here
-report(comm, labels)
+with mpi.communicator() as comm:
+    system, library, work_dir, order, *more = sys.argv[1:]
+    spec = asi_spec(system, Path(library), Path(work_dir), "".join(f"{line}\n" for line in more))
+    here = Path.cwd()
+    engine = build_engine(spec, comm)
+    labels = []
+    for seed in map(int, order.split(",")):
+        positions, cell = rattled(spec.geometry.structure, seed)
+        result = engine.calculate(positions, cell)
+        labels.append(
+            {
+                "energy": float(result.energy).hex(),
+                "forces": [float(f).hex() for f in result.forces.ravel()],
+                "stress": None if result.stress is None else result.stress.ravel().tolist(),
+                "converged": result.converged,
+                "message": result.message,
+            }
+        )
+    engine.close()
+    engine.close()
+    assert Path.cwd() == here
+    report(comm, labels)

@@ -14,7 +14,6 @@ from fhi_al.core.errors import EngineError
 from fhi_al.engines.asi import AsiEngine
 from fhi_al.parallel import mpi
 
-comm = mpi.start()
 troubles, library, work_dir = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
 spec = asi_spec("water", library, work_dir)
 positions, cell = spec.geometry.structure.positions, spec.geometry.structure.cell
@@ -107,4 +106,5 @@ def once_more() -> None:
     engine.close()
 
 
-report(comm, {failure: seen(globals()[failure]) for failure in troubles.split(",")})
+with mpi.communicator() as comm:
+    report(comm, {failure: seen(globals()[failure]) for failure in troubles.split(",")})

@@ -7,15 +7,6 @@ import json
 from fhi_al.core.errors import EngineError
 from fhi_al.parallel import mpi
 
-comm = mpi.start()
-CASES: dict[str, dict[int, Exception]] = {
-    "none": {},
-    "rank 0": {0: ValueError("zero is wrong")},
-    "last rank": {comm.size - 1: OSError("the disk is gone")},
-    "all": {rank: RuntimeError(f"words of {rank}") for rank in range(comm.size)},
-    "none again": {},
-}
-
 
 def seen(error: Exception | None) -> list[str | None]:
     """What agreeing raised here, and its cause."""
@@ -26,7 +17,15 @@ def seen(error: Exception | None) -> list[str | None]:
     return [None, None]
 
 
-mine = {name: seen(errors.get(comm.rank)) for name, errors in CASES.items()}
-everyones = comm.gather(mine, root=0)
-if comm.rank == 0:
-    print("RESULT " + json.dumps(everyones), flush=True)
+with mpi.communicator() as comm:
+    cases: dict[str, dict[int, Exception]] = {
+        "none": {},
+        "rank 0": {0: ValueError("zero is wrong")},
+        "last rank": {comm.size - 1: OSError("the disk is gone")},
+        "all": {rank: RuntimeError(f"words of {rank}") for rank in range(comm.size)},
+        "none again": {},
+    }
+    mine = {name: seen(errors.get(comm.rank)) for name, errors in cases.items()}
+    everyones = comm.gather(mine, root=0)
+    if comm.rank == 0:
+        print("RESULT " + json.dumps(everyones), flush=True)

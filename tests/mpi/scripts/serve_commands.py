@@ -10,7 +10,6 @@ import numpy as np
 
 from fhi_al.parallel import mpi
 
-comm = mpi.start()
 message: list[list[Any]] = []
 
 
@@ -23,19 +22,20 @@ def act(name: str, payload: Any) -> None:
     message.append([name, payload])
 
 
-if comm.rank == 0:
-    for n in range(50):
-        mpi.call(comm, "number", n)
-    mpi.call(comm, "array", np.array([0.1, 5e-324, -0.0]))
-    mpi.call(comm, "sum", 7)
-    total = comm.allreduce(1)
-    mpi.call(comm, "nothing")
-    mpi.call(comm, "stop", 4)
-    code = 4
-    message = [["total", total]]
-else:
-    code = mpi.serve(comm, act)
-everyones = comm.gather(message, root=0)
-if comm.rank == 0:
-    print("RESULT " + json.dumps(everyones), flush=True)
-sys.exit(code)
+with mpi.communicator() as comm:
+    if comm.rank == 0:
+        for n in range(50):
+            mpi.call(comm, "number", n)
+        mpi.call(comm, "array", np.array([0.1, 5e-324, -0.0]))
+        mpi.call(comm, "sum", 7)
+        total = comm.allreduce(1)
+        mpi.call(comm, "nothing")
+        mpi.call(comm, "stop", 4)
+        code = 4
+        message = [["total", total]]
+    else:
+        code = mpi.serve(comm, act)
+    everyones = comm.gather(message, root=0)
+    if comm.rank == 0:
+        print("RESULT " + json.dumps(everyones), flush=True)
+    sys.exit(code)

@@ -10,7 +10,6 @@ from typing import Any
 
 from fhi_al.parallel import mpi
 
-comm = mpi.start()
 used_s: list[float] = []
 delay_s: list[float] = []
 
@@ -27,13 +26,14 @@ def act(name: str, payload: Any) -> None:
     delay_s.append(time.time() - payload)
 
 
-if comm.rank == 0:
-    mpi.call(comm, "read", time.time())
-    time.sleep(float(sys.argv[1]))
-    mpi.call(comm, "read", time.time())
-    mpi.call(comm, "stop", 0)
-else:
-    mpi.serve(comm, act)
-everyones = comm.gather([used_s, delay_s], root=0)
-if comm.rank == 0:
-    print("RESULT " + json.dumps(everyones), flush=True)
+with mpi.communicator() as comm:
+    if comm.rank == 0:
+        mpi.call(comm, "read", time.time())
+        time.sleep(float(sys.argv[1]))
+        mpi.call(comm, "read", time.time())
+        mpi.call(comm, "stop", 0)
+    else:
+        mpi.serve(comm, act)
+    everyones = comm.gather([used_s, delay_s], root=0)
+    if comm.rank == 0:
+        print("RESULT " + json.dumps(everyones), flush=True)

@@ -11,8 +11,6 @@ from typing import Any, NoReturn
 
 from fhi_al.parallel import mpi
 
-comm = mpi.start()
-
 
 class Trouble(Exception):
     """What goes wrong here."""
@@ -56,4 +54,5 @@ def driving_in_collective() -> NoReturn:
     sys.exit(0)
 
 
-globals()[sys.argv[1]]()
+with mpi.communicator() as comm:
+    globals()[sys.argv[1]]()

@@ -9,6 +9,7 @@ import json
 import pickle
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,11 @@ from mpi4py import MPI
 from fhi_al.models.remote.worker import TrainingRank
 from fhi_al.parallel import mpi
 
-comm = mpi.start()
 ranks = [int(word) for word in sys.argv[1].split(",")]
 
-if comm.rank != 0:
-    sys.exit(mpi.serve(comm, TrainingRank(comm).act))
+if MPI.COMM_WORLD.rank != 0:
+    with mpi.communicator() as comm, ExitStack() as changes:
+        sys.exit(mpi.serve(comm, TrainingRank(comm, changes).act))
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "real"))
 
@@ -34,6 +35,7 @@ from fhi_al.models.ensemble import Ensemble  # noqa: E402
 from fhi_al.models.remote.model_copies import predictor_of  # noqa: E402
 from fhi_al.models.remote.prediction import RemotePredictor  # noqa: E402
 from fhi_al.models.remote.training import RemoteTrainingPool, TrainingRankError  # noqa: E402
+from fhi_al.models.torch_set_up import torch_set_up  # noqa: E402
 from fhi_al.models.training import SerialTrainingPool, TrainingPool  # noqa: E402
 
 SEEDS = (11, 22, 33, 44)
@@ -64,8 +66,8 @@ def made(**changes: Any) -> Ensemble:
     return ensemble
 
 
-def spread(ensemble: Ensemble, over: MPI.Intracomm = comm) -> RemoteTrainingPool:
-    return RemoteTrainingPool(ensemble, 2, over, ranks)
+def spread(ensemble: Ensemble, over: MPI.Intracomm | None = None) -> RemoteTrainingPool:
+    return RemoteTrainingPool(ensemble, 2, over or comm, ranks)
 
 
 def as_found(ensemble: Ensemble, records: list[Any]) -> dict[str, Any]:
@@ -314,6 +316,7 @@ def predictions() -> dict[str, Any]:
     return {"differences": same, "sent": sizes, "precisions": precisions}
 
 
-result = {what: globals()[what]() for what in sys.argv[2:]}
-mpi.call(comm, "stop", 0)
-print("RESULT " + json.dumps(result), flush=True)
+with mpi.communicator() as comm, torch_set_up():
+    result = {what: globals()[what]() for what in sys.argv[2:]}
+    mpi.call(comm, "stop", 0)
+    print("RESULT " + json.dumps(result), flush=True)

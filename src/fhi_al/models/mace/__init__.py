@@ -1,7 +1,7 @@
 """The only home of ``import mace``: arguments, model, data, training and foundation models.
 
-Owns the order of imports and the process-wide torch switches that MACE needs; nothing outside this
-package imports mace, e3nn or torch_ema.
+Owns the order of imports and the default dtype while MACE needs it; nothing outside this package
+imports mace, e3nn or torch_ema.
 """
 
 from __future__ import annotations
@@ -13,11 +13,6 @@ import warnings
 from collections.abc import Iterator
 
 import torch
-
-# With the profiling executor on, the first gradients of a process differ in their last bits from
-# later ones, and a run resumed in a new process is not bitwise the unbroken run.  It must be off
-# before any scripted function has run; it costs nothing measurable.
-torch._C._jit_set_profiling_mode(False)
 
 OLDEST_MACE = (0, 3, 14)
 FIRST_UNTESTED_MACE = (1,)

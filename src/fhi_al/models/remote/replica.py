@@ -37,9 +37,7 @@ class Replica:
         problem = device_problem(device)
         if problem is not None:
             raise ValueError(f"mace_settings.yaml: MISC.device: {problem}")
-        self._ensemble = Ensemble(
-            setup.settings, setup.elements, setup.seeds, setup.threads, device
-        )
+        self._ensemble = Ensemble(setup.settings, setup.elements, setup.seeds, device)
         for index in setup.members:
             self._ensemble.members[index].build(with_weights=False)  # states come with the orders
         self._pool = SerialTrainingPool(self._ensemble, setup.valid_skip)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 import traceback
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from mpi4py import MPI
@@ -35,10 +36,13 @@ class TrainingRank:
     ----------
     comm : communicator
         The private one.
+    changes : ExitStack
+        Takes what is to be put back in this process.
     """
 
-    def __init__(self, comm: MPI.Intracomm) -> None:
+    def __init__(self, comm: MPI.Intracomm, changes: ExitStack) -> None:
         self._comm = comm
+        self._changes = changes
         self._replica: Replica | None = None
         self._failure = "never set up"
 
@@ -58,7 +62,9 @@ class TrainingRank:
         try:
             # torch takes seconds and 300 MB, for which a rank that never trains has no use.
             from fhi_al.models.remote.replica import Replica
+            from fhi_al.models.torch_set_up import torch_set_up
 
+            self._changes.enter_context(torch_set_up(setup.threads))
             self._replica = Replica(setup)
         except Exception as error:
             self._failure = _told(error)  # the answer to the order that follows

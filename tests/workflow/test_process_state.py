@@ -1,0 +1,87 @@
+"""What runs change in the process as a whole, and put back."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from asi.harness import mpirun
+from run_folder import TIMEOUT_S, write_inputs
+
+pytestmark = [pytest.mark.mpi, pytest.mark.real]
+
+SCRIPTS = Path(__file__).parent / "scripts"
+# How each case ends on rank 0, and with which code the other ranks leave.
+CASES = {
+    "wrong_input": ("SettingsError", "SystemExit: 2"),
+    "interrupted": ("SystemExit: 3", "SystemExit: 3"),
+    "stopped": ("SystemExit: 3", "SystemExit: 3"),
+    "store_lost": ("FileNotFoundError", "SystemExit: 1"),
+    "users_error": ("UsersError: within the block", "SystemExit: 1"),
+    "done": ("done", "SystemExit: 0"),
+    "ctrl_c_outside": ("KeyboardInterrupt", "KeyboardInterrupt"),
+}
+
+
+def found_by(script: str, ranks: int, tmp_path: Path, *words: str) -> list[Any]:
+    """What each rank of a script reports, in the order of the ranks."""
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    environment.pop("OMP_NUM_THREADS", None)
+    done = subprocess.run(
+        [mpirun(), "-n", str(ranks), sys.executable, str(SCRIPTS / script), *words],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    return [content for _, content in sorted(json.loads(line[7:]) for line in lines)]
+
+
+@pytest.mark.parametrize(
+    ("ranks", "settings"),
+    [(1, {}), (2, {"parallel": True}), (2, {"training_ranks": 2})],
+    ids=["alone", "labels elsewhere", "training elsewhere"],
+)
+def test_open_run_leaves_the_process_as_it_was(
+    tmp_path: Path, ranks: int, settings: dict[str, Any]
+) -> None:
+    folder = write_inputs(
+        tmp_path / "run",
+        mace={
+            "GENERAL": {"default_dtype": "float32"},
+            "ARCHITECTURE": {"num_channels": 2, "radial_MLP": [4]},
+            "MISC": {"num_threads": 1},
+        },
+        active_learning={
+            "ACTIVE_LEARNING": {
+                "n_samples": 2,
+                "max_initial_epochs": 2,
+                "intermediate_epochs": 1,
+                **settings,
+            }
+        },
+    )
+    found = found_by("open_run_state.py", ranks, tmp_path, str(folder), *CASES)
+    assert len(found) == ranks
+    for rank, of_rank in enumerate(found):
+        for case, (ended, unsteady, changed) in of_rank.items():
+            assert ended.startswith(CASES[case][min(rank, 1)]), (rank, case)
+            assert unsteady == []
+            assert changed == [], (rank, case)
+    assert (folder / "model").is_dir()
+
+
+def test_to_import_our_modules_changes_nothing(tmp_path: Path) -> None:
+    """Beyond what the libraries change that they import."""
+    (modules,) = found_by("imports_state.py", 1, tmp_path)
+    assert {"torch", "mace", "ase", "mpi4py"} <= set(modules)
+    ((unsteady, changed),) = found_by("imports_state.py", 1, tmp_path, *modules)
+    assert unsteady == []
+    assert changed == []
