@@ -18,6 +18,7 @@ from fhi_al.core.errors import EngineError
 
 if TYPE_CHECKING:
     from fhi_al.active_learning.run import Run
+    from fhi_al.app.open import Prepared
     from fhi_al.app.process_set_up import Process
 
 log = logging.getLogger("fhi_al")
@@ -134,7 +135,7 @@ def _parser(name: str, description: str | None) -> argparse.ArgumentParser:
 
 
 def _run_all(arguments: argparse.Namespace, process: Process) -> int:
-    def act(run: Run) -> None:
+    def act(run: Run, prepared: Prepared) -> None:
         from fhi_al.active_learning.active_learning import ActiveLearningProcedure
         from fhi_al.active_learning.initial_dataset import InitialDatasetProcedure
 
@@ -145,7 +146,7 @@ def _run_all(arguments: argparse.Namespace, process: Process) -> int:
 
 
 def _run_initial(arguments: argparse.Namespace, process: Process) -> int:
-    def act(run: Run) -> None:
+    def act(run: Run, prepared: Prepared) -> None:
         from fhi_al.active_learning.initial_dataset import InitialDatasetProcedure
 
         InitialDatasetProcedure(run).run()
@@ -154,19 +155,19 @@ def _run_initial(arguments: argparse.Namespace, process: Process) -> int:
 
 
 def _run_active_learning(arguments: argparse.Namespace, process: Process) -> int:
-    def act(run: Run) -> None:
+    def act(run: Run, prepared: Prepared) -> None:
         from fhi_al.active_learning.active_learning import ActiveLearningProcedure
         from fhi_al.active_learning.import_initial import import_initial
 
-        if run.state.stage.is_initial:
-            import_initial(run)
+        if prepared.initial_data is not None:
+            import_initial(run, prepared.initial_data)
         ActiveLearningProcedure(run).run()
 
     return _run(arguments, process, "FHI_AL-al", act)
 
 
 def _run(
-    arguments: argparse.Namespace, process: Process, name: str, act: Callable[[Run], None]
+    arguments: argparse.Namespace, process: Process, name: str, act: Callable[[Run, Prepared], None]
 ) -> int:
     from fhi_al.app import open as opening
     from fhi_al.app.needs import Command
@@ -180,7 +181,7 @@ def _run(
             opening.report_finished(prepared)
             return DONE
         with opening.wired(prepared, process) as run:
-            act(run)
+            act(run, prepared)
     return DONE
 
 

@@ -315,3 +315,62 @@ def test_whether_labels_fit_an_engine_is_said_without_a_change(path: Path) -> No
         with pytest.raises(LabelStoreError, match=r"labels\.jsonl:1: .* another engine"):
             opened(path, "new")
     assert path.read_bytes() == before
+
+
+def test_a_later_result_takes_the_place_of_an_earlier_one(path: Path) -> None:
+    store = filled(path)
+    before = path.read_bytes()
+    store.replace(some_label(1, energy=-1.0))
+    store.replace(some_label(7))  # also where there is none
+    expected = [some_label(0), some_label(1, energy=-1.0), some_label(2), some_label(7)]
+    for kept in (store, LabelStore(path), LabelStore(path)):
+        assert [bits(record) for record in kept] == [bits(label) for label in expected]
+    assert path.read_bytes().startswith(before)
+
+
+def test_a_rejection_can_be_replaced_by_a_label(path: Path) -> None:
+    store = LabelStore(path)
+    store.append(some_rejected(1))
+    store.replace(some_label(1))
+    for kept in (store, LabelStore(path)):
+        assert bits(kept.label(some_label(1).key)) == bits(some_label(1))
+
+
+def test_a_forgotten_result_is_not_there_and_may_come_again(path: Path) -> None:
+    store = filled(path)
+    before = path.read_bytes()
+    store.forget(some_label(1).key, "a test")
+    with pytest.raises(KeyError):
+        store.forget(some_label(1).key, "again")
+    for kept in (store, LabelStore(path)):
+        assert [record.key for record in kept] == [some_label(0).key, some_label(2).key]
+    store.append(some_label(1, energy=-1.0))
+    expected = [some_label(0), some_label(2), some_label(1, energy=-1.0)]
+    for kept in (store, LabelStore(path)):
+        assert [bits(record) for record in kept] == [bits(label) for label in expected]
+    assert path.read_bytes().startswith(before)
+
+
+@pytest.mark.parametrize("n_lines", [4, 5])
+def test_a_kill_within_a_replacement_leaves_the_result_before(path: Path, n_lines: int) -> None:
+    """Cut anywhere within a line, the file means what it meant before that line."""
+    store = filled(path)
+    store.replace(some_label(1, energy=-1.0))
+    store.forget(some_label(1).key, "a test")
+    store.close()
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[: n_lines - 1]) + lines[n_lines - 1][:-5])
+    cut = LabelStore(path)
+    kept = some_label(1) if n_lines == 4 else some_label(1, energy=-1.0)
+    assert bits(cut.label(kept.key)) == bits(kept)
+    cut.replace(some_label(1, energy=-2.0))
+    assert LabelStore(path).label(kept.key).energy == -2.0
+
+
+def test_a_label_of_another_engine_that_was_replaced_does_not_count(path: Path) -> None:
+    store = LabelStore(path, "GFN2")
+    store.append(some_label(0))
+    imported = some_label(0, energy=-1.0, origin=Origin("imported", 0, 1))
+    store.replace(imported)
+    (kept,) = LabelStore(path, "GFN1")
+    assert bits(kept) == bits(imported)

@@ -226,5 +226,5 @@ def test_atoms_that_are_no_jobs_need_no_cluster(
     monkeypatch.setenv("PATH", str(tmp_path))  # no sbatch
     settings, inputs = inputs_of(tmp_path, WITH + "  cluster: {provider: slurm}\n")
     with pytest.raises(InputError, match="there is no sbatch here"):
-        checks.check(tmp_path, settings, inputs, Needs(False, True, True, False))
+        checks.check(tmp_path, settings, inputs, Needs(False, False, True, True, False))
     assert "isolated atoms: H" in "\n".join(atomic_energies.checked(tmp_path, None))

@@ -46,7 +46,7 @@ def test_labels_are_the_engines_own_and_none_is_computed_twice(finished_run, eng
 
 
 def test_exported_labels_are_the_stored_ones(finished_run) -> None:
-    from fhi_al.report.export import read_labels
+    from fhi_al.labels.xyz import read_labels
 
     folder = finished_run("tblite", 1)
     stored = {round(record["energy"], 9): record for record in labels(folder)}

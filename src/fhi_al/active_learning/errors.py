@@ -19,7 +19,3 @@ class AllRetired(ProcedureFailure):
 
 class TrainingFailure(ProcedureFailure):
     """Fewer than two members can be trained: there is no ensemble any more."""
-
-
-class NothingToStartFrom(Exception):
-    """There is neither a finished initial phase in restart/ nor data and models on disk."""

@@ -31,6 +31,8 @@ class Continuation:
     stage : Stage
     changes : list of str
         Settings that were changed since.
+    has_sampled : bool
+        Whether the sampling of the initial dataset has begun.
     threads : int or None
         Of each rank that trained; None if the snapshot is of a program that did not say.
     has_new_learning_rate : bool
@@ -40,6 +42,7 @@ class Continuation:
     files: Files
     stage: Stage
     changes: list[str]
+    has_sampled: bool
     threads: int | None
     has_new_learning_rate: bool
 
@@ -80,6 +83,7 @@ def continuation(
         files,
         Stage(content["state"]["stage"]),
         allowed,
+        content["state"]["sampling"]["md_steps"] > 0,
         content.get("threads"),
         has_new_learning_rate=content["settings"]["TRAINING.lr"] != now["TRAINING.lr"],
     )

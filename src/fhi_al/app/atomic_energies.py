@@ -101,7 +101,7 @@ def _read(folder: Path, symbols: Sequence[str] | None) -> tuple[Settings, dict[i
     inputs = checks.read_inputs(folder, settings)
     # Of all engines, only FHI-aims' executable computes an atom as a job on a cluster.
     jobs = settings.al.reference_engine == "aims"
-    needs = Needs(sampling=False, labels=True, cluster=jobs, models=False)
+    needs = Needs(initial_data=False, sampling=False, labels=True, cluster=jobs, models=False)
     checks.check(folder, settings, inputs, needs)
     numbers = checks.elements(inputs)
     if symbols:

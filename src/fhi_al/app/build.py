@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 from mpi4py import MPI
 
 from fhi_al.active_learning.progress import Progress
@@ -26,6 +25,7 @@ from fhi_al.app.needs import Needs
 from fhi_al.app.options import loop_options, md_conditions
 from fhi_al.app.process_set_up import Process
 from fhi_al.app.rank_assignment import RankAssignment
+from fhi_al.core.members import member_seeds
 from fhi_al.core.plausible import GeometryLimits
 from fhi_al.core.structure import Structure
 from fhi_al.labels.background_queue import BackgroundLabelQueue
@@ -128,14 +128,6 @@ def assemble(
         parts.callback(tables.close)
         run.report.journal.listen(tables.add)
         return Assembled(run, idle, parts.pop_all().close)
-
-
-def member_seeds(seed: int, n_members: int) -> tuple[int, ...]:
-    """One seed per member, from GENERAL.seed; more members leave those of the first as they are."""
-    return tuple(
-        int(np.random.SeedSequence([seed, index]).generate_state(1)[0])
-        for index in range(n_members)
-    )
 
 
 def _wire(

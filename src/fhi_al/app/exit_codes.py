@@ -15,7 +15,6 @@ def exit_code(error: BaseException) -> int | None:
     ranks alike.
     """
     # Late: where nothing fails, nothing is imported.
-    from fhi_al.active_learning.errors import NothingToStartFrom
     from fhi_al.core.errors import CannotCompute, EngineError, InputError
     from fhi_al.labels.store import LabelStoreError
     from fhi_al.process.soft_stop import Stopped
@@ -25,7 +24,7 @@ def exit_code(error: BaseException) -> int | None:
 
     if isinstance(error, Stopped):
         return STOPPED
-    wrong_inputs = CannotCompute | InputError | SettingsError | NothingToStartFrom
+    wrong_inputs = CannotCompute | InputError | SettingsError
     wrong_folder = SnapshotError | LabelStoreError | FolderInUse
     if isinstance(error, wrong_inputs | wrong_folder):
         return WRONG_INPUT

@@ -22,6 +22,8 @@ class Needs:
 
     Parameters
     ----------
+    initial_data : bool
+        Data and models of the user's own, in the place of an initial dataset.
     sampling : bool
         What drives the MD of the initial dataset, such as a foundation model.
     labels : bool
@@ -32,6 +34,7 @@ class Needs:
         The device of the models, and what else training and prediction take.
     """
 
+    initial_data: bool
     sampling: bool
     labels: bool
     cluster: bool
@@ -43,7 +46,8 @@ class Needs:
         return not (self.sampling or self.labels or self.models)
 
 
-EVERYTHING = Needs(sampling=True, labels=True, cluster=True, models=True)
+# Of a run that begins.
+EVERYTHING = Needs(initial_data=False, sampling=True, labels=True, cluster=True, models=True)
 
 
 def needs_of(command: Command, stage: Stage | None) -> Needs:
@@ -56,12 +60,19 @@ def needs_of(command: Command, stage: Stage | None) -> Needs:
         Of the run in the folder; None if there is none.
     """
     stage = stage or Stage.INITIAL_SAMPLING
-    # FHI_AL-al samples nothing: it takes data and models of the user's own where there are none.
-    sampling = stage is Stage.INITIAL_SAMPLING and command is not Command.ACTIVE_LEARNING
+    # It samples nothing.
+    initial_data = command is Command.ACTIVE_LEARNING and stage.is_initial
+    sampling = stage is Stage.INITIAL_SAMPLING and not initial_data
     learns = command is not Command.INITIAL_DATASET and stage not in (
         Stage.FINAL_CONVERGENCE,
         Stage.DONE,
     )
     finished = stage is Stage.DONE or (command is Command.INITIAL_DATASET and not stage.is_initial)
     labels = sampling or learns
-    return Needs(sampling=sampling, labels=labels, cluster=labels, models=not finished)
+    return Needs(
+        initial_data=initial_data,
+        sampling=sampling,
+        labels=labels,
+        cluster=labels,
+        models=not finished,
+    )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from fhi_al.active_learning.restart import Continuation, continuation
 from fhi_al.app import checks
 from fhi_al.app.exit_codes import DONE, FAILED, STOPPED, exit_code
+from fhi_al.app.initial_data import initial_data
 from fhi_al.app.needs import Command, Needs, needs_of
 from fhi_al.app.process_set_up import Process, process_set_up, serve
 from fhi_al.app.rank_assignment import assign_ranks, rank_layout
@@ -27,6 +28,7 @@ from fhi_al.settings.changes import changes
 from fhi_al.storage.folder_lock import FolderLock
 
 if TYPE_CHECKING:
+    from fhi_al.active_learning.initial_data import InitialData
     from fhi_al.active_learning.run import Run
 
 log = logging.getLogger(__name__)
@@ -46,6 +48,8 @@ class Prepared:
         What the run continues from.
     needs : Needs
         What the command still has to do.
+    initial_data : InitialData or None
+        What it starts from instead of an initial dataset.
     """
 
     folder: Path
@@ -53,6 +57,7 @@ class Prepared:
     inputs: checks.Inputs
     found: Continuation | None
     needs: Needs
+    initial_data: InitialData | None
 
     @property
     def restart(self) -> Path:
@@ -73,8 +78,20 @@ def prepare(folder: Path, settings: Settings, command: Command) -> Prepared:
     inputs = checks.read_inputs(folder, settings)
     found = continuation(folder / "restart", settings.values(), inputs.systems, changes)
     needs = needs_of(command, found.stage if found else None)
-    checks.check(folder, settings, inputs, needs)
-    return Prepared(folder, settings, inputs, found, needs)
+    problems: list[str] = []
+    data = None
+    try:
+        checks.check(folder, settings, inputs, needs)
+    except InputError as error:
+        problems += error.problems
+    if needs.initial_data:
+        try:
+            data = initial_data(settings, inputs, found)
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(problems)
+    return Prepared(folder, settings, inputs, found, needs, data)
 
 
 def checked(workdir: Path, process: Process, command: Command = Command.ALL) -> list[str]:
@@ -106,6 +123,7 @@ def checked(workdir: Path, process: Process, command: Command = Command.ALL) -> 
         *checks.work_ahead(settings, run.inputs, needs),
         *(_layout_of(settings, process) if needs.models else []),
         *begun,
+        *(run.initial_data.described() if run.initial_data else []),
         *(f"changed since the snapshot: {change}" for change in (found.changes if found else [])),
         "all inputs are in order; nothing was run",
     ]

@@ -1,44 +1,20 @@
 """``restart/labels.jsonl`` as a file: its lines, and what they hold for a run.
 
-One JSON object per line (floats as Python writes them, which reads back bit for bit), each with a
-CRC.  Nothing is written here but a line that was not written whole, which is cut off.
+Of several lines with one key the last counts.  Nothing is written here; a line that was not written
+whole is cut off.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import zlib
 from collections.abc import Collection
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from fhi_al.core.label import Label, Origin
-from fhi_al.core.structure import Array
+from fhi_al.core.label import Label
+from fhi_al.labels.records import Entry, Record, Rejected, read_line
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class Rejected:
-    """A structure (lengths in A) whose reference result must not be used, and why."""
-
-    key: str
-    system: int
-    numbers: NDArray[np.int64]
-    positions: Array
-    cell: Array
-    pbc: bool
-    origin: Origin
-    reason: str
-
-
-Record = Label | Rejected
 
 
 class LabelStoreError(RuntimeError):
@@ -77,6 +53,8 @@ class LabelFile:
         self._content = path.read_bytes() if path.exists() else b""
         self._n_good_bytes = 0
         self._damaged_line: int | None = None
+        # Lines with labels of another engine, by key.
+        self._of_others: dict[str, int] = {}
         self._read()
 
     def cut_off(self) -> None:
@@ -89,7 +67,7 @@ class LabelFile:
 
     def _read(self) -> None:
         for number, line in enumerate(self._content.splitlines(keepends=True), start=1):
-            read = _record_in(line)
+            read = read_line(line)
             if read is None:
                 if self._n_good_bytes + len(line) < len(self._content):
                     raise LabelStoreError(
@@ -98,79 +76,31 @@ class LabelFile:
                         "is then computed again."
                     )
                 self._damaged_line = number
-                return
+                break
             self._n_good_bytes += len(line)
-            self._keep(*read, number)
-
-    def _keep(self, record: Record, engine: str, limits: str | None, line: int) -> None:
-        same_engine = self._engine in (None, engine) or engine in self._older
-        computed = isinstance(record, Label) and record.origin.phase != "imported"
-        if computed and not same_engine:
+            self._keep(read, number)
+        if self._of_others:
             raise LabelStoreError(
-                f"{self._path}:{line}: this label was computed by another engine, method or "
-                "control.in than the present one: expected one set of engine settings for all "
-                "labels of a run. Put the settings back as they were (inputs/ has a copy), or "
-                "start in a new folder."
+                f"{self._path}:{min(self._of_others.values())}: this label was computed by another "
+                "engine, method or control.in than the present one: expected one set of engine "
+                "settings for all labels of a run. Put the settings back as they were (inputs/ has "
+                "a copy), or start in a new folder."
             )
-        if same_engine and engine in self._older:
-            self.older_found.add(engine)
-        # Older programs did not write the limits down.
-        judged_alike = self._engine is None or (same_engine and limits in (None, self._limits))
-        if isinstance(record, Rejected) and not judged_alike:
+
+    def _keep(self, entry: Entry, line: int) -> None:
+        record = entry.record
+        same_engine = self._engine in (None, entry.engine) or entry.engine in self._older
+        if isinstance(record, Rejected):
+            # Older programs did not write the limits down.
+            same_limits = entry.limits in (None, self._limits)
+            if not (self._engine is None or (same_engine and same_limits)):
+                return
+        self._of_others.pop(entry.key, None)
+        if record is None:
+            self.records.pop(entry.key, None)
             return
-        self.records[record.key] = record
-
-
-def line_of(record: Record, engine: str, limits: str) -> bytes:
-    values: dict[str, Any] = {
-        "key": record.key,
-        "engine": engine,
-        "origin": asdict(record.origin),
-        "system": record.system,
-        "numbers": record.numbers.tolist(),
-        "positions": record.positions.tolist(),
-        "cell": record.cell.tolist(),
-        "pbc": record.pbc,
-    }
-    if isinstance(record, Rejected):
-        values["rejected"] = record.reason
-        values["limits"] = limits
-    else:
-        values["energy"] = record.energy
-        values["forces"] = record.forces.tolist()
-        values["stress"] = None if record.stress is None else record.stress.tolist()
-    text = json.dumps(values, separators=(",", ":"))
-    return f'{{"crc":{zlib.crc32(text.encode())},"label":{text}}}\n'.encode()
-
-
-def _record_in(line: bytes) -> tuple[Record, str, str | None] | None:
-    """The result in a line, its engine and its limits; None if the line is damaged."""
-    try:
-        head, text = line.rstrip(b"\n").split(b',"label":', 1)
-        crc = int(head.removeprefix(b'{"crc":'))
-        text = text.removesuffix(b"}")
-        if not line.endswith(b"\n") or zlib.crc32(text) != crc:
-            return None
-        values = json.loads(text)
-    except ValueError:
-        return None
-    common: dict[str, Any] = {
-        "key": values["key"],
-        "system": values["system"],
-        "numbers": np.array(values["numbers"], dtype=np.int64),
-        "positions": np.array(values["positions"]),
-        "cell": np.array(values["cell"]),
-        "pbc": values["pbc"],
-        "origin": Origin(**values["origin"]),
-    }
-    if "rejected" in values:
-        rejected = Rejected(**common, reason=values["rejected"])
-        return rejected, values["engine"], values.get("limits")
-    stress = values["stress"]
-    label = Label(
-        **common,
-        energy=values["energy"],
-        forces=np.array(values["forces"]),
-        stress=None if stress is None else np.array(stress),
-    )
-    return label, values["engine"], None
+        if isinstance(record, Label) and record.origin.phase != "imported" and not same_engine:
+            self._of_others[entry.key] = line
+        if same_engine and entry.engine in self._older:
+            self.older_found.add(entry.engine)
+        self.records[entry.key] = record

@@ -1,8 +1,13 @@
 """The append-only store of reference results: on disk, fsynced, before anything else sees them.
 
-Owns ``restart/labels.jsonl``: one JSON object per line (floats as Python writes them, which reads
-back bit for bit), each with a CRC.  A result that was refused is kept too, with the reason, so that
-a resumed run neither trains on it nor asks for it again.
+Owns ``restart/labels.jsonl``, one line per result (see :mod:`fhi_al.labels.records`).  A result
+that was refused is kept too, with the reason, so that a resumed run neither trains on it nor asks
+for it again.
+
+No line is ever changed.  Of several lines with one key the last counts, whether it holds another
+result (:meth:`LabelStore.replace`) or takes the result away (:meth:`LabelStore.forget`); a line
+that a kill left half written never was.  So the file means the same however often it is read, and a
+run that is killed between two lines has done the first and not the second.
 """
 
 from __future__ import annotations
@@ -15,10 +20,11 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from fhi_al.core.label import Label
-from fhi_al.labels.label_file import LabelFile, line_of
+from fhi_al.labels.label_file import LabelFile
 from fhi_al.labels.label_file import LabelStoreError as LabelStoreError
-from fhi_al.labels.label_file import Record as Record
-from fhi_al.labels.label_file import Rejected as Rejected
+from fhi_al.labels.records import Record as Record
+from fhi_al.labels.records import Rejected as Rejected
+from fhi_al.labels.records import forgotten_line, result_line
 
 log = logging.getLogger(__name__)
 
@@ -127,10 +133,38 @@ class LabelStore:
         """
         if record.key in self._records:
             raise ValueError(f"{self.path}: there is a result for {record.key} already")
+        self.replace(record)
+
+    def replace(self, record: Record) -> None:
+        """Write one result that counts from here on instead of the one for the same geometry.
+
+        Raises
+        ------
+        ValueError, OSError
+            As :meth:`append`, but for a result that is there.
+        """
         if self._engine is None:
             raise ValueError(f"{self.path}: opened by a run that computes no labels any more")
+        self._write(record.key, result_line(record, self._engine, self._limits))
+        self._records[record.key] = record
+
+    def forget(self, key: str, reason: str) -> None:
+        """Write down that the result for a geometry does not count any more, and why.
+
+        Raises
+        ------
+        KeyError
+            If there is none.
+        OSError
+            As :meth:`append`.
+        """
+        if key not in self._records:
+            raise KeyError(key)
+        self._write(key, forgotten_line(key, reason))
+        del self._records[key]
+
+    def _write(self, key: str, line: bytes) -> None:
         start = self._stream.seek(0, os.SEEK_END)
-        line = line_of(record, self._engine, self._limits)
         rest = memoryview(line)
         try:
             self.require_in_place()
@@ -139,9 +173,8 @@ class LabelStore:
             os.fsync(self._stream.fileno())
         except OSError as error:
             self._stream.truncate(start)
-            words = f"{error.strerror}; {_rescued(record.key, line, self.path)}"
+            words = f"{error.strerror}; {_rescued(key, line, self.path)}"
             raise OSError(error.errno, words, str(self.path)) from error
-        self._records[record.key] = record
 
     def require_in_place(self) -> None:
         """Return if the file is still where it was opened.

@@ -5,20 +5,17 @@ Owns ``data/``, ``model/``, ``checkpoints/`` and ``inputs/``.
 
 from __future__ import annotations
 
-import io
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import ase.io
-from ase import Atoms
-from ase.stress import voigt_6_to_full_3x3_stress
-
-from fhi_al.core.label import Label, LabelSets, Origin
-from fhi_al.core.structure import Array, geometry_key, structure
-from fhi_al.labels.store import LabelStore, Record, Rejected
+from fhi_al.core.label import Label, LabelSets
+from fhi_al.core.members import member_names
+from fhi_al.labels.records import Rejected
+from fhi_al.labels.store import LabelStore
+from fhi_al.labels.xyz import write_records
 from fhi_al.models.ensemble import Ensemble, state_name, with_compiled
 from fhi_al.storage.atomic_file import write_atomically
 
@@ -65,7 +62,7 @@ class Exporter:
     @property
     def member_names(self) -> tuple[str, ...]:
         """Names of the members in files and tables."""
-        return tuple(f"{self.name}_{seed}" for seed in self.seeds)
+        return member_names(self.name, self.seeds)
 
     def inputs(self, files: Iterable[Path], resolved: dict[str, str]) -> None:
         """Copy the inputs, the resolved settings and the versions of what computes with them."""
@@ -102,15 +99,15 @@ class Exporter:
             for name, member in zip(self.member_names, members, strict=True):
                 labels = getattr(member, kind)
                 combined |= {label.key: label for label in labels}
-                write_labels(folder / f"{name}.xyz", labels)
-            write_labels(folder / "combined.xyz", list(combined.values()))
+                write_records(folder / f"{name}.xyz", labels)
+            write_records(folder / "combined.xyz", list(combined.values()))
         if test:
-            write_labels(self.dataset_folder / phase / TEST / "combined.xyz", test)
+            write_records(self.dataset_folder / phase / TEST / "combined.xyz", test)
         seeds = [f"{n}: {seed}" for n, seed in zip(self.member_names, self.seeds, strict=True)]
         write_atomically(self.dataset_folder / "member_seeds.yaml", "\n".join(seeds) + "\n")
         rejected = [record for record in store if isinstance(record, Rejected)]
         if rejected:
-            _write(self.dataset_folder / "rejected" / "rejected.xyz", rejected)
+            write_records(self.dataset_folder / "rejected" / "rejected.xyz", rejected)
 
     def models(
         self, ensemble: Ensemble, best: int | None = None, *, compiled: bool = False
@@ -147,82 +144,6 @@ class Exporter:
             epoch = f"_epoch-{member.epochs}" if self.keep_checkpoints else ""
             path = self.checkpoint_folder / f"{self.member_names[member.index]}{epoch}.pt"
             write_atomically(path, content)
-
-
-def write_labels(path: Path, labels: Sequence[Label]) -> None:
-    """Write labels as extended xyz (energy eV, forces eV/A, stress eV/A^3, under REF_ keys)."""
-    _write(path, labels)
-
-
-def read_labels(path: Path) -> list[Label]:
-    """Read labels that :func:`write_labels` wrote, or any extended xyz with REF_energy, REF_forces.
-
-    A REF_stress may be 3x3 or have ASE's six components (xx, yy, zz, yz, xz, xy).
-
-    Raises
-    ------
-    ValueError
-        If a structure has no such energy or forces, or a stress of another size.
-    """
-    labels = []
-    for number, atoms in enumerate(ase.io.read(path, index=":", format="extxyz"), start=1):
-        if "REF_energy" not in atoms.info or "REF_forces" not in atoms.arrays:
-            raise ValueError(
-                f"{path}: structure {number}: expected REF_energy and REF_forces; name your "
-                "columns so."
-            )
-        periodic = bool(atoms.pbc.any())
-        points = structure(atoms.numbers, atoms.positions, atoms.cell[:] if periodic else None)
-        stress = atoms.info.get("REF_stress")
-        labels.append(
-            Label(
-                key=geometry_key(0, points.positions, points.cell),
-                system=0,
-                numbers=points.numbers,
-                positions=points.positions,
-                cell=points.cell,
-                pbc=points.pbc,
-                energy=float(atoms.info["REF_energy"]),
-                forces=atoms.arrays["REF_forces"],
-                stress=None if stress is None else _full_stress(stress),
-                origin=Origin("imported", 0, number),
-            )
-        )
-    return labels
-
-
-def _full_stress(stress: Array) -> Array:
-    full: Array = voigt_6_to_full_3x3_stress(stress) if stress.size == 6 else stress.reshape(3, 3)
-    return full
-
-
-def _write(path: Path, records: Sequence[Record]) -> None:
-    text = io.StringIO()
-    ase.io.write(text, [_atoms(record) for record in records], format="extxyz")
-    write_atomically(path, text.getvalue())
-
-
-def _atoms(label: Record) -> Atoms:
-    atoms = Atoms(
-        numbers=label.numbers,
-        positions=label.positions,
-        cell=label.cell if label.pbc else None,
-        pbc=label.pbc,
-    )
-    if isinstance(label, Rejected):
-        # On one line: a line break in it (engines' messages have them) would end the header.
-        atoms.info["reason"] = " ".join(label.reason.split())
-    else:
-        atoms.info["REF_energy"] = label.energy
-        atoms.arrays["REF_forces"] = label.forces
-        if label.stress is not None:
-            atoms.info["REF_stress"] = label.stress
-    atoms.info["config_type"] = (
-        label.origin.phase if label.origin.phase == "initial" else "active_learning"
-    )
-    atoms.info["trajectory"] = label.origin.trajectory
-    atoms.info["md_step"] = label.origin.step
-    return atoms
 
 
 def _version(package: str) -> str:

@@ -1,0 +1,50 @@
+"""Data and models of a user's own: small files for the tests of their import."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import ase.io
+import numpy as np
+from ase import Atoms
+
+from fhi_al.active_learning.initial_data import InitialFiles, initial_files
+from fhi_al.core.structure import Structure, structure
+
+NAMES = ("water_1", "water_2")
+POSITIONS = np.array([[0.0, 0.0, 0.1173], [0.0, 0.7572, -0.4692], [0.0, -0.7572, -0.4692]])
+ENERGY = -138.0  # eV, about what GFN2-xTB gives
+
+
+def water() -> Structure:
+    """The system in geometry.in."""
+    return structure([8, 1, 1], POSITIONS)
+
+
+def frame(seed: int, **info: object) -> Atoms:
+    """A labelled water molecule, the same for the same seed."""
+    generator = np.random.default_rng(seed)
+    atoms = Atoms("OHH", POSITIONS + generator.normal(0.0, 0.02, (3, 3)))
+    atoms.info["REF_energy"] = ENERGY + 0.01 * seed
+    atoms.arrays["REF_forces"] = generator.normal(0.0, 0.5, (3, 3))
+    atoms.info.update(info)
+    return atoms
+
+
+def write_frames(path: Path, frames: Sequence[Atoms]) -> Path:
+    """Frames as a user writes them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ase.io.write(path, frames, format="extxyz")
+    return path
+
+
+def write_initial(folder: Path) -> InitialFiles:
+    """Sets of two members, three frames and one, without models."""
+    files = initial_files(folder / "data", folder / "model", NAMES)
+    for index, (training, validation) in enumerate(
+        zip(files.training, files.validation, strict=True)
+    ):
+        write_frames(training, [frame(10 * index + k) for k in range(3)])
+        write_frames(validation, [frame(10 * index + 5)])
+    return files
