@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -270,6 +271,25 @@ def test_streams_are_the_callers_not_numpys_global_one(thermostat: Any) -> None:
         generator = random_stream(3)
         ends.append(bits(md.advance(md.start(generator), 5, generator)))
     assert ends[0] == ends[1]
+
+
+@pytest.mark.parametrize("thermostat", THERMOSTATS)
+def test_velocities_and_accelerations_are_those_of_the_masses(thermostat: Any) -> None:
+    isotopes = 1.0 + np.arange(6.0)
+    light = replace(molecule(ONE_COORDINATE), masses=isotopes)
+    heavy = replace(light, masses=4 * isotopes)
+    assert atoms_of(heavy).get_masses().tolist() == [4.0, 8.0, 12.0, 16.0, 20.0, 24.0]
+    bent = light.positions + np.random.default_rng(2).normal(0, 0.05, (6, 3))
+    starts, steps = [], []
+    for system in (light, heavy):
+        md = driver(system, thermostat, Springs(bent))
+        starts.append(md.start(random_stream(3)).momenta)
+        rest = MDPoint(system.positions, np.zeros((6, 3)), system.cell)
+        steps.append(md.advance(rest, 1, random_stream(1)).positions - system.positions)
+    # Equal kinetic energies: momenta grow with the root of the mass.
+    assert starts[1] == pytest.approx(2 * starts[0], rel=1e-12)
+    if thermostat not in ("Langevin", "Andersen"):  # which do not let it rest
+        assert steps[1] == pytest.approx(steps[0] / 4, rel=1e-9)
 
 
 # -------------------------------------------------------------------- little or nothing moves

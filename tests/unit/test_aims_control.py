@@ -7,9 +7,13 @@ from pathlib import Path
 import pytest
 
 from fhi_al.engines.aims_input.control import Control, parse_control
-from fhi_al.engines.aims_input.engine_input import control_problems, engine_input
+from fhi_al.engines.aims_input.engine_input import (
+    control_problems,
+    engine_input,
+    species_masses,
+)
 from fhi_al.engines.aims_input.errors import AimsInputError
-from fhi_al.engines.aims_input.geometry import Geometry, parse_geometry
+from fhi_al.engines.aims_input.geometry import Geometry, parse_geometry, with_masses
 
 PATH = Path("control.in")
 H_BLOCK = "  species H   # light\n    nucleus 1\n    basis_dep_cutoff 1e-4\n"
@@ -69,6 +73,24 @@ def test_species_block_of_the_user_defines_a_name(species_dir: Path) -> None:
     assert control.nuclei == {"H1": 1}
     made = engine_input(control, molecule("H1"), species_dir, stress=False)
     assert made.text.count("nucleus") == 1
+
+
+def test_masses_come_from_the_blocks_in_control_in_and_in_species_dir(species_dir: Path) -> None:
+    control = parse("xc pbe\nspecies D\n  mass 2.014d0\n  nucleus 1\n" + H_BLOCK)
+    (species_dir / "08_O_default").write_text(O_FILE + "    mass 17.999\n")
+    geometry = parse_geometry(
+        "atom 0 0 0 O\natom 0 0 1 D\natom 0 1 0 H\n", Path("geometry.in"), control.nuclei
+    )
+    assert geometry.structure.masses is None
+    masses = species_masses(control, geometry.species, species_dir)
+    assert masses == {"D": 2.014, "O": 17.999}
+    found = with_masses(geometry, masses).structure.masses
+    assert found is not None
+    assert found.tolist() == [17.999, 2.014, 1.008]  # hydrogen's is the element's
+    assert with_masses(geometry, {"C": 13.0}).structure.masses is None
+    (species_dir / "08_O_default").write_text(O_FILE + "    mass -1\n")
+    (problem,) = control_problems(control, geometry, species_dir, False)
+    assert "08_O_default:4: mass -1: expected a mass in u" in str(problem)
 
 
 @pytest.mark.parametrize(
@@ -143,6 +165,9 @@ def test_species_that_cannot_be_had_are_named(species_dir: Path) -> None:
         ("xc pbe\nspecies H\n  mass 1\n", 2, "no nucleus"),
         ("xc pbe\nspecies H\n  nucleus one\n", 3, "nucleus one"),
         ("xc pbe\nspecies H\n  nucleus 1.5\n", 3, "nucleus 1.5"),
+        ("xc pbe\nspecies H\n  mass 0\n  nucleus 1\n", 3, "mass 0"),
+        ("xc pbe\nspecies H\n  nucleus 1\n  mass two\n", 4, "mass two"),
+        ("xc pbe\nspecies H\n  nucleus 1\n  mass\n", 4, "mass"),
     ],
 )
 def test_a_broken_file_is_named_with_its_line(text: str, line: int | None, words: str) -> None:

@@ -32,12 +32,19 @@ def test_a_structure_does_not_share_its_arrays_with_its_maker() -> None:
         ("fixed", np.zeros(2, dtype=bool), "(2, 3)"),
         ("initial_moments", np.zeros(3), "(2,)"),
         ("initial_charges", np.zeros((2, 1)), "(2,)"),
+        ("masses", np.ones(3), "(2,)"),
     ],
 )
 def test_arrays_of_the_wrong_shape_are_refused(name: str, value: np.ndarray, expected: str) -> None:
     with pytest.raises(ValueError) as caught:
         structure([1, 1], [[0, 0, 0], [0, 0, 1]], **{name: value})
     assert f"Structure.{name} has shape {value.shape}, expected {expected}" in str(caught.value)
+
+
+@pytest.mark.parametrize("mass", [0.0, -1.0, np.nan, np.inf])
+def test_masses_that_are_none_are_refused(mass: float) -> None:
+    with pytest.raises(ValueError, match=r"Structure\.masses: expected finite numbers above zero"):
+        structure([1, 1], [[0, 0, 0], [0, 0, 1]], masses=np.array([1.0, mass]))
 
 
 def test_equal_bits_have_one_key_however_they_lie_in_memory() -> None:

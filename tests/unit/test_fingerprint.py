@@ -61,6 +61,7 @@ def aims(control: str = CONTROL, geometry: str = GEOMETRY) -> AsiSpec:
         ("xc pbe\n", "xc pbe\ncompute_forces .TRUE.\n"),
         ("  basis_acc 1e-4\n", "  # tight\n\n    basis_acc   1.0e-4 # tight\n"),
         ("species H\n  nucleus 1\n", ""),
+        ("  nucleus 6\n", "  nucleus 6\n  mass 13.003\n"),
         ("species H\n  nucleus 1\n", "species H\n  nucleus 1\n  basis_acc 1\n"),
         ("species H\n  nucleus 1\n", "species H\n  nucleus 1\nhse_unit A\n"),
     ],

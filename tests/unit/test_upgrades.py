@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
+from fhi_al.active_learning.restart import continuation
 from fhi_al.active_learning.upgrades import upgraded
 from fhi_al.core.run_state import RunState
+from fhi_al.core.structure import Structure, structure
 from fhi_al.settings.changes import changes
 from fhi_al.storage.checkpoint import STATE_VERSION, Snapshot, read_snapshot
 
@@ -64,6 +68,32 @@ def test_a_setting_that_was_renamed_is_compared_under_its_name_now() -> None:
     assert not [label for label in stored if "setback" in label]
     now = {"ACTIVE_LEARNING.max_rollbacks": 3}
     assert changes(stored, now) == (["ACTIVE_LEARNING.max_rollbacks: 10 -> 3"], [])
+
+
+@pytest.mark.parametrize("version", range(1, STATE_VERSION))
+def test_old_runs_go_on_with_the_elements_masses(version: int) -> None:
+    restart = OLD_STATES / f"version_{version}" / "restart"
+    content = json.loads(upgraded(kept(version))["run.json"])
+    water = structure([8, 1, 1], np.eye(3))
+    if content["systems"] is not None:  # version 1 did not say
+        (given,) = content["systems"]
+        assert given.pop("masses") is None
+        pbc = given.pop("pbc")
+        water = Structure(pbc=pbc, **{name: np.array(given[name]) for name in given})
+    values = content["settings"] | {"TRAINING.lr": 0.0}
+
+    def unchanged(_before: Any, _now: Any) -> tuple[list[str], list[str]]:
+        return [], []
+
+    found = continuation(restart, values, [water], unchanged)
+    assert found is not None
+    assert found.masses == (None,) and found.changes == []
+    heavy = replace(water, masses=np.array([15.999, 2.014, 1.008]))
+    found = continuation(restart, values, [heavy], unchanged)
+    assert found is not None
+    assert found.masses == (None,)
+    (message,) = found.changes
+    assert "H 1.008 -> 2.014 u (not applied: a run keeps the masses it began with)" in message
 
 
 def test_version_3_gets_an_empty_test_set_no_duplicates_and_no_pairs() -> None:

@@ -98,6 +98,15 @@ def test_comments_and_blank_lines_are_no_other_engine(begun, tmp_path) -> None:
     assert len(labels(folder)) > before
 
 
+def test_a_run_keeps_the_masses_it_began_with(begun, finished_run, tmp_path) -> None:
+    folder = copy_of(begun, tmp_path / "run")
+    change(folder, "species/01_H_default", "nucleus 1", "nucleus 1\n    mass 2.014")
+    kept = "changed since the snapshot: masses of species blocks: H 1.008 -> 2.014 u (not applied"
+    assert kept in succeed(folder, 1, "--check")
+    assert kept in succeed(folder, 1)
+    assert_same_end(folder, finished_run("asi", 1))
+
+
 @pytest.mark.parametrize(
     ("file", "old", "new"),
     [

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase.data import chemical_symbols
 
 from fhi_al.active_learning.upgrades import Files, upgraded
 from fhi_al.core.run_state import Stage
-from fhi_al.core.structure import Structure
+from fhi_al.core.structure import Array, Structure
+from fhi_al.md.atoms import atoms_of
 from fhi_al.storage.checkpoint import SnapshotError, read_snapshot
 
 RUN = "run.json"
@@ -30,7 +32,9 @@ class Continuation:
     files : mapping
     stage : Stage
     changes : list of str
-        Settings that were changed since.
+        Settings that were changed since, and masses that were, which the run does not follow.
+    masses : tuple of (n_atoms,) or None
+        Of each system in u, as the run began with them; None for those of the elements.
     has_sampled : bool
         Whether the sampling of the initial dataset has begun.
     threads : int or None
@@ -42,6 +46,7 @@ class Continuation:
     files: Files
     stage: Stage
     changes: list[str]
+    masses: tuple[Array | None, ...]
     has_sampled: bool
     threads: int | None
     has_new_learning_rate: bool
@@ -79,10 +84,12 @@ def continuation(
     refused += _other_systems(content["systems"], systems)
     if refused:
         raise misfit(restart, f"these inputs were changed: {'; '.join(refused)}")
+    masses = _masses(content["systems"], systems)
     return Continuation(
         files,
         Stage(content["state"]["stage"]),
-        allowed,
+        [*allowed, *_other_masses(masses, systems)],
+        masses,
         content["state"]["sampling"]["md_steps"] > 0,
         content.get("threads"),
         has_new_learning_rate=content["settings"]["TRAINING.lr"] != now["TRAINING.lr"],
@@ -105,8 +112,37 @@ def plain(system: Structure) -> dict[str, Any]:
 def _other_systems(before: list[dict[str, Any]] | None, systems: Sequence[Structure]) -> list[str]:
     message = []
     for then, system in zip(before or [], systems, strict=False):
-        now = plain(system)
+        now = plain(replace(system, masses=None))
+        then = {**then, "masses": None}  # the run keeps its own
         names = [name.replace("_", " ") for name in now if now[name] != then[name]]
         if names:
             message.append(f"geometry.in: other {', '.join(names)}")
+    return message
+
+
+def _masses(
+    before: list[dict[str, Any]] | None, systems: Sequence[Structure]
+) -> tuple[Array | None, ...]:
+    """The masses that a run began with, of which its momenta are."""
+    if before is None:
+        return (None,) * len(systems)
+    found = [then["masses"] for then in before]
+    return tuple(None if masses is None else np.array(masses) for masses in found)
+
+
+def _other_masses(masses: Sequence[Array | None], systems: Sequence[Structure]) -> list[str]:
+    message = []
+    for then, system in zip(masses, systems, strict=True):
+        kept = atoms_of(replace(system, masses=then)).get_masses()
+        now = atoms_of(system).get_masses()
+        pairs = {
+            f"{chemical_symbols[z]} {a:g} -> {b:g} u"
+            for z, a, b in zip(system.numbers, kept, now, strict=True)
+            if a != b
+        }
+        if pairs:
+            message.append(
+                f"masses of species blocks: {', '.join(sorted(pairs))} (not applied: a run keeps "
+                "the masses it began with)"
+            )
     return message

@@ -75,9 +75,11 @@ def _from_3(files: Files) -> Files:
 
 
 def _from_4(files: Files) -> Files:
-    """Version 4 had other names for the same things."""
+    """Version 4 had other names for the same things, and the elements' masses for all atoms."""
     content: dict[str, Any] = json.loads(files["run.json"])
     state = content["state"]
+    for system in content["systems"] or []:  # None in those of version 1
+        system["masses"] = None
     _rename(state["sampling"], asked="pending", **_ROLLBACKS)
     active = state["active"]
     if active is not None:

@@ -5,9 +5,8 @@ Owns reading the FHI-aims inputs of a run and what ``--check`` says.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from math import ceil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +17,15 @@ from fhi_al.app.cluster_checks import cluster_problems
 from fhi_al.app.needs import EVERYTHING, Needs
 from fhi_al.core.errors import InputError
 from fhi_al.core.plausible import GeometryLimits, geometry_problem, motion_problem
-from fhi_al.core.split import n_to_sample
-from fhi_al.core.structure import Structure
+from fhi_al.core.structure import Array, Structure
 from fhi_al.engines.aims_input.control import Control, read_control
-from fhi_al.engines.aims_input.engine_input import control_problems, engine_input
+from fhi_al.engines.aims_input.engine_input import (
+    control_problems,
+    engine_input,
+    species_masses,
+)
 from fhi_al.engines.aims_input.errors import AimsInputError
-from fhi_al.engines.aims_input.geometry import Geometry, read_geometry
+from fhi_al.engines.aims_input.geometry import Geometry, read_geometry, with_masses
 from fhi_al.engines.ase_calculator import calculator_problem
 from fhi_al.engines.asi_library import library_problem
 from fhi_al.engines.spec import AseSpec, AsiSpec, EngineSpec
@@ -47,6 +49,15 @@ class Inputs:
         """The structure of each geometry.in."""
         return tuple(geometry.structure for geometry in self.geometries)
 
+    def with_masses(self, masses: Sequence[Array | None]) -> Inputs:
+        """The same with other masses of each system's atoms, in u; None for the elements'."""
+        pairs = zip(self.geometries, masses, strict=True)
+        geometries = (
+            replace(geometry, structure=replace(geometry.structure, masses=of_atoms))
+            for geometry, of_atoms in pairs
+        )
+        return Inputs(tuple(geometries), self.control)
+
 
 def read_inputs(folder: Path, settings: Settings) -> Inputs:
     """Read geometry.in, and control.in if the engine needs it.
@@ -66,12 +77,22 @@ def read_inputs(folder: Path, settings: Settings) -> Inputs:
     geometries: tuple[Geometry, ...] = ()
     try:
         nuclei = control.nuclei if control else None
-        geometries = (read_geometry(folder / "geometry.in", nuclei),)
+        geometry = read_geometry(folder / "geometry.in", nuclei)
+        if control is not None:
+            geometry = with_masses(geometry, _masses(control, geometry, settings))
+        geometries = (geometry,)
     except AimsInputError as error:
         problems.append(str(error))
     if problems:
         raise InputError(problems)
     return Inputs(geometries, control)
+
+
+def _masses(control: Control, geometry: Geometry, settings: Settings) -> dict[str, float]:
+    try:
+        return species_masses(control, geometry.species, species_dir(settings))
+    except AimsInputError:
+        return {}  # a species without a block, say: told by check(), if it is needed at all
 
 
 def check(folder: Path, settings: Settings, inputs: Inputs, needs: Needs = EVERYTHING) -> None:
@@ -155,55 +176,10 @@ def elements(inputs: Inputs) -> list[int]:
     return sorted({int(z) for g in inputs.geometries for z in g.structure.numbers})
 
 
-def work_ahead(settings: Settings, inputs: Inputs, needs: Needs = EVERYTHING) -> list[str]:
-    """An estimate of the work that is left, as lines for ``--check``."""
-    al = settings.al
-    lines = [f"system: {', '.join(_formula(geometry) for geometry in inputs.geometries)}"]
-    if needs.sampling:
-        rounds = ceil(al.max_initial_epochs / al.intermediate_epochs)
-        per_round = n_to_sample(0, al.n_samples * al.ensemble_size, al.test_ratio)
-        calls = per_round * (al.skip_step_initial if al.initial_sampling == "aimd" else 1)
-        lines.append(
-            f"initial dataset: {per_round} points and {calls} reference calculations per round, "
-            f"at most {rounds} rounds ({rounds * calls} calculations, {al.max_initial_epochs} "
-            f"epochs for each of {al.ensemble_size} members)"
-        )
-    if needs.labels:
-        lines += _active_learning_ahead(al)
-    if needs.models and al.converge_al:
-        members = 1 if al.converge_best else al.ensemble_size
-        lines.append(
-            f"final convergence: at most {al.max_final_epochs} epochs of {members} member(s)"
-        )
-    return lines
-
-
-def _active_learning_ahead(al: ActiveLearning) -> Iterator[str]:
-    if al.max_MD_steps is None:
-        yield f"active learning: MD on {al.num_trajectories} trajectories without a limit of steps"
-    else:
-        n_checks = al.num_trajectories * ceil(al.max_MD_steps / al.skip_step_mlff)
-        yield (
-            f"active learning: at most {al.num_trajectories * al.max_MD_steps} MD steps, "
-            f"{n_checks} uncertainty checks, each of which may ask for a label"
-        )
-    if al.max_set_size is not None:
-        yield f"active learning: stops at {al.max_set_size} training points per member"
-    if al.analysis:
-        yield f"analysis: one more label every {al.sanity_skip} MD steps of a trajectory"
-
-
 def species_dir(settings: Settings) -> Path | None:
     """Folder of the species defaults, absolute; None if none was given."""
     given = settings.al.species_dir
     return None if given is None else settings.resolve(given)
-
-
-def _formula(geometry: Geometry) -> str:
-    numbers = geometry.structure.numbers
-    counts = [(chemical_symbols[z], int((numbers == z).sum())) for z in sorted(set(numbers))]
-    kind = "crystal" if geometry.structure.pbc else "molecule"
-    return "".join(f"{symbol}{n if n > 1 else ''}" for symbol, n in counts) + f" ({kind})"
 
 
 def _structure_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:

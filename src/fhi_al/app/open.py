@@ -16,6 +16,7 @@ from fhi_al.app.initial_data import initial_data
 from fhi_al.app.needs import Command, Needs, needs_of
 from fhi_al.app.process_set_up import Process, process_set_up, serve
 from fhi_al.app.rank_assignment import assign_ranks, rank_layout
+from fhi_al.app.work_ahead import work_ahead
 from fhi_al.core.errors import InputError
 from fhi_al.core.run_state import Stage
 from fhi_al.labels.store import LabelStore
@@ -77,6 +78,8 @@ def prepare(folder: Path, settings: Settings, command: Command) -> Prepared:
     """
     inputs = checks.read_inputs(folder, settings)
     found = continuation(folder / "restart", settings.values(), inputs.systems, changes)
+    if found is not None:
+        inputs = inputs.with_masses(found.masses)
     needs = needs_of(command, found.stage if found else None)
     problems: list[str] = []
     data = None
@@ -120,7 +123,7 @@ def checked(workdir: Path, process: Process, command: Command = Command.ALL) -> 
         settings.as_yaml("active_learning"),
         *(f"note: {note}" for note in settings.notes),
         *(f"added to control.in: {line}" for line in added),
-        *checks.work_ahead(settings, run.inputs, needs),
+        *work_ahead(settings, run.inputs, needs),
         *(_layout_of(settings, process) if needs.models else []),
         *begun,
         *(run.initial_data.described() if run.initial_data else []),

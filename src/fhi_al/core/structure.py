@@ -29,6 +29,8 @@ class Structure:
         True where a Cartesian coordinate must not move in any MD.
     initial_moments, initial_charges : (n_atoms,)
         ``initial_moment`` (mu_B) and ``initial_charge`` (e) of geometry.in; zeros if not given.
+    masses : (n_atoms,) or None
+        In u, for MD; None for the standard masses of the elements.
     """
 
     numbers: NDArray[np.int64]
@@ -38,6 +40,7 @@ class Structure:
     fixed: NDArray[np.bool_]
     initial_moments: Array
     initial_charges: Array
+    masses: Array | None = None
 
     def __post_init__(self) -> None:
         n_atoms = len(self.numbers)
@@ -51,6 +54,12 @@ class Structure:
             actual = getattr(self, name).shape
             if actual != shape:
                 raise ValueError(f"Structure.{name} has shape {actual}, expected {shape}")
+        if self.masses is not None:
+            if self.masses.shape != (n_atoms,):
+                actual = self.masses.shape
+                raise ValueError(f"Structure.masses has shape {actual}, expected {(n_atoms,)}")
+            if not (np.isfinite(self.masses).all() and (self.masses > 0).all()):
+                raise ValueError("Structure.masses: expected finite numbers above zero")
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -63,8 +72,12 @@ def structure(
     fixed: NDArray[np.bool_] | None = None,
     initial_moments: Array | None = None,
     initial_charges: Array | None = None,
+    masses: Array | None = None,
 ) -> Structure:
-    """Build a :class:`Structure`, periodic if a cell is given; what is left out is zero."""
+    """Build a :class:`Structure`, periodic if a cell is given.
+
+    What else is left out is zero; masses are then the standard ones of the elements.
+    """
     n_atoms = len(numbers)
     return Structure(
         numbers=np.asarray(numbers, dtype=np.int64),
@@ -74,6 +87,7 @@ def structure(
         fixed=np.zeros((n_atoms, 3), dtype=bool) if fixed is None else np.array(fixed, dtype=bool),
         initial_moments=np.zeros(n_atoms) if initial_moments is None else np.array(initial_moments),
         initial_charges=np.zeros(n_atoms) if initial_charges is None else np.array(initial_charges),
+        masses=None if masses is None else np.array(masses, dtype=np.float64),
     )
 
 

@@ -134,7 +134,8 @@ def of_aims_inputs(control: str, geometry: Geometry) -> dict[str, Any]:
         in_blocks.update(numbers)
         if block.name in geometry.species:
             lines = [line_content(parsed.lines[number - 1]) for number in numbers]
-            species[block.name] = [line for line in lines if line]
+            # Electrons do not know the mass.
+            species[block.name] = [line for line in lines if line and line[0] != "mass"]
     general = [
         content
         for number, line in enumerate(parsed.lines, start=1)

@@ -11,7 +11,7 @@ from fhi_al.core.structure import Array, Structure
 
 
 def atoms_of(structure: Structure, positions: Array | None = None) -> Atoms:
-    """ASE Atoms of a structure, with its fixed coordinates as constraints.
+    """ASE Atoms of a structure, with its masses, and its fixed coordinates as constraints.
 
     Parameters
     ----------
@@ -24,6 +24,7 @@ def atoms_of(structure: Structure, positions: Array | None = None) -> Atoms:
         positions=structure.positions if positions is None else positions,
         cell=structure.cell if structure.pbc else None,
         pbc=structure.pbc,
+        masses=structure.masses,
     )
     atoms.set_constraint(constraints_of(structure))
     return atoms

@@ -7,13 +7,14 @@ species blocks.
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fhi_al.engines.aims_input.errors import AimsInputError
-from fhi_al.engines.aims_input.text import lines_of, read_text, tokens_of
+from fhi_al.engines.aims_input.text import lines_of, read_text, real, tokens_of
 
 # What may stand in a species block.  FHI-aims ends a block at the first keyword that may not, and
 # reads on: general keywords can follow the last block.
@@ -28,12 +29,24 @@ IN_BLOCK = re.compile(
 
 @dataclass(frozen=True)
 class SpeciesBlock:
-    """A species block: name, atomic number, and first and last line in the file (from 1)."""
+    """A species block.
+
+    Parameters
+    ----------
+    name : str
+    nucleus : int
+        Atomic number.
+    first_line, last_line : int
+        Where it is in the file, from 1.
+    mass : float or None
+        In u, where it says one.
+    """
 
     name: str
     nucleus: int
     first_line: int
     last_line: int
+    mass: float | None = None
 
 
 @dataclass(frozen=True)
@@ -105,10 +118,23 @@ def _species_block(path: Path, lines: Sequence[str], start: int, end: int) -> Sp
                 raise AimsInputError(
                     path, index + 1, f"nucleus {value}", "expected a whole atomic number"
                 )
-            return SpeciesBlock(name[0], int(number), start + 1, last + 1)
+            mass = _mass(path, lines, start, last + 1)
+            return SpeciesBlock(name[0], int(number), start + 1, last + 1, mass)
     raise AimsInputError(
         path, start + 1, f"species {name[0]} has no nucleus", "expected a line `nucleus Z` in it"
     )
+
+
+def _mass(path: Path, lines: Sequence[str], start: int, end: int) -> float | None:
+    mass = None
+    for index in range(start, end):
+        words = tokens_of(lines[index])
+        if words[:1] == ["mass"]:
+            mass = real("".join(words[1:2]))
+            if mass is None or not 0.0 < mass < math.inf:
+                what = " ".join(words[:2])
+                raise AimsInputError(path, index + 1, what, "expected a mass in u, above zero")
+    return mass
 
 
 def _is_in_block(line: str) -> bool:

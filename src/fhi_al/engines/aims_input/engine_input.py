@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ase.data import atomic_numbers
 
-from fhi_al.engines.aims_input.control import Control
+from fhi_al.engines.aims_input.control import Control, parse_control
 from fhi_al.engines.aims_input.errors import AimsInputError
 from fhi_al.engines.aims_input.geometry import Geometry
 from fhi_al.engines.aims_input.text import lines_of, read_text, tokens_of
@@ -63,7 +63,7 @@ def control_problems(
             )
         )
     try:
-        missing_species(control, geometry.species, species_dir)
+        species_masses(control, geometry.species, species_dir)
     except AimsInputError as problem:
         problems.append(problem)
     return problems
@@ -120,6 +120,22 @@ def missing_species(
             raise AimsInputError(path, None, what, f"expected one block `species {name}`")
         found[path] = "\n".join(lines).rstrip("\n")
     return found
+
+
+def species_masses(
+    control: Control, species: Sequence[str], species_dir: Path | None
+) -> dict[str, float]:
+    """Masses in u of the species whose blocks, wherever they come from, say one.
+
+    Raises
+    ------
+    AimsInputError
+        As :func:`missing_species`, and if a mass is none.
+    """
+    files = missing_species(control, species, species_dir)
+    parsed = [parse_control(text, path) for path, text in files.items()]
+    blocks = [block for each in (control, *parsed) for block in each.species]
+    return {block.name: block.mass for block in blocks if block.mass is not None}
 
 
 def _species_file(control: Control, name: str, species_dir: Path | None) -> Path:

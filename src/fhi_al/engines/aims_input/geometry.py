@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from ase.data import atomic_numbers
+from ase.data import atomic_masses, atomic_numbers
 
 from fhi_al.core.structure import Array, Structure
 from fhi_al.engines.aims_input.errors import AimsInputError
@@ -19,9 +18,8 @@ from fhi_al.engines.aims_input.geometry_tags import (
     meant,
     refusal,
 )
-from fhi_al.engines.aims_input.text import lines_of, read_text, tokens_of
+from fhi_al.engines.aims_input.text import lines_of, read_text, real, tokens_of
 
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eEdD][+-]?\d+)?")
 AXES = {"x": 0, "y": 1, "z": 2}
 
 
@@ -50,6 +48,17 @@ class Geometry:
     atom_lines: tuple[tuple[str, ...], ...]
     other_lines: tuple[str, ...]
     vector_lines: tuple[tuple[str, ...], ...] = ()
+
+
+def with_masses(geometry: Geometry, masses: Mapping[str, float]) -> Geometry:
+    """The geometry with the masses (u) of its species; the others have those of their elements."""
+    if not set(geometry.species) & set(masses):
+        return geometry
+    shape = geometry.structure
+    standard = atomic_masses[shape.numbers]
+    pairs = zip(geometry.species, standard, strict=True)
+    found = np.array([masses.get(name, float(mass)) for name, mass in pairs])
+    return replace(geometry, structure=replace(shape, masses=found))
 
 
 @dataclass
@@ -184,10 +193,11 @@ class _Reader:
     def _numbers(self, number: int, keyword: str, values: list[str], count: int) -> list[float]:
         if len(values) < count:
             raise self._error(number, f"{keyword} with {len(values)} values", f"expected {count}")
+        found = []
         for value in values[:count]:
-            if not NUMBER.fullmatch(value):
+            if (one := real(value)) is None:
                 raise self._error(number, f"{keyword} {value}", "expected a number")
-        found = [float(re.sub("[dD]", "e", value)) for value in values[:count]]
+            found.append(one)
         if not np.isfinite(found).all():
             raise self._error(number, f"{keyword} {' '.join(values)}", "expected finite numbers")
         return found

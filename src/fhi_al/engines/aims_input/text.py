@@ -15,6 +15,7 @@ from fhi_al.engines.aims_input.errors import AimsInputError
 
 LINE_END = re.compile(r"\r\n|\r|\n")
 WORD = re.compile(r"[^ \t]+")
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eEdD][+-]?\d+)?")
 # Control characters, blanks and line ends of other alphabets, and what takes no room at all.
 INVISIBLE = ("Cc", "Cf", "Zs", "Zl", "Zp")
 
@@ -70,6 +71,11 @@ def lines_of(text: str, path: Path) -> list[str]:
                     "Take it out, or put a blank in its place.",
                 )
     return lines
+
+
+def real(word: str) -> float | None:
+    """A real number as Fortran reads it (1, .5, 1.0d-3); None if it is none."""
+    return float(re.sub("[dD]", "e", word)) if NUMBER.fullmatch(word) else None
 
 
 def tokens_of(line: str) -> list[str]:
