@@ -11,6 +11,7 @@ from fhi_al.parallel.layout import (
     LayoutError,
     RankPlacement,
     layout,
+    most_training_ranks,
     table,
     training_threads,
     widened,
@@ -57,6 +58,55 @@ def test_groups_are_what_training_leaves(
 def test_serially_all_ranks_share_a_call_of_a_shared_engine() -> None:
     assert assigned(4, parallel=False).labelling == (0, 1, 2, 3)
     assert assigned(4, parallel=False, shared_engine=False).labelling == (0,)
+
+
+@pytest.mark.parametrize(
+    ("n_ranks", "how", "training"),
+    [
+        (3, {"parallel": False}, 3),
+        (5, {"parallel": False, "shared_engine": False}, 3),
+        (1, {"parallel": False}, 1),
+        (5, {"elsewhere": True}, 3),
+        (1, {}, 1),
+        (3, {}, 1),
+        (8, {}, 2),
+        (64, {}, 3),
+        (64, {"reference_groups": 62}, 2),
+        (4, {"reference_groups": 3}, 1),
+        (8, {"shared_engine": False}, 2),
+        (8, {"shared_engine": False, "reference_groups": 6}, 2),
+        (8, {"shared_engine": False, "reference_groups": 2}, 3),
+    ],
+)
+def test_ranks_that_would_do_nothing_train(
+    n_ranks: int, how: dict[str, Any], training: int
+) -> None:
+    found = assigned(n_ranks, training_ranks=None, most_training=3, **how)
+    assert found.training == tuple(range(training))
+
+
+def test_each_training_rank_has_cores_of_its_own_and_a_member() -> None:
+    assert most_training_ranks(on_one_host(8, 64), 4, 1, "cpu") == 4
+    assert most_training_ranks(on_one_host(3, 64), 4, 1, "cpu") == 3
+    assert most_training_ranks(on_one_host(8, 2), 4, 1, "cpu") == 2
+    assert most_training_ranks(on_one_host(8, 8), 4, 3, "cpu") == 2
+    assert most_training_ranks(on_one_host(8, 2), 4, 4, "cpu") == 1
+    # Bound to a core each by their launcher.
+    bound = [RankPlacement("a", (k,)) for k in range(3)]
+    assert most_training_ranks(bound, 4, 1, "cpu") == 3
+    hosts = [RankPlacement(host, (0, 1)) for host in "aaabbb"]
+    assert most_training_ranks(hosts, 6, 1, "cpu") == 2  # the third would share a core with them
+    assert most_training_ranks([hosts[k] for k in (0, 3, 1, 4)], 6, 1, "cpu") == 4
+
+
+def test_each_training_rank_has_a_gpu_of_its_own() -> None:
+    two = [RankPlacement("a", tuple(range(8)), gpus=("0", "1")) for _ in range(4)]
+    assert most_training_ranks(two, 4, 1, "cuda") == 2
+    assert most_training_ranks(two, 4, 1, "cuda:1") == 1
+    assert most_training_ranks(on_one_host(4, 8), 4, 1, "cuda") == 1  # none was found
+    # As a batch system shows them: one to each, none to those that label.
+    own = [RankPlacement("a", (k,), gpus=(str(k),) if k < 3 else ()) for k in range(6)]
+    assert most_training_ranks(own, 6, 1, "cuda") == 3
 
 
 def test_labels_computed_elsewhere_take_no_rank() -> None:

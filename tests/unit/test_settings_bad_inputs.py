@@ -133,6 +133,13 @@ TABLE = [
     ),
     al("MD:\n  thermostat: Langevim\n", 5, "MD.thermostat", "Did you mean Langevin?"),
     al("  initial_sampling: mace\n", 4, "ACTIVE_LEARNING.initial_sampling", "mace-mp0, aimd"),
+    al(
+        "  training_ranks: 0\n",
+        4,
+        "ACTIVE_LEARNING.training_ranks",
+        "at least 1, or auto. Try auto",
+    ),
+    al("  training_ranks: many\n", 4, "ACTIVE_LEARNING.training_ranks", "at least 1, or auto"),
     # not supported yet, by name
     mace("  compute_stress: true\n", 3, "GENERAL.compute_stress", "not supported yet"),
     mace("  compute_forces: false\n", 3, "GENERAL.compute_forces", "forces are always computed"),

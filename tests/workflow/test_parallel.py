@@ -136,19 +136,45 @@ def test_every_layout_comes_to_its_end(asi_library, tmp_path, ranks, engine, how
     assert not ranks_of(folder)
 
 
-@pytest.mark.parametrize(("ranks", "engine"), [(4, "asi"), (6, "tblite")])
-def test_a_serial_run_does_not_mind_more_ranks(
-    finished_run, asi_library, tmp_path, ranks, engine
+def assert_same_run(folder: Path, other: Path) -> None:
+    """Labels, MD, training and the models that came of them are the same, bit for bit."""
+    for name in ("check", "epoch", "ensemble"):
+        assert journal(folder, name) == journal(other, name)
+    assert labels(folder) == labels(other)
+    assert datasets(folder) == datasets(other)
+    assert final_weights(folder) == final_weights(other)
+
+
+def test_ranks_that_label_together_train_and_change_no_bit(
+    finished_run, asi_library, tmp_path
 ) -> None:
     folder = write_inputs(
         tmp_path / "run",
-        asi_library=asi_library if engine == "asi" else None,
+        asi_library=asi_library,
         active_learning={"ACTIVE_LEARNING": {"training_ranks": 2}},
     )
-    succeed(folder, ranks)
-    alone = finished_run(engine, 1)
-    assert datasets(folder) == datasets(alone)
-    assert final_weights(folder) == final_weights(alone)
+    assert "rank 1: training, labels;" in succeed(folder, 4)
+    assert_same_run(folder, finished_run("asi", 1))
+
+
+def test_ranks_that_would_do_nothing_train_and_change_no_bit(tmp_path) -> None:
+    def folder(name: str, **changes: Any) -> Path:
+        changes = {"ensemble_size": 3, "max_MD_steps": 30, **changes}
+        return write_inputs(tmp_path / name, active_learning={"ACTIVE_LEARNING": changes})
+
+    alone, two, three = folder("alone"), folder("two"), folder("three", training_ranks=3)
+    succeed(alone, 1)
+    output = succeed(two, 2)
+    if len(os.sched_getaffinity(0)) > 1:
+        assert "rank 1: training;" in output
+        (idle,) = re.findall(r"rank 1 \(training: (\d+) %\)", output)
+        assert int(idle) < 100
+    assert_same_run(two, alone)
+    # The number of ranks is no part of what a run goes on from.
+    assert "ranks 1-2: training;" in succeed(three, 3, command="FHI_AL-initial-ds")
+    folder("three")  # training_ranks: auto again
+    succeed(three, 2, command="FHI_AL-al")
+    assert_same_run(three, alone)
 
 
 def test_more_ranks_asked_for_than_there_are(tmp_path) -> None:

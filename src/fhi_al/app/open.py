@@ -142,7 +142,7 @@ def _layout_of(settings: Settings, process: Process) -> list[str]:
     """
     assert settings.mace is not None
     try:
-        layout = rank_layout(settings, len(process.placements))
+        layout = rank_layout(settings, process.placements)
     except InputError as error:
         if len(process.placements) > 1:
             raise
@@ -176,7 +176,7 @@ def prepared(workdir: Path, process: Process, command: Command = Command.ALL) ->
             parts.enter_context(closing(FolderLock(restart)))
         run = prepare(folder, settings, command)
         if run.needs.models:
-            rank_layout(settings, len(process.placements))
+            rank_layout(settings, process.placements)
         if not is_there:
             parts.enter_context(closing(FolderLock(restart)))
         yield run

@@ -6,6 +6,7 @@ Owns the cores that processes may use.  The rules are in ``layout``.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fhi_al.active_learning.restart import Continuation
@@ -16,6 +17,7 @@ from fhi_al.parallel.layout import (
     Layout,
     LayoutError,
     RankPlacement,
+    most_training_ranks,
     table,
     training_threads,
     widened,
@@ -41,8 +43,14 @@ class RankAssignment:
         return [r for r in self.layout.training if self.placements[r].host == host].index(rank)
 
 
-def rank_layout(settings: Settings, n_ranks: int) -> Layout:
+def rank_layout(settings: Settings, placements: Sequence[RankPlacement]) -> Layout:
     """Which rank does what.
+
+    Parameters
+    ----------
+    settings : Settings
+    placements : sequence of RankPlacement
+        Where each rank runs.
 
     Raises
     ------
@@ -50,14 +58,18 @@ def rank_layout(settings: Settings, n_ranks: int) -> Layout:
         If the settings ask for more ranks than there are.
     """
     al = settings.al
+    assert settings.mace is not None
+    misc = settings.mace.misc
+    threads = misc.num_threads or placements[0].omp_threads or 1
     try:
         return assign(
-            n_ranks,
+            len(placements),
             parallel=al.parallel,
-            training_ranks=al.training_ranks,
+            training_ranks=None if al.training_ranks == "auto" else al.training_ranks,
             reference_groups=al.reference_groups,
             shared_engine=al.reference_engine == "aims",
             elsewhere=al.cluster is not None,
+            most_training=most_training_ranks(placements, al.ensemble_size, threads, misc.device),
         )
     except LayoutError as error:
         problem = settings.problem("active_learning", f"ACTIVE_LEARNING.{error.key}", str(error))
@@ -85,7 +97,7 @@ def assign_ranks(
         If the settings ask for more ranks than there are.
     """
     assert settings.mace is not None
-    layout = rank_layout(settings, process.comm.size)
+    layout = rank_layout(settings, process.placements)
     misc = settings.mace.misc
     given = misc.num_threads
     if given is None and process.placements[0].omp_threads is None and found is not None:

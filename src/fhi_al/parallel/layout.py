@@ -1,18 +1,23 @@
 """Which rank does what, with how many threads, on which cores.  Pure: no MPI, no torch.
 
-Rank 0 drives: MD, decisions, its share of the training.  The first ``training_ranks`` ranks train.
-Labels are computed by rank 0 and all that serve its engine (serial mode), or by groups of the ranks
-that do not train (parallel mode).
+Rank 0 drives: MD, decisions, its share of the training.  The first ``training_ranks`` ranks train
+and predict; with ``auto``, those that would do nothing otherwise.  Labels are computed by rank 0
+and all that serve its engine (serial mode), or by groups of the ranks that do not train (parallel
+mode).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 # Small batches of small systems: more threads than these gained nothing (docs/scaling.md).
 MOST_THREADS = 4
+# In parallel mode one rank in four trains: a larger share delays labels that cost minutes, with a
+# smaller one cheap labels wait for the training (simulated, docs/scaling.md).
+RANKS_PER_TRAINING_RANK = 4
 
 Ranks = tuple[int, ...]
 
@@ -44,11 +49,14 @@ class RankPlacement:
         The cores its launcher lets it use.
     omp_threads : int or None
         OMP_NUM_THREADS as the user set it.
+    gpus : tuple of str
+        Names of the GPUs it sees, which are the same for all ranks of a host.
     """
 
     host: str
     cores: tuple[int, ...]
     omp_threads: int | None = None
+    gpus: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,31 +97,39 @@ def layout(
     n_ranks: int,
     *,
     parallel: bool,
-    training_ranks: int,
+    training_ranks: int | None,
     reference_groups: int | None,
     shared_engine: bool,
     elsewhere: bool = False,
+    most_training: int = 1,
 ) -> Layout:
-    """Deal the ranks out.
+    """Assign the ranks.
 
     Parameters
     ----------
     n_ranks : int
     parallel : bool
         Labels in the background.
-    training_ranks : int
+    training_ranks : int or None
+        None: those that would do nothing otherwise; in parallel mode at least a quarter.
     reference_groups : int or None
         None: one for an engine that ranks share, else one for each rank.
     shared_engine : bool
         Several ranks can share a calculation (FHI-aims).
     elsewhere : bool
         Labels are computed by jobs outside of this one.
+    most_training : int
+        Ranks that train at most, where their number is not given.
 
     Raises
     ------
     LayoutError
         If there are not enough ranks.
     """
+    if training_ranks is None:
+        in_background = parallel and not elsewhere
+        spare = _spare(n_ranks, reference_groups, shared_engine) if in_background else n_ranks
+        training_ranks = max(1, min(spare, most_training))
     if training_ranks > n_ranks:
         raise LayoutError(
             "training_ranks",
@@ -141,6 +157,53 @@ def layout(
     return Layout(n_ranks, parallel, training, groups, ())
 
 
+def _spare(n_ranks: int, reference_groups: int | None, shared_engine: bool) -> int:
+    """How many ranks groups in the background can do without."""
+    if reference_groups is not None and not shared_engine:  # a rank for each
+        return n_ranks - reference_groups
+    return min(n_ranks // RANKS_PER_TRAINING_RANK, n_ranks - (reference_groups or 1))
+
+
+def most_training_ranks(
+    placements: Sequence[RankPlacement], n_members: int, threads: int, device: str
+) -> int:
+    """How many of the first ranks can train without being in each other's way.
+
+    Parameters
+    ----------
+    placements : sequence of RankPlacement
+        One per rank.
+    n_members : int
+        Of the ensemble: a rank without a member has nothing to train.
+    threads : int
+        Of each.
+    device : str
+        ``MISC.device``: on ``cpu`` each takes as many cores as it has threads, on ``cuda`` a GPU of
+        its own; any other device there is once on a host.
+
+    Returns
+    -------
+    int
+        At least 1: rank 0 trains.
+    """
+    taken: Counter[str] = Counter()
+    for rank, placement in enumerate(placements[:n_members]):
+        taken[placement.host] += 1
+        if rank > 0 and taken[placement.host] > _places(
+            placement.host, placements, threads, device
+        ):
+            return rank
+    return max(1, min(n_members, len(placements)))
+
+
+def _places(host: str, placements: Sequence[RankPlacement], threads: int, device: str) -> int:
+    if device == "cpu":
+        return len(cores_of_host(host, placements)) // threads
+    if device == "cuda":
+        return len({gpu for each in placements if each.host == host for gpu in each.gpus})
+    return 1
+
+
 def _assigned(ranks: Ranks, n_groups: int) -> tuple[Ranks, ...]:
     """Neighbouring ranks together; the first groups get one more where it does not come out."""
     size, more = divmod(len(ranks), n_groups)
@@ -156,13 +219,13 @@ def training_threads(given: int | None, layout: Layout, placements: Sequence[Ran
     given : int or None
         MISC.num_threads, which decides where it is set; else OMP_NUM_THREADS does.
     layout : Layout
-    placements : sequence of Place
+    placements : sequence of RankPlacement
         One per rank.
 
     Notes
     -----
     Without either, a serial run has one, so that its results do not depend on the machine; in
-    parallel mode the cores of a host that no other rank computes on are dealt among its training
+    parallel mode the cores of a host that no other rank computes on are shared among its training
     ranks, at most four each.
     """
     given = given or placements[0].omp_threads

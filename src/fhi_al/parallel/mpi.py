@@ -6,12 +6,14 @@ on all.  Ranks are assigned by ``layout``.
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import ase.parallel
@@ -80,8 +82,29 @@ def placements(comm: MPI.Intracomm, omp_threads: str | None) -> list[RankPlaceme
     """
     first = (omp_threads or "").split(",")[0].strip()  # one number per nesting level
     given = int(first) if first.isdigit() and int(first) > 0 else None
-    mine = RankPlacement(MPI.Get_processor_name(), tuple(sorted(os.sched_getaffinity(0))), given)
+    mine = RankPlacement(
+        MPI.Get_processor_name(), tuple(sorted(os.sched_getaffinity(0))), given, visible_gpus()
+    )
     return comm.gather(mine, root=0) or []
+
+
+def visible_gpus(driver: Path = Path("/proc/driver/nvidia/gpus")) -> tuple[str, ...]:
+    """Names of the NVIDIA GPUs that this process may use, found without torch.
+
+    Parameters
+    ----------
+    driver : Path
+        Folder in which the driver has one entry per GPU.
+    """
+    if not driver.is_dir():
+        return ()
+    there = tuple(str(number) for number in range(len(list(driver.iterdir()))))
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is None:
+        return there
+    names = [name.strip() for name in chosen.split(",")]
+    # As CUDA has it: what follows a name that is none is not visible.
+    return tuple(itertools.takewhile(lambda name: name not in ("", "-1"), names))
 
 
 def agree(comm: MPI.Comm, error: Exception | None) -> None:

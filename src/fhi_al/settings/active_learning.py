@@ -14,6 +14,7 @@ from fhi_al.settings.value_types import (
     Arguments,
     Boolean,
     Choice,
+    CountOrAuto,
     FilePath,
     Integer,
     Number,
@@ -142,8 +143,12 @@ class ActiveLearning(Section):
         ge=1,
         shown_default="1 for FHI-aims; else one per rank",
     )
-    training_ranks: Integer = setting(
-        1, "Ranks that the members are dealt out to; they train at the same time.", ge=1, try_=1
+    training_ranks: CountOrAuto = setting(
+        "auto",
+        "Ranks that the members are distributed over, which train at the same time and compute the"
+        " forces of MD: at least 1, or `auto` for those that would do nothing otherwise, one per"
+        " member, core and GPU at most; with `parallel` at least a quarter of all.",
+        try_="auto",
     )
     train_while_waiting: Boolean = setting(
         True,

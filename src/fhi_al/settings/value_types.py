@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
@@ -63,6 +63,19 @@ def read_integer(value: object) -> int:
     if number != int(number):
         raise refuse("must be a whole number")
     return int(number)
+
+
+def read_count_or_auto(value: object) -> int | str:
+    """A whole number of at least 1, or ``auto``."""
+    if isinstance(value, str) and value.strip().casefold() == "auto":
+        return "auto"
+    try:
+        number = read_integer(value)
+    except PydanticCustomError:
+        number = 0
+    if number < 1:
+        raise refuse("must be a whole number of at least 1, or auto")
+    return number
 
 
 def read_boolean(value: object) -> bool:
@@ -170,6 +183,7 @@ def optional(read: Callable[[object], Any]) -> Callable[[object], Any]:
 
 Number = Annotated[float, BeforeValidator(read_number)]
 Integer = Annotated[int, BeforeValidator(read_integer)]
+CountOrAuto = Annotated[int | Literal["auto"], BeforeValidator(read_count_or_auto)]
 Boolean = Annotated[bool, BeforeValidator(read_boolean)]
 FilePath = Annotated[Path, BeforeValidator(read_path)]
 PlainName = Annotated[str, BeforeValidator(read_plain_name)]
