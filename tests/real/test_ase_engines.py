@@ -19,7 +19,6 @@ from fhi_al.core.structure import Structure, structure
 from fhi_al.engines.aims_input.atomic import atomic_geometry
 from fhi_al.engines.ase_calculator import AseEngine, import_calculator
 from fhi_al.engines.engine import ReferenceResult
-from fhi_al.engines.registry import build_engine, runs_in_parallel
 from fhi_al.engines.spec import AseSpec
 from fhi_al.engines.tblite import TBLITE, system_problem, tblite_spec
 
@@ -293,8 +292,8 @@ def test_arguments_that_a_calculator_does_not_take_are_explained(ethanol: Struct
 
 def test_an_ase_engine_runs_on_one_rank(ethanol: Structure) -> None:
     spec = tblite_spec("GFN2-xTB", ethanol)
-    assert not runs_in_parallel(spec)
-    engine = build_engine(spec, MPI.COMM_SELF)
+    assert not spec.is_collective
+    engine = spec.build(MPI.COMM_SELF)
     assert engine.calculate(ethanol.positions, ethanol.cell).converged
     engine.close()
     with pytest.raises(EngineError, match="closed"):

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 from cluster_parts import processes_of
-from mpi4py import MPI
 from test_aims_executable import CONTROL, FAKE, WATER
 
 from fhi_al.app import atomic_energies
 from fhi_al.app.isolated_atoms import read_atomic_energies
+from fhi_al.app.process_set_up import process_set_up
 
 pytestmark = pytest.mark.real
 
@@ -26,7 +26,8 @@ def test_isolated_atoms_are_computed_as_jobs(tmp_path: Path) -> None:
         f"  cluster:\n    aims_command: {command}\n"
     )
     assert "control.in of H:" in atomic_energies.checked(tmp_path, None)
-    atomic_energies.compute(tmp_path, None, MPI.COMM_SELF)
+    with process_set_up() as process:
+        atomic_energies.compute(tmp_path, None, process)
     energies = read_atomic_energies(tmp_path / "atomic_energies.yaml")
     assert set(energies) == {1, 8}
     assert energies[8] < energies[1] < 0.0  # eV

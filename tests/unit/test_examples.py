@@ -11,6 +11,7 @@ import pytest
 
 from fhi_al.app import checks
 from fhi_al.core.errors import InputError
+from fhi_al.engines.registry import added_to_control
 from fhi_al.settings import Settings, read_settings
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -74,8 +75,8 @@ def test_with_the_two_paths_the_aims_example_needs_only_what_we_add(tmp_path: Pa
     settings, inputs = inputs_of("aims_water")
     mended = settings.al.model_copy(update={"species_dir": tmp_path})
     changed = settings.active_learning.model_copy(update={"active_learning": mended})
-    added = checks.added_to_control(
-        Settings(settings.mace, changed, settings.folder, _files=settings._files), inputs
+    added = added_to_control(
+        tmp_path, Settings(settings.mace, changed, settings.folder, _files=settings._files), inputs
     )
     assert added[:2] == ("compute_forces .true.", "postprocess_anyway .true.")
     assert [line.split("/")[-1] for line in added[2:]] == ["08_O_default", "01_H_default"]

@@ -91,7 +91,7 @@ HOMES = [
     (("greenlet",), ["md/together.py"]),
     (("parsl",), ["labels/cluster/parsl.py"]),
     (("psutil",), ["labels/cluster/processes.py"]),
-    (("pydantic",), ["settings/", "active_learning/snapshot.py"]),
+    (("pydantic",), ["settings/", "engines/registry.py", "active_learning/snapshot.py"]),
     (("matplotlib",), ["report/calibration_figure.py"]),
     (("yaml",), ["settings/", "app/isolated_atoms.py"]),
 ]

@@ -12,6 +12,7 @@ from fhi_al.app import atomic_energies, checks
 from fhi_al.app import cluster_options as cluster
 from fhi_al.app.needs import Needs
 from fhi_al.core.errors import InputError
+from fhi_al.engines.registry import engine_specs
 from fhi_al.engines.spec import AimsCommandSpec, AseSpec
 from fhi_al.labels.cluster.options import ClusterOptions
 from fhi_al.settings import Settings, read_settings
@@ -183,12 +184,12 @@ def inputs_of(folder: Path, al: str) -> tuple[Settings, checks.Inputs]:
 
 def test_the_specs_are_the_executable_or_the_calculator_from_a_cold_start(tmp_path: Path) -> None:
     text = AIMS + "    aims_command: srun -n 4 '/opt apps/aims.x'\n"
-    (aims,) = cluster.cluster_specs(tmp_path, *inputs_of(tmp_path, text))
+    (aims,) = engine_specs(tmp_path, *inputs_of(tmp_path, text))
     assert isinstance(aims, AimsCommandSpec)
     assert aims.command == ("srun", "-n", "4", "/opt apps/aims.x")
     assert aims.control.startswith("xc pbe\n") and "compute_forces .true." in aims.control
     text = WITH + "  cluster: {}\n  scf_warm_start: true\n"
-    (xtb,) = cluster.cluster_specs(tmp_path, *inputs_of(tmp_path, text))
+    (xtb,) = engine_specs(tmp_path, *inputs_of(tmp_path, text))
     assert isinstance(xtb, AseSpec) and xtb.cold_start
 
 

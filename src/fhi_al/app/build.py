@@ -28,6 +28,7 @@ from fhi_al.app.rank_assignment import RankAssignment
 from fhi_al.core.members import member_seeds
 from fhi_al.core.plausible import GeometryLimits
 from fhi_al.core.structure import Structure
+from fhi_al.engines.registry import added_to_control
 from fhi_al.labels.background_queue import BackgroundLabelQueue
 from fhi_al.md.driver import Driver
 from fhi_al.md.integrators import MDConditions
@@ -147,7 +148,7 @@ def _wire(
     soft_stop = SoftStop(folder, settings.misc.walltime_limit)
     process.changes.enter_context(soft_stop.listening())
     if needs.labels:
-        for line in checks.added_to_control(settings, inputs):
+        for line in added_to_control(folder, settings, inputs):
             log.info("added to control.in: %s", line)
     supply = wire_labels(
         folder,

@@ -1,12 +1,11 @@
 """Everything that can be known to be wrong before any reference calculation.  Runs nothing.
 
-Owns reading the FHI-aims inputs of a run and what ``--check`` says.
+Owns what ``--check`` says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,46 +16,16 @@ from fhi_al.app.cluster_checks import cluster_problems
 from fhi_al.app.needs import EVERYTHING, Needs
 from fhi_al.core.errors import InputError
 from fhi_al.core.plausible import GeometryLimits, geometry_problem, motion_problem
-from fhi_al.core.structure import Array, Structure
-from fhi_al.engines.aims_input.control import Control, read_control
-from fhi_al.engines.aims_input.engine_input import (
-    control_problems,
-    engine_input,
-    species_masses,
-)
-from fhi_al.engines.aims_input.errors import AimsInputError
-from fhi_al.engines.aims_input.geometry import Geometry, read_geometry, with_masses
-from fhi_al.engines.ase_calculator import calculator_problem
-from fhi_al.engines.asi_library import library_problem
-from fhi_al.engines.spec import AseSpec, AsiSpec, EngineSpec
-from fhi_al.engines.tblite import is_tblite, system_problem, tblite_spec
+from fhi_al.core.structure import Structure
+from fhi_al.engines import registry
+from fhi_al.engines.inputs import Inputs as Inputs
+from fhi_al.engines.inputs import elements as elements
+from fhi_al.engines.inputs import read_inputs as inputs_of_folder
 from fhi_al.md.atoms import atoms_of, radii_of
 from fhi_al.models.devices import cuequivariance_problem
 from fhi_al.settings import ActiveLearning, Settings
 
 AL = "ACTIVE_LEARNING"
-
-
-@dataclass(frozen=True, eq=False)
-class Inputs:
-    """The FHI-aims inputs of a run, one entry per system; ``controls`` is None without aims."""
-
-    geometries: tuple[Geometry, ...]
-    control: Control | None
-
-    @property
-    def systems(self) -> tuple[Structure, ...]:
-        """The structure of each geometry.in."""
-        return tuple(geometry.structure for geometry in self.geometries)
-
-    def with_masses(self, masses: Sequence[Array | None]) -> Inputs:
-        """The same with other masses of each system's atoms, in u; None for the elements'."""
-        pairs = zip(self.geometries, masses, strict=True)
-        geometries = (
-            replace(geometry, structure=replace(geometry.structure, masses=of_atoms))
-            for geometry, of_atoms in pairs
-        )
-        return Inputs(tuple(geometries), self.control)
 
 
 def read_inputs(folder: Path, settings: Settings) -> Inputs:
@@ -65,34 +34,11 @@ def read_inputs(folder: Path, settings: Settings) -> Inputs:
     Raises
     ------
     InputError
-        With the problems of both files.
+        With the problems of both files, or if there is no such engine after all.
     """
-    problems: list[str] = []
-    control = None
-    if settings.al.reference_engine == "aims":
-        try:
-            control = read_control(folder / "control.in")
-        except AimsInputError as error:
-            problems.append(str(error))
-    geometries: tuple[Geometry, ...] = ()
-    try:
-        nuclei = control.nuclei if control else None
-        geometry = read_geometry(folder / "geometry.in", nuclei)
-        if control is not None:
-            geometry = with_masses(geometry, _masses(control, geometry, settings))
-        geometries = (geometry,)
-    except AimsInputError as error:
-        problems.append(str(error))
-    if problems:
-        raise InputError(problems)
-    return Inputs(geometries, control)
-
-
-def _masses(control: Control, geometry: Geometry, settings: Settings) -> dict[str, float]:
-    try:
-        return species_masses(control, geometry.species, species_dir(settings))
-    except AimsInputError:
-        return {}  # a species without a block, say: told by check(), if it is needed at all
+    kind = registry.engine_kind(settings)
+    inputs = inputs_of_folder(folder, needs_control=kind.needs_control)
+    return kind.completed(settings, inputs)
 
 
 def check(folder: Path, settings: Settings, inputs: Inputs, needs: Needs = EVERYTHING) -> None:
@@ -115,7 +61,7 @@ def check(folder: Path, settings: Settings, inputs: Inputs, needs: Needs = EVERY
     if needs.cluster:
         problems += cluster_problems(settings)
     if needs.labels:
-        problems += _engine_problems(settings, inputs)
+        problems += registry.engine_problems(folder, settings, inputs)
     if needs.models and settings.mace is not None:
         problems += _model_problems(settings, inputs)
     if needs.sampling and settings.mace is not None:
@@ -129,59 +75,6 @@ def geometry_limits(settings: Settings) -> GeometryLimits:
     return GeometryLimits(settings.al.min_distance, settings.al.max_distance)
 
 
-def engine_specs(folder: Path, settings: Settings, inputs: Inputs) -> list[EngineSpec]:
-    """What each rank needs to build the engine of each system, without a cluster."""
-    al = settings.al
-    specs: list[EngineSpec] = []
-    for geometry in inputs.geometries:
-        if al.reference_engine == "tblite":
-            spec: EngineSpec = tblite_spec(
-                al.reference_method,
-                geometry.structure,
-                al.reference_arguments,
-                scf_warm_start=al.scf_warm_start,
-            )
-        elif al.reference_engine == "ase":
-            assert al.reference_calculator is not None
-            spec = AseSpec(
-                al.reference_calculator,
-                geometry.structure,
-                al.reference_arguments,
-                cold_start=not al.scf_warm_start,
-            )
-        else:
-            assert inputs.control is not None and al.aims_lib_path is not None
-            prepared = engine_input(inputs.control, geometry, species_dir(settings), stress=False)
-            spec = AsiSpec(
-                library=settings.resolve(al.aims_lib_path),
-                work_dir=folder / "aims",
-                control=prepared.text,
-                geometry=geometry,
-            )
-        specs.append(spec)
-    return specs
-
-
-def added_to_control(settings: Settings, inputs: Inputs) -> tuple[str, ...]:
-    """What we add to the user's control.in, for the log."""
-    if inputs.control is None:
-        return ()
-    return engine_input(
-        inputs.control, inputs.geometries[0], species_dir(settings), stress=False
-    ).added
-
-
-def elements(inputs: Inputs) -> list[int]:
-    """Atomic numbers of all systems, ascending."""
-    return sorted({int(z) for g in inputs.geometries for z in g.structure.numbers})
-
-
-def species_dir(settings: Settings) -> Path | None:
-    """Folder of the species defaults, absolute; None if none was given."""
-    given = settings.al.species_dir
-    return None if given is None else settings.resolve(given)
-
-
 def _structure_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:
     for geometry in inputs.geometries:
         s = geometry.structure
@@ -189,36 +82,6 @@ def _structure_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:
         problem = geometry_problem(s.positions, s.cell, s.pbc, radii_of(s), limits)
         if problem is not None:
             yield f"{geometry.path}: {problem}. Correct the positions."
-
-
-def _engine_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:
-    al = settings.al
-    if al.reference_engine == "aims":
-        assert inputs.control is not None
-        for geometry in inputs.geometries:
-            folder = species_dir(settings)
-            for error in control_problems(inputs.control, geometry, folder, False):
-                if error.path == folder:
-                    # What has to be corrected is the key that names the folder.
-                    message = f"{error.what}: {error.expected}. {error.fix}"
-                    yield str(settings.problem("active_learning", f"{AL}.species_dir", message))
-                else:
-                    yield str(error)
-        path = al.aims_lib_path  # None with a cluster, which runs the executable
-        problem = None if path is None else library_problem(settings.resolve(path))
-        if problem is not None:
-            yield str(settings.problem("active_learning", f"{AL}.aims_lib_path", problem))
-        return
-    key = "reference_calculator"
-    if al.reference_engine == "tblite":
-        key = "reference_arguments" if al.reference_arguments else "reference_engine"
-    for spec in engine_specs(settings.folder, settings, inputs):
-        assert isinstance(spec, AseSpec)
-        problem = calculator_problem(spec)
-        if problem is None and is_tblite(spec.calculator):
-            problem = system_problem(spec)
-        if problem is not None:
-            yield str(settings.problem("active_learning", f"{AL}.{key}", problem))
 
 
 def _model_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:

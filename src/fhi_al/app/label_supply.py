@@ -12,12 +12,12 @@ from pathlib import Path
 from mpi4py import MPI
 
 from fhi_al.app import checks
-from fhi_al.app.cluster_options import cluster_options, cluster_specs
+from fhi_al.app.cluster_options import cluster_options
 from fhi_al.app.rank_assignment import RankAssignment
 from fhi_al.core.plausible import LabelLimits
 from fhi_al.core.structure import Structure
+from fhi_al.engines import registry
 from fhi_al.engines.fingerprint import Fingerprint, fingerprint
-from fhi_al.engines.spec import ClusterSpec, EngineSpec
 from fhi_al.labels import label_file
 from fhi_al.labels.background_queue import BackgroundLabelQueue
 from fhi_al.labels.cluster.cluster import ClusterWorkers
@@ -78,16 +78,12 @@ def wire_labels(
         If the labels in ``restart/`` cannot be used.
     """
     al, restart = settings.al, folder / "restart"
-    specs: list[EngineSpec] = []
-    jobs: list[ClusterSpec] = []
+    specs = registry.engine_specs(folder, settings, inputs) if computes else []
     cluster = None
-    if computes and al.cluster is None:
-        specs = checks.engine_specs(folder, settings, inputs)
-    elif computes:
-        jobs = cluster_specs(folder, settings, inputs)
-        cluster = ClusterWorkers(jobs, cluster_options(settings), folder / "cluster")
+    if computes and al.cluster is not None:
+        cluster = ClusterWorkers(specs, cluster_options(settings), folder / "cluster")
     limits = LabelLimits(al.max_force, al.max_energy_per_atom)
-    engine = fingerprint(jobs or specs) if computes else None
+    engine = fingerprint(specs) if computes else None
     store = _store(restart, engine, repr(limits))
     parts.callback(store.close)
     completion_log = CompletionLog(restart / "order.jsonl")
@@ -151,8 +147,7 @@ def require_same_engine(folder: Path, settings: Settings, inputs: checks.Inputs)
         As the run itself would.
     """
     restart = folder / "restart"
-    of_run = checks.engine_specs if settings.al.cluster is None else cluster_specs
-    engine = fingerprint(of_run(folder, settings, inputs))
+    engine = fingerprint(registry.engine_specs(folder, settings, inputs))
     labels = restart / "labels.jsonl"
     label_file.require_same_engine(labels, engine.value, older_names(restart, engine))
 

@@ -19,6 +19,7 @@ from fhi_al.app.rank_assignment import assign_ranks, rank_layout
 from fhi_al.app.work_ahead import work_ahead
 from fhi_al.core.errors import InputError
 from fhi_al.core.run_state import Stage
+from fhi_al.engines.registry import added_to_control
 from fhi_al.labels.store import LabelStore
 from fhi_al.parallel import mpi
 from fhi_al.parallel.layout import table, training_threads
@@ -117,7 +118,7 @@ def checked(workdir: Path, process: Process, command: Command = Command.ALL) -> 
 
         require_same_engine(folder, settings, run.inputs)
     begun = [] if found is None else [f"continues the run in restart/: {found.stage}"]
-    added = checks.added_to_control(settings, run.inputs) if needs.labels else ()
+    added = added_to_control(folder, settings, run.inputs) if needs.labels else ()
     return [
         settings.as_yaml("mace"),
         settings.as_yaml("active_learning"),

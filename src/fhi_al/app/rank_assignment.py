@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from fhi_al.active_learning.restart import Continuation
 from fhi_al.app.process_set_up import Process
 from fhi_al.core.errors import InputError
+from fhi_al.engines.registry import engine_kind
 from fhi_al.parallel import mpi
 from fhi_al.parallel.layout import (
     Layout,
@@ -67,7 +68,7 @@ def rank_layout(settings: Settings, placements: Sequence[RankPlacement]) -> Layo
             parallel=al.parallel,
             training_ranks=None if al.training_ranks == "auto" else al.training_ranks,
             reference_groups=al.reference_groups,
-            shared_engine=al.reference_engine == "aims",
+            shared_engine=engine_kind(settings).calls_are_collective,
             elsewhere=al.cluster is not None,
             most_training=most_training_ranks(placements, al.ensemble_size, threads, misc.device),
         )

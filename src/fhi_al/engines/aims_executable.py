@@ -30,6 +30,27 @@ ENDED_WELL = "Have a nice day."
 _SPECIES = re.compile(r"(:\s+Species\s+)(\S+)")
 
 
+class AimsExecutable:
+    """FHI-aims by its executable, in the current folder, as a reference engine.
+
+    Parameters
+    ----------
+    spec : AimsCommandSpec
+    comm : None
+        It starts ranks of its own.
+    """
+
+    def __init__(self, spec: AimsCommandSpec, comm: object = None) -> None:
+        self._spec = spec
+
+    def calculate(self, positions: Array, cell: Array) -> ReferenceResult:
+        """As :func:`calculate`, in the current folder."""
+        return calculate(self._spec, positions, cell, Path.cwd())
+
+    def close(self) -> None:
+        """Nothing is left of a calculation but its files."""
+
+
 def calculate(
     spec: AimsCommandSpec, positions: Array, cell: Array, folder: Path
 ) -> ReferenceResult:

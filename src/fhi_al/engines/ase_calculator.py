@@ -136,7 +136,7 @@ class AseEngine:
         If it does not take its arguments.
     """
 
-    def __init__(self, spec: AseSpec) -> None:
+    def __init__(self, spec: AseSpec, comm: object = None) -> None:
         problem = calculator_problem(spec)
         if problem is not None:
             raise EngineError(problem)

@@ -1,42 +1,159 @@
-"""From a spec to a running engine.  The only place that tells the kinds of engine apart."""
+"""The kinds of reference engine that there are: ours, and those of installed packages.
+
+The only place that tells kinds apart.  A package brings one by an entry point of the group
+``fhi_al.engines``: the name that ``reference_engine`` gets, and an :class:`EngineKind`.
+"""
 
 from __future__ import annotations
 
-from mpi4py import MPI
+import importlib
+from collections.abc import Iterable, Iterator
+from importlib.metadata import entry_points
+from pathlib import Path
 
-from fhi_al.engines.engine import ReferenceEngine
-from fhi_al.engines.spec import AsiSpec, EngineSpec
+from pydantic import ValidationError
+
+from fhi_al.core.errors import InputError
+from fhi_al.engines.aims_input.errors import AimsInputError
+from fhi_al.engines.aims_input.geometry import Geometry
+from fhi_al.engines.inputs import Inputs
+from fhi_al.engines.kind import AL, EngineContext, EngineKind
+from fhi_al.engines.spec import EngineSpec
+from fhi_al.settings import Settings
+from fhi_al.settings.checked_file import instead
+from fhi_al.settings.engine_names import GROUP
+from fhi_al.settings.keys import keys_of
+from fhi_al.settings.problems import nearest
+from fhi_al.settings.value_types import Section
+
+# As in pyproject.toml, for an installation whose metadata are older than the code.
+OURS = {
+    "aims": "fhi_al.engines.aims_kind:Aims",
+    "ase": "fhi_al.engines.ase_kinds:AseCalculator",
+    "tblite": "fhi_al.engines.ase_kinds:TBLite",
+}
+ARGUMENTS = "reference_arguments"
 
 
-def runs_in_parallel(spec: EngineSpec) -> bool:
-    """Whether several ranks can share a calculation: an ASI library yes, an ASE calculator no."""
-    return isinstance(spec, AsiSpec)
-
-
-def build_engine(spec: EngineSpec, comm: MPI.Intracomm) -> ReferenceEngine:
-    """Collective over `comm`: start the engine.
-
-    Parameters
-    ----------
-    spec : EngineSpec
-        The same on all ranks.
-    comm : MPI.Intracomm
-        Of the engine's ranks: one for an ASE calculator.
+def engine_kind(settings: Settings) -> EngineKind:
+    """The kind of engine that the settings name.
 
     Raises
     ------
-    EngineError
-        On all ranks alike, if the engine cannot start.
-    ValueError
-        If an ASE calculator is to run on several ranks.
+    InputError
+        If a package that is installed does not give it.
     """
-    # Imported here: a rank loads only what its engine needs.
-    if isinstance(spec, AsiSpec):
-        from fhi_al.engines.asi import AsiEngine
+    name = settings.al.reference_engine
+    try:
+        kind = _loaded(name)()
+    except Exception as error:  # of a package that is not ours
+        why = f"the package that brings it cannot be used: {type(error).__name__}: {error}"
+        raise InputError([_about(settings, "reference_engine", why)]) from error
+    if not isinstance(kind, EngineKind):
+        why = f"is {type(kind).__name__}: expected a subclass of fhi_al.engines.kind.EngineKind"
+        raise InputError([_about(settings, "reference_engine", why)])
+    return kind
 
-        return AsiEngine(spec, comm)
-    if comm.size != 1:
-        raise ValueError(f"{spec.calculator} runs on one rank, the communicator has {comm.size}")
-    from fhi_al.engines.ase_calculator import AseEngine
 
-    return AseEngine(spec)
+def _loaded(name: str) -> type[EngineKind]:
+    if name in OURS:
+        module, _, attribute = OURS[name].partition(":")
+        found: type[EngineKind] = getattr(importlib.import_module(module), attribute)
+        return found
+    (point,) = entry_points(group=GROUP, name=name)
+    loaded: type[EngineKind] = point.load()
+    return loaded
+
+
+def engine_specs(folder: Path, settings: Settings, inputs: Inputs) -> list[EngineSpec]:
+    """What builds the engine of each system, here or as a job where there is a cluster.
+
+    Raises
+    ------
+    InputError
+        If the settings are not for it.
+    """
+    kind = engine_kind(settings)
+    run = _context(kind, folder, settings, inputs)
+    specs = [kind.spec(run, geometry) for geometry in inputs.geometries]
+    return specs if settings.al.cluster is None else [_as_job(settings, spec) for spec in specs]
+
+
+def atom_spec(folder: Path, settings: Settings, inputs: Inputs, atom: Geometry) -> EngineSpec:
+    """What builds the engine of an isolated atom, where its calculation will run.
+
+    Raises
+    ------
+    InputError
+        If the inputs do not do for it.
+    """
+    kind = engine_kind(settings)
+    try:
+        return kind.atom_spec(_context(kind, folder, settings, inputs), atom)
+    except AimsInputError as error:
+        raise InputError([str(error)]) from error
+
+
+def left_out_of_atoms(settings: Settings, specs: Iterable[EngineSpec]) -> list[str]:
+    """What of the user's arguments isolated atoms do not get, as ``name=value``."""
+    kind = engine_kind(settings)
+    return list(dict.fromkeys(n for spec in specs for n in kind.left_out_of_atom(settings, spec)))
+
+
+def engine_problems(folder: Path, settings: Settings, inputs: Inputs) -> Iterator[str]:
+    """What is known to be wrong with the engine before any calculation."""
+    try:
+        kind = engine_kind(settings)
+        run = _context(kind, folder, settings, inputs)
+        yield from kind.problems(run)
+        if settings.al.cluster is not None:
+            engine_specs(folder, settings, inputs)
+    except InputError as error:
+        yield from error.problems
+    except AimsInputError:
+        pass  # said by the kind
+
+
+def added_to_control(folder: Path, settings: Settings, inputs: Inputs) -> tuple[str, ...]:
+    """What is added to the user's control.in, for the log."""
+    kind = engine_kind(settings)
+    return kind.added_to_inputs(_context(kind, folder, settings, inputs))
+
+
+def _as_job(settings: Settings, spec: EngineSpec) -> EngineSpec:
+    job = spec.for_job()
+    if job is None:
+        why = f"{settings.al.reference_engine} cannot run as a job of its own. Take cluster out"
+        raise InputError([_about(settings, "reference_engine", why)])
+    return job
+
+
+def _context(kind: EngineKind, folder: Path, settings: Settings, inputs: Inputs) -> EngineContext:
+    keys = None if kind.keys is None else _own_keys(kind.keys, settings)
+    return EngineContext(folder, settings, inputs, keys)
+
+
+def _own_keys(model: type[Section], settings: Settings) -> Section:
+    """``reference_arguments`` as a kind's own model."""
+    known, given, problems = keys_of(model), dict(settings.al.reference_arguments), []
+    for name in [name for name in given if name not in known]:
+        del given[name]
+        near = nearest(name, known)
+        hint = f"Did you mean {near}?" if near else f"Expected one of {', '.join(known)}."
+        message = f"unknown key of {settings.al.reference_engine}. {hint}"
+        problems.append(_about(settings, f"{ARGUMENTS}.{name}", message))
+    try:
+        keys = model.model_validate(given)
+    except ValidationError as error:
+        for detail in error.errors(include_url=False):
+            name = str(detail["loc"][0])
+            value = f" (it is {given[name]})" if name in given else ""
+            message = f"{instead(detail, known[name])}{value}"
+            problems.append(_about(settings, f"{ARGUMENTS}.{name}", message))
+    if problems:
+        raise InputError(problems)
+    return keys
+
+
+def _about(settings: Settings, key: str, message: str) -> str:
+    return str(settings.problem("active_learning", f"{AL}.{key}", message))

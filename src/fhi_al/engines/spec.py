@@ -5,13 +5,15 @@ Imports no calculator and no asi4py: who only carries a spec stays small.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from fhi_al.core.structure import Structure
 from fhi_al.engines.aims_input.geometry import Geometry
+from fhi_al.engines.engine import ReferenceEngine
 from fhi_al.engines.fingerprint import (
     of_aims_inputs,
     of_aims_inputs_before,
@@ -19,11 +21,103 @@ from fhi_al.engines.fingerprint import (
     of_system_before,
 )
 
+if TYPE_CHECKING:
+    from mpi4py import MPI
+
 TBLITE = "tblite.ase:TBLite"
 
 
+class EngineSpec:
+    """What it takes to build a reference engine for one system, as plain data; can be pickled.
+
+    A subclass is a frozen dataclass (``eq=False``) with a field or property ``structure`` and
+    either ``engine_class`` or a ``build`` of its own.
+
+    Attributes
+    ----------
+    engine_class : str
+        ``package.module:Class``; called with the spec and the communicator.  By name, so that who
+        only carries a spec loads none of it.
+    is_collective : bool
+        Whether several ranks can share a calculation.
+    needs_job : bool
+        Whether it runs as a job of its own only.
+    text : str
+        What the engine reads instead of arguments, for ``--check``; may be empty.
+    """
+
+    engine_class: ClassVar[str] = ""
+    is_collective: ClassVar[bool] = False
+    needs_job: ClassVar[bool] = False
+
+    if TYPE_CHECKING:
+
+        @property
+        def structure(self) -> Structure:
+            """Elements, periodicity, moments and charges."""
+            ...
+
+    def build(self, comm: MPI.Intracomm | None) -> ReferenceEngine:
+        """Collective over `comm`: start the engine.
+
+        Parameters
+        ----------
+        comm : MPI.Intracomm or None
+            Of the engine's ranks; None in a process without MPI, as a job on a cluster is.
+
+        Raises
+        ------
+        EngineError
+            On all ranks alike, if the engine cannot start.
+        ValueError
+            If it runs on one rank and is to run on several.
+        """
+        if comm is not None and comm.size > 1 and not self.is_collective:
+            raise ValueError(f"{type(self).__name__} runs on one rank, `comm` has {comm.size}")
+        module, _, name = self.engine_class.partition(":")
+        made: ReferenceEngine = getattr(importlib.import_module(module), name)(self, comm)
+        return made
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the value of a label besides the geometry: all fields, if not overridden."""
+        own = {
+            each.name: getattr(self, each.name)
+            for each in fields(self)  # type: ignore[arg-type]
+            if each.name != "structure"
+        }
+        kind = f"{type(self).__module__}.{type(self).__qualname__}"
+        return {"engine": kind, **own, **of_system(self.structure)}
+
+    def older_identity(self) -> list[str] | None:
+        """What programs without versions of fingerprints hashed; None: there was no such engine."""
+        return None
+
+    @property
+    def older_note(self) -> str:
+        """What is to be known of labels that older programs stored; empty if there is nothing."""
+        return ""
+
+    def in_group(self, number: int) -> Self:
+        """For one of several groups of ranks, counted from 1: with folders of its own."""
+        return self
+
+    def for_job(self) -> EngineSpec | None:
+        """To be built by a job of its own on a cluster; None if that cannot be."""
+        return None if self.is_collective else self
+
+    @property
+    def log(self) -> Path | None:
+        """File in which the engine says what it does, if there is one."""
+        return None
+
+    @property
+    def text(self) -> str:
+        """What the engine reads instead of arguments."""
+        return ""
+
+
 @dataclass(frozen=True, eq=False)
-class AsiSpec:
+class AsiSpec(EngineSpec):
     """What it takes to start an ASI library; can be pickled.
 
     Parameters
@@ -44,6 +138,22 @@ class AsiSpec:
     control: str
     geometry: Geometry
     stress: bool = False
+    engine_class = "fhi_al.engines.asi:AsiEngine"
+    is_collective = True
+
+    @property
+    def structure(self) -> Structure:
+        """Elements, periodicity, moments and charges."""
+        return self.geometry.structure
+
+    @property
+    def text(self) -> str:
+        """The complete control.in."""
+        return self.control
+
+    def in_group(self, number: int) -> AsiSpec:
+        """In a folder of its own."""
+        return replace(self, work_dir=self.work_dir / f"group_{number}")
 
     @property
     def log(self) -> Path:
@@ -55,8 +165,6 @@ class AsiSpec:
         inputs = of_aims_inputs(self.control, self.geometry)
         return {"engine": "FHI-aims, library", "stress": self.stress, **inputs}
 
-    older_note = ""
-
     def older_identity(self) -> list[str]:
         """What older programs hashed."""
         return [
@@ -66,7 +174,7 @@ class AsiSpec:
 
 
 @dataclass(frozen=True, eq=False)
-class AseSpec:
+class AseSpec(EngineSpec):
     """What it takes to make an ASE calculator; can be pickled if ``arguments`` can.
 
     Parameters
@@ -88,6 +196,11 @@ class AseSpec:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     stress: bool = False
     cold_start: bool = True
+    engine_class = "fhi_al.engines.ase_calculator:AseEngine"
+
+    def for_job(self) -> AseSpec:
+        """A job has no predecessor whose density it could start from."""
+        return replace(self, cold_start=True)
 
     def identity(self) -> dict[str, Any]:
         """What decides the value of a label besides the geometry."""
@@ -121,7 +234,7 @@ class AseSpec:
 
 
 @dataclass(frozen=True, eq=False)
-class AimsCommandSpec:
+class AimsCommandSpec(EngineSpec):
     """What it takes to run FHI-aims by its executable; can be pickled.
 
     Parameters
@@ -139,6 +252,13 @@ class AimsCommandSpec:
     control: str
     geometry: Geometry
     stress: bool = False
+    engine_class = "fhi_al.engines.aims_executable:AimsExecutable"
+    needs_job = True
+
+    @property
+    def text(self) -> str:
+        """The complete control.in."""
+        return self.control
 
     @property
     def structure(self) -> Structure:
@@ -152,8 +272,6 @@ class AimsCommandSpec:
         inputs = of_aims_inputs(self.control, self.geometry)
         return {"engine": "FHI-aims, executable", "stress": self.stress, **inputs}
 
-    older_note = ""
-
     def older_identity(self) -> list[str]:
         """What older programs hashed."""
         return [
@@ -161,8 +279,3 @@ class AimsCommandSpec:
             "executable",
             *of_system_before(self.geometry.structure, self.stress),
         ]
-
-
-EngineSpec = AsiSpec | AseSpec
-# What can be computed as a job on a cluster.
-ClusterSpec = AimsCommandSpec | AseSpec

@@ -17,7 +17,6 @@ from mpi4py import MPI
 from fhi_al.core.errors import EngineError
 from fhi_al.core.structure import Array
 from fhi_al.engines.engine import ReferenceEngine, ReferenceResult
-from fhi_al.engines.registry import build_engine, runs_in_parallel
 from fhi_al.engines.spec import EngineSpec
 from fhi_al.labels.crash_trace import RankTrace
 from fhi_al.parallel import mpi
@@ -45,7 +44,7 @@ class _Engines:
             except OSError as failure:  # agreed on, and raised, below
                 error = failure
         mpi.agree(group, error)
-        self._engines[system] = build_engine(spec, group)
+        self._engines[system] = spec.build(group)
 
     def calculate(self, system: int, positions: Array, cell: Array) -> ReferenceResult:
         """Collective over the engine's ranks."""
@@ -128,7 +127,7 @@ class EngineService:
 
     def ranks(self, system: int) -> Ranks:
         """The ranks that take part in the calls of a system's engine."""
-        together = runs_in_parallel(self._specs[system]) and not self._alone
+        together = self._specs[system].is_collective and not self._alone
         return tuple(range(self._comm.size)) if together else (0,)
 
     def calculate(self, system: int, positions: Array, cell: Array) -> ReferenceResult:

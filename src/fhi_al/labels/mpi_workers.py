@@ -8,14 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from pathlib import Path
 
 from mpi4py import MPI
 
 from fhi_al.core.errors import EngineError
 from fhi_al.engines.engine import ReferenceResult
-from fhi_al.engines.spec import AsiSpec, EngineSpec
+from fhi_al.engines.spec import EngineSpec
 from fhi_al.labels.crash_trace import MOST_ATTEMPTS, CallRecord
 from fhi_al.labels.engine_service import EngineService, Ranks
 from fhi_al.labels.workers import Finished, Job
@@ -166,17 +165,12 @@ def specs_of_group(specs: Sequence[EngineSpec], group: int, n_groups: int) -> li
     """The engines' specs for one of several groups: each works in a folder of its own."""
     if n_groups == 1:
         return list(specs)
-    return [
-        replace(spec, work_dir=spec.work_dir / f"group_{group + 1}")
-        if isinstance(spec, AsiSpec)
-        else spec
-        for spec in specs
-    ]
+    return [spec.in_group(group + 1) for spec in specs]
 
 
 def last_output(specs: Sequence[EngineSpec]) -> str:
     """The last lines that engines have written to logs of their own; empty without any."""
-    logs = [spec.log for spec in specs if isinstance(spec, AsiSpec)]
+    logs = [spec.log for spec in specs if spec.log is not None]
     return "\n".join(_last_lines(path) for path in logs if path.is_file())
 
 

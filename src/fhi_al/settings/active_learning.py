@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fhi_al.settings.active_learning_misc import ActiveLearningMisc as ActiveLearningMisc
 from fhi_al.settings.cluster import OptionalCluster
+from fhi_al.settings.engine_names import EngineName
 from fhi_al.settings.md import MolecularDynamics
 from fhi_al.settings.value_types import (
     Arguments,
@@ -133,8 +134,10 @@ class ActiveLearning(Section):
         " compute labels in the background.",
     )
     # Keys of ours, none of which changes what a file without them does.
-    reference_engine: Annotated[Literal["aims", "tblite", "ase"], Choice()] = setting(
-        "aims", "What computes the labels: FHI-aims, tblite (xTB), or any ASE calculator."
+    reference_engine: Annotated[str, EngineName()] = setting(
+        "aims",
+        "What computes the labels: FHI-aims (`aims`), xTB (`tblite`), any ASE calculator (`ase`),"
+        " or the name of an engine that an installed package brings.",
     )
     reference_groups: OptionalInteger = setting(
         None,
@@ -168,7 +171,9 @@ class ActiveLearning(Section):
         " `ase.calculators.emt.EMT`.",
     )
     reference_arguments: Arguments = setting(
-        dict, "Keyword arguments of the tblite or ASE calculator.", shown_default="{}"
+        dict,
+        "Keyword arguments of the tblite or ASE calculator, or the keys of a package's engine.",
+        shown_default="{}",
     )
     cluster: OptionalCluster = setting(
         None,

@@ -212,6 +212,11 @@ def _check_block(
             key, full = now, f"{label}.{now}"
         if line is not None:
             checked.lines[full] = line
+        if isinstance(value, dict):  # whose keys nobody here knows, but others may complain about
+            for inner in value:
+                inner_line = document.lines.get((*path, key, inner))
+                if inner_line is not None:
+                    checked.lines[f"{full}.{inner}"] = inner_line
         if key in known:
             checked.given[full] = value
             below = keys_below(known[key])
@@ -237,7 +242,7 @@ def _check_block(
             full = f"{label}.{key}"
             if full not in checked.refused:
                 checked.refused.add(full)
-                checked.problems.append(checked.problem(full, _expected(detail, known[key])))
+                checked.problems.append(checked.problem(full, instead(detail, known[key])))
             values.pop(key, None)
         return model.model_validate(values)
 
@@ -271,7 +276,7 @@ def _about_unknown_key(
     return f"{start}The README lists all keys of {label}.", None
 
 
-def _expected(detail: ErrorDetails, info: FieldInfo) -> str:
+def instead(detail: ErrorDetails, info: FieldInfo) -> str:
     """What was expected instead of a value that a field refused, and what to try."""
     extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
     unit = f" {extra['unit']}" if extra.get("unit") else ""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from fhi_al.settings.active_learning import ActiveLearningSettings
 from fhi_al.settings.checked_file import CheckedFile
+from fhi_al.settings.engine_names import of_packages
 from fhi_al.settings.mace import MaceSettings
 from fhi_al.settings.problems import Problem
 
@@ -16,7 +17,7 @@ SELECTED_BY: dict[str, tuple[str, tuple[str, ...]]] = {
     "ACTIVE_LEARNING.species_dir": ("reference_engine", ("aims",)),
     "ACTIVE_LEARNING.reference_method": ("reference_engine", ("tblite",)),
     "ACTIVE_LEARNING.reference_calculator": ("reference_engine", ("ase",)),
-    "ACTIVE_LEARNING.reference_arguments": ("reference_engine", ("tblite", "ase")),
+    "ACTIVE_LEARNING.reference_arguments": ("reference_engine", ("tblite", "ase", *of_packages())),
     "ACTIVE_LEARNING.scf_warm_start": ("reference_engine", ("tblite", "ase")),
     "ACTIVE_LEARNING.cluster.aims_command": ("reference_engine", ("aims",)),
     **{

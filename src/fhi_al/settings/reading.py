@@ -84,7 +84,9 @@ class Settings:
         KeyError
             If there is no such key.
         """
-        key_at(file_kind, key_path)  # raises
+        within = key_path.rpartition(".")[0]
+        if not isinstance(self._files[file_kind].value(within), dict):
+            key_at(file_kind, key_path)  # raises
         return self._files[file_kind].problem(key_path, message)
 
     def values(self) -> dict[str, Any]:

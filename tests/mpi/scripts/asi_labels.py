@@ -11,14 +11,13 @@ from pathlib import Path
 from asi_setup import asi_spec, report
 from rattled import rattled
 
-from fhi_al.engines.registry import build_engine
 from fhi_al.parallel import mpi
 
 with mpi.communicator() as comm:
     system, library, work_dir, order, *more = sys.argv[1:]
     spec = asi_spec(system, Path(library), Path(work_dir), "".join(f"{line}\n" for line in more))
     here = Path.cwd()
-    engine = build_engine(spec, comm)
+    engine = spec.build(comm)
     labels = []
     for seed in map(int, order.split(",")):
         positions, cell = rattled(spec.geometry.structure, seed)

@@ -7,12 +7,11 @@ from pathlib import Path
 
 from asi_setup import asi_spec, report
 
-from fhi_al.engines.registry import build_engine
 from fhi_al.parallel import mpi
 
 with mpi.communicator() as comm:
     spec = asi_spec("diamond", Path(sys.argv[1]), Path(sys.argv[2]))
-    engine = build_engine(spec, comm)
+    engine = spec.build(comm)
     engine.calculate(spec.geometry.structure.positions, spec.geometry.structure.cell)
     lines = Path("/proc/self/status").read_text().splitlines()
     resident_kb = next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))

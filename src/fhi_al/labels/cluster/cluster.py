@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from fhi_al.core.errors import CannotCompute, EngineError
 from fhi_al.engines.engine import ReferenceResult
 from fhi_al.engines.fingerprint import fingerprint
-from fhi_al.engines.spec import ClusterSpec
+from fhi_al.engines.spec import EngineSpec
 from fhi_al.labels.cluster.job import JobInput
 from fhi_al.labels.cluster.options import ClusterOptions
 from fhi_al.labels.cluster.result import parsed_result, read_result
@@ -55,7 +55,7 @@ class ClusterWorkers:
 
     Parameters
     ----------
-    specs : sequence of ClusterSpec
+    specs : sequence of EngineSpec
         One per system.
     options : ClusterOptions
     folder : Path
@@ -69,7 +69,7 @@ class ClusterWorkers:
 
     ends_soon = False
 
-    def __init__(self, specs: Sequence[ClusterSpec], options: ClusterOptions, folder: Path) -> None:
+    def __init__(self, specs: Sequence[EngineSpec], options: ClusterOptions, folder: Path) -> None:
         self._specs = specs
         self._options = options
         self._folder = folder.resolve()

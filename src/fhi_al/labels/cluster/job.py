@@ -18,7 +18,7 @@ from fhi_al.core.errors import CannotCompute, EngineError
 from fhi_al.core.structure import Array
 from fhi_al.engines.engine import ReferenceResult
 from fhi_al.engines.fingerprint import Fingerprint
-from fhi_al.engines.spec import AimsCommandSpec, ClusterSpec
+from fhi_al.engines.spec import EngineSpec
 from fhi_al.labels.cluster.processes import end_with
 from fhi_al.labels.cluster.result import read_result, write_result
 from fhi_al.labels.cluster.worker import CANNOT, WHY
@@ -30,7 +30,7 @@ class JobInput:
 
     Parameters
     ----------
-    spec : ClusterSpec
+    spec : EngineSpec
     engine : Fingerprint
         Of the engines.
     key : str
@@ -43,7 +43,7 @@ class JobInput:
         The job's, for the result.
     """
 
-    spec: ClusterSpec
+    spec: EngineSpec
     engine: Fingerprint
     key: str
     positions: Array
@@ -80,13 +80,7 @@ def _compute(job: JobInput) -> None:
 
 
 def _result(job: JobInput) -> ReferenceResult:
-    if isinstance(job.spec, AimsCommandSpec):
-        from fhi_al.engines.aims_executable import calculate
-
-        return calculate(job.spec, job.positions, job.cell, Path.cwd())
-    from fhi_al.engines.ase_calculator import AseEngine
-
-    engine = AseEngine(job.spec)
+    engine = job.spec.build(None)
     try:
         return engine.calculate(job.positions, job.cell)
     finally:

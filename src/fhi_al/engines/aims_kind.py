@@ -1,0 +1,109 @@
+"""FHI-aims as a kind of engine: a library through ASI, or with a cluster its executable."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+from ase.data import chemical_symbols
+
+from fhi_al.engines.aims_input.atomic import atomic_input
+from fhi_al.engines.aims_input.engine_input import (
+    control_problems,
+    engine_input,
+    species_masses,
+)
+from fhi_al.engines.aims_input.errors import AimsInputError
+from fhi_al.engines.aims_input.geometry import Geometry, with_masses
+from fhi_al.engines.asi_library import library_problem
+from fhi_al.engines.inputs import Inputs
+from fhi_al.engines.kind import EngineContext, EngineKind
+from fhi_al.engines.spec import AimsCommandSpec, AsiSpec, EngineSpec
+from fhi_al.settings import Settings
+
+
+class Aims(EngineKind):
+    """Keys: ``aims_lib_path``, ``species_dir``, ``cluster.aims_command``."""
+
+    energy = (
+        "the electronic free energy of the executable's output; what ASI_energy gives of the"
+        " library's, compared with it"
+    )
+    calls_are_collective = True
+    needs_control = True
+    needs_job = True
+
+    def completed(self, settings: Settings, inputs: Inputs) -> Inputs:
+        """With the masses of the species blocks."""
+        assert inputs.control is not None
+        geometries = []
+        for geometry in inputs.geometries:
+            try:
+                masses = species_masses(inputs.control, geometry.species, _folder(settings))
+            except AimsInputError:
+                masses = {}  # a species without a block, say: told by the check, if it is needed
+            geometries.append(with_masses(geometry, masses))
+        return Inputs(tuple(geometries), inputs.control)
+
+    def spec(self, run: EngineContext, geometry: Geometry) -> EngineSpec:
+        """The user's control.in with what is needed; the executable where there is a cluster."""
+        assert run.inputs.control is not None
+        text = engine_input(run.inputs.control, geometry, _species_dir(run), stress=False).text
+        return self._spec(run, text, geometry, run.folder / "aims")
+
+    def atom_spec(self, run: EngineContext, atom: Geometry) -> EngineSpec:
+        """The user's control.in without what is about the system.
+
+        Raises
+        ------
+        AimsInputError
+            If it does not do for the atom.
+        """
+        assert run.inputs.control is not None
+        text = atomic_input(run.inputs.control, atom, _species_dir(run)).text
+        symbol = chemical_symbols[int(atom.structure.numbers[0])]
+        return self._spec(run, text, atom, run.folder / "aims" / f"atom_{symbol}")
+
+    def _spec(
+        self, run: EngineContext, text: str, geometry: Geometry, work_dir: Path
+    ) -> EngineSpec:
+        if run.al.cluster is not None:
+            assert run.al.cluster.aims_command is not None
+            command = tuple(shlex.split(run.al.cluster.aims_command))
+            return AimsCommandSpec(command, text, geometry)
+        assert run.al.aims_lib_path is not None
+        library = run.settings.resolve(run.al.aims_lib_path)
+        return AsiSpec(library, work_dir, text, geometry)
+
+    def problems(self, run: EngineContext) -> Iterator[str]:
+        """Of control.in, species defaults and library."""
+        assert run.inputs.control is not None
+        folder = _species_dir(run)
+        for geometry in run.inputs.geometries:
+            for error in control_problems(run.inputs.control, geometry, folder, False):
+                if error.path == folder:
+                    # What has to be corrected is the key that names the folder.
+                    message = f"{error.what}: {error.expected}. {error.fix}"
+                    yield run.problem("species_dir", message)
+                else:
+                    yield str(error)
+        path = run.al.aims_lib_path  # None with a cluster, which runs the executable
+        problem = None if path is None else library_problem(run.settings.resolve(path))
+        if problem is not None:
+            yield run.problem("aims_lib_path", problem)
+
+    def added_to_inputs(self, run: EngineContext) -> tuple[str, ...]:
+        """What is added to the user's control.in, for the log."""
+        assert run.inputs.control is not None
+        geometry = run.inputs.geometries[0]
+        return engine_input(run.inputs.control, geometry, _species_dir(run), stress=False).added
+
+
+def _species_dir(run: EngineContext) -> Path | None:
+    return _folder(run.settings)
+
+
+def _folder(settings: Settings) -> Path | None:
+    given = settings.al.species_dir
+    return None if given is None else settings.resolve(given)

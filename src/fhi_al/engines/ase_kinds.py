@@ -1,0 +1,79 @@
+"""ASE calculators as kinds of engine: any of them by its import path, and tblite by its methods."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from fhi_al.engines.aims_input.geometry import Geometry
+from fhi_al.engines.ase_calculator import calculator_problem, default_arguments
+from fhi_al.engines.isolated_atom import arguments_of_atom, left_out
+from fhi_al.engines.kind import EngineContext, EngineKind
+from fhi_al.engines.spec import TBLITE, AseSpec, EngineSpec
+from fhi_al.engines.tblite import is_tblite, system_problem, tblite_spec
+from fhi_al.settings import Settings
+
+
+class AseCalculator(EngineKind):
+    """Keys: ``reference_calculator``, ``reference_arguments``, ``scf_warm_start``."""
+
+    energy = "the calculator's free_energy where it has it, else its energy"
+
+    def spec(self, run: EngineContext, geometry: Geometry) -> AseSpec:
+        """The calculator with the user's arguments."""
+        return self._spec(run, geometry, run.al.reference_arguments)
+
+    def atom_spec(self, run: EngineContext, atom: Geometry) -> AseSpec:
+        """The calculator without the arguments that are about the whole system."""
+        unpaired = round(float(atom.structure.initial_moments[0]))
+        defaults = default_arguments(self._calculator(run))
+        return self._spec(
+            run, atom, arguments_of_atom(run.al.reference_arguments, unpaired, defaults)
+        )
+
+    def left_out_of_atom(self, settings: Settings, spec: EngineSpec) -> list[str]:
+        """Arguments that are about the whole system."""
+        assert isinstance(spec, AseSpec)
+        return left_out(settings.al.reference_arguments, spec.arguments)
+
+    def problems(self, run: EngineContext) -> Iterator[str]:
+        """Of the calculator's import path and arguments; of the system, where tblite can tell."""
+        for geometry in run.inputs.geometries:
+            spec = self.spec(run, geometry)
+            problem = calculator_problem(spec)
+            if problem is None and is_tblite(spec.calculator):
+                problem = system_problem(spec)
+            if problem is not None:
+                yield run.problem(self._key(run), problem)
+
+    def _calculator(self, run: EngineContext) -> str:
+        assert run.al.reference_calculator is not None
+        return run.al.reference_calculator
+
+    def _key(self, run: EngineContext) -> str:
+        return "reference_calculator"
+
+    def _spec(self, run: EngineContext, geometry: Geometry, arguments: dict[str, Any]) -> AseSpec:
+        return AseSpec(
+            self._calculator(run),
+            geometry.structure,
+            arguments,
+            cold_start=not run.al.scf_warm_start,
+        )
+
+
+class TBLite(AseCalculator):
+    """Keys: ``reference_method``, ``reference_arguments``, ``scf_warm_start``."""
+
+    energy = "tblite's total energy, which holds the electronic entropy: the free energy"
+
+    def _calculator(self, run: EngineContext) -> str:
+        return TBLITE
+
+    def _key(self, run: EngineContext) -> str:
+        return "reference_arguments" if run.al.reference_arguments else "reference_engine"
+
+    def _spec(self, run: EngineContext, geometry: Geometry, arguments: dict[str, Any]) -> AseSpec:
+        warm = run.al.scf_warm_start
+        method = run.al.reference_method
+        return tblite_spec(method, geometry.structure, arguments, scf_warm_start=warm)

@@ -1,0 +1,106 @@
+"""What a kind of reference engine is to the program: its keys, its checks, its specs.
+
+A kind is one class, named by an entry point of the group ``fhi_al.engines``; the registry finds it.
+Lives on rank 0 only: what other ranks get is a spec.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from fhi_al.engines.aims_input.geometry import Geometry
+from fhi_al.engines.inputs import Inputs
+from fhi_al.engines.spec import EngineSpec
+from fhi_al.settings import ActiveLearning, Settings
+from fhi_al.settings.value_types import Section
+
+AL = "ACTIVE_LEARNING"
+
+
+@dataclass(frozen=True, eq=False)
+class EngineContext:
+    """What a kind makes its specs from.
+
+    Parameters
+    ----------
+    folder : Path
+        The run's, absolute.
+    settings : Settings
+    inputs : Inputs
+    keys : Section or None
+        ``reference_arguments`` as the kind's own model; None for kinds without one.
+    """
+
+    folder: Path
+    settings: Settings
+    inputs: Inputs
+    keys: Any = None
+
+    @property
+    def al(self) -> ActiveLearning:
+        """The ACTIVE_LEARNING section."""
+        return self.settings.al
+
+    def problem(self, key: str, message: str) -> str:
+        """A problem with a key of ACTIVE_LEARNING, with its file, line and value."""
+        return str(self.settings.problem("active_learning", f"{AL}.{key}", message))
+
+
+class EngineKind(ABC):
+    """A kind of reference engine.
+
+    Attributes
+    ----------
+    keys : type of Section or None
+        Model of the keys below ``reference_arguments``, with meanings, units, defaults and bounds
+        (:func:`fhi_al.settings.value_types.setting`).  None: the kind looks at the settings itself.
+    energy : str
+        Which energy a label has, for the documentation; its derivatives must be the forces.
+    calls_are_collective : bool
+        Whether several ranks share a calculation; as ``is_collective`` of its specs.
+    needs_control : bool
+        Whether it reads control.in.
+    needs_job : bool
+        Whether isolated atoms, too, are computed on the cluster, where there is one.
+    """
+
+    keys: ClassVar[type[Section] | None] = None
+    energy: ClassVar[str] = "the one that the forces are derivatives of"
+    calls_are_collective: ClassVar[bool] = False
+    needs_control: ClassVar[bool] = False
+    needs_job: ClassVar[bool] = False
+
+    def completed(self, settings: Settings, inputs: Inputs) -> Inputs:
+        """The inputs with what the kind's own files say of the systems, such as masses."""
+        return inputs
+
+    @abstractmethod
+    def spec(self, run: EngineContext, geometry: Geometry) -> EngineSpec:
+        """What builds the engine of a system."""
+        ...
+
+    def atom_spec(self, run: EngineContext, atom: Geometry) -> EngineSpec:
+        """What builds the engine of an isolated atom, with Hund's moment as initial moment.
+
+        What belongs to the whole system, such as a charge or a field, must not reach it.
+        """
+        return self.spec(run, atom)
+
+    def left_out_of_atom(self, settings: Settings, spec: EngineSpec) -> list[str]:
+        """What of the user's arguments an isolated atom does not get, as ``name=value``."""
+        return []
+
+    def problems(self, run: EngineContext) -> Iterator[str]:
+        """What is known to be wrong without a calculation, as sentences: where, what, how to fix.
+
+        :meth:`EngineContext.problem` makes one about a key.
+        """
+        yield from ()
+
+    def added_to_inputs(self, run: EngineContext) -> tuple[str, ...]:
+        """What is added to the user's control.in, for the log."""
+        return ()
