@@ -74,16 +74,18 @@ def _run_command(
     except SystemExit as end:  # --help, --version, wrong arguments
         return end.code if isinstance(end.code, int) else FAILED
     try:
-        return drive(arguments, process)
+        code = drive(arguments, process)
+        sys.stdout.flush()
+        return code
     except Exception as error:
-        code = exit_code(error)
-        if code is None:
+        known = exit_code(error)
+        if known is None:
             from fhi_al.parallel import mpi
 
             mpi.end_job(process.comm, error)
             return FAILED
-        _tell(name, error, code, arguments.workdir.resolve())
-        return code
+        _tell(name, error, known, arguments.workdir.resolve())
+        return known
 
 
 def _tell(name: str, error: Exception, code: int, folder: Path) -> None:

@@ -76,6 +76,20 @@ def test_signal_handlers_are_put_back(tmp_path: Path) -> None:
         signal.raise_signal(signal.SIGINT)
 
 
+def test_a_closed_terminal_stops_a_run_unless_it_was_started_with_nohup(tmp_path: Path) -> None:
+    outside = signal.getsignal(signal.SIGHUP)
+    try:
+        for handler, reason in ((signal.SIG_IGN, None), (signal.SIG_DFL, "SIGHUP")):
+            signal.signal(signal.SIGHUP, handler)
+            soft_stop = SoftStop(tmp_path)
+            with soft_stop.listening():
+                signal.raise_signal(signal.SIGHUP)
+            assert soft_stop.reason() == reason
+            assert signal.getsignal(signal.SIGHUP) == handler
+    finally:
+        signal.signal(signal.SIGHUP, outside)
+
+
 def test_in_a_thread_of_the_users_own_signals_are_left_alone(tmp_path: Path) -> None:
     before = {number: signal.getsignal(number) for number in SIGNALS}
     soft_stop = SoftStop(tmp_path)

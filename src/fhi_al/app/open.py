@@ -251,9 +251,10 @@ def open_run(workdir: Path | str = ".") -> Iterator[Run]:
     Rank 0 gets the run.  The other ranks serve it and leave the program, with SystemExit, when the
     block on rank 0 ends.
 
-    Within the block the process is set up as for the commands: SIGINT (Ctrl-C), SIGTERM and SIGUSR1
-    ask the run to stop, its messages go to standard output, ASE is serial, torch has the run's
-    threads.  After it everything is as before, also if an error leaves the block.
+    Within the block the process is set up as for the commands: SIGINT (Ctrl-C), SIGTERM, SIGUSR1
+    and SIGHUP ask the run to stop, its messages go to standard output (which may be closed), ASE is
+    serial, torch has the run's threads.  After it everything is as before, also if an error leaves
+    the block.
 
     Parameters
     ----------

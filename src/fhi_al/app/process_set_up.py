@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fhi_al.process.changes import environment
+from fhi_al.process.output import output_that_may_close
 from fhi_al.process.soft_stop import signals_left_to_rank_0
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def process_set_up() -> Iterator[Process]:
         "OMPI_MCA_mpi_abort_print_stack": "1",
     }
     with ExitStack() as changes:
+        changes.enter_context(output_that_may_close())
         missing = {name: value for name, value in defaults.items() if name not in os.environ}
         changes.enter_context(environment(**missing))
         from fhi_al.parallel import mpi

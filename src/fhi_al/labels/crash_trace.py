@@ -26,7 +26,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -73,13 +73,15 @@ class RankTrace:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Around a call of the engine: its standard error goes through the file."""
-        sys.stderr.flush()
+        with suppress(OSError):
+            sys.stderr.flush()
         stderr = os.dup(STDERR)
         os.dup2(self._stream.fileno(), STDERR)
         try:
             yield
         finally:
-            sys.stderr.flush()
+            with suppress(OSError):
+                sys.stderr.flush()
             os.dup2(stderr, STDERR)
             os.close(stderr)
             self._pass_on()
@@ -89,7 +91,8 @@ class RankTrace:
             return
         words = self._path.read_bytes()
         self._stream.truncate(0)
-        os.write(STDERR, words)
+        with suppress(OSError):  # nobody reads it
+            os.write(STDERR, words)
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import FrameType
 
-# SIGUSR1 is what Slurm's --signal=USR1@300 sends before the time limit.
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+# SIGUSR1 is what Slurm's --signal=USR1@300 sends before the time limit, SIGHUP what comes when the
+# terminal is closed; nohup lets it be ignored.
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
 STOP_FILE = "STOP"
 _LARGEST_SIGACTION = 512  # bytes of a struct sigaction; Linux: 152
 
@@ -37,7 +38,8 @@ def _handlers(handler: Callable[[int, FrameType | None], None] | signal.Handlers
         # same.
         yield
         return
-    before = {number: _Handler(number) for number in SIGNALS}
+    ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()
+    before = {number: _Handler(number) for number in SIGNALS if number not in ignored}
     for number in before:
         signal.signal(number, handler)
     try:
