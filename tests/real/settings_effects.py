@@ -1,0 +1,502 @@
+"""Which settings keys change nothing?  Run by test_settings_effects in a process of its own.
+
+Every key of every section is given a second value, derived from its type, its bounds and its value
+in each of a few situations.  The run is wired with both, and the two are compared: the
+object graph of the wired run (without the settings themselves), who does what on 1 to 4 ranks, the
+blocks of workers of a cluster, the files that were made, what was refused - and, if all that is the
+same, what a small member becomes that is trained with them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import enum
+import functools
+import hashlib
+import inspect
+import json
+import logging
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path, PurePath
+from typing import Any, Literal, get_args, get_origin
+
+import numpy as np
+import torch
+import yaml
+from ase.calculators.calculator import Calculator
+from models_parts import water_labels
+from pydantic import BaseModel
+
+from fhi_al import ActiveLearningProcedure, InitialDatasetProcedure, open_run
+from fhi_al.app.cluster_options import cluster_options
+from fhi_al.app.rank_assignment import rank_layout
+from fhi_al.core.errors import InputError
+from fhi_al.models.ensemble import Ensemble
+from fhi_al.models.training import SerialTrainingPool
+from fhi_al.settings import ActiveLearning, Settings, SettingsError, read_settings
+from fhi_al.settings.keys import FILE_NAMES, LAYOUTS, keys_below, keys_of, sections_of
+from fhi_al.settings.value_types import Integer, setting
+
+Values = dict[str, Any]  # by SECTION.key; of both files
+Description = dict[str, str]
+
+INVENTED = "ACTIVE_LEARNING.invented"
+WATER = "atom 0 0 0.1173 O\natom 0 0.7572 -0.4692 H\natom 0 -0.7572 -0.4692 H\n"
+
+# A small model, and everything that has no value by default and some effect with the others.
+BASE: Values = {
+    "GENERAL.default_dtype": "float64",
+    "ARCHITECTURE.atomic_energies": {1: -13.0, 8: -100.0},
+    "ARCHITECTURE.model": "ScaleShiftMACE",
+    "ARCHITECTURE.r_max": 3.0,
+    "ARCHITECTURE.num_channels": 2,
+    "ARCHITECTURE.max_L": 0,
+    "ARCHITECTURE.max_ell": 1,
+    "ARCHITECTURE.correlation": 2,
+    "ARCHITECTURE.num_radial_basis": 3,
+    "ARCHITECTURE.radial_MLP": [4],
+    "ARCHITECTURE.MLP_irreps": "2x0e",
+    "TRAINING.batch_size": 2,
+    "TRAINING.valid_batch_size": 2,
+    "TRAINING.ema": True,
+    "TRAINING.clip_grad": 0.1,
+    "TRAINING.config_type_weights": {"Default": 1.0, "initial": 2.0},
+    "mace.MISC.num_threads": 1,
+    "ACTIVE_LEARNING.reference_engine": "tblite",
+    "ACTIVE_LEARNING.reference_arguments": {"accuracy": 1.0},
+    "ACTIVE_LEARNING.initial_sampling": "aimd",
+    "ACTIVE_LEARNING.desired_acc": 0.02,
+    "ACTIVE_LEARNING.max_MD_steps": 5000,
+    "ACTIVE_LEARNING.max_set_size": 100,
+    "ACTIVE_LEARNING.analysis": True,
+    "active_learning.MISC.walltime_limit": 1000.0,
+}
+CLUSTER: Values = {
+    "ACTIVE_LEARNING.parallel": True,
+    "ACTIVE_LEARNING.cluster.provider": "slurm",
+    "ACTIVE_LEARNING.cluster.max_jobs": 3,
+    "ACTIVE_LEARNING.cluster.partition": "short",
+    "ACTIVE_LEARNING.cluster.account": "physics",
+    "ACTIVE_LEARNING.cluster.scheduler_options": "#SBATCH --mem=3G",
+    "ACTIVE_LEARNING.cluster.worker_init": "export A=1",
+}
+# What is different from BASE; None: the key is left out.
+SITUATIONS: dict[str, Values] = {
+    "serial": {},
+    "quantile, calibrated, Berendsen, ExponentialLR": {
+        "ACTIVE_LEARNING.threshold_type": "quantile",
+        "ACTIVE_LEARNING.calibrate": True,
+        "ACTIVE_LEARNING.calibrated_threshold": 0.1,
+        "ACTIVE_LEARNING.reference_arguments": None,
+        "MD.thermostat": "Berendsen",
+        "TRAINING.scheduler": "ExponentialLR",
+    },
+    "parallel, Andersen": {
+        "ACTIVE_LEARNING.parallel": True,
+        "ACTIVE_LEARNING.reference_groups": 1,
+        "MD.thermostat": "Andersen",
+        "ARCHITECTURE.model": "MACE",
+        "ARCHITECTURE.interaction_first": "RealAgnosticInteractionBlock",
+    },
+    "any calculator samples and labels": {
+        "ACTIVE_LEARNING.reference_engine": "ase",
+        "ACTIVE_LEARNING.reference_calculator": "ase.calculators.lj.LennardJones",
+        "ACTIVE_LEARNING.initial_sampling": "foundation",
+        "ACTIVE_LEARNING.foundation_calculator": "ase.calculators.lj.LennardJones",
+        "ACTIVE_LEARNING.foundation_arguments": {"epsilon": 0.1},
+    },
+    "a model file samples": {
+        "ACTIVE_LEARNING.initial_sampling": "foundation",
+        "ACTIVE_LEARNING.foundation_model": "absent.model",
+    },
+    "MACE-MP-0 samples": {"ACTIVE_LEARNING.initial_sampling": "mace-mp0"},
+    "cluster": {
+        **CLUSTER,
+        "ACTIVE_LEARNING.reference_engine": "aims",
+        "ACTIVE_LEARNING.reference_arguments": None,
+        "ACTIVE_LEARNING.species_dir": "species",
+        "ACTIVE_LEARNING.cluster.aims_command": "srun -n 2 aims.x",
+    },
+    "aims": {
+        "ACTIVE_LEARNING.reference_engine": "aims",
+        "ACTIVE_LEARNING.reference_arguments": None,
+        "ACTIVE_LEARNING.species_dir": "species",
+        "ACTIVE_LEARNING.aims_lib_path": "absent.so",
+    },
+}
+
+
+def keys() -> dict[str, Any]:
+    """Every key that has a plain value: its field, by its label with the file where two have it."""
+    found = {}
+    for kind in LAYOUTS:
+        for section, model in sections_of(kind).items():
+            for key, info in keys_of(model).items():
+                if keys_below(info) is None:
+                    prefix = f"{kind}." if section == "MISC" else ""
+                    found[f"{prefix}{section}.{key}"] = info
+    return found
+
+
+def write(folder: Path, values: Values) -> None:
+    """The inputs of a run with these values."""
+    files: dict[str, dict[str, Any]] = {kind: {} for kind in LAYOUTS}
+    for label, value in values.items():
+        if value is None:
+            continue
+        *where, key = label.split(".")
+        kind = where.pop(0) if where[0] in files else ""
+        kind = kind or next(kind for kind in LAYOUTS if where[0] in LAYOUTS[kind])
+        section = files[kind]
+        for name in where:
+            section = section.setdefault(name, {})
+        section[key] = value
+    for kind, content in files.items():
+        (folder / FILE_NAMES[kind]).write_text(yaml.safe_dump(content))
+
+
+# --- a second value -----------------------------------------------------------------------------
+
+
+def others(value: Any, info: Any) -> Iterator[Any]:
+    """Other values of a key than the one it has; some may be refused."""
+    annotation = info.annotation
+    if get_origin(annotation) is Literal:
+        yield from (choice for choice in get_args(annotation) if choice != value)
+    elif isinstance(value, PurePath):
+        yield str(value) + "_2"
+    else:
+        yield from changed(value)
+
+
+def changed(value: Any) -> Iterator[Any]:
+    """Values of the same type: numbers in it are larger or smaller, words longer."""
+    if isinstance(value, bool):
+        yield not value
+    elif isinstance(value, int):
+        yield from (value + 1, value - 1, 2 * value)
+    elif isinstance(value, float):
+        yield from (1.1 * value, 0.9 * value, 0.5) if value else (0.1, 1.0)
+    elif isinstance(value, str):
+        if "." in value and value.startswith("ase."):
+            yield "ase.calculators.morse.MorsePotential"
+        elif number := re.search(r"[1-9]", value):
+            digit = str(int(number[0]) % 9 + 1)
+            yield value[: number.start()] + digit + value[number.end() :]
+        else:
+            yield from (value + "x", "cuda")
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            for other in changed(inner):
+                yield {**value, key: other}
+    elif isinstance(value, (list, tuple)):
+        for place, inner in enumerate(value):
+            for other in changed(inner):
+                yield [*value[:place], other, *value[place + 1 :]]
+
+
+# --- what a run is made of ----------------------------------------------------------------------
+
+
+class Walk:
+    """The object graph as path -> text.  Settings are left out: they hold every value anyway."""
+
+    def __init__(self) -> None:
+        self.found: Description = {}
+        self._seen: set[int] = set()
+        self._kept: list[Any] = []  # so that no identity is used twice
+
+    def add(self, path: str, value: Any) -> None:
+        if isinstance(value, BaseModel | Settings | argparse.Namespace):
+            return
+        if isinstance(value, enum.Enum | str | bytes | int | float | complex | PurePath | None):
+            self.found[path] = repr(value)
+        elif isinstance(value, np.ndarray | torch.Tensor):
+            array = value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else value
+            self.found[path] = f"{array.shape}{hashlib.sha256(array.tobytes()).hexdigest()}"
+        elif isinstance(value, torch.dtype | torch.device | type):
+            self.found[path] = str(value)
+        elif id(value) not in self._seen:
+            self._seen.add(id(value))
+            self._kept.append(value)
+            self._add_parts(path, value)
+
+    def _add_parts(self, path: str, value: Any) -> None:
+        if isinstance(value, Mapping):
+            if value and all(re.match(r"[A-Z_]+(\[\d+\])?\.", str(key)) for key in value):
+                return  # all settings by their labels, for a snapshot
+            for key, inner in value.items():
+                self.add(f"{path}[{key!r}]", inner)
+        elif isinstance(value, list | tuple | set | frozenset):
+            for place, inner in enumerate(value):
+                self.add(f"{path}[{place}]", inner)
+        elif isinstance(value, functools.partial):
+            self.add(f"{path}.func", value.func)
+            self.add(f"{path}.args", (value.args, value.keywords))
+        elif inspect.ismethod(value):
+            self.found[path] = value.__qualname__
+            self.add(f"{path}.self", value.__self__)
+        elif inspect.isfunction(value):
+            code = value.__code__
+            self.found[path] = f"{value.__qualname__}, line {code.co_firstlineno}"
+            for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
+                with contextlib.suppress(ValueError):  # still empty
+                    self.add(f"{path}<{name}>", cell.cell_contents)
+        else:
+            self.found[path] = type(value).__qualname__
+            if isinstance(value, Calculator):
+                self.add(f"{path}.parameters", value.parameters)
+            if type(value).__module__.startswith("fhi_al."):
+                for name in _attributes(value):
+                    self.add(f"{path}.{name}", getattr(value, name))
+
+
+def _attributes(value: Any) -> list[str]:
+    slots = [name for each in type(value).__mro__ for name in getattr(each, "__slots__", ())]
+    return [*getattr(value, "__dict__", {}), *(name for name in slots if hasattr(value, name))]
+
+
+def wired(folder: Path) -> Description:
+    """The run that a folder's inputs make, without running it."""
+    walk = Walk()
+    settings = read_settings(folder)
+    try:
+        with open_run(folder) as run:
+            procedures = InitialDatasetProcedure(run), ActiveLearningProcedure(run)
+            walk.add("run", [run, *procedures])
+            walk.add("sampling", run.sampling_driver(0))
+            walk.add("threads", torch.get_num_threads())
+            walk.add("log level", logging.getLogger("fhi_al").level)
+    except InputError as error:
+        walk.add("refused", str(error))
+    for n_ranks in (1, 2, 3, 4):
+        try:
+            walk.add(f"layout[{n_ranks}]", repr(rank_layout(settings, n_ranks)))
+        except InputError as error:
+            walk.add(f"layout[{n_ranks}]", str(error))
+    if settings.al.cluster is not None:
+        walk.add("cluster", cluster_options(settings))
+    files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    walk.add("files", sorted(str(path) for path in files))
+    return walk.found
+
+
+def trained(folder: Path) -> Description:
+    """A small member after two epochs with a folder's settings, and what its model was handed."""
+    settings = read_settings(folder).mace
+    assert settings is not None
+    walk, sizes = Walk(), []
+
+    def look(module: Any, arguments: Any) -> None:
+        if "MACE" in type(module).__name__ and arguments and "ptr" in arguments[0]:
+            sizes.append(len(arguments[0]["ptr"]) - 1)
+
+    labels = _labels()
+    hook = torch.nn.modules.module.register_module_forward_pre_hook(look)
+    try:
+        made = Ensemble(settings, (1, 8), (11,), threads=1)
+        (member,) = made.members
+        member.add_training(labels[:-3])
+        member.add_validation(labels[-3:])
+        walk.add("normalisation", member.fit_normalisation())
+        member.fresh_optimizer(scheduler=True)
+        walk.add("scheduler", member.optimisation.state()["scheduler"])
+        walk.add("records", SerialTrainingPool(made, 1).begin([0], 2).finish())
+        walk.add("state", member.state())
+        walk.add("precision", made.factory.dtype)
+        # A label of each origin for the weights of the loss; the others are of the initial dataset.
+        walk.add("sizes", sizes)
+    except Exception as error:  # MACE's own refusal of a combination is an effect, too
+        walk.add("refused", f"{type(error).__name__}: {error}")
+    finally:
+        hook.remove()
+    return walk.found
+
+
+@functools.cache
+def _labels() -> Any:
+    return water_labels(7)
+
+
+# --- the search ---------------------------------------------------------------------------------
+
+
+class Outcome(enum.Enum):
+    """What came of another value."""
+
+    EFFECT = "something is different"
+    TOLD = "the program says that the key has no effect, or that the value is not supported"
+    NONE = "nothing is different"
+    REFUSED = "no valid value"
+
+
+def _order(label: str) -> Iterator[tuple[Callable[[Path], Description], str]]:
+    """What to compare, and where, until there is a difference."""
+    first, *rest = SITUATIONS
+    yield wired, first
+    if label.startswith(("GENERAL.", "ARCHITECTURE.", "TRAINING.")):
+        for situation, values in SITUATIONS.items():
+            if situation == first or any(
+                key.partition(".")[0] in ("ARCHITECTURE", "TRAINING") for key in values
+            ):
+                yield trained, situation
+    for situation in rest:
+        yield wired, situation
+
+
+class Search:
+    """Looks for an effect of each key.
+
+    Parameters
+    ----------
+    folder : Path
+        Where runs are wired, one after the other.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._before: dict[tuple[str, Callable[[Path], Description]], Description] = {}
+
+    def keys_without_effect(self, labels: Mapping[str, Any]) -> dict[str, str]:
+        """Why each key that changes nothing was not found to do so."""
+        return {label: why for label, info in labels.items() if (why := self._look(label, info))}
+
+    def _look(self, label: str, info: Any) -> str:
+        tried: list[str] = []
+        outcomes = set()
+        for describe, situation in _order(label):
+            for value in self._values(situation, label, info):
+                outcome = self._outcome(situation, label, value, describe)
+                if outcome is Outcome.EFFECT:
+                    return ""
+                outcomes.add(outcome)
+                if outcome is Outcome.NONE:
+                    tried.append(f"{situation}: {value!r}")
+        if outcomes - {Outcome.REFUSED} == {Outcome.TOLD}:
+            return ""
+        return f"no effect of {'; '.join(dict.fromkeys(tried)) or 'any value that was tried'}"
+
+    def _values(self, situation: str, label: str, info: Any) -> list[Any]:
+        settings = self._settings(BASE | SITUATIONS[situation])
+        value = _value(settings, label)
+        if value is None:
+            default = info.get_default(call_default_factory=True)
+            value = (
+                default if default is not None else 1.0 if "float" in str(info.annotation) else 1
+            )
+            return (
+                [value]
+                if "| None" in str(info.annotation) or "Optional" in str(info.annotation)
+                else []
+            )
+        return list(others(value, info))
+
+    def _settings(self, values: Values) -> Settings:
+        self._fresh()
+        write(self._folder, values)
+        return read_settings(self._folder)
+
+    def _outcome(
+        self, situation: str, label: str, value: Any, describe: Callable[[Path], Description]
+    ) -> Outcome:
+        before = self._description(situation, describe)
+        try:
+            settings = self._settings(BASE | SITUATIONS[situation] | {label: value})
+        except SettingsError as error:
+            return Outcome.TOLD if "supported" in str(error) else Outcome.REFUSED
+        plain = label.removeprefix("mace.").removeprefix("active_learning.")
+        for note in settings.notes:
+            if note.startswith(f"{plain} = ") and ("no effect" in note or "superseded" in note):
+                return Outcome.TOLD
+        after = describe(self._folder)
+        is_same = all(after.get(path) == text for path, text in before.items())
+        return Outcome.NONE if is_same else Outcome.EFFECT
+
+    def _description(self, situation: str, describe: Callable[[Path], Description]) -> Description:
+        """What is the same in two runs with the same settings."""
+        known = self._before.get((situation, describe))
+        if known is None:
+            twice = []
+            for _ in range(2):
+                self._settings(BASE | SITUATIONS[situation])
+                twice.append(describe(self._folder))
+            known = {p: text for p, text in twice[0].items() if twice[1].get(p) == text}
+            self._before[situation, describe] = known
+        return known
+
+    def _fresh(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+        for name in ("species", "species_2"):
+            (self._folder / name).mkdir(parents=True)
+            for number, symbol in ((1, "H"), (8, "O")):
+                text = f"  species {symbol}\n    nucleus {number}\n    # {name}\n"
+                (self._folder / name / f"{number:02d}_{symbol}_default").write_text(text)
+        (self._folder / "geometry.in").write_text(WATER)
+        (self._folder / "control.in").write_text("xc pbe\n")
+
+
+def _value(settings: Settings, label: str) -> Any:
+    """The value of a key, also of one below a key; None if there is none."""
+    *where, key = label.split(".")
+    kind = where.pop(0) if where[0] in LAYOUTS else ""
+    kind = kind or next(kind for kind in LAYOUTS if where[0] in LAYOUTS[kind])
+    return settings._files[kind].value(".".join([*where, key]))
+
+
+def invent() -> dict[str, Any]:
+    """A key that the program does not know of, in the section where most are."""
+    ActiveLearning.model_fields["invented"] = setting(1, "Invented.", ge=0)
+    ActiveLearning.model_fields["invented"].annotation = int
+    ActiveLearning.__annotations__["invented"] = Integer
+    ActiveLearning.model_rebuild(force=True)
+    return {label: info for label, info in keys().items() if label == INVENTED}
+
+
+def read_it_in_vain() -> None:
+    """Read the invented key where a run is wired, and do nothing with it."""
+    from fhi_al.app import options
+
+    original = options.criterion
+
+    def criterion(al: Any) -> Any:
+        assert al.invented >= 0
+        return original(al)
+
+    options.criterion = criterion
+
+
+def use_it() -> None:
+    """Let the invented key decide something."""
+    from fhi_al.app import options
+
+    original = options.criterion
+    options.criterion = lambda al: original(
+        al.model_copy(update={"threshold_window": al.threshold_window + al.invented})
+    )
+
+
+def main(folder: Path, what: str) -> None:
+    """Print the keys without effect, by name, as the last line.
+
+    Parameters
+    ----------
+    folder : Path
+        For the runs.
+    what : str
+        ``all``, one key, or an invented key that is ``unread``, ``read in vain`` or ``used``.
+    """
+    os.environ["PATH"] = f"{Path(__file__).with_name('fake_slurm')}:{os.environ['PATH']}"
+    every = keys()
+    labels = every if what == "all" else {what: every[what]} if what in every else invent()
+    {"read in vain": read_it_in_vain, "used": use_it}.get(what, lambda: None)()
+    search = Search(folder)
+    print("\n" + json.dumps([len(labels), search.keys_without_effect(labels)]))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])
