@@ -138,7 +138,7 @@ class InitialDatasetProcedure:
 
     def _stop_reason(self) -> str | None:
         sampling, options = self._sampling, self._options
-        in_a_round = bool(sampling.points) and not self._run.labels.overlaps
+        in_a_round = bool(sampling.points) and not options.train_in_background
         if in_a_round or sampling.epochs_due > 0:
             return None
         return initial_stop(
@@ -157,14 +157,14 @@ class InitialDatasetProcedure:
         left = self._options.max_epochs - self._sampling.epochs
         self._progress.update_sampling(epochs_due=min(self._options.epochs_per_round, left))
         self._begin_round()
-        if not self._run.labels.overlaps:
+        if not self._options.train_in_background:
             self._end_round()
 
     def _begin_round(self) -> None:
         self._training.background = self._training.begin(
             self._all_members,
             self._sampling.epochs_due,
-            in_background=self._run.labels.overlaps,
+            in_background=self._options.train_in_background,
         )
 
     def _round_has_ended(self) -> bool:

@@ -159,18 +159,17 @@ class Labelling:
         Only of structures that no engine has begun; a sanity check is never withdrawn.
         """
         state = self._trajectories.state
-        if not (self._queue.overlaps and self._options.rescore):
+        if not self._options.rescore or state.rescored == state.epochs:
             return
-        if state.rescored == state.epochs:
+        earlier = [
+            pending
+            for pending in state.pending
+            if pending.crossed and not pending.is_sanity_check and pending.epochs < state.epochs
+        ]
+        if not earlier:
             return
         self._trajectories.update(rescored=state.epochs)
-        learnt = self._learnt(
-            [
-                pending
-                for pending in state.pending
-                if pending.crossed and not pending.is_sanity_check and pending.epochs < state.epochs
-            ]
-        )
+        learnt = self._learnt(earlier)
         if not learnt:
             return
         for pending in self._withdrawn(learnt):

@@ -23,8 +23,9 @@ class SamplingOptions:
     ----------
     source : str
         What drives the MD, for the log.
-    is_ab_initio : bool
-        The reference engine drives it: every point has its label already.
+    label_in_background : bool
+        MD goes on while a point is labelled.  In ab initio MD the forces on the point, and with
+        them its label, are there already.
     skip_step : int
         MD steps between two points.
     max_rollbacks_in_row : int
@@ -32,7 +33,7 @@ class SamplingOptions:
     """
 
     source: str
-    is_ab_initio: bool
+    label_in_background: bool
     skip_step: int
     max_rollbacks_in_row: int
 
@@ -49,6 +50,8 @@ class InitialDatasetOptions:
     target : float
         Mean validation force MAE in eV/A at which it is complete.
     epochs_per_round, max_epochs : int
+    train_in_background : bool
+        A round is trained beside the sampling of the next one.
     scheduler : bool
         Lower the learning rate where a member's error stops falling.
     converge : bool
@@ -60,6 +63,7 @@ class InitialDatasetOptions:
     target: float
     epochs_per_round: int
     max_epochs: int
+    train_in_background: bool
     scheduler: bool
     converge: bool
 

@@ -91,8 +91,7 @@ class SampledPoints:
         live = self._progress.live[0]
         frame = frame_of(point, md_step)
         request = _request(frame)
-        # In ab initio MD the forces on the point, and with them its label, are there already.
-        if self._queue.overlaps and not self._options.is_ab_initio:
+        if self._options.label_in_background:
             self._queue.submit(request)
             self._submitted.add(md_step)
             self.update(pending=(*self._state.pending, frame))

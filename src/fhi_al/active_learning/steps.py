@@ -86,8 +86,6 @@ class Snapshots:
             self.journal.cut(0)
         else:
             self._restore(before)
-        if not self.labels.overlaps:  # the record may be of a time when they did
-            self.completion_log.discard_rest()
 
     def write(self) -> None:
         """Write a snapshot of the run as it is."""

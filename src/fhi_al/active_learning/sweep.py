@@ -132,8 +132,8 @@ class Sweep:
             case SweepStage.LABEL:
                 self._labelling.rescore()
                 self._labelling.take_in(wait=self._is_idle() and not self._may_train_on())
-                # In the background: what has not arrived is taken in by a later sweep.
-                if self._queue.overlaps or not self._state.pending:
+                # What has not arrived is taken in by a later sweep.
+                if not self._queue.has_more:
                     self._enter(SweepStage.TRAIN)
             case SweepStage.TRAIN:
                 self._train_next()
@@ -160,7 +160,7 @@ class Sweep:
 
         As long as that helps: no member has reached the plateau at which its optimizer is reset.
         """
-        if not (self._options.train_while_waiting and self._queue.overlaps):
+        if not self._options.train_while_waiting:
             return False
         return bool(self._members[0].training) and all(
             plateau.epochs_without_improvement < self._trajectories.limits.max_epochs

@@ -115,6 +115,9 @@ def assemble(
     with ExitStack() as parts:
         run, snapshots, idle = _wire(folder, settings, inputs, process, assignment, parts, needs)
         snapshots.restore(before)
+        if not settings.al.parallel:
+            # The record may be of a launch in which labels were computed in the background.
+            run.completion_log.discard_rest()
         run.report.export.inputs(
             [folder / name for name in INPUT_FILES],
             {

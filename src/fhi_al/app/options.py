@@ -97,7 +97,7 @@ def _initial(al: ActiveLearning) -> InitialDatasetOptions:
     return InitialDatasetOptions(
         sampling=SamplingOptions(
             source=al.initial_sampling,
-            is_ab_initio=al.initial_sampling == "aimd",
+            label_in_background=al.parallel and al.initial_sampling != "aimd",
             skip_step=al.skip_step_initial,
             max_rollbacks_in_row=al.max_rollbacks,
         ),
@@ -105,6 +105,7 @@ def _initial(al: ActiveLearning) -> InitialDatasetOptions:
         target=al.lambda_ * al.desired_acc,
         epochs_per_round=al.intermediate_epochs,
         max_epochs=al.max_initial_epochs,
+        train_in_background=al.parallel,
         scheduler=al.scheduler_initial,
         converge=al.converge_initial,
     )

@@ -42,7 +42,8 @@ class BackgroundLabelQueue:
         Does a little of something else; returns False if there is nothing to do.
     """
 
-    overlaps = True
+    # A poll gives all that has arrived; what is computed still is for a later one.
+    has_more = False
 
     def __init__(
         self,

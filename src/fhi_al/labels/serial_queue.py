@@ -44,8 +44,8 @@ class LabelQueue(Protocol):
         ...
 
     @property
-    def overlaps(self) -> bool:
-        """Whether labels are computed while the caller does other things."""
+    def has_more(self) -> bool:
+        """Whether the next poll gives a result at once: a queue that computes one at a time."""
         ...
 
     def submit(self, request: LabelRequest) -> None:
@@ -119,8 +119,6 @@ class SerialLabelQueue:
         resumed run finds all labels before this one in the store.
     """
 
-    overlaps = False
-
     def __init__(
         self,
         validator: LabelValidator,
@@ -136,6 +134,11 @@ class SerialLabelQueue:
         self._timed = timed
         self._before_each = before_each
         self._queue: deque[LabelRequest] = deque()
+
+    @property
+    def has_more(self) -> bool:
+        """Whether a structure is left for the next ``poll``."""
+        return bool(self._queue)
 
     def submit(self, request: LabelRequest) -> None:
         """Queue a structure for the next ``poll``."""
