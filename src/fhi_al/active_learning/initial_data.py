@@ -5,20 +5,28 @@ Owns what ``data/initial/`` and ``model/`` must hold.  Writes nothing, loads no 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from ase.data import chemical_symbols
+from ase.units import Hartree
 
 from fhi_al.core.errors import InputError
 from fhi_al.core.label import Label
+from fhi_al.core.plausible import GeometryLimits, LabelLimits, geometry_problem, label_problem
 from fhi_al.core.structure import Structure
 from fhi_al.labels.xyz import Frame, read_frames
+from fhi_al.md.atoms import radii_of
 from fhi_al.parallel.layout import ranges
 
 # Kinds of problems of one file; all frames that have one are named together.
 MOST_SHOWN = 5
+# A cell beyond is no strained one: Bohr for A makes 6.7.
+LARGEST_VOLUME_RATIO = 2.0
+# No binding energy per atom comes near it, in eV.
+NEAR_E0 = 15.0
 # Labels of one structure are the same if they differ by less (eV, eV/A): xyz files are rounded.
 ROUNDING = 1e-6
 
@@ -82,6 +90,31 @@ class InitialData:
         ]
 
 
+@dataclass(frozen=True, eq=False)
+class Expected:
+    """What the frames must agree with.
+
+    Parameters
+    ----------
+    system : Structure
+        Of geometry.in.
+    geometry : GeometryLimits
+        When a structure makes no sense.
+    labels : LabelLimits
+        What a label must not exceed.
+    e0_sum : float or None
+        Sum of the E0s of the system's atoms, in eV; None if nobody knows.
+    e0_words : str
+        Whose they are.
+    """
+
+    system: Structure
+    geometry: GeometryLimits
+    labels: LabelLimits
+    e0_sum: float | None = None
+    e0_words: str = ""
+
+
 def initial_files(dataset_folder: Path, model_folder: Path, names: Sequence[str]) -> InitialFiles:
     """The files of members with these names, where exports are written."""
     folder = dataset_folder / "initial"
@@ -93,14 +126,13 @@ def initial_files(dataset_folder: Path, model_folder: Path, names: Sequence[str]
     )
 
 
-def read_initial_data(files: InitialFiles, system: Structure) -> InitialData:
+def read_initial_data(files: InitialFiles, expected: Expected) -> InitialData:
     """Read the sets, all of whose files are there, and check every frame.
 
     Parameters
     ----------
     files : InitialFiles
-    system : Structure
-        Of geometry.in.
+    expected : Expected
 
     Raises
     ------
@@ -108,6 +140,7 @@ def read_initial_data(files: InitialFiles, system: Structure) -> InitialData:
         With all that is wrong.
     """
     problems: list[str] = []
+    unreadable: set[Path] = set()
     frames: dict[Path, list[Frame]] = {}
     for path in dict.fromkeys((*files.training, *files.validation, files.test)):
         frames[path] = []
@@ -116,9 +149,17 @@ def read_initial_data(files: InitialFiles, system: Structure) -> InitialData:
                 frames[path] = read_frames(path)
             except ValueError as error:
                 problems.append(str(error))
-    for found in frames.values():
-        problems += _lines([(frame, what) for frame in found for what in _problems(frame, system)])
-    problems += _lines(_conflicts(frame for found in frames.values() for frame in found))
+                unreadable.add(path)
+    for path, found in frames.items():
+        problems += _lines(
+            [(frame, what) for frame in found for what in _problems(frame, expected)]
+        )
+        if not found and path != files.test and path not in unreadable:
+            problems.append(f"{path}: no structures: expected at least one. Put some there.")
+    every = [frame for found in frames.values() for frame in found if frame.label is not None]
+    problems += _lines(_conflicts(every))
+    problems += _lines(_far_energies(every, expected))
+    problems += _same_sets(files, frames)
     if problems:
         raise InputError(problems)
     labels = {path: [f.label for f in found if f.label] for path, found in frames.items()}
@@ -130,16 +171,97 @@ def read_initial_data(files: InitialFiles, system: Structure) -> InitialData:
     )
 
 
-def _problems(frame: Frame, system: Structure) -> Iterator[str]:
+def _problems(frame: Frame, expected: Expected) -> Iterator[str]:
     yield from frame.problems
-    if frame.label is None:
+    label, system = frame.label, expected.system
+    if label is None:
         return
-    numbers = frame.label.numbers
-    if not np.array_equal(numbers, system.numbers):
+    if not np.array_equal(label.numbers, system.numbers):
+        yield _other_atoms(label, system)
+        return
+    if label.pbc != system.pbc:
+        kinds = ("a molecule", "a crystal (with a cell)")
         yield (
-            "has other atoms than geometry.in: expected the same elements in the same order. "
-            "Sort its atoms, or remove the frame"
+            f"is {kinds[label.pbc]}, geometry.in is {kinds[system.pbc]}: expected the same kind. "
+            "Correct Lattice and pbc, or geometry.in"
         )
+        return
+    if system.pbc:
+        times = abs(np.linalg.det(label.cell) / np.linalg.det(system.cell))
+        if not 1 / LARGEST_VOLUME_RATIO <= times <= LARGEST_VOLUME_RATIO:
+            yield (
+                f"its cell has {times:.3g} times the volume of that in geometry.in: expected the "
+                "same crystal, in A. Correct Lattice"
+            )
+            return
+    problem = geometry_problem(
+        label.positions, label.cell, label.pbc, radii_of(system), expected.geometry
+    )
+    if problem is not None:
+        yield f"{problem}. Correct or remove it, or change min_distance or max_distance"
+    problem = label_problem(
+        label.energy, label.forces, True, len(system), expected.labels, label.stress
+    )
+    if problem is not None:
+        yield f"{problem}. Correct or remove it"
+
+
+def _other_atoms(label: Label, system: Structure) -> str:
+    if len(label.numbers) != len(system):
+        return (
+            f"has {len(label.numbers)} atoms, geometry.in has {len(system)}: expected as "
+            "many. Remove the frame"
+        )
+    place = int(np.argmax(label.numbers != system.numbers))
+    found, wanted = (
+        chemical_symbols[numbers[place]] for numbers in (label.numbers, system.numbers)
+    )
+    same = sorted(label.numbers) == sorted(system.numbers)
+    return (
+        f"has {'the atoms in another order' if same else 'other atoms'} than geometry.in (atom "
+        f"{place + 1} is {found}, not {wanted}): expected the same elements in the same order. "
+        + ("Sort its atoms, with their forces" if same else "Remove the frame")
+    )
+
+
+def _far_energies(frames: Sequence[Frame], expected: Expected) -> list[tuple[Frame, str]]:
+    """Frames whose energy cannot be that of the system, in eV."""
+    labels = [frame.label for frame in frames if frame.label is not None]
+    if not labels:
+        return []
+    reference, words = expected.e0_sum, expected.e0_words
+    if reference is None:
+        reference, words = float(np.median([label.energy for label in labels])), "their median"
+    n_atoms, limit = len(expected.system), expected.labels.max_energy_per_atom
+    found = []
+    for frame, label in zip(frames, labels, strict=True):
+        distance = abs(label.energy - reference) / n_atoms
+        in_hartree = abs(label.energy * Hartree - reference) / n_atoms
+        if distance > NEAR_E0 and in_hartree < distance / 4:
+            what = "the energy looks like Hartree: expected eV. Multiply it by 27.211386"
+        elif distance > limit:
+            what = (
+                f"the energy is more than max_energy_per_atom = {limit:g} eV per atom from {words} "
+                f"({reference:.3f} eV): expected eV, of the same method. Correct or remove it"
+            )
+        else:
+            continue
+        found.append((frame, what))
+    return found
+
+
+def _same_sets(files: InitialFiles, frames: Mapping[Path, Sequence[Frame]]) -> Iterator[str]:
+    """Validation sets in which there is nothing that was not trained on."""
+    for training, validation in zip(files.training, files.validation, strict=True):
+        keys = [
+            {frame.label.key for frame in frames[path] if frame.label}
+            for path in (validation, training)
+        ]
+        if keys[0] and keys[0] <= keys[1]:
+            yield (
+                f"{validation}: all its structures are in {training}, too: expected others, for "
+                "the error on what was trained on says nothing. Put different ones there."
+            )
 
 
 def _conflicts(frames: Iterable[Frame]) -> list[tuple[Frame, str]]:

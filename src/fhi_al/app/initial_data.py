@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 from fhi_al.active_learning.initial_data import (
+    Expected,
     InitialData,
     InitialFiles,
     initial_files,
@@ -12,6 +15,8 @@ from fhi_al.active_learning.restart import Continuation
 from fhi_al.app import checks
 from fhi_al.core.errors import InputError
 from fhi_al.core.members import member_names, member_seeds
+from fhi_al.core.plausible import LabelLimits
+from fhi_al.core.structure import Structure
 from fhi_al.settings import Settings
 
 
@@ -50,7 +55,72 @@ def initial_data(
                 "GENERAL.name_exp decide their names)."
             ]
         )
-    return read_initial_data(files, inputs.systems[0])
+    problems, e0_sum, words = _models(settings, inputs, files)
+    al = settings.al
+    given = _e0_sum(settings, inputs.systems[0])
+    if given is not None:
+        e0_sum, words = given, "the sum of the E0s (ARCHITECTURE.atomic_energies)"
+    expected = Expected(
+        inputs.systems[0],
+        checks.geometry_limits(settings),
+        LabelLimits(al.max_force, al.max_energy_per_atom),
+        e0_sum,
+        words,
+    )
+    data = None
+    try:
+        data = read_initial_data(files, expected)
+    except InputError as error:
+        problems = [*error.problems, *problems]
+    if data is None or problems:
+        raise InputError(problems)
+    return data
+
+
+def _models(
+    settings: Settings, inputs: checks.Inputs, files: InitialFiles
+) -> tuple[list[str], float | None, str]:
+    """What is wrong with the models; the sum of the E0s of the first good one, and its name."""
+    # Imported here: only reading models needs torch.
+    from fhi_al.models.ensemble import Ensemble
+
+    mace = settings.mace
+    assert mace is not None
+    # Where and how fast they run does not matter here, and is checked elsewhere.
+    misc = mace.misc.model_copy(update={"device": "cpu", "enable_cueq": False})
+    plain = mace.model_copy(update={"misc": misc})
+    elements = checks.elements(inputs)
+    ensemble = Ensemble(plain, elements, range(len(files.models)))
+    problems: list[str] = []
+    e0_sum, words = None, ""
+    for index, path in enumerate(files.models):
+        try:
+            ensemble.load_exported(path, index)
+        except ValueError as error:
+            problems.append(str(error))
+            continue
+        if not ensemble.members[index].is_finite():
+            problems.append(
+                f"{path}: holds weights that are not finite: expected a model of numbers. Train it "
+                "again, or take another."
+            )
+            continue
+        if e0_sum is None:
+            e0s = dict(
+                zip(elements, ensemble.members[index].statistics.atomic_energies, strict=True)
+            )
+            e0_sum = math.fsum(e0s[int(number)] for number in inputs.systems[0].numbers)
+            words = f"the sum of the E0s of {path}"
+    return problems, e0_sum, words
+
+
+def _e0_sum(settings: Settings, system: Structure) -> float | None:
+    """Sum of the E0s that the user gave, in eV; None without any, or if one is missing."""
+    assert settings.mace is not None
+    given = settings.mace.architecture.atomic_energies or {}
+    if not all(int(number) in given for number in system.numbers):
+        return None
+    return math.fsum(given[int(number)] for number in system.numbers)
 
 
 def _files(settings: Settings) -> InitialFiles:
