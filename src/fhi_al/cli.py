@@ -172,13 +172,18 @@ def _run(
     arguments: argparse.Namespace, process: Process, name: str, act: Callable[[Run, Prepared], None]
 ) -> int:
     from fhi_al.app import open as opening
+    from fhi_al.app.definition import Definition, definition_of
     from fhi_al.app.needs import Command
 
     command = Command(name)
+
+    def define() -> Definition:
+        return definition_of(arguments.workdir)
+
     if arguments.check:
-        print("\n".join(opening.checked(arguments.workdir, process, command)))
+        print("\n".join(opening.checked(define, process, command)))
         return DONE
-    with opening.prepared(arguments.workdir, process, command) as prepared:
+    with opening.prepared(define, process, command) as prepared:
         if prepared.needs.is_nothing:
             opening.report_finished(prepared)
             return DONE

@@ -109,6 +109,6 @@ def test_the_slurm_script_is_shell_and_runs_the_command(path: str) -> None:
 
 
 def test_the_script_for_python_is_short() -> None:
-    text = (EXAMPLES / "run_from_python.py").read_text()
-    compile(text, "run_from_python.py", "exec")
+    text = (EXAMPLES / "python" / "run_a_folder.py").read_text()
+    compile(text, "run_a_folder.py", "exec")
     assert len(text.splitlines()) <= 20

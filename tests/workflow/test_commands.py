@@ -140,7 +140,7 @@ def test_mace_mp_that_cannot_be_had_is_said_before_any_work(tmp_path, options) -
 
 def test_python_script_runs_both_procedures(tmp_path) -> None:
     folder = write_inputs(tmp_path / "run", active_learning={"ACTIVE_LEARNING": SMALLEST})
-    script = EXAMPLES / "run_from_python.py"
+    script = EXAMPLES / "python" / "run_a_folder.py"
     assert len(script.read_text().splitlines()) <= 25
     job = subprocess.run(
         [mpirun(), "-n", "2", sys.executable, str(script), str(folder)],

@@ -19,6 +19,7 @@ from fhi_al.active_learning.snapshot import SavedInputs
 from fhi_al.active_learning.steps import Snapshots, Steps
 from fhi_al.active_learning.training_rounds import TrainingOptions, TrainingRounds
 from fhi_al.app import checks
+from fhi_al.app.definition import Definition
 from fhi_al.app.initial_sampling import SamplingDriver
 from fhi_al.app.label_supply import LabelSupply, wire_labels
 from fhi_al.app.needs import Needs
@@ -28,6 +29,7 @@ from fhi_al.app.rank_assignment import RankAssignment
 from fhi_al.core.members import member_seeds
 from fhi_al.core.plausible import GeometryLimits
 from fhi_al.core.structure import Structure
+from fhi_al.engines.aims_input.geometry import write_geometry
 from fhi_al.engines.registry import added_to_control
 from fhi_al.labels.background_queue import BackgroundLabelQueue
 from fhi_al.md.driver import Driver
@@ -74,9 +76,7 @@ class Assembled:
 
 
 def assemble(
-    folder: Path,
-    settings: Settings,
-    inputs: checks.Inputs,
+    definition: Definition,
     process: Process,
     assignment: RankAssignment,
     before: Continuation | None,
@@ -86,9 +86,7 @@ def assemble(
 
     Parameters
     ----------
-    folder : Path
-        The run's folder, absolute.
-    settings, inputs
+    definition : Definition
         Checked by :mod:`fhi_al.app.checks`.
     process : Process
         Of rank 0; the other ranks serve.
@@ -106,6 +104,7 @@ def assemble(
     SnapshotError, LabelStoreError, ValueError
         If what is in ``restart/`` cannot be continued.
     """
+    folder, settings = definition.folder, definition.settings
     mace = settings.mace
     assert mace is not None
     general = mace.general
@@ -113,7 +112,7 @@ def assemble(
     process.changes.enter_context(library_log(libraries))
     process.changes.enter_context(torch_set_up(assignment.threads))
     with ExitStack() as parts:
-        run, snapshots, idle = _wire(folder, settings, inputs, process, assignment, parts, needs)
+        run, snapshots, idle = _wire(definition, process, assignment, parts, needs)
         snapshots.restore(before)
         if not settings.al.parallel:
             # The record may be of a launch in which labels were computed in the background.
@@ -123,6 +122,8 @@ def assemble(
             {
                 "mace_settings.yaml": settings.as_yaml("mace"),
                 "active_learning_settings.yaml": settings.as_yaml("active_learning"),
+                # As it is read; of a run from Python objects there is no file.
+                "geometry.in": write_geometry(definition.inputs.geometries[0]),
             },
         )
         tables = Tables(
@@ -135,15 +136,14 @@ def assemble(
 
 
 def _wire(
-    folder: Path,
-    settings: Settings,
-    inputs: checks.Inputs,
+    definition: Definition,
     process: Process,
     assignment: RankAssignment,
     parts: ExitStack,
     needs: Needs,
 ) -> tuple[Run, Snapshots, Callable[[], list[str]]]:
     """The run as it begins, what writes its snapshots, and who is idle."""
+    folder, settings, inputs = definition.folder, definition.settings, definition.inputs
     report = Report(
         Journal(folder / "restart" / "journal.jsonl"), Clock(), _exporter(settings, folder)
     )
@@ -170,11 +170,11 @@ def _wire(
     parts.callback(pool.close)
     progress = Progress()
     training = _training_rounds(settings, inputs.systems, ensemble, pool, progress, report, supply)
-    snapshots = _snapshots(folder, settings, inputs, assignment, progress, training, report, supply)
-    conditions = md_conditions(settings)
+    snapshots = _snapshots(definition, assignment, progress, training, report, supply)
+    conditions = md_conditions(settings, definition.objects.integrator)
     run = Run(
         folder=folder,
-        options=loop_options(settings, folder),
+        options=loop_options(settings, folder, definition.objects.uncertainty),
         progress=progress,
         dynamics=Dynamics(
             inputs.systems,
@@ -220,9 +220,7 @@ def _training_rounds(
 
 
 def _snapshots(
-    folder: Path,
-    settings: Settings,
-    inputs: checks.Inputs,
+    definition: Definition,
     assignment: RankAssignment,
     progress: Progress,
     training: TrainingRounds,
@@ -230,8 +228,8 @@ def _snapshots(
     supply: LabelSupply,
 ) -> Snapshots:
     return Snapshots(
-        folder / "restart",
-        SavedInputs(inputs.systems, settings.values(), assignment.threads),
+        definition.folder / "restart",
+        SavedInputs(definition.inputs.systems, definition.values(), assignment.threads),
         progress,
         training,
         supply.queue,

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fhi_al.active_learning.restart import Continuation, continuation
 from fhi_al.app import checks
+from fhi_al.app.definition import Definition, definition_of
 from fhi_al.app.exit_codes import DONE, FAILED, STOPPED, exit_code
 from fhi_al.app.initial_data import initial_data
 from fhi_al.app.needs import Command, Needs, needs_of
@@ -25,7 +26,7 @@ from fhi_al.parallel import mpi
 from fhi_al.parallel.layout import table, training_threads
 from fhi_al.process.soft_stop import Stopped
 from fhi_al.report.logs import terminal_log
-from fhi_al.settings import Settings, read_settings
+from fhi_al.settings import Settings
 from fhi_al.settings.changes import changes
 from fhi_al.storage.folder_lock import FolderLock
 
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+Define = Callable[[], Definition]
+
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
@@ -42,10 +45,7 @@ class Prepared:
 
     Parameters
     ----------
-    folder : Path
-        Absolute.
-    settings : Settings
-    inputs : Inputs
+    definition : Definition
     found : Continuation or None
         What the run continues from.
     needs : Needs
@@ -54,9 +54,7 @@ class Prepared:
         What it starts from instead of an initial dataset.
     """
 
-    folder: Path
-    settings: Settings
-    inputs: checks.Inputs
+    definition: Definition
     found: Continuation | None
     needs: Needs
     initial_data: InitialData | None
@@ -64,11 +62,11 @@ class Prepared:
     @property
     def restart(self) -> Path:
         """Folder of the state to continue from."""
-        return self.folder / "restart"
+        return self.definition.folder / "restart"
 
 
-def prepare(folder: Path, settings: Settings, command: Command) -> Prepared:
-    """The run in a folder, checked for what a command still has to do with it.
+def prepare(definition: Definition, command: Command) -> Prepared:
+    """A run, checked for what a command still has to do with it.
 
     Raises
     ------
@@ -77,8 +75,8 @@ def prepare(folder: Path, settings: Settings, command: Command) -> Prepared:
     SnapshotError
         If the folder holds a run that these inputs cannot continue.
     """
-    inputs = checks.read_inputs(folder, settings)
-    found = continuation(folder / "restart", settings.values(), inputs.systems, changes)
+    folder, settings, inputs = definition.folder, definition.settings, definition.inputs
+    found = continuation(folder / "restart", definition.values(), inputs.systems, changes)
     if found is not None:
         inputs = inputs.with_masses(found.masses)
     needs = needs_of(command, found.stage if found else None)
@@ -95,11 +93,18 @@ def prepare(folder: Path, settings: Settings, command: Command) -> Prepared:
             problems += error.problems
     if problems:
         raise InputError(problems)
-    return Prepared(folder, settings, inputs, found, needs, data)
+    return Prepared(replace(definition, inputs=inputs), found, needs, data)
 
 
-def checked(workdir: Path, process: Process, command: Command = Command.ALL) -> list[str]:
+def checked(define: Define, process: Process, command: Command = Command.ALL) -> list[str]:
     """What ``--check`` prints for inputs without problems.
+
+    Parameters
+    ----------
+    define : callable
+        () -> Definition: reads a folder's files, or puts Python objects together.
+    process : Process
+    command : Command
 
     Raises
     ------
@@ -108,23 +113,22 @@ def checked(workdir: Path, process: Process, command: Command = Command.ALL) -> 
     LabelStoreError
         If the labels in the folder are not those of these inputs.
     """
-    folder = workdir.resolve()
-    settings = read_settings(folder)
-    run = prepare(folder, settings, command)
-    found, needs = run.found, run.needs
+    run = prepare(define(), command)
+    folder, settings = run.definition.folder, run.definition.settings
+    inputs, found, needs = run.definition.inputs, run.found, run.needs
     if needs.labels:
         # Imported here: wiring takes MPI and more, which a check of settings can do without.
         from fhi_al.app.label_supply import require_same_engine
 
-        require_same_engine(folder, settings, run.inputs)
+        require_same_engine(folder, settings, inputs)
     begun = [] if found is None else [f"continues the run in restart/: {found.stage}"]
-    added = added_to_control(folder, settings, run.inputs) if needs.labels else ()
+    added = added_to_control(folder, settings, inputs) if needs.labels else ()
     return [
         settings.as_yaml("mace"),
         settings.as_yaml("active_learning"),
         *(f"note: {note}" for note in settings.notes),
         *(f"added to control.in: {line}" for line in added),
-        *work_ahead(settings, run.inputs, needs),
+        *work_ahead(settings, inputs, needs),
         *(_layout_of(settings, process) if needs.models else []),
         *begun,
         *(run.initial_data.described() if run.initial_data else []),
@@ -153,10 +157,19 @@ def _layout_of(settings: Settings, process: Process) -> list[str]:
 
 
 @contextmanager
-def prepared(workdir: Path, process: Process, command: Command = Command.ALL) -> Iterator[Prepared]:
-    """The run in a folder, checked, which is nobody else's until the block ends.
+def prepared(
+    define: Define, process: Process, command: Command = Command.ALL
+) -> Iterator[Prepared]:
+    """A run, checked, whose folder is nobody else's until the block ends.
 
     Nothing is written before everything is known to be in order.
+
+    Parameters
+    ----------
+    define : callable
+        As for :func:`checked`.
+    process : Process
+    command : Command
 
     Raises
     ------
@@ -165,17 +178,17 @@ def prepared(workdir: Path, process: Process, command: Command = Command.ALL) ->
     FolderInUse
         If another run works in the folder.
     """
-    folder = workdir.resolve()
-    settings = read_settings(folder)
+    definition = define()
+    settings = definition.settings
     assert settings.mace is not None
     process.changes.enter_context(terminal_log(settings.mace.misc.log_level))
-    restart = folder / "restart"
+    restart = definition.folder / "restart"
     with ExitStack() as parts:
         # Of a run that is there, before anybody reads its snapshots.
         is_there = restart.is_dir()
         if is_there:
             parts.enter_context(closing(FolderLock(restart)))
-        run = prepare(folder, settings, command)
+        run = prepare(definition, command)
         if run.needs.models:
             rank_layout(settings, process.placements)
         if not is_there:
@@ -212,7 +225,7 @@ def wired(prepared: Prepared, process: Process) -> Iterator[Run]:
     EngineError
         If the reference engine fails for good.
     """
-    settings, found = prepared.settings, prepared.found
+    settings, found = prepared.definition.settings, prepared.found
     for note in settings.notes:
         log.info("%s", note)
     who = assign_ranks(settings, process, found)
@@ -220,9 +233,7 @@ def wired(prepared: Prepared, process: Process) -> Iterator[Run]:
     from fhi_al.app.build import assemble
     from fhi_al.report.summary import summary
 
-    assembled = assemble(
-        prepared.folder, settings, prepared.inputs, process, who, found, prepared.needs
-    )
+    assembled = assemble(prepared.definition, process, who, found, prepared.needs)
     run = assembled.run
     try:
         yield run
@@ -244,8 +255,11 @@ def _require_serving(process: Process, error: BaseException) -> None:
         mpi.end_job(process.comm, error)
 
 
-@contextmanager
-def open_run(workdir: Path | str = ".") -> Iterator[Run]:
+class ServedToTheEnd(SystemExit):
+    """On a serving rank: rank 0 has left its block; ``code`` is the exit code that it gave."""
+
+
+def open_run(workdir: Path | str = ".") -> AbstractContextManager[Run]:
     """Open the run in a folder, for use from Python; every rank of COMM_WORLD calls it.
 
     Rank 0 gets the run.  The other ranks serve it and leave the program, with SystemExit, when the
@@ -270,13 +284,25 @@ def open_run(workdir: Path | str = ".") -> Iterator[Run]:
     SystemExit
         With code 3, if the run was asked to stop.
     """
+    return opened(lambda: definition_of(Path(workdir)))
+
+
+@contextmanager
+def opened(define: Define) -> Iterator[Run]:
+    """As :func:`open_run`, for a run that a folder's files or Python objects define.
+
+    Raises
+    ------
+    ServedToTheEnd
+        On the other ranks, when the block on rank 0 has ended.
+    """
     leaving: BaseException | None = None
     with process_set_up() as process:
         if not process.drives:
-            leaving = SystemExit(serve(process))
+            leaving = ServedToTheEnd(serve(process))
         else:
             try:
-                with prepared(Path(workdir), process) as inputs, wired(inputs, process) as run:
+                with prepared(define, process) as inputs, wired(inputs, process) as run:
                     yield run
             except BaseException as error:
                 _require_serving(process, error)
@@ -291,3 +317,27 @@ def open_run(workdir: Path | str = ".") -> Iterator[Run]:
         raise SystemExit(STOPPED) from leaving
     if leaving is not None:
         raise leaving
+
+
+def check_alone(define: Define) -> list[str]:
+    """:func:`checked`, for use from Python; every rank of COMM_WORLD calls it.
+
+    Raises
+    ------
+    SettingsError, InputError, SnapshotError, LabelStoreError
+        As :func:`checked`; on rank 0.
+    """
+    found: list[str] = []
+    leaving: Exception | None = None
+    with process_set_up() as process:
+        if not process.drives:
+            serve(process)
+            return []
+        try:
+            found = checked(define, process)
+        except Exception as error:
+            leaving = error
+        mpi.call(process.comm, "stop", DONE)
+    if leaving is not None:
+        raise leaving
+    return found

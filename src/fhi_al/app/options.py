@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from fhi_al.active_learning.options import (
     ActiveLearningOptions,
@@ -22,12 +22,12 @@ from fhi_al.core.calibration import default_limit
 from fhi_al.core.stopping import StopRules
 from fhi_al.core.threshold import ThresholdRule
 from fhi_al.core.trajectory import Limits
-from fhi_al.core.uncertainty import MEASURES
+from fhi_al.core.uncertainty import MEASURES, Measure
 from fhi_al.md.integrators import MDConditions
 from fhi_al.settings import ActiveLearning, Settings
 
 
-def loop_options(settings: Settings, folder: Path) -> LoopOptions:
+def loop_options(settings: Settings, folder: Path, measure: Measure | None = None) -> LoopOptions:
     """What the two procedures go by.
 
     Parameters
@@ -36,11 +36,13 @@ def loop_options(settings: Settings, folder: Path) -> LoopOptions:
         With those of the models.
     folder : Path
         The run's folder.
+    measure : callable, optional
+        An uncertainty measure in place of the one that the settings name.
     """
     al = settings.al
     return LoopOptions(
         initial=_initial(al),
-        active_learning=_active_learning(settings, folder),
+        active_learning=_active_learning(settings, folder, measure),
         convergence=ConvergenceOptions(
             patience=al.patience,
             max_epochs=al.max_final_epochs,
@@ -56,8 +58,8 @@ def loop_options(settings: Settings, folder: Path) -> LoopOptions:
     )
 
 
-def md_conditions(settings: Settings) -> list[MDConditions]:
-    """The conditions of each MD block."""
+def md_conditions(settings: Settings, own_integrator: Any = None) -> list[MDConditions]:
+    """The conditions of each MD block, and an integrator in place of those of the thermostats."""
     return [
         MDConditions(
             thermostat=None if md.stat_ensemble == "NVE" else md.thermostat,
@@ -67,12 +69,13 @@ def md_conditions(settings: Settings) -> list[MDConditions]:
             thermostat_time=md.thermostat_time,
             andersen_prob=md.andersen_prob,
             seed=md.seed,
+            own_integrator=own_integrator,
         )
         for md in settings.md
     ]
 
 
-def criterion(al: ActiveLearning) -> Criterion:
+def criterion(al: ActiveLearning, measure: Measure | None = None) -> Criterion:
     """When a structure needs a label."""
     calibration = None
     if al.analysis:
@@ -84,7 +87,7 @@ def criterion(al: ActiveLearning) -> Criterion:
     rule = ThresholdRule(
         al.c_x, al.threshold_warmup, al.threshold_window, al.threshold_type, al.threshold_quantile
     )
-    return Criterion(MEASURES[al.uncertainty_type], rule, calibration)
+    return Criterion(measure or MEASURES[al.uncertainty_type], rule, calibration)
 
 
 def _error_limit(al: ActiveLearning) -> float:
@@ -111,7 +114,9 @@ def _initial(al: ActiveLearning) -> InitialDatasetOptions:
     )
 
 
-def _active_learning(settings: Settings, folder: Path) -> ActiveLearningOptions:
+def _active_learning(
+    settings: Settings, folder: Path, measure: Measure | None
+) -> ActiveLearningOptions:
     al, mace = settings.al, settings.mace
     assert mace is not None
     converged: Literal["all", "best"] = "best" if al.converge_best else "all"
@@ -119,7 +124,7 @@ def _active_learning(settings: Settings, folder: Path) -> ActiveLearningOptions:
         n_trajectories=al.num_trajectories,
         limits=Limits(al.max_MD_steps or math.inf, al.max_epochs_worker, al.max_rollbacks),
         stop=StopRules(al.desired_acc, al.max_set_size or math.inf),
-        criterion=criterion(al),
+        criterion=criterion(al, measure),
         labelling=LabellingOptions(
             sanity_skip=al.sanity_skip if al.analysis else None,
             add_sanity_checks=al.sanity_action == "add",

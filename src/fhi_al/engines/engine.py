@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from fhi_al.core.structure import Array
 
@@ -33,6 +33,7 @@ class ReferenceResult:
     message: str = ""
 
 
+@runtime_checkable
 class ReferenceEngine(Protocol):
     """Energies and forces of one system.  Only positions and cell may change between calls."""
 

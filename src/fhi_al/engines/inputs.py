@@ -11,14 +11,26 @@ from fhi_al.core.structure import Array, Structure
 from fhi_al.engines.aims_input.control import Control, read_control
 from fhi_al.engines.aims_input.errors import AimsInputError
 from fhi_al.engines.aims_input.geometry import Geometry, read_geometry
+from fhi_al.engines.engine import ReferenceEngine
 
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """One geometry for each system; ``control`` is None for engines that read none."""
+    """What a run is about.
+
+    Parameters
+    ----------
+    geometries : tuple of Geometry
+        One for each system.
+    control : Control or None
+        None for engines that read none.
+    engine : ReferenceEngine or None
+        An object in place of an engine that the settings name.
+    """
 
     geometries: tuple[Geometry, ...]
     control: Control | None
+    engine: ReferenceEngine | None = None
 
     @property
     def systems(self) -> tuple[Structure, ...]:

@@ -29,6 +29,7 @@ from fhi_al.settings.value_types import Section
 # As in pyproject.toml, for an installation whose metadata are older than the code.
 OURS = {
     "aims": "fhi_al.engines.aims_kind:Aims",
+    "object": "fhi_al.engines.own_object:OwnObject",
     "ase": "fhi_al.engines.ase_kinds:AseCalculator",
     "tblite": "fhi_al.engines.ase_kinds:TBLite",
 }

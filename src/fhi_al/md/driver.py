@@ -135,6 +135,11 @@ class Driver:
                     ZeroRotation(atoms, preserve_temperature=False)
         return replace(point, momenta=atoms.get_momenta(), thermostat={})
 
+    @property
+    def _keeps_centre_of_mass(self) -> bool:
+        md = self.conditions
+        return md.thermostat == "Langevin" and md.own_integrator is None
+
     def advance(self, point: MDPoint, n_steps: int, generator: np.random.Generator) -> MDPoint:
         """The point ``n_steps`` later.
 
@@ -145,7 +150,7 @@ class Driver:
             moved on, which is as it should be.
         """
         atoms = atoms_of(self.structure, point.positions)
-        if can_drift(self.structure) and self.conditions.thermostat == "Langevin":
+        if can_drift(self.structure) and self._keeps_centre_of_mass:
             # Not Langevin's own fixcm=True: it samples the wrong distribution (ASE's own warning).
             atoms.set_constraint(FixCom())
         if self.structure.pbc:

@@ -5,6 +5,7 @@ Owns what is corrected in them, and the variables of a thermostat.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -43,6 +44,10 @@ class MDConditions:
         Probability of a collision per degree of freedom and step.
     seed : int
         All random streams of the block derive from it.
+    own_integrator : callable or None
+        ``(atoms, conditions, generator)`` -> an ASE integrator on the atoms, in place of those of
+        the thermostats.  It is made anew for every block: what it knows besides positions and
+        momenta does not last.  All its random numbers must come from the generator.
 
     Raises
     ------
@@ -57,6 +62,9 @@ class MDConditions:
     thermostat_time: float
     andersen_prob: float
     seed: int
+    own_integrator: (
+        Callable[[Atoms, MDConditions, np.random.Generator], MolecularDynamics] | None
+    ) = None
 
     def __post_init__(self) -> None:
         for name, value in (("temperature", self.temperature), ("timestep", self.timestep)):
@@ -89,6 +97,8 @@ def integrator(
     atoms: Atoms, structure: Structure, md: MDConditions, generator: np.random.Generator
 ) -> MolecularDynamics:
     """The integrator that moves `atoms`, which are of `structure`, with a fresh thermostat."""
+    if md.own_integrator is not None:
+        return md.own_integrator(atoms, md, generator)
     free, dof = can_drift(structure), degrees_of_freedom(structure)
     common: dict[str, Any] = {"timestep": md.timestep * units.fs}
     thermal: dict[str, Any] = {**common, "temperature_K": md.temperature}

@@ -40,6 +40,8 @@ class CheckedFile:
     ----------
     kind : str
         ``mace`` or ``active_learning``.
+    file : str
+        What messages call it.
     blocks : dict
         The validated models by section: one each, MD may have several.  A key that was refused
         has its default there.
@@ -53,16 +55,13 @@ class CheckedFile:
     """
 
     kind: str
+    file: str
     blocks: dict[str, tuple[Section, ...]] = field(default_factory=dict)
     given: dict[str, Any] = field(default_factory=dict)
     lines: dict[str, int] = field(default_factory=dict)
     refused: set[str] = field(default_factory=set)
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-
-    @property
-    def file(self) -> str:
-        return FILE_NAMES[self.kind]
 
     def problem(self, label: str, message: str, *, about_value: bool = True) -> Problem:
         """A problem with the key `label`, with its line and, if it has one, its value."""
@@ -93,7 +92,7 @@ def check_file(kind: str, document: Document, unreadable: Iterable[Problem] = ()
     unreadable : iterable of Problem
         What reading the document found; no second problem is reported for these keys.
     """
-    checked = CheckedFile(kind, problems=list(unreadable))
+    checked = CheckedFile(kind, document.file, problems=list(unreadable))
     for problem in checked.problems:
         if problem.key is not None:
             section, dot, key = problem.key.partition(".")

@@ -12,6 +12,8 @@ from fhi_al.settings.value_types import Choice
 
 GROUP = "fhi_al.engines"
 OURS = ("aims", "tblite", "ase")
+# An engine object, which only Python can hand over; of no use in a file.
+OBJECT = "object"
 
 
 def of_packages() -> tuple[str, ...]:
@@ -26,6 +28,8 @@ class EngineName(Choice):
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> CoreSchema:
         def read(value: object) -> object:
+            if value == OBJECT:
+                return value
             return self.canonical(value, (*OURS, *of_packages()))
 
         return core_schema.no_info_before_validator_function(read, handler(source))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,7 @@ from fhi_al.settings.learning_rate import notes_on_the_learning_rate
 from fhi_al.settings.mace import MaceSettings
 from fhi_al.settings.md import MolecularDynamics
 from fhi_al.settings.problems import Problem, SettingsError
-from fhi_al.settings.yaml_reading import NUMBER, read_document
+from fhi_al.settings.yaml_reading import NUMBER, Document, read_document
 
 FileKind = Literal["mace", "active_learning"]
 
@@ -171,13 +171,35 @@ def read_settings(folder: Path, *, needs_mace: bool = True) -> Settings:
         With all problems of both files.
     """
     kinds = ["mace", "active_learning"] if needs_mace else ["active_learning"]
+    return checked_settings(
+        {kind: read_document(folder / FILE_NAMES[kind]) for kind in kinds}, folder
+    )
+
+
+def checked_settings(
+    documents: Mapping[str, tuple[Document, list[Problem]]], folder: Path
+) -> Settings:
+    """Check documents against the models and the rules between their keys.
+
+    Parameters
+    ----------
+    documents : mapping
+        ``mace``, if models are trained, and ``active_learning``: each with the problems of
+        reading it.
+    folder : Path
+        The run's folder, which relative paths count from.
+
+    Raises
+    ------
+    SettingsError
+        With all problems of all documents.
+    """
     files: dict[str, CheckedFile] = {}
     problems: list[Problem] = []
     notes: list[str] = []
     mace = None
     active_learning = ActiveLearningSettings()
-    for kind in kinds:
-        document, unreadable = read_document(folder / FILE_NAMES[kind])
+    for kind, (document, unreadable) in documents.items():
         checked = check_file(kind, document, unreadable)
         files[kind] = checked
         found = list(checked.problems)
@@ -188,7 +210,7 @@ def read_settings(folder: Path, *, needs_mace: bool = True) -> Settings:
             lines: Iterator[str] = notes_on(checked, mace)
         else:
             active_learning = ActiveLearningSettings(**contents)
-            rules = check_active_learning(checked, active_learning, training=needs_mace)
+            rules = check_active_learning(checked, active_learning, training="mace" in documents)
             lines = notes_on(checked, active_learning)
         # A file of which nothing could be read lacks everything: one problem says it.
         if document.data:

@@ -1,4 +1,4 @@
-"""Run a folder's inputs from Python: ``mpirun -n N python run_from_python.py FOLDER`` (any N)."""
+"""Run a folder's inputs from Python: ``mpirun -n N python run_a_folder.py FOLDER`` (any N)."""
 
 import sys
 

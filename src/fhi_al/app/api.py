@@ -1,0 +1,204 @@
+"""Active learning from Python objects: the same run as from a folder's files.
+
+Owns how objects become a :class:`fhi_al.app.definition.Definition`, and what is returned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ase import Atoms
+
+from fhi_al.app.choices import MACE, Dynamics, Engine, InitialDataset, Stop, Threshold
+from fhi_al.app.definition import Definition, Objects
+from fhi_al.app.open import ServedToTheEnd, check_alone, opened
+from fhi_al.app.structures import geometry_of
+from fhi_al.core.errors import InputError
+from fhi_al.engines.aims_input.control import read_control
+from fhi_al.engines.aims_input.errors import AimsInputError
+from fhi_al.engines.engine import ReferenceEngine
+from fhi_al.engines.inputs import Inputs
+from fhi_al.settings.engine_names import OBJECT
+from fhi_al.settings.from_python import in_sections, settings_from
+
+if TYPE_CHECKING:
+    from fhi_al.active_learning.run import Run
+
+SOURCE = "ActiveLearning"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run came to.
+
+    Parameters
+    ----------
+    folder : Path
+        With all its files.
+    models : tuple of Path
+        The final models, which MACE's own calculator loads.
+    force_mae : float
+        Mean validation force MAE of their members in eV/A.
+    n_labels : int
+        Reference calculations that gave a label.
+    stop_reason : str
+    """
+
+    folder: Path
+    models: tuple[Path, ...]
+    force_mae: float
+    n_labels: int
+    stop_reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class ActiveLearning:
+    """A machine-learning force field of one system, with as few reference calculations as possible.
+
+    Parameters
+    ----------
+    structures : sequence of ase.Atoms
+        Where MD begins; one so far.  ``FixAtoms`` and ``FixCartesian`` hold in every MD; initial
+        charges and magnetic moments reach the engine.
+    engine : TBLite, AseCalculator, Aims or ReferenceEngine
+        What labels: a choice, or an object of your own with ``calculate`` and ``close`` (see
+        :class:`fhi_al.engines.engine.ReferenceEngine`).
+    model : MACE
+    md : Langevin, Bussi, NoseHoover, Berendsen, Andersen or NVE
+    criterion : Threshold
+        When a structure needs a label.
+    stop : Stop
+        When it is enough.
+    initial : InitialDataset
+    integrator : callable, optional
+        ``integrator(atoms, generator)`` gives an ASE integrator on the atoms, in place of that of
+        ``md``, whose temperature and seed still hold for velocities and random streams.
+    options : mapping
+        Other keys of the section ACTIVE_LEARNING, named as in the file.
+    misc : mapping
+        Keys of the section MISC of ``active_learning_settings.yaml``.
+    """
+
+    structures: Sequence[Atoms]
+    engine: Engine | ReferenceEngine
+    model: MACE
+    md: Dynamics
+    criterion: Threshold = field(default_factory=Threshold)
+    stop: Stop = field(default_factory=Stop)
+    initial: InitialDataset = field(default_factory=InitialDataset)
+    integrator: Callable[..., Any] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    misc: Mapping[str, Any] = field(default_factory=dict)
+
+    def definition(self, folder: Path | str) -> Definition:
+        """The run in a folder, its settings validated.
+
+        Raises
+        ------
+        SettingsError, InputError
+            With all problems found.
+        """
+        place = Path(folder).resolve()
+        uncertainty = self.criterion.uncertainty
+        keys: dict[str, Any] = {"ensemble_size": self.model.members}
+        if isinstance(self.engine, ReferenceEngine):
+            keys["reference_engine"] = OBJECT
+        elif callable(getattr(self.engine, "keys", None)):
+            keys |= self.engine.keys()
+        else:
+            raise InputError(
+                [
+                    f"{SOURCE}: engine: {type(self.engine).__name__}: expected TBLite,"
+                    " AseCalculator, Aims, or an object with calculate(positions, cell) and"
+                    " close(). An ASE calculator is named by its import path:"
+                    " AseCalculator('package.module:Class')"
+                ]
+            )
+        for part in (self.criterion, self.stop, self.initial):
+            keys |= part.keys()
+        settings = settings_from(
+            in_sections("mace", self.model.keys, f"{SOURCE}: model"),
+            {
+                "ACTIVE_LEARNING": {**keys, **self.options},
+                "MD": self.md.keys(),
+                "MISC": self.misc,
+            },
+            place,
+            SOURCE,
+        )
+        return Definition(
+            place,
+            settings,
+            self._inputs(place, needs_control=keys["reference_engine"] == "aims"),
+            Objects(
+                uncertainty=None if isinstance(uncertainty, str) else uncertainty,
+                integrator=self.integrator,
+            ),
+        )
+
+    def check(self, folder: Path | str = ".") -> list[str]:
+        """Check everything, run nothing; what ``FHI_AL --check`` prints.
+
+        Raises
+        ------
+        SettingsError, InputError, SnapshotError
+            With all problems found.
+        """
+        return check_alone(lambda: self.definition(folder))
+
+    def run(self, folder: Path | str) -> Result | None:
+        """Run until the force field is finished, or continue a run in the folder.
+
+        Every rank of COMM_WORLD calls it; rank 0 returns the result, the others None.
+
+        Raises
+        ------
+        SettingsError, InputError, SnapshotError
+            If the inputs are wrong, or not those of the run in the folder; nothing was run then.
+        EngineError
+            If the reference engine fails for good.
+        SystemExit
+            With code 3, if the run was asked to stop; another call continues it.
+        """
+        from fhi_al.active_learning.active_learning import ActiveLearningProcedure
+        from fhi_al.active_learning.initial_dataset import InitialDatasetProcedure
+
+        try:
+            with opened(lambda: self.definition(folder)) as run:
+                InitialDatasetProcedure(run).run()
+                ActiveLearningProcedure(run).run()
+                return _result_of(run)
+        except ServedToTheEnd as end:
+            if end.code:
+                raise
+            return None
+
+    def _inputs(self, folder: Path, *, needs_control: bool) -> Inputs:
+        if len(self.structures) != 1:
+            raise InputError(
+                [f"{SOURCE}: structures: {len(self.structures)} given: expected one so far"]
+            )
+        geometry = geometry_of(self.structures[0], f"{SOURCE}: structures[0]")
+        if not needs_control:
+            own = self.engine if isinstance(self.engine, ReferenceEngine) else None
+            return Inputs((geometry,), None, own)
+        try:
+            return Inputs((geometry,), read_control(folder / "control.in"))
+        except AimsInputError as error:
+            raise InputError([str(error)]) from error
+
+
+def _result_of(run: Run) -> Result:
+    state, export = run.state, run.report.export
+    assert state.final_mae_forces is not None
+    models = sorted(export.model_folder.glob("*.model"))
+    return Result(
+        folder=run.folder,
+        models=tuple(path for path in models if not path.stem.endswith("_compiled")),
+        force_mae=state.final_mae_forces,
+        n_labels=run.store.n_labels,
+        stop_reason=state.stop_reason,
+    )

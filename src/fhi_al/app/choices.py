@@ -1,0 +1,310 @@
+"""What a run can be made of in Python: engines, models, MD, criterion, stop rules.
+
+Small frozen objects that say their keys and values of the settings files, by which they are
+checked; files and objects make the same run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Protocol
+
+from fhi_al.core.structure import Array
+
+Keys = Mapping[str, Any]
+
+
+class Engine(Protocol):
+    """A reference engine that is named in the settings."""
+
+    def keys(self) -> Keys:
+        """Its keys of ACTIVE_LEARNING."""
+        ...
+
+
+@dataclass(frozen=True)
+class TBLite:
+    """GFN1-xTB or GFN2-xTB by tblite.
+
+    Parameters
+    ----------
+    method : str
+    arguments : mapping
+        Further keyword arguments of ``tblite.ase.TBLite``, such as ``charge``.
+    """
+
+    method: str = "GFN2-xTB"
+    arguments: Keys = field(default_factory=dict)
+
+    def keys(self) -> Keys:
+        """Its keys of ACTIVE_LEARNING."""
+        return {
+            "reference_engine": "tblite",
+            "reference_method": self.method,
+            "reference_arguments": dict(self.arguments),
+        }
+
+
+@dataclass(frozen=True)
+class AseCalculator:
+    """An ASE calculator by its import path, made anew on every rank that needs one.
+
+    Parameters
+    ----------
+    path : str
+        ``package.module:Class``.
+    arguments : mapping
+        Keyword arguments of the class.
+    """
+
+    path: str
+    arguments: Keys = field(default_factory=dict)
+
+    def keys(self) -> Keys:
+        """Its keys of ACTIVE_LEARNING."""
+        return {
+            "reference_engine": "ase",
+            "reference_calculator": self.path,
+            "reference_arguments": dict(self.arguments),
+        }
+
+
+@dataclass(frozen=True)
+class Aims:
+    """FHI-aims as a shared library, through ASI; ``control.in`` is in the run's folder.
+
+    Parameters
+    ----------
+    library : path
+        FHI-aims built with BUILD_SHARED_LIBS=ON.
+    species_dir : path or None
+        Species defaults; None if control.in holds all species.
+    """
+
+    library: Path | str
+    species_dir: Path | str | None = None
+
+    def keys(self) -> Keys:
+        """Its keys of ACTIVE_LEARNING."""
+        given = {"reference_engine": "aims", "aims_lib_path": str(Path(self.library).absolute())}
+        if self.species_dir is not None:
+            given["species_dir"] = str(Path(self.species_dir).absolute())
+        return given
+
+
+class MACE:
+    """An ensemble of MACE models.
+
+    Parameters
+    ----------
+    members : int
+        Size of the ensemble.
+    **keys
+        Keys of any section of ``mace_settings.yaml``, named as there: ``num_channels``, ``r_max``,
+        ``lr``, ``batch_size``, ``default_dtype``, ``device``, ``seed``.
+    """
+
+    def __init__(self, members: int = 4, **keys: Any) -> None:
+        self.members = members
+        self.keys = keys
+
+    def __repr__(self) -> str:
+        given = "".join(f", {key}={value!r}" for key, value in self.keys.items())
+        return f"MACE({self.members}{given})"
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """MD conditions as keys of the MD section."""
+
+    def keys(self) -> Keys:
+        """Its keys of the MD section; the name of the class is the thermostat."""
+        given = {_MD_KEYS.get(one.name, one.name): getattr(self, one.name) for one in fields(self)}
+        thermostat = type(self).__name__
+        if thermostat == "NVE":
+            return {"stat_ensemble": "NVE", **given}
+        return {"stat_ensemble": "NVT", "thermostat": thermostat, **given}
+
+
+_MD_KEYS = {
+    "temperature_K": "temperature",
+    "timestep_fs": "timestep",
+    "friction_per_fs": "friction",
+    "time_fs": "thermostat_time",
+    "probability": "andersen_prob",
+}
+
+
+@dataclass(frozen=True)
+class NVE(Dynamics):
+    """MD without a thermostat; the temperature is that of the starting velocities."""
+
+    temperature_K: float  # noqa: N815
+    timestep_fs: float = 1.0
+    seed: int = 42
+
+
+@dataclass(frozen=True)
+class Langevin(Dynamics):
+    """Langevin dynamics."""
+
+    temperature_K: float  # noqa: N815
+    timestep_fs: float = 1.0
+    friction_per_fs: float = 0.01
+    seed: int = 42
+
+
+@dataclass(frozen=True)
+class Berendsen(Dynamics):
+    """Berendsen's thermostat, which does not sample the canonical ensemble."""
+
+    temperature_K: float  # noqa: N815
+    timestep_fs: float = 1.0
+    time_fs: float = 100.0
+    seed: int = 42
+
+
+@dataclass(frozen=True)
+class Bussi(Dynamics):
+    """Stochastic velocity rescaling."""
+
+    temperature_K: float  # noqa: N815
+    timestep_fs: float = 1.0
+    time_fs: float = 100.0
+    seed: int = 42
+
+
+@dataclass(frozen=True)
+class NoseHoover(Dynamics):
+    """A Nose-Hoover chain."""
+
+    temperature_K: float  # noqa: N815
+    timestep_fs: float = 1.0
+    time_fs: float = 100.0
+    seed: int = 42
+
+
+@dataclass(frozen=True)
+class Andersen(Dynamics):
+    """Andersen's thermostat: velocities are redrawn with a probability per step."""
+
+    temperature_K: float  # noqa: N815
+    timestep_fs: float = 1.0
+    probability: float = 0.01
+    seed: int = 42
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A structure needs a label if its uncertainty is over a threshold.
+
+    Parameters
+    ----------
+    uncertainty : str or callable
+        A name (``max_atomic_sd``, ``mean_atomic_sd``, ``ensemble_sd``), or a function of the
+        members' forces, (n_members, n_atoms, 3) in eV/A, that gives a number.
+    c_x : float
+        The threshold is (1 - c_x) times the moving average of the uncertainties, or their quantile.
+    warmup, window : int
+        Uncertainties seen before it first triggers, and that it goes over.
+    quantile : float or None
+        Use this quantile instead of the moving average.
+    """
+
+    uncertainty: str | Callable[[Array], float] = "max_atomic_sd"
+    c_x: float = 0.0
+    warmup: int = 10
+    window: int = 400
+    quantile: float | None = None
+
+    def keys(self) -> Keys:
+        """Its keys of ACTIVE_LEARNING."""
+        given: dict[str, Any] = {
+            "c_x": self.c_x,
+            "threshold_warmup": self.warmup,
+            "threshold_window": self.window,
+        }
+        if isinstance(self.uncertainty, str):
+            given["uncertainty_type"] = self.uncertainty
+        if self.quantile is not None:
+            given |= {"threshold_type": "quantile", "threshold_quantile": self.quantile}
+        return given
+
+
+@dataclass(frozen=True)
+class Stop:
+    """When active learning is over: at the first of these.
+
+    Parameters
+    ----------
+    force_mae : float
+        Mean validation force MAE in eV/A; 0: no such stop.
+    max_set_size : int or None
+        Training points of one member.
+    max_md_steps : int or None
+        MD steps after which a trajectory is done; active learning is when all are.
+    """
+
+    force_mae: float = 0.0
+    max_set_size: int | None = None
+    max_md_steps: int | None = None
+
+    def keys(self) -> Keys:
+        """Its keys of ACTIVE_LEARNING."""
+        given = {
+            "desired_acc": self.force_mae,
+            "max_set_size": self.max_set_size,
+            "max_MD_steps": self.max_md_steps,
+        }
+        return {key: value for key, value in given.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class InitialDataset:
+    """How the first dataset is sampled, and when it is good enough.
+
+    Parameters
+    ----------
+    sampling : str
+        ``aimd`` (MD on the reference engine), ``mace-mp0``, the path of a MACE model file, or the
+        import path ``package.module:Class`` of an ASE calculator.
+    points : int
+        Per member and round.
+    skip_steps : int
+        MD steps between two points.
+    factor : float
+        It is good enough at this times the force MAE of :class:`Stop`.
+    max_epochs : int
+    converge : bool
+    arguments : mapping
+        Keyword arguments of the calculator.
+    """
+
+    sampling: str = "aimd"
+    points: int = 10
+    skip_steps: int = 25
+    factor: float = 10.0
+    max_epochs: int = 1000
+    converge: bool = False
+    arguments: Keys = field(default_factory=dict)
+
+    def keys(self) -> Keys:
+        """Its keys of ACTIVE_LEARNING."""
+        given: dict[str, Any] = {
+            "n_samples": self.points,
+            "skip_step_initial": self.skip_steps,
+            "lambda": self.factor,
+            "max_initial_epochs": self.max_epochs,
+            "converge_initial": self.converge,
+        }
+        if self.sampling in ("aimd", "mace-mp0"):
+            return {**given, "initial_sampling": self.sampling}
+        given["initial_sampling"] = "foundation"
+        if ":" in self.sampling:
+            given["foundation_calculator"] = self.sampling
+            given["foundation_arguments"] = dict(self.arguments)
+        else:
+            given["foundation_model"] = str(Path(self.sampling).absolute())
+        return given

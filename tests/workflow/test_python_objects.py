@@ -1,0 +1,160 @@
+"""Runs from Python objects: the same as from files, and with parts of the user's own."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+import pytest
+from ase.build import molecule
+from asi.harness import mpirun
+from run_folder import (
+    ACTIVE_LEARNING,
+    MACE,
+    SMALLEST,
+    WATER,
+    datasets,
+    run,
+    succeed,
+    write_inputs,
+)
+
+import fhi_al
+from fhi_al import ActiveLearning, InitialDataset, Langevin, Stop, TBLite, Threshold
+from fhi_al.app.definition import definition_of
+from fhi_al.core.errors import InputError
+from fhi_al.settings import SettingsError
+
+pytestmark = [pytest.mark.mpi, pytest.mark.real]
+
+DOCS = Path(__file__).parents[2] / "docs" / "python.md"
+EXAMPLES = Path(__file__).parents[2] / "examples" / "python"
+TIMEOUT_S = 150
+
+
+def start(script: Path, folder: Path, ranks: int = 1) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [mpirun(), "-n", str(ranks), sys.executable, str(script), str(folder)],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+
+
+@pytest.fixture
+def water(tmp_path: Path) -> ActiveLearning:
+    """The objects of ``write_inputs`` with SMALLEST."""
+    (tmp_path / "geometry.in").write_text(WATER)
+    rest: dict[str, Any] = {**ACTIVE_LEARNING["ACTIVE_LEARNING"], **SMALLEST}
+    rest = {
+        key: value
+        for key, value in rest.items()
+        if key
+        not in {"desired_acc", "lambda", "ensemble_size", "initial_sampling", "n_samples"}
+        | {"skip_step_initial", "max_initial_epochs", "max_MD_steps", "threshold_warmup"}
+    }
+    keys = {key: value for section in MACE.values() for key, value in section.items()}
+    return ActiveLearning(
+        structures=[ase.io.read(tmp_path / "geometry.in", format="aims")],
+        engine=TBLite("GFN2-xTB"),
+        model=fhi_al.MACE(members=2, **keys),
+        md=Langevin(temperature_K=300, timestep_fs=0.5, friction_per_fs=0.02, seed=3),
+        criterion=Threshold(warmup=3),
+        stop=Stop(force_mae=0.02, max_md_steps=10),
+        initial=InitialDataset("aimd", points=2, skip_steps=4, factor=1.0, max_epochs=2),
+        options=rest,
+        misc={"snapshot_interval": 0},
+    )
+
+
+def test_objects_make_the_settings_that_files_make(water: ActiveLearning, tmp_path: Path) -> None:
+    folder = write_inputs(tmp_path / "run", active_learning={"ACTIVE_LEARNING": SMALLEST})
+    of_files, of_objects = definition_of(folder), water.definition(folder)
+    assert of_objects.settings.values() == of_files.settings.values()
+    (theirs,), (ours,) = of_files.inputs.systems, of_objects.inputs.systems
+    np.testing.assert_array_equal(ours.positions, theirs.positions)
+    assert list(ours.numbers) == list(theirs.numbers) and ours.pbc == theirs.pbc
+
+
+def test_a_command_goes_on_with_what_objects_began(tmp_path: Path) -> None:
+    """The example to its end on two ranks; its settings, as written, are those of a folder."""
+    folder = tmp_path / "run"
+    job = start(EXAMPLES / "objects.py", folder, ranks=2)
+    assert job.returncode == 0, job.stdout + job.stderr
+    n_labels = int(re.findall(r"^(\d+) labels", job.stdout, flags=re.M)[0])
+    assert n_labels == len((folder / "restart" / "labels.jsonl").read_text().splitlines())
+    for name in ("mace_settings.yaml", "active_learning_settings.yaml", "geometry.in"):
+        (folder / name).write_text((folder / "inputs" / f"resolved_{name}").read_text())
+    before = datasets(folder)
+    assert "complete already" in succeed(folder, 1)
+    assert datasets(folder) == before
+
+
+def test_parts_of_ones_own(tmp_path: Path) -> None:
+    """Engine, uncertainty measure and integrator: all are used, and a second start goes on."""
+    folder = tmp_path / "run"
+    job = start(EXAMPLES / "own_parts.py", folder)
+    assert job.returncode == 0, job.stdout + job.stderr
+    points = ase.io.read(folder / "data" / "final" / "training" / "combined.xyz", ":")
+    for atoms in points[:3]:
+        # By hand: springs of 30 eV/A^2 at the distances of the starting geometry.
+        stretch = atoms.get_all_distances() - springs_at_rest()
+        assert atoms.info["REF_energy"] == pytest.approx(7.5 * (stretch**2).sum(), abs=1e-6)
+    again = start(EXAMPLES / "own_parts.py", folder)
+    assert again.returncode == 0 and "complete already" in again.stdout
+    # The springs and the measure are part of what the run is.
+    other = start(EXAMPLES / "objects.py", folder)
+    assert other.returncode != 0 and "reference_engine" in other.stderr
+
+
+def springs_at_rest() -> np.ndarray:
+    return molecule("H2O").get_all_distances()
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ({"model": fhi_al.MACE(2, num_chanels=8)}, "num_chanels. Did you mean num_channels?"),
+        ({"options": {"cx": 0.1}}, "unknown key ACTIVE_LEARNING.cx. Did you mean c_x?"),
+        ({"md": Langevin(temperature_K=-3)}, "MD.temperature = -3: must be above 0 K"),
+        ({"engine": object()}, "engine: object: expected TBLite"),
+        ({"structures": []}, "structures: 0 given"),
+        ({"engine": TBLite("GFN3-xTB")}, "reference_method"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_wrong_objects_are_named(
+    water: ActiveLearning, tmp_path: Path, part: dict[str, Any], message: str
+) -> None:
+    with pytest.raises((SettingsError, InputError), match=re.escape(message)):
+        replace(water, **part).definition(tmp_path)
+
+
+def test_a_surface_is_refused_by_the_name_of_its_structure(water: ActiveLearning) -> None:
+    slab = water.structures[0].copy()
+    slab.pbc = (True, True, False)
+    with pytest.raises(InputError, match=r"structures\[0\]: pbc"):
+        replace(water, structures=[slab]).definition(Path())
+
+
+def test_a_file_cannot_name_an_object(tmp_path: Path) -> None:
+    options = {"ACTIVE_LEARNING": SMALLEST | {"reference_engine": "object"}}
+    folder = write_inputs(tmp_path / "run", active_learning=options)
+    code, output = run(folder, 1, "--check")
+    assert code == 2 and "only Python can hand an object over" in output
+
+
+def test_the_page_shows_the_examples_as_they_are() -> None:
+    text = DOCS.read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.S)
+    sources = "\n".join(path.read_text() for path in EXAMPLES.glob("*.py"))
+    assert len(blocks) >= 4
+    for block in blocks:
+        assert block.strip() in sources
