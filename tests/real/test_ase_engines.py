@@ -166,8 +166,25 @@ def test_emt_is_reached_by_both_spellings_and_keeps_no_history() -> None:
     assert np.array_equal(results[0].stress, results[0].stress.T)
 
 
+@pytest.mark.parametrize("reuse", [False, True])
+def test_a_calculator_is_used_again_only_where_that_is_said(reuse: bool) -> None:
+    shape = from_ase(bulk("Cu", cubic=True))
+    engine = AseEngine(AseSpec("ase.calculators.emt:EMT", shape, reuse=reuse))
+    made = set()
+    for seed in (1, 2, 3):
+        engine.calculate(rattled(shape, seed), shape.cell)
+        made.add(engine._calculator)
+    assert len(made) == (1 if reuse else 3)
+
+
 def test_chgnet_is_made_once_and_keeps_no_history(diamond: Structure) -> None:
-    spec = AseSpec("chgnet.model.dynamics:CHGNetCalculator", diamond, {"use_device": "cpu"}, True)
+    spec = AseSpec(
+        "chgnet.model.dynamics:CHGNetCalculator",
+        diamond,
+        {"use_device": "cpu"},
+        stress=True,
+        reuse=True,
+    )
     engine = AseEngine(spec)
     made = engine._calculator
     results = [engine.calculate(rattled(diamond, seed), diamond.cell) for seed in (1, 2, 1)]

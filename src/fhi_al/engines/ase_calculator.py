@@ -1,14 +1,16 @@
 """Any ASE calculator, tblite among them, as a reference engine.  Runs on one rank.
 
 Every label is a cold start unless the user says otherwise: a new calculator is made for each one,
-so that no wave function, neighbour list or cache of an earlier geometry can colour it.  Only
-calculators that are known to keep nothing, and whose making loads weights, are used again.
+so that no wave function, neighbour list or cache of an earlier geometry can colour it.  Whoever
+knows that a calculator keeps nothing, and that making it takes long, has it used again.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
+import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -28,8 +30,10 @@ from fhi_al.engines.engine import ReferenceResult
 from fhi_al.engines.spec import AseSpec
 from fhi_al.engines.tblite import argument_problem, is_tblite
 
-# Packages whose calculators are functions of the geometry alone and take seconds to make.
-HISTORY_FREE = ("chgnet", "mace")
+log = logging.getLogger(__name__)
+
+# Making a calculator for each label that takes longer than this is worth a word to the user.
+LONG_TO_MAKE_S = 1.0
 # What ASE's calculators raise when this geometry cannot be computed.  InputError is among them:
 # tblite raises it for atoms that are too close.
 FAILED = (CalculationFailed, InputError, ReadError, np.linalg.LinAlgError)
@@ -142,10 +146,17 @@ class AseEngine:
             raise EngineError(problem)
         self._spec = spec
         self._maker = import_calculator(spec.calculator)
-        self._is_reused = not spec.cold_start or (
-            self._maker.__module__.split(".")[0] in HISTORY_FREE
-        )
+        self._is_reused = spec.reuse or not spec.cold_start
+        started = time.monotonic()
         self._calculator: Any = self._new_calculator()
+        seconds = time.monotonic() - started
+        if seconds > LONG_TO_MAKE_S and not self._is_reused:
+            log.warning(
+                "%s took %.1f s to make, which every label pays; if its results depend on the"
+                " geometry alone, set ACTIVE_LEARNING.reuse_calculator to true",
+                spec.calculator,
+                seconds,
+            )
         self._n_calls = 0
         self._has_succeeded = False
         self._is_open = True

@@ -15,7 +15,9 @@ from fhi_al.settings import Settings
 
 
 class AseCalculator(EngineKind):
-    """Keys: ``reference_calculator``, ``reference_arguments``, ``scf_warm_start``."""
+    """Keys: ``reference_calculator``, ``reference_arguments``, ``reuse_calculator``,
+    ``scf_warm_start``.
+    """
 
     energy = "the calculator's free_energy where it has it, else its energy"
 
@@ -59,6 +61,7 @@ class AseCalculator(EngineKind):
             geometry.structure,
             arguments,
             cold_start=not run.al.scf_warm_start,
+            reuse=run.al.reuse_calculator,
         )
 
 

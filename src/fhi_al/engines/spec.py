@@ -189,6 +189,8 @@ class AseSpec(EngineSpec):
         Ask for the stress too.
     cold_start : bool
         Every label is computed as if it were the first.
+    reuse : bool
+        By the same calculator, which keeps nothing of a geometry; else each has a new one.
     """
 
     calculator: str
@@ -196,6 +198,7 @@ class AseSpec(EngineSpec):
     arguments: Mapping[str, Any] = field(default_factory=dict)
     stress: bool = False
     cold_start: bool = True
+    reuse: bool = False
     engine_class = "fhi_al.engines.ase_calculator:AseEngine"
 
     def for_job(self) -> AseSpec:

@@ -175,6 +175,12 @@ class ActiveLearning(Section):
         "Keyword arguments of the tblite or ASE calculator, or the keys of a package's engine.",
         shown_default="{}",
     )
+    reuse_calculator: Boolean = setting(
+        False,
+        "Compute all labels with one ASE calculator instead of making a new one for each: for"
+        " those that take long to make and keep nothing of a geometry, such as machine-learned"
+        " potentials.",
+    )
     cluster: OptionalCluster = setting(
         None,
         "Compute labels as jobs of their own, with `parallel: true`; the keys below it follow.",

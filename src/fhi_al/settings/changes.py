@@ -71,6 +71,7 @@ MAY_CHANGE: Mapping[str, frozenset[str]] = {
             "train_while_waiting",
             "rescore_queue",
             "cluster",
+            "reuse_calculator",
             "max_label_failures",
             "max_force",
             "max_energy_per_atom",

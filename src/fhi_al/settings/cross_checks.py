@@ -18,6 +18,7 @@ SELECTED_BY: dict[str, tuple[str, tuple[str, ...]]] = {
     "ACTIVE_LEARNING.reference_method": ("reference_engine", ("tblite",)),
     "ACTIVE_LEARNING.reference_calculator": ("reference_engine", ("ase",)),
     "ACTIVE_LEARNING.reference_arguments": ("reference_engine", ("tblite", "ase", *of_packages())),
+    "ACTIVE_LEARNING.reuse_calculator": ("reference_engine", ("ase",)),
     "ACTIVE_LEARNING.scf_warm_start": ("reference_engine", ("tblite", "ase")),
     "ACTIVE_LEARNING.cluster.aims_command": ("reference_engine", ("aims",)),
     **{
