@@ -38,6 +38,7 @@ from fhi_al.app.rank_assignment import rank_layout
 from fhi_al.core.errors import InputError
 from fhi_al.models.ensemble import Ensemble
 from fhi_al.models.training import SerialTrainingPool
+from fhi_al.parallel.layout import RankPlacement
 from fhi_al.settings import ActiveLearning, Settings, SettingsError, read_settings
 from fhi_al.settings.keys import FILE_NAMES, LAYOUTS, keys_below, keys_of, sections_of
 from fhi_al.settings.value_types import Integer, setting
@@ -189,7 +190,7 @@ def changed(value: Any) -> Iterator[Any]:
             digit = str(int(number[0]) % 9 + 1)
             yield value[: number.start()] + digit + value[number.end() :]
         else:
-            yield from (value + "x", "cuda")
+            yield from (value + "x", "cuda", "2")
     elif isinstance(value, Mapping):
         for key, inner in value.items():
             for other in changed(inner):
@@ -274,9 +275,10 @@ def wired(folder: Path) -> Description:
             walk.add("log level", logging.getLogger("fhi_al").level)
     except InputError as error:
         walk.add("refused", str(error))
+    place = RankPlacement("here", tuple(range(8)), 1)
     for n_ranks in (1, 2, 3, 4):
         try:
-            walk.add(f"layout[{n_ranks}]", repr(rank_layout(settings, n_ranks)))
+            walk.add(f"layout[{n_ranks}]", repr(rank_layout(settings, (place,) * n_ranks)))
         except InputError as error:
             walk.add(f"layout[{n_ranks}]", str(error))
     if settings.al.cluster is not None:
