@@ -194,6 +194,24 @@ def test_what_a_sanity_check_waits_for_is_as_urgent_as_who_else_needs_it(tmp_pat
     assert workers.begun == keys(1, 2, 3)
 
 
+def test_what_was_withdrawn_is_withdrawn_again_once_it_is_submitted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    workers = EmtWorkers(n_workers=1)
+    queue = queue_in(tmp_path, workers)
+    queue.submit(request(1))
+    queue.submit(request(2))
+    assert [each.key for each in queue.withdraw([request(2)])] == keys(2)
+    resumed = queue_in(tmp_path, EmtWorkers())  # where a worker is free for it
+    resumed.submit(request(1))
+    resumed.submit(request(2))
+    assert [each.key for each in resumed.withdraw([request(2)])] == keys(2)
+    assert "cannot be repeated" not in caplog.text
+    unlike = queue_in(tmp_path, EmtWorkers())
+    assert unlike.withdraw([request(2)]) == []
+    assert "cannot be repeated" in caplog.text
+
+
 def test_only_what_no_engine_has_begun_can_be_taken_back(tmp_path: Path) -> None:
     workers = EmtWorkers(n_workers=1)
     queue = queue_in(tmp_path, workers)

@@ -168,6 +168,8 @@ class Labelling:
         ]
         if not earlier:
             return
+        # A run that goes on hands in what was withdrawn before, so that it is withdrawn again.
+        self.submit()
         self._trajectories.update(rescored=state.epochs)
         learnt = self._learnt(earlier)
         if not learnt:

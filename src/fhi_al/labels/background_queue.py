@@ -136,7 +136,8 @@ class BackgroundLabelQueue:
         for request in requests:
             theirs.setdefault(request.key, []).append(request)
         recorded = self._completion_log.recorded()
-        if recorded is not None and not all(key in theirs for key in recorded):
+        known = theirs.keys() & self._requests.keys()
+        if recorded is not None and not known.issuperset(recorded):
             self._go_another_way()
             recorded = None
         if recorded is None:
