@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fhi_al.engines.aims_input.control import Control, parse_control
@@ -88,6 +90,9 @@ def test_masses_come_from_the_blocks_in_control_in_and_in_species_dir(species_di
     assert found is not None
     assert found.tolist() == [17.999, 2.014, 1.008]  # hydrogen's is the element's
     assert with_masses(geometry, {"C": 13.0}).structure.masses is None
+    # Of a Python object, say.
+    given = replace(geometry, structure=replace(geometry.structure, masses=np.ones(3)))
+    assert with_masses(given, masses) is given
     (species_dir / "08_O_default").write_text(O_FILE + "    mass -1\n")
     (problem,) = control_problems(control, geometry, species_dir, False)
     assert "08_O_default:4: mass -1: expected a mass in u" in str(problem)

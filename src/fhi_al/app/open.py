@@ -20,7 +20,7 @@ from fhi_al.app.rank_assignment import assign_ranks, rank_layout
 from fhi_al.app.work_ahead import work_ahead
 from fhi_al.core.errors import InputError
 from fhi_al.core.run_state import Stage
-from fhi_al.engines.registry import added_to_control
+from fhi_al.engines.registry import added_to_control, engine_notes
 from fhi_al.labels.store import LabelStore
 from fhi_al.parallel import mpi
 from fhi_al.parallel.layout import table, training_threads
@@ -126,7 +126,7 @@ def checked(define: Define, process: Process, command: Command = Command.ALL) ->
     return [
         settings.as_yaml("mace"),
         settings.as_yaml("active_learning"),
-        *(f"note: {note}" for note in settings.notes),
+        *(f"note: {note}" for note in [*settings.notes, *_engine_notes(run)]),
         *(f"added to control.in: {line}" for line in added),
         *work_ahead(settings, inputs, needs),
         *(_layout_of(settings, process) if needs.models else []),
@@ -135,6 +135,13 @@ def checked(define: Define, process: Process, command: Command = Command.ALL) ->
         *(f"changed since the snapshot: {change}" for change in (found.changes if found else [])),
         "all inputs are in order; nothing was run",
     ]
+
+
+def _engine_notes(run: Prepared) -> list[str]:
+    if not run.needs.labels:
+        return []
+    given = run.definition
+    return engine_notes(given.folder, given.settings, given.inputs)
 
 
 def _layout_of(settings: Settings, process: Process) -> list[str]:
@@ -228,6 +235,8 @@ def wired(prepared: Prepared, process: Process) -> Iterator[Run]:
     settings, found = prepared.definition.settings, prepared.found
     for note in settings.notes:
         log.info("%s", note)
+    for note in _engine_notes(prepared):
+        log.warning("%s", note)
     who = assign_ranks(settings, process, found)
     # Imported here: torch takes seconds, and a run that cannot begin needs none of it.
     from fhi_al.app.build import assemble

@@ -19,7 +19,7 @@ def geometry_of(atoms: Atoms, name: str) -> Geometry:
     Parameters
     ----------
     atoms : ase.Atoms
-        Its charges and magnetic moments are the initial ones.
+        Its charges and magnetic moments are the initial ones; masses that were set are MD's.
     name : str
         What messages call it.
 
@@ -49,6 +49,7 @@ def geometry_of(atoms: Atoms, name: str) -> Geometry:
         fixed=fixed,
         initial_moments=atoms.get_initial_magnetic_moments(),
         initial_charges=atoms.get_initial_charges(),
+        masses=atoms.get_masses() if atoms.has("masses") else None,
     )
     symbols = tuple(atoms.get_chemical_symbols())
     return Geometry(Path(name), made, symbols, ((),) * len(atoms), ())

@@ -19,6 +19,7 @@ from fhi_al.engines.aims_input.geometry import Geometry, with_masses
 from fhi_al.engines.asi_library import library_problem
 from fhi_al.engines.inputs import Inputs
 from fhi_al.engines.kind import EngineContext, EngineKind
+from fhi_al.engines.open_shell import aims_note
 from fhi_al.engines.spec import AimsCommandSpec, AsiSpec, EngineSpec
 from fhi_al.settings import Settings
 
@@ -92,6 +93,13 @@ class Aims(EngineKind):
         problem = None if path is None else library_problem(run.settings.resolve(path))
         if problem is not None:
             yield run.problem("aims_lib_path", problem)
+
+    def notes(self, run: EngineContext) -> Iterator[str]:
+        """Radicals that are computed without spin."""
+        assert run.inputs.control is not None
+        for geometry in run.inputs.geometries:
+            if note := aims_note(run.inputs.control, geometry.structure):
+                yield note
 
     def added_to_inputs(self, run: EngineContext) -> tuple[str, ...]:
         """What is added to the user's control.in, for the log."""

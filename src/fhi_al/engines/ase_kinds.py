@@ -9,6 +9,7 @@ from fhi_al.engines.aims_input.geometry import Geometry
 from fhi_al.engines.ase_calculator import calculator_problem, default_arguments
 from fhi_al.engines.isolated_atom import arguments_of_atom, left_out
 from fhi_al.engines.kind import EngineContext, EngineKind
+from fhi_al.engines.open_shell import tblite_note
 from fhi_al.engines.spec import TBLITE, AseSpec, EngineSpec
 from fhi_al.engines.tblite import is_tblite, system_problem, tblite_spec
 from fhi_al.settings import Settings
@@ -47,6 +48,13 @@ class AseCalculator(EngineKind):
                 problem = system_problem(spec)
             if problem is not None:
                 yield run.problem(self._key(run), problem)
+
+    def notes(self, run: EngineContext) -> Iterator[str]:
+        """Radicals that tblite is not told of."""
+        for geometry in run.inputs.geometries:
+            spec = self.spec(run, geometry)
+            if is_tblite(spec.calculator) and (note := tblite_note(spec.structure, spec.arguments)):
+                yield note
 
     def _calculator(self, run: EngineContext) -> str:
         assert run.al.reference_calculator is not None

@@ -101,6 +101,10 @@ class EngineKind(ABC):
         """
         yield from ()
 
+    def notes(self, run: EngineContext) -> Iterator[str]:
+        """What may not be meant, of inputs that are in order, as sentences without a full stop."""
+        yield from ()
+
     def added_to_inputs(self, run: EngineContext) -> tuple[str, ...]:
         """What is added to the user's control.in, for the log."""
         return ()

@@ -115,6 +115,12 @@ def engine_problems(folder: Path, settings: Settings, inputs: Inputs) -> Iterato
         pass  # said by the kind
 
 
+def engine_notes(folder: Path, settings: Settings, inputs: Inputs) -> list[str]:
+    """What may not be meant, of inputs that are in order."""
+    kind = engine_kind(settings)
+    return list(kind.notes(_context(kind, folder, settings, inputs)))
+
+
 def added_to_control(folder: Path, settings: Settings, inputs: Inputs) -> tuple[str, ...]:
     """What is added to the user's control.in, for the log."""
     kind = engine_kind(settings)

@@ -51,10 +51,13 @@ class Geometry:
 
 
 def with_masses(geometry: Geometry, masses: Mapping[str, float]) -> Geometry:
-    """The geometry with the masses (u) of its species; the others have those of their elements."""
-    if not set(geometry.species) & set(masses):
-        return geometry
+    """The geometry with the masses (u) of its species; the others have those of their elements.
+
+    Masses that the structure has already stay.
+    """
     shape = geometry.structure
+    if shape.masses is not None or not set(geometry.species) & set(masses):
+        return geometry
     standard = atomic_masses[shape.numbers]
     pairs = zip(geometry.species, standard, strict=True)
     found = np.array([masses.get(name, float(mass)) for name, mass in pairs])
