@@ -72,24 +72,20 @@ def measure(folder: Path) -> None:
     import fhi_al.app.build  # noqa: F401  (all that a run imports)
     from fhi_al import ActiveLearningProcedure, InitialDatasetProcedure, open_run
     from fhi_al.labels.engine_service import EngineService
-    from fhi_al.models import descriptors, evaluation, predictor
-    from fhi_al.models.mace import training, training_step
-    from fhi_al.models.mace.model import ModelFactory
-    from fhi_al.models.mace.training_step import TrainingStep
+    from fhi_al.models.mace.backend import MaceBackend
+    from fhi_al.models.training_step import TrainingStep
 
     imports = time.perf_counter() - started
     watches = Stopwatches()
     watches.around(EngineService, "calculate", "DFT")
     watches.around(TBLite, "calculate", "DFT")
     watches.around(TrainingStep, "take", "training batches")
-    watches.around(evaluation, "errors", "validations")
-    watches.around(predictor, "energies_and_forces", "MD forces")
-    watches.around(descriptors, "invariant_features", "descriptors")
-    for batching in ("model_input", "reference_batch"):
-        watches.around(training, batching, "batches made")
-    watches.around(training_step, "training_batch", "batches made")
-    watches.around(ModelFactory, "model", "models built")
-    watches.around(evaluation, "copy_of", "models built")
+    watches.around(MaceBackend, "errors", "validations")
+    watches.around(MaceBackend, "predict", "MD forces")
+    watches.around(MaceBackend, "descriptors", "descriptors")
+    for batching in ("inputs", "training_batch"):
+        watches.around(MaceBackend, batching, "batches made")
+    watches.around(MaceBackend, "module", "models built")
     started = time.perf_counter()
     with open_run(folder) as run:
         InitialDatasetProcedure(run).run()

@@ -21,8 +21,8 @@ from ase.build import bulk, molecule
 
 from fhi_al.core.label import Label, Origin
 from fhi_al.core.structure import geometry_key
-from fhi_al.models.mace.data import GraphStore, training_batch
-from fhi_al.models.mace.model import ModelFactory
+from fhi_al.models.interface import NormalisationConstants
+from fhi_al.models.mace.backend import MaceBackend
 from fhi_al.settings.mace import MaceSettings
 
 STORED = 10_000
@@ -79,18 +79,18 @@ def row(case: Case, n_structures: int) -> str:
     """The measurements of one system as a row of a table."""
     labels = labels_of(case, n_structures)
     settings = MaceSettings.model_validate({"architecture": {"r_max": case.r_max}})
-    factory = ModelFactory(settings, tuple(set(labels[0].numbers.tolist())))
-    store = GraphStore(factory)
+    backend = MaceBackend(settings, tuple(set(labels[0].numbers.tolist())))
+    constants = NormalisationConstants((0.0,) * len(backend.elements))
     started = time.process_time()
-    graphs = [store.graph(label) for label in labels]
+    graphs = [backend.label_sample(label) for label in labels]
     searched = time.process_time()
     for start in range(0, n_structures, BATCH):
-        training_batch(graphs[start : start + BATCH], factory, [0.0] * len(factory.elements))
+        backend.training_batch(graphs[start : start + BATCH], constants)
     batched = time.process_time()
     arrays = ("numbers", "positions", "cell", "forces")
     label_bytes = sum(getattr(label, a).nbytes for label in labels for a in arrays) / n_structures
     graph_bytes = sum(graph.n_bytes for graph in graphs) / n_structures
-    pairs = sum(graph.n_edges for graph in graphs) / n_structures
+    pairs = sum(graph.n_pairs for graph in graphs) / n_structures
     mace_bytes = MACE_BYTES_PER_PAIR * pairs
     cells = (
         case.name,

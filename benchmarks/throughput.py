@@ -115,7 +115,8 @@ def naive_md(members: Any, n_steps: int) -> None:
     from fhi_al.models.mace.runtime_model import to_mace_model
 
     if not hasattr(naive_md, "calculator"):
-        models = [to_mace_model(member.inference_model) for member in members.members]
+        inference = [member.inference_model for member in members.members]
+        models = [to_mace_model(m.module, m.normalisation.atomic_energies) for m in inference]
         naive_md.calculator = MACECalculator(  # type: ignore[attr-defined]
             models=models, device="cpu", default_dtype="float64"
         )
@@ -134,7 +135,7 @@ def mace_run_train(members: Any, labels: list[Any], n_epochs: int) -> float:
     from ase import Atoms
     from ase.io import write
 
-    wanted = members.factory.arguments
+    wanted = members.backend.arguments
     with tempfile.TemporaryDirectory() as folder:
         for name, some in (("train", labels[:N_TRAINING]), ("valid", labels[N_TRAINING:])):
             frames = []
@@ -153,7 +154,7 @@ def mace_run_train(members: Any, labels: list[Any], n_epochs: int) -> float:
             "default_dtype": "float64",
             "device": "cpu",
             "batch_size": 5,
-            "valid_batch_size": members.factory.settings.training.valid_batch_size,
+            "valid_batch_size": members.settings.training.valid_batch_size,
             "max_num_epochs": n_epochs,
             "eval_interval": 1,
             "energy_key": "REF_energy",
@@ -184,18 +185,15 @@ def measure(comm: Any, given: argparse.Namespace) -> None:
     """Let all ways take turns and print what came out."""
     import torch
 
-    from fhi_al.models.remote.model_copies import predictor_of
-    from fhi_al.models.remote.prediction import RemotePredictor
-    from fhi_al.models.remote.training import RemoteTrainingPool
+    from fhi_al.models.remote.client import RemotePredictor, RemoteTrainingPool
 
     torch.set_num_threads(1)
     labels = ethanol_labels(N_TRAINING + N_VALIDATION)
     members = ensemble(labels)
     pool = RemoteTrainingPool(members, 1, comm, (0, 1))
     pool.begin(range(N_MEMBERS), 12).finish()
-    single = predictor_of(members, "float32")
-    # The second rank keeps its models in one precision.
-    shared = RemotePredictor(members, members, "float64", comm, pool)
+    single = members.predictor("float32")
+    shared = RemotePredictor(pool)
     moving = {
         "mean, 1 rank": Trajectories(members, members, member=False),
         "mean, 2 ranks": Trajectories(members, shared, member=False),

@@ -42,7 +42,7 @@ def measure(comm: Any, repeats: int, n_structures: int, n_epochs: int) -> int:
     """Let the three ways take turns and print what came out; the exit code."""
     import torch
 
-    from fhi_al.models.remote.training import RemoteTrainingPool
+    from fhi_al.models.remote.client import RemoteTrainingPool
     from fhi_al.models.training import SerialTrainingPool
 
     labels = ethanol_labels(n_structures + 4)

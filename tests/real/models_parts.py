@@ -12,7 +12,7 @@ from fhi_al.core.label import Label, Origin
 from fhi_al.core.structure import geometry_key
 from fhi_al.models.ensemble import Ensemble
 from fhi_al.models.member import Member
-from fhi_al.settings.mace import MaceSettings
+from fhi_al.settings.mace import Architecture, General, MaceSettings, Misc, Training
 
 SEEDS = (11, 22)
 ELEMENTS = (1, 8)
@@ -37,8 +37,13 @@ def settings(**changes: Any) -> MaceSettings:
     for key, value in changes.items():
         section = next(
             name
-            for name, model in MaceSettings.model_fields.items()
-            if key in model.annotation.model_fields
+            for name, model in (
+                ("general", General),
+                ("architecture", Architecture),
+                ("training", Training),
+                ("misc", Misc),
+            )
+            if key in model.model_fields
         )
         values[section][key] = value
     return MaceSettings.model_validate(values)

@@ -15,7 +15,6 @@ from models_parts import label, settings, train_epoch
 
 from fhi_al.core.label import Label
 from fhi_al.models.ensemble import Ensemble
-from fhi_al.models.remote.model_copies import predictor_of
 
 pytestmark = pytest.mark.real
 
@@ -73,7 +72,7 @@ def test_float32_trains_and_predicts_with_the_energies_of_float64(
 ) -> None:
     assert np.spacing(np.float32(-labels[0].energy)) == 4.0  # eV: what float32 would keep of them
     single, double = both(labels, **changes)
-    of_md = predictor_of(double, "float32")
+    of_md = double.predictor("float32")
     expected = double.predict(labels)
     for predictor in (single, of_md):
         for ours, exact in zip(predictor.predict(labels), expected, strict=True):
@@ -95,14 +94,14 @@ def test_energies_learnt_from_the_data_alone_are_as_good() -> None:
     # Least squares over compositions that differ: they come out as large as those given.
     labels = [*gold_labels(2, size=2), *gold_labels(2, size=1)]
     single, double = both(labels, atomic_energies=None)
-    assert single.members[0].statistics.atomic_energies[1] == pytest.approx(GOLD, rel=1e-3)
+    assert single.members[0].normalisation.atomic_energies[1] == pytest.approx(GOLD, rel=1e-3)
     for ours, exact in zip(single.predict(labels), double.predict(labels), strict=True):
         assert ours.energies[0] == pytest.approx(exact.energies[0], abs=NEAR * 4)
 
 
 def test_a_predictor_knows_the_one_in_the_precision_of_training(labels: list[Label]) -> None:
     made = member_of(labels)
-    assert predictor_of(made, "float32").as_trained is made
+    assert made.predictor("float32").as_trained is made
     assert made.as_trained is made
 
 
@@ -121,7 +120,7 @@ def test_an_exported_model_has_all_of_its_energies_for_mace(
     (compiled,) = made.export_compiled(tmp_path, "gold")
     assert torch.jit.load(compiled).atomic_energies_fn.atomic_energies.tolist() == [[COPPER, GOLD]]
     made.load_exported(path, 0)
-    assert made.members[0].statistics.atomic_energies == (COPPER, GOLD)
+    assert made.members[0].normalisation.atomic_energies == (COPPER, GOLD)
     assert made.predict([one])[0].energies == expected.energies
 
 

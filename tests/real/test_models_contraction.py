@@ -27,7 +27,7 @@ def test_values_and_derivatives_are_those_of_mace(
     from e3nn import o3
     from mace.modules.symmetric_contraction import SymmetricContraction
 
-    from fhi_al.models.mace import default_dtype
+    from fhi_al.models.default_dtype import default_dtype
     from fhi_al.models.mace.contraction import PolynomialContraction
 
     with default_dtype(torch.float64):

@@ -15,14 +15,13 @@ from mace.data import AtomicData, Configuration
 from mace.tools import torch_geometric
 from models_parts import ELEMENTS, ensemble, fitted, label, settings, train_epoch, water_labels
 
-import fhi_al.models.mace.model as mace_models
-import fhi_al.models.mace.prediction as prediction
+import fhi_al.models.mace.backend as mace_backend
 from fhi_al.core.label import Label
-from fhi_al.models import evaluation
+from fhi_al.models import predictor
+from fhi_al.models.default_dtype import default_dtype
 from fhi_al.models.ensemble import Ensemble
-from fhi_al.models.mace import default_dtype
-from fhi_al.models.mace.data import GraphStore, training_batch
-from fhi_al.models.mace.model import ModelFactory
+from fhi_al.models.interface import NormalisationConstants
+from fhi_al.models.mace.backend import MaceBackend
 from fhi_al.models.out_of_memory import TooLarge
 from fhi_al.models.training import SerialTrainingPool
 
@@ -50,7 +49,7 @@ def several_kinds() -> list[Label]:
     return [*found, label(crystal, -7.5, forces, stress=stress + stress.T)]
 
 
-def maces_own(factory: ModelFactory, labels: list[Label]) -> torch_geometric.Batch:
+def maces_own(backend: MaceBackend, labels: list[Label]) -> torch_geometric.Batch:
     """MACE's graphs and MACE's collation."""
     graphs = []
     for one in labels:
@@ -67,8 +66,8 @@ def maces_own(factory: ModelFactory, labels: list[Label]) -> torch_geometric.Bat
             pbc=(one.pbc,) * 3,
             weight=0.5,
         )
-        with default_dtype(factory.dtype):
-            graphs.append(AtomicData.from_config(configuration, factory.table, factory.r_max))
+        with default_dtype(getattr(torch, backend.dtype)):
+            graphs.append(AtomicData.from_config(configuration, backend.table, backend.r_max))
     return torch_geometric.Batch.from_data_list(graphs)
 
 
@@ -78,32 +77,33 @@ def test_a_batch_is_bit_for_bit_the_one_mace_makes(
     dtype: str, most_ready_bytes: int, n_ready: int
 ) -> None:
     changes = {"default_dtype": dtype, "config_type_weights": {"Default": 0.5}}
-    factory = ModelFactory(settings(**changes), (1, 8, 12))
+    backend = MaceBackend(settings(**changes), (1, 8, 12))
+    backend._labels._ready_bytes_left = most_ready_bytes
     chosen = several_kinds()
-    (group,) = GraphStore(factory, most_ready_bytes).groups(chosen, 10)
+    group = [backend.label_sample(one) for one in chosen]
     # Tensors are kept until the bound is reached.
     assert sum(graph.ready is not None for graph in group) == n_ready
-    batch = training_batch(group, factory, [0.0] * 3)
-    expected = maces_own(factory, chosen)
-    names = set(batch.keys)
+    batch = backend.training_batch(group, NormalisationConstants((0.0,) * 3))
+    expected = maces_own(backend, chosen)
+    names = set(batch)
     assert names >= {"positions", "edge_index", "shifts", "unit_shifts", "cell", "node_attrs"}
     assert names >= {"energy", "forces", "stress", "weight", "stress_weight", "head", "ptr"}
     for name in names:
         assert batch[name].dtype == expected[name].dtype, name
         assert torch.equal(batch[name], expected[name]), name
-    assert batch.num_graphs == expected.num_graphs == 5
+    assert len(batch["ptr"]) - 1 == expected.num_graphs == 5
 
 
 def test_a_stored_graph_takes_a_tenth_of_maces_own() -> None:
-    factory = ModelFactory(settings(r_max=5.0), (6,))
+    backend = MaceBackend(settings(r_max=5.0), (6,))
     crystal = bulk("C", "diamond", cubic=True) * (3, 2, 2)
     crystal.rattle(0.05, seed=2)
-    stored = GraphStore(factory).graph(label(crystal, 0.0, np.zeros((96, 3))))
-    of_mace = maces_own(factory, [stored.label])
+    stored = backend.label_sample(label(crystal, 0.0, np.zeros((96, 3))))
+    of_mace = maces_own(backend, [stored.label])
     n_bytes = sum(of_mace[name].nbytes for name in of_mace.keys)
-    assert stored.n_edges > 80 * 96
-    assert stored.positions is stored.label.positions
-    assert stored.n_bytes < 5.2 * stored.n_edges  # 2 x 1 byte of indices and 3 x 1 of shifts
+    assert stored.n_pairs > 80 * 96
+    assert stored.graph.positions is stored.label.positions
+    assert stored.n_bytes < 5.2 * stored.n_pairs  # 2 x 1 byte of indices and 3 x 1 of shifts
     assert stored.n_bytes < 0.1 * n_bytes
 
 
@@ -112,10 +112,11 @@ def test_a_molecule_far_from_the_origin_trains_as_at_the_origin() -> None:
     atoms = molecule("H2O")
     near = label(atoms, -1.0, np.zeros((3, 3)))
     atoms.positions += 5000.0
-    store = GraphStore(ModelFactory(settings(), ELEMENTS))
-    far = store.graph(label(atoms, -1.0, np.zeros((3, 3))))
-    assert np.abs(far.positions).max() < 5.0
-    assert np.array_equal(far.edges, store.graph(near).edges)
+    backend = MaceBackend(settings(), ELEMENTS)
+    far = backend.label_sample(label(atoms, -1.0, np.zeros((3, 3))))
+    assert np.abs(far.graph.positions).max() < 5.0
+    pairs = [one.graph.neighbours.pairs for one in (far, backend.label_sample(near))]
+    assert np.array_equal(*pairs)
 
 
 class Count:
@@ -133,10 +134,10 @@ class Count:
 def test_neighbours_are_found_once_and_no_model_is_built_again(
     labels: list[Label], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    searches = Count(prediction.get_neighborhood)
-    builds = Count(mace_models.configure_model)
-    monkeypatch.setattr(prediction, "get_neighborhood", searches)
-    monkeypatch.setattr(mace_models, "configure_model", builds)
+    searches = Count(mace_backend.get_neighborhood)
+    builds = Count(mace_backend.configure_model)
+    monkeypatch.setattr(mace_backend, "get_neighborhood", searches)
+    monkeypatch.setattr(mace_backend, "configure_model", builds)
     made = ensemble(labels[:7])  # 3 train, 4 validate, the same for both members
     for member in made.members:
         member.fit_normalisation()
@@ -170,7 +171,7 @@ def test_errors_do_not_depend_on_how_labels_are_grouped(
         return [errors.mae_forces, errors.rmse_forces, errors.mae_energy_per_atom, errors.loss]
 
     one_by_one, together = found(valid_batch_size=1), found(valid_batch_size=50)
-    monkeypatch.setattr(evaluation, "MOST_EDGES", 13)  # two molecules of 6 edges
+    monkeypatch.setattr(predictor, "MOST_PAIRS", 13)  # two molecules of 6 edges
     bounded = found(valid_batch_size=50)
     assert one_by_one == pytest.approx(together, rel=1e-10)
     assert bounded == pytest.approx(together, rel=1e-10)
@@ -207,7 +208,7 @@ def test_validation_goes_on_in_halves_when_memory_is_short(labels: list[Label]) 
     assert wanted != expected
     member.add_validation(labels[:0])
     member._evaluation.weights_changed()
-    memory = LittleMemory(member.inference_model, 3)
+    memory = LittleMemory(member.inference_model.module, 3)
     again = member.validate()
     assert memory.sizes == [4, 2, 2]
     assert again.mae_forces == pytest.approx(wanted.mae_forces, abs=FORCES)
@@ -226,11 +227,11 @@ def test_a_step_in_parts_is_the_step_of_the_whole_batch(
 
     def trained(room: int) -> list[torch.Tensor]:
         member = fitted(mixed, (1,), loss=loss, clip_grad=clip, batch_size=7).members[0]
-        memory = LittleMemory(member.model, room)
+        memory = LittleMemory(member.model.module, room)
         with caplog.at_level(logging.WARNING):
             losses.append(train_epoch(member))
         sizes.append(memory.sizes)
-        return [each.detach().clone() for each in member.model.parameters()]
+        return [each.detach().clone() for each in member.model.module.parameters()]
 
     losses: list[float] = []
     sizes: list[list[int]] = []
@@ -246,11 +247,13 @@ def test_a_structure_that_does_not_fit_ends_training_with_a_clear_error(
     labels: list[Label],
 ) -> None:
     member = fitted(labels, (1,)).members[0]
-    before = [each.detach().clone() for each in member.model.parameters()]
-    LittleMemory(member.model, 0)
+    before = [each.detach().clone() for each in member.model.module.parameters()]
+    LittleMemory(member.model.module, 0)
     with pytest.raises(TooLarge, match="one structure alone does not fit"):
         train_epoch(member)
-    assert all(torch.equal(a, b) for a, b in zip(before, member.model.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(before, member.model.module.parameters(), strict=True)
+    )
 
 
 def test_training_and_validation_write_nothing(labels: list[Label]) -> None:

@@ -20,7 +20,6 @@ from fhi_al.core.label import Label
 from fhi_al.core.structure import structure
 from fhi_al.models.devices import cuequivariance_problem
 from fhi_al.models.ensemble import Ensemble, device_problem
-from fhi_al.models.mace.prediction import model_input, prediction_graph
 from fhi_al.models.training import SerialTrainingPool
 
 pytestmark = pytest.mark.real
@@ -167,8 +166,8 @@ def test_compiled_export_needs_torch_alone_and_gives_the_same_forces(
 ) -> None:
     paths = trained.export_compiled(tmp_path, "water")
     assert [path.name for path in paths] == ["water_11_compiled.model", "water_22_compiled.model"]
-    graphs = [prediction_graph(label, trained.factory) for label in labels[:2]]
-    inputs = model_input([g for g in graphs if g], trained.factory, torch.float64)
+    backend = trained.backend
+    inputs = backend.inputs([backend.sample(label) for label in labels[:2]], torch.float64)
     torch.save(inputs, tmp_path / "inputs.pt")
     message = [COMPILED, str(paths[1]), str(tmp_path / "inputs.pt"), str(tmp_path / "forces.pt")]
     run = subprocess.run(

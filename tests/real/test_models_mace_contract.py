@@ -8,8 +8,7 @@ import pytest
 from models_parts import settings
 
 from fhi_al.models import mace as mace_adapter
-from fhi_al.models.mace import foundations, training, training_step
-from fhi_al.models.mace import model as models
+from fhi_al.models.mace import backend, foundations, loss
 from fhi_al.models.mace import normalisation as statistics
 
 pytestmark = pytest.mark.real
@@ -18,19 +17,13 @@ pytestmark = pytest.mark.real
 @pytest.mark.parametrize(
     ("function", "parameters"),
     [
-        (
-            training_step.take_step,
-            ["model", "loss_fn", "batch", "optimizer", "ema", "output_args", "max_grad_norm"],
-        ),
-        (training.MACELoss.__init__, ["loss_fn"]),
-        (training.MACELoss.update, ["batch", "output"]),
         (statistics.compute_avg_num_neighbors, ["data_loader"]),
         (statistics.scaling_classes["std_scaling"], ["data_loader", "atomic_energies"]),
-        (training.get_loss_fn, ["args", "dipole_only", "compute_dipole"]),
-        (training.get_params_options, ["args", "model"]),
-        (training.get_optimizer, ["args", "param_options"]),
+        (loss.get_loss_fn, ["args", "dipole_only", "compute_dipole"]),
+        (backend.get_params_options, ["args", "model"]),
+        (backend.get_neighborhood, ["positions", "cutoff", "pbc", "cell"]),
         (
-            models.configure_model,
+            backend.configure_model,
             ["args", "train_loader", "atomic_energies", "heads", "z_table"],
         ),
         (foundations.mace_mp, ["model", "device", "default_dtype"]),
@@ -54,6 +47,6 @@ def test_tested_mace_is_taken() -> None:
 
 @pytest.mark.parametrize("amsgrad", [True, False])
 def test_amsgrad_reaches_the_optimizer(amsgrad) -> None:
-    factory = models.ModelFactory(settings(amsgrad=amsgrad), (1, 8))
-    optimizer = training.new_optimizer(factory, factory.model(seed=1))
+    made = backend.MaceBackend(settings(amsgrad=amsgrad), (1, 8))
+    optimizer = made.trainable(seed=1).optimisation.optimizer
     assert {group["amsgrad"] for group in optimizer.param_groups} == {amsgrad}

@@ -22,17 +22,12 @@ from models_parts import (
     water_labels,
 )
 
-import fhi_al.models.optimisation as optimisation
 from fhi_al.core.label import Label, Origin
+from fhi_al.models.default_dtype import default_dtype
 from fhi_al.models.ensemble import Ensemble
-from fhi_al.models.mace import default_dtype
-from fhi_al.models.mace.model import read_normalisation
-from fhi_al.models.mace.prediction import (
-    energies_and_forces,
-    model_input,
-    prediction_graph,
-)
+from fhi_al.models.mace.exports import normalisation_of
 from fhi_al.models.mace.runtime_model import to_mace_model
+from fhi_al.models.torch_model import TorchModel
 from fhi_al.models.training import SerialTrainingPool
 
 pytestmark = pytest.mark.real
@@ -52,7 +47,7 @@ def trained(labels: list[Label]) -> Ensemble:
 
 
 def numbers(member: object) -> list[torch.Tensor]:
-    return [parameter.detach().clone() for parameter in member.model.parameters()]
+    return [parameter.detach().clone() for parameter in member.model.module.parameters()]
 
 
 def same(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
@@ -84,20 +79,20 @@ def test_every_structure_is_trained_on_once_per_epoch(
     labels: list[Label], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[list[float]] = []
-    real = optimisation.train_one_pass
+    real = TorchModel.take_step
 
-    def spy(factory, model, loss, optimizer, average, groups):
-        groups = list(groups)
-        seen.append([graph.label.energy for group in groups for graph in group])
-        sizes.append([len(group) for group in groups])
-        return real(factory, model, loss, optimizer, average, groups)
+    def spy(model, samples):
+        seen[-1] += [sample.label.energy for sample in samples]
+        sizes.append(len(samples))
+        return real(model, samples)
 
-    sizes: list[list[int]] = []
-    monkeypatch.setattr(optimisation, "train_one_pass", spy)
+    sizes: list[int] = []
+    monkeypatch.setattr(TorchModel, "take_step", spy)
     member = fitted(labels[:11], seeds=(3,)).members[0]
-    train_epoch(member)
-    train_epoch(member)
-    assert sizes == [[5, 2], [5, 2]]
+    for _ in range(2):
+        seen.append([])
+        train_epoch(member)
+    assert sizes == [5, 2, 5, 2]
     assert sorted(seen[0]) == sorted(seen[1]) == sorted(label.energy for label in labels[:7])
     assert seen[0] != seen[1]  # shuffled anew
 
@@ -144,7 +139,7 @@ def test_statistics_follow_the_growing_set_until_they_are_frozen(labels: list[La
     assert second.scale == pytest.approx(np.sqrt((forces**2).mean()))
     assert second.scale != first.scale
     assert second.shift == 0.0  # the model named MACE has none
-    assert read_normalisation(member.inference_model) == second
+    assert member.inference_model.normalisation == second
     assert same(weights, numbers(member))
     member.freeze_normalisation()
     with pytest.raises(RuntimeError, match="frozen"):
@@ -163,7 +158,7 @@ def test_user_energies_are_never_touched(labels: list[Label]) -> None:
     energies = {1: -11.682, 6: -50.0, 8: -104.037}
     member = fitted(labels, (1,), atomic_energies=energies).members[0]
     train_epoch(member)
-    assert member.statistics.atomic_energies == (-11.682, -104.037)
+    assert member.normalisation.atomic_energies == (-11.682, -104.037)
 
 
 def test_element_without_user_energy_is_named(labels: list[Label]) -> None:
@@ -179,17 +174,17 @@ def test_statistics_written_in_place_equal_a_model_built_with_them(
     # MACE's own extraction rebuilds the model from what it reads off this one.
     made = fitted(labels, (1,))
     member = made.members[0]
-    assert member.statistics.avg_num_neighbors == 2.0
+    assert member.normalisation.avg_num_neighbors == 2.0
     with default_dtype(torch.float64):
-        rebuilt = extract_model(to_mace_model(member.inference_model))
-    twin = ensemble(labels, (2,))
-    twin.members[0].adopt(rebuilt, "rebuilt")
-    assert twin.members[0].statistics == member.statistics
-    graph = prediction_graph(labels[0], made.factory)
-    assert graph is not None
+        whole = to_mace_model(member.inference_model.module, member.normalisation.atomic_energies)
+        rebuilt = extract_model(whole)
+    assert normalisation_of(rebuilt) == member.normalisation
+    backend = made.backend
     expected = made.forces(labels[0])[0]
-    inputs = model_input([graph], made.factory, torch.float64)
-    assert np.array_equal(energies_and_forces(rebuilt, inputs, torch.float64)[1], expected)
+    inputs = backend.inputs([backend.sample(labels[0])], torch.float64)
+    module = backend.to_runtime_model(rebuilt)
+    found = backend.outputs(module, inputs, training=False, stress=False)["forces"]
+    assert np.array_equal(found.detach().numpy(), expected)
 
 
 def test_weights_come_from_the_seed_alone(labels: list[Label]) -> None:
@@ -214,10 +209,10 @@ def test_validation_uses_the_averaged_weights_where_ema_is_on(
     for _ in range(3):
         train_epoch(member)
     raw = numbers(member)
-    used = [parameter.detach().clone() for parameter in member.inference_model.parameters()]
+    used = [parameter.detach().clone() for parameter in member.inference_model.module.parameters()]
     assert same(raw, used) is not ema
     if ema:
-        assert same(used, member.optimisation.average.shadow_params)
+        assert same(used, member.model.optimisation.average.shadow_params)
 
 
 def test_snapshot_of_the_best_weights_comes_back(labels: list[Label]) -> None:
@@ -240,9 +235,9 @@ def test_fresh_optimizer_keeps_what_md_uses(labels: list[Label]) -> None:
     member = made.members[0]
     train_epoch(member)
     forces = made.forces(labels[0])
-    assert member.optimisation.optimizer.state_dict()["state"]
+    assert member.model.optimisation.optimizer.state_dict()["state"]
     member.fresh_optimizer(scheduler=False)
-    assert not member.optimisation.optimizer.state_dict()["state"]
+    assert not member.model.optimisation.optimizer.state_dict()["state"]
     assert np.array_equal(made.forces(labels[0]), forces)
 
 
@@ -308,7 +303,7 @@ def test_weights_that_blew_up_are_seen(labels: list[Label]) -> None:
     with pytest.raises(ValueError, match="label broken cannot be trained on"):
         member.add_training([broken])
         train_epoch(member)
-    next(member.model.parameters()).data[0] = math.inf
+    next(member.model.module.parameters()).data[0] = math.inf
     assert not member.is_finite()
 
 
@@ -316,13 +311,13 @@ def test_weight_of_a_label_follows_its_origin(labels: list[Label]) -> None:
     weights = {"Default": 0.5, "active_learning": 3.0}
     member = ensemble(labels, (1,), config_type_weights=weights).members[0]
     later = replace(labels[0], key="later", origin=Origin("sanity", 0, 0))
-    assert float(member._store.graph(labels[0]).weight) == 0.5
-    assert float(member._store.graph(later).weight) == 3.0
+    assert float(member._backend.label_sample(labels[0]).weight) == 0.5
+    assert float(member._backend.label_sample(later).weight) == 3.0
 
 
 def test_training_needs_statistics_and_validation_needs_labels() -> None:
     member = Ensemble(settings(), ELEMENTS, (1,)).members[0]
-    with pytest.raises(RuntimeError, match="fit_statistics"):
+    with pytest.raises(RuntimeError, match="fit_normalisation"):
         train_epoch(member)
     with pytest.raises(RuntimeError, match="no validation labels"):
         member.validate()

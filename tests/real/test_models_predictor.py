@@ -14,11 +14,9 @@ from mace.tools import torch_geometric
 from models_parts import fitted, train_epoch, water_labels
 
 from fhi_al.models import predictor
+from fhi_al.models.default_dtype import default_dtype
 from fhi_al.models.ensemble import Ensemble
-from fhi_al.models.mace import default_dtype
-from fhi_al.models.mace.prediction import model_input, prediction_graph
 from fhi_al.models.out_of_memory import TooLarge
-from fhi_al.models.remote.model_copies import predictor_of
 
 pytestmark = pytest.mark.real
 
@@ -42,20 +40,19 @@ def mixed() -> list[Atoms]:
 
 
 def test_the_input_of_a_batch_is_maces_own(trained: Ensemble) -> None:
-    factory = trained.factory
+    backend = trained.backend
     with default_dtype(torch.float64):
         graphs = [
             AtomicData.from_config(
                 Configuration(a.numbers, a.positions, {}, {}, cell=np.array(a.cell), pbc=a.pbc),
-                z_table=factory.table,
-                cutoff=factory.r_max,
+                z_table=backend.table,
+                cutoff=backend.r_max,
             )
             for a in mixed()
         ]
     collate: Any = torch_geometric.Batch.from_data_list
     expected = collate(graphs).to_dict()
-    ours = [prediction_graph(atoms, factory) for atoms in mixed()]
-    found = model_input([graph for graph in ours if graph is not None], factory, torch.float64)
+    found = backend.inputs([backend.sample(atoms) for atoms in mixed()], torch.float64)
     assert len(found["ptr"]) == 5
     for name, tensor in found.items():
         assert tensor.dtype == expected[name].dtype, name
@@ -83,7 +80,7 @@ def test_together_they_are_predicted_as_alone(trained: Ensemble) -> None:
 def sizes(trained: Ensemble, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Number of structures in every call of member 0's model from here on."""
     seen: list[int] = []
-    model = trained.members[0].inference_model
+    model = trained.members[0].inference_model.module
     real = model.forward
 
     def counting(data: dict[str, torch.Tensor], **options: Any) -> Any:
@@ -98,7 +95,7 @@ def test_batches_keep_to_their_bound(
     trained: Ensemble, sizes: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = trained.predict(mixed(), [0])
-    monkeypatch.setattr(predictor, "MOST_EDGES", 12)  # a molecule of water has 6
+    monkeypatch.setattr(predictor, "MOST_PAIRS", 12)  # a molecule of water has 6
     split = trained.predict(mixed(), [0])
     assert sizes == [4, 1, 1, 2]  # the crystal is larger than the bound, alone
     for one, other in zip(whole, split, strict=True):
@@ -109,7 +106,7 @@ def test_a_batch_too_large_for_the_memory_is_halved(
     trained: Ensemble, sizes: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = trained.predict(mixed(), [0])
-    model = trained.members[0].inference_model
+    model = trained.members[0].inference_model.module
     real = model.forward
     room = 1
 
@@ -132,7 +129,7 @@ def test_a_batch_too_large_for_the_memory_is_halved(
 
 def test_float32_is_near_and_follows_the_weights() -> None:
     made = fitted(water_labels(12))
-    single = predictor_of(made, "float32")
+    single = made.predictor("float32")
     seen = []
     for _ in range(2):
         for exact, rounded in zip(made.predict(mixed()), single.predict(mixed()), strict=True):
@@ -142,4 +139,4 @@ def test_float32_is_near_and_follows_the_weights() -> None:
         train_epoch(made.members[1])
     assert np.array_equal(seen[0][0], seen[4][0])
     assert not np.array_equal(seen[0][1], seen[4][1])
-    assert made.members[0].model.node_embedding.linear.weight.dtype == torch.float64
+    assert made.members[0].model.module.node_embedding.linear.weight.dtype == torch.float64

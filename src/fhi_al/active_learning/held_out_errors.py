@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 from fhi_al.core.held_out import PredictionErrors, prediction_errors
 from fhi_al.core.label import Label
-from fhi_al.models.predictor import Prediction, Predictor
+from fhi_al.models.interface import Prediction, Predictor
 from fhi_al.report.journal import Journal
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from fhi_al.md.driver import Driver, MDPoint
 from fhi_al.md.live_trajectory import LiveTrajectory
 from fhi_al.md.together import advance_together, is_at
 from fhi_al.md.validating import MDFailure
-from fhi_al.models.predictor import Prediction, Predictor
+from fhi_al.models.interface import Prediction, Predictor
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,8 +11,8 @@ from typing import Any
 from fhi_al.active_learning.errors import TrainingFailure
 from fhi_al.active_learning.progress import Progress
 from fhi_al.models.ensemble import Ensemble
-from fhi_al.models.mace.training import ForceErrors
-from fhi_al.models.training import EpochRecord, TrainingPool, TrainingRound
+from fhi_al.models.interface import EpochRecord, ValidationErrors
+from fhi_al.models.training import TrainingPool, TrainingRound
 from fhi_al.report import clock
 from fhi_al.report.clock import Clock
 from fhi_al.report.error_table import ErrorTable, error_summary, mean
@@ -247,7 +247,7 @@ class TrainingRounds:
                 "run again."
             )
 
-    def _describe(self, loss: float, errors: Sequence[ForceErrors]) -> str:
+    def _describe(self, loss: float, errors: Sequence[ValidationErrors]) -> str:
         """Loss and errors, averaged over the members, as MISC.error_table wants them."""
         table, n_atoms = self._options.error_table, self._options.n_atoms
         return f"loss {loss:.4g}, " + error_summary(table, errors, n_atoms)

@@ -36,10 +36,12 @@ from fhi_al.md.driver import Driver
 from fhi_al.md.integrators import MDConditions
 from fhi_al.md.together import BatchedForceCalculator
 from fhi_al.models.ensemble import Ensemble
-from fhi_al.models.predictor import Predictor
-from fhi_al.models.remote.model_copies import predictor_of
-from fhi_al.models.remote.prediction import RemotePredictor
-from fhi_al.models.remote.training import RemoteTrainingPool, TrainingPlacement
+from fhi_al.models.interface import Predictor
+from fhi_al.models.remote.client import (
+    RemotePredictor,
+    RemoteTrainingPool,
+    TrainingPlacement,
+)
 from fhi_al.models.torch_set_up import torch_set_up
 from fhi_al.models.training import SerialTrainingPool, TrainingPool
 from fhi_al.process.soft_stop import SoftStop
@@ -179,7 +181,7 @@ def _wire(
         dynamics=Dynamics(
             inputs.systems,
             _drivers(inputs.systems, conditions, checks.geometry_limits(settings)),
-            _predictor(ensemble, pool, process.comm, settings.al.md_dtype),
+            _predictor(ensemble, pool, settings.al.md_dtype),
         ),
         sampling_driver=SamplingDriver(settings, inputs.systems[0], conditions[0], supply.queue).at,
         labels=supply.queue,
@@ -277,19 +279,12 @@ def _training_pool(
     return pool
 
 
-def _predictor(
-    ensemble: Ensemble, training: TrainingPool, comm: MPI.Intracomm, precision: str
-) -> Predictor:
+def _predictor(ensemble: Ensemble, training: TrainingPool, precision: str) -> Predictor:
     """Of MD: on the ranks that train, where there are several."""
-    same = ensemble.factory.settings.general.default_dtype
-    dtype = same if precision == "training" else precision
-    local = ensemble if dtype == same else predictor_of(ensemble, dtype)
-    if not isinstance(training, RemoteTrainingPool):
-        return local
-    as_trained = RemotePredictor(ensemble, ensemble, same, comm, training)
-    if dtype == same:
-        return as_trained
-    return RemotePredictor(ensemble, local, dtype, comm, training, as_trained)
+    dtype = ensemble.backend.dtype if precision == "training" else precision
+    if isinstance(training, RemoteTrainingPool):
+        return RemotePredictor(training, dtype)
+    return ensemble.predictor(dtype)
 
 
 def _exporter(settings: Settings, folder: Path) -> Exporter:

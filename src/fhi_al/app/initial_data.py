@@ -107,7 +107,7 @@ def _models(
             continue
         if e0_sum is None:
             e0s = dict(
-                zip(elements, ensemble.members[index].statistics.atomic_energies, strict=True)
+                zip(elements, ensemble.members[index].normalisation.atomic_energies, strict=True)
             )
             e0_sum = math.fsum(e0s[int(number)] for number in inputs.systems[0].numbers)
             words = f"the sum of the E0s of {path}"

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
-import torch
-
-from fhi_al.core.label import Label
 from fhi_al.core.structure import Array
-from fhi_al.models.mace.data import GraphStore
-from fhi_al.models.mace.descriptors import invariant_features
-from fhi_al.models.mace.model import ModelFactory
-from fhi_al.models.mace.prediction import Geometry, Graph, model_input, prediction_graph
-from fhi_al.models.out_of_memory import in_halves, parts
-from fhi_al.models.predictor import MOST_EDGES
+from fhi_al.models.interface import Geometry, InferenceModel, ModelBackend, Sample
+from fhi_al.models.out_of_memory import in_halves
+from fhi_al.models.predictor import batches
 
-# Graphs held at a time.
+# Samples held at a time.
 _MOST_STRUCTURES = 200
 
 
@@ -29,19 +22,14 @@ class Descriptors:
 
     Parameters
     ----------
-    factory : ModelFactory
+    backend : ModelBackend
     model : callable
-        Returns the model, of the factory's precision.
-    store : GraphStore
-        Of the labels: their neighbours are not searched again.
+        Returns the model, in the precision of training.
     """
 
-    def __init__(
-        self, factory: ModelFactory, model: Callable[[], torch.nn.Module], store: GraphStore
-    ) -> None:
-        self._factory = factory
+    def __init__(self, backend: ModelBackend, model: Callable[[], InferenceModel]) -> None:
+        self._backend = backend
         self._model = model
-        self._store = store
 
     def of(self, geometries: Sequence[Geometry]) -> list[Array]:
         """Invariant features of each structure's atoms: (n_atoms, n_features), no unit.
@@ -53,23 +41,19 @@ class Descriptors:
         ValueError
             If a structure is broken: a position is not finite, or a molecule has flown apart.
         """
+
+        def described(some: Sequence[Sample]) -> list[Array]:
+            return self._backend.descriptors(self._model(), some)
+
         found: list[Array] = []
         for first in range(0, len(geometries), _MOST_STRUCTURES):
-            graphs = [self._graph(one) for one in geometries[first : first + _MOST_STRUCTURES]]
-            for part in parts([graph.n_edges for graph in graphs], MOST_EDGES):
-                found += in_halves(graphs[part.start : part.stop], self._described)
+            samples = [self._sample(one) for one in geometries[first : first + _MOST_STRUCTURES]]
+            for part in batches(samples):
+                found += in_halves(part, described)
         return found
 
-    def _graph(self, geometry: Geometry) -> Graph:
-        if isinstance(geometry, Label):
-            return self._store.graph(geometry).whole()
-        graph = prediction_graph(geometry, self._factory)
-        if graph is None:
+    def _sample(self, geometry: Geometry) -> Sample:
+        sample = self._backend.sample(geometry)
+        if sample is None:
             raise ValueError("a structure that is broken has no descriptors")
-        return graph
-
-    def _described(self, graphs: Sequence[Graph]) -> list[Array]:
-        inputs = model_input(graphs, self._factory, self._factory.dtype)
-        features = invariant_features(self._model(), inputs, self._factory.dtype)
-        ends = np.cumsum([len(graph.elements) for graph in graphs])
-        return np.split(features, ends[:-1])
+        return sample

@@ -15,17 +15,22 @@ import torch
 
 from fhi_al.core.structure import Array, Structure
 from fhi_al.models.descriptors import Descriptors
-from fhi_al.models.mace.compiled import export_compiled
-from fhi_al.models.mace.data import GraphStore
-from fhi_al.models.mace.model import ModelFactory, export_model, read_exported
-from fhi_al.models.mace.prediction import Geometry
+from fhi_al.models.evaluation import InferenceCopy
+from fhi_al.models.interface import (
+    Geometry,
+    InferenceModel,
+    ModelBackend,
+    Prediction,
+    Predictor,
+)
 from fhi_al.models.member import Member
-from fhi_al.models.predictor import LocalPredictor, Prediction
+from fhi_al.models.predictor import LocalPredictor
+from fhi_al.models.registry import new_backend
 from fhi_al.models.state_bytes import packed, unpacked
 
 
 class Ensemble:
-    """Several MACE models of one architecture, each with its own seed and data.
+    """Several models of one kind and architecture, each with its own seed and data.
 
     Parameters
     ----------
@@ -40,18 +45,20 @@ class Ensemble:
 
     Attributes
     ----------
+    backend : ModelBackend
+        The kind of the models, from ``settings.backend``.
     members : list of Member
     descriptors : Descriptors
 
     Raises
     ------
     ValueError
-        If MACE refuses a setting.
+        If there is no such backend, or it refuses a setting.
 
     Notes
     -----
-    Building is lazy: models are made when they are first needed, about 1.5 s for the first and
-    0.2 s (weights loaded) to 0.8 s (fresh weights) for each further one.
+    Building is lazy: models are made when they are first needed, of MACE about 1.5 s for the first
+    and 0.2 s (weights loaded) to 0.8 s (fresh weights) for each further one.
     """
 
     def __init__(
@@ -61,17 +68,14 @@ class Ensemble:
         seeds: Sequence[int],
         device: str | None = None,
     ) -> None:
-        self.factory = ModelFactory(settings, tuple(int(number) for number in elements), device)
-        store = GraphStore(self.factory)
-        self.members = [Member(k, int(s), self.factory, store) for k, s in enumerate(seeds)]
+        self.settings = settings
+        self.backend: ModelBackend = new_backend(settings, tuple(elements), device)
+        self.members = [Member(k, int(s), self.backend, settings) for k, s in enumerate(seeds)]
         self._predictor = LocalPredictor(
-            self.factory,
-            lambda index: self.members[index].inference_model,
-            self.factory.dtype,
-            len(self.members),
+            self.backend, lambda index: self.members[index].inference_model, len(self.members)
         )
         # The first member's; any member's would do, see Descriptors.
-        self.descriptors = Descriptors(self.factory, lambda: self.members[0].inference_model, store)
+        self.descriptors = Descriptors(self.backend, lambda: self.members[0].inference_model)
 
     def __len__(self) -> int:
         return len(self.members)
@@ -84,7 +88,7 @@ class Ensemble:
     @property
     def r_max(self) -> float:
         """Cutoff radius in A."""
-        return self.factory.r_max
+        return self.backend.r_max
 
     @property
     def version(self) -> tuple[int, ...]:
@@ -116,14 +120,31 @@ class Ensemble:
 
     @property
     def as_trained(self) -> Ensemble:
-        """See :attr:`fhi_al.models.predictor.Predictor.as_trained`."""
+        """See :attr:`fhi_al.models.interface.Predictor.as_trained`."""
         return self
 
     def predict(
-        self, geometries: Sequence[Geometry], members: Sequence[int] | None = None
+        self,
+        geometries: Sequence[Geometry],
+        members: Sequence[int] | None = None,
+        *,
+        stress: bool = False,
     ) -> list[Prediction]:
-        """See :meth:`fhi_al.models.predictor.Predictor.predict`."""
-        return self._predictor.predict(geometries, members)
+        """See :meth:`fhi_al.models.predictor.LocalPredictor.predict`."""
+        return self._predictor.predict(geometries, members, stress=stress)
+
+    def predictor(self, dtype: str) -> Predictor:
+        """Predicts in a precision; the ensemble itself if that is the precision of training."""
+        if dtype == self.backend.dtype:
+            return self
+        copies = [InferenceCopy(dtype) for _ in self.members]
+
+        def model(index: int) -> InferenceModel:
+            member = self.members[index]
+            weights = member.inference_model.weights
+            return copies[index].at(member.version, weights, self.backend)
+
+        return LocalPredictor(self.backend, model, len(self), self)
 
     def forces(
         self, system: Structure, positions: Array | None = None, cell: Array | None = None
@@ -155,40 +176,37 @@ class Ensemble:
         return [folder / f"{name}_{member.seed}.model" for member in self.members]
 
     def export(self, folder: Path, name: str, members: Sequence[int] | None = None) -> list[Path]:
-        """Write members' models (None: all) for MACE's own calculator; returns the files.
+        """Write members' models (None: all) for use elsewhere; returns the files.
 
         Each file is replaced at once: a reader sees the old model or the new one.
         """
         every = self.model_paths(folder, name)
         chosen = range(len(self)) if members is None else members
         for index in chosen:
-            export_model(self.members[index].inference_model, every[index])
+            self.backend.export(self.members[index].inference_model, every[index])
         return [every[index] for index in chosen]
 
     def export_compiled(self, folder: Path, name: str) -> list[Path]:
-        """Write the members' models as TorchScript, as MACE's training command does.
+        """Write the members' models compiled (MACE: TorchScript, as its training command does).
 
         Returns
         -------
         list of Path
             ``NAME_SEED_compiled.model`` in `folder`.
-        """
-        paths = [with_compiled(path) for path in self.model_paths(folder, name)]
-        for member, path in zip(self.members, paths, strict=True):
-            export_compiled(member.inference_model, path)
-        return paths
-
-    def load_exported(self, path: Path, member: int) -> None:
-        """Give a member the weights of a .model file: fitted, frozen, with a fresh optimizer.
-
-        The file is a pickle and runs code when read: only for files of the user's own.
 
         Raises
         ------
-        FileNotFoundError, ValueError
-            If there is no such file, it is no MACE model, or it does not fit the settings.
+        RuntimeError
+            If models of this kind cannot be compiled.
         """
-        self.members[member].adopt(read_exported(path), str(path))
+        paths = [with_compiled(path) for path in self.model_paths(folder, name)]
+        for member, path in zip(self.members, paths, strict=True):
+            self.backend.export_compiled(member.inference_model, path)
+        return paths
+
+    def load_exported(self, path: Path, member: int) -> None:
+        """See :meth:`fhi_al.models.member.Member.load_exported`."""
+        self.members[member].load_exported(path)
 
     def state_bytes(self) -> dict[str, bytes]:
         """Each member's state as the bytes of a file, by file name."""

@@ -7,60 +7,46 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import torch
-
 from fhi_al.core.label import Label
-from fhi_al.models.mace.data import GraphStore, StoredGraph
-from fhi_al.models.mace.model import (
-    ModelFactory,
-    copy_of,
-    read_normalisation,
-    write_normalisation,
+from fhi_al.models.interface import (
+    InferenceModel,
+    InferenceWeights,
+    ModelBackend,
+    Sample,
+    ValidationErrors,
 )
-from fhi_al.models.mace.training import ForceErrors, errors
-from fhi_al.models.optimisation import Optimisation
-from fhi_al.models.out_of_memory import parts
-from fhi_al.models.predictor import MOST_EDGES
+from fhi_al.models.predictor import batches
 
 
 class InferenceCopy:
-    """A copy of a model with its averaged weights, brought up to date when it is asked for."""
+    """A model that only predicts, brought up to date when it is asked for.
 
-    def __init__(self) -> None:
-        self._model: torch.nn.Module | None = None
-        self._copied: torch.nn.Module | None = None
-        # Of the copy, each with that of the model in training.
-        self._parameters: list[tuple[torch.Tensor, torch.Tensor]] = []
-        self._buffers: list[tuple[torch.Tensor, torch.Tensor]] = []
+    Parameters
+    ----------
+    dtype : str, optional
+        Its precision; that of training if it is left out.
+    """
+
+    def __init__(self, dtype: str | None = None) -> None:
+        self._dtype = dtype
+        self._model: InferenceModel | None = None
         self._version = -1
 
     def at(
-        self, version: int, model: torch.nn.Module, optimisation: Optimisation
-    ) -> torch.nn.Module:
-        """The copy, with the weights of `model` (the moving average where there is one).
+        self, version: int, weights: Callable[[], InferenceWeights], backend: ModelBackend
+    ) -> InferenceModel:
+        """The copy, with the weights that count as `version`.
 
         Parameters
         ----------
         version
-            Of the weights: they are taken over only if it is another than the last time.
-        model, optimisation
-            What is being trained.
+            The weights are taken over only if it is another than the last time.
+        weights, backend
         """
         if self._model is None:
-            self._model = copy_of(model)
-        if self._copied is not model:
-            # Not found anew each time: that takes longer than copying them.
-            self._copied, twin = model, self._model
-            self._parameters = list(zip(twin.parameters(), model.parameters(), strict=True))
-            self._buffers = list(zip(twin.buffers(), model.buffers(), strict=True))
+            self._model = backend.inference(self._dtype)
         if self._version != version:
-            average = optimisation.average
-            with torch.no_grad():
-                for own, trained in self._buffers + (self._parameters if average is None else []):
-                    own.copy_(trained)
-            write_normalisation(self._model, read_normalisation(model))
-            if average is not None:
-                average.copy_to([own for own, _ in self._parameters])
+            self._model.load(weights())
             self._version = version
         return self._model
 
@@ -72,31 +58,32 @@ class Evaluation:
     ----------
     index : int
         Of the member.
-    factory : ModelFactory
-    store : GraphStore
-    parts : callable
-        () -> the model in training and its optimisation.
+    backend : ModelBackend
+    batch_size : int
+        Labels in a batch of a validation, at most.
+    weights : callable
+        () -> the weights to predict with, as they are in training.
     """
 
     def __init__(
         self,
         index: int,
-        factory: ModelFactory,
-        store: GraphStore,
-        parts: Callable[[], tuple[torch.nn.Module, Optimisation]],
+        backend: ModelBackend,
+        batch_size: int,
+        weights: Callable[[], InferenceWeights],
     ) -> None:
         self._index = index
-        self._factory = factory
-        self._store = store
-        self._parts = parts
+        self._backend = backend
+        self._batch_size = batch_size
+        self._weights = weights
         self._weights_version = 0
         self._copy, self._spare = InferenceCopy(), InferenceCopy()
-        # In a visit: what is predicted with until it ends, and the version of that.
-        self._shown: tuple[torch.nn.Module, int] | None = None
-        self._last: tuple[tuple[int, int], ForceErrors] | None = None
+        # In a training round: what is predicted with until it ends, and the version of that.
+        self._shown: tuple[InferenceModel, int] | None = None
+        self._last: tuple[tuple[int, int], ValidationErrors] | None = None
 
     @property
-    def model(self) -> torch.nn.Module:
+    def model(self) -> InferenceModel:
         """What to predict with, see :attr:`fhi_al.models.member.Member.inference_model`."""
         return self._model_as_it_is() if self._shown is None else self._shown[0]
 
@@ -106,7 +93,7 @@ class Evaluation:
         return self._weights_version if self._shown is None else self._shown[1]
 
     def weights_changed(self) -> None:
-        """The weights or statistics are others than before."""
+        """The weights or normalisation constants are others than before."""
         self._weights_version += 1
 
     def begin_round(self) -> None:
@@ -123,12 +110,12 @@ class Evaluation:
         """Raise RuntimeError between :meth:`begin_round` and :meth:`end_round`."""
         if self._shown is not None:
             raise RuntimeError(
-                f"member {self._index} is being trained: finish the visit before its labels or "
-                "its state are touched"
+                f"member {self._index} is being trained: finish the training round before its "
+                "labels or its state are touched"
             )
 
-    def errors(self, labels: Sequence[Label]) -> ForceErrors:
-        """Errors on a validation set with the weights as they are, in a visit too.
+    def errors(self, labels: Sequence[Label]) -> ValidationErrors:
+        """Errors on a validation set with the weights as they are, in a training round, too.
 
         Computed once for each version of weights and set.
         """
@@ -137,23 +124,22 @@ class Evaluation:
             self._last = (of, self.errors_on(labels))
         return self._last[1]
 
-    def errors_on(self, labels: Sequence[Label]) -> ForceErrors:
-        """Errors on any labels with the weights as they are, in a round too."""
-        loss = self._parts()[1].loss
-        return errors(self._factory, self._model_as_it_is(), loss, self._groups(labels))
+    def errors_on(self, labels: Sequence[Label]) -> ValidationErrors:
+        """Errors on any labels with the weights as they are, in a training round, too."""
+        return self._backend.errors(self._model_as_it_is(), self._batches(labels))
 
-    def remember(self, n_labels: int, found: ForceErrors) -> None:
+    def remember(self, n_labels: int, found: ValidationErrors) -> None:
         """Take over errors that another process found with the weights and labels as they are."""
         self._last = ((self._weights_version, n_labels), found)
 
-    def _groups(self, labels: Sequence[Label]) -> list[list[StoredGraph]]:
-        """The labels in groups that are not too large for one call of the model."""
-        size = int(self._factory.settings.training.valid_batch_size)
+    def _batches(self, labels: Sequence[Label]) -> list[Sequence[Sample]]:
+        samples = [self._backend.label_sample(label) for label in labels]
+        size = self._batch_size
         return [
-            group[part.start : part.stop]
-            for group in self._store.groups(labels, size)
-            for part in parts([graph.n_edges for graph in group], MOST_EDGES)
+            batch
+            for start in range(0, len(samples), size)
+            for batch in batches(samples[start : start + size])
         ]
 
-    def _model_as_it_is(self) -> torch.nn.Module:
-        return self._copy.at(self._weights_version, *self._parts())
+    def _model_as_it_is(self) -> InferenceModel:
+        return self._copy.at(self._weights_version, self._weights, self._backend)

@@ -7,29 +7,25 @@ nothing of the other members, MPI, MD or files.
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from fhi_al.core.label import Label
 from fhi_al.models.evaluation import Evaluation
-from fhi_al.models.mace.arguments import architecture_identity
-from fhi_al.models.mace.data import GraphStore
-from fhi_al.models.mace.model import (
-    ModelFactory,
+from fhi_al.models.interface import (
+    InferenceModel,
+    ModelBackend,
     NormalisationConstants,
-    read_normalisation,
-    write_normalisation,
+    TrainableModel,
+    ValidationErrors,
 )
-from fhi_al.models.mace.normalisation import training_normalisation
-from fhi_al.models.mace.training import ForceErrors
 from fhi_al.models.member_state import STATE_VERSION, state_misfit
-from fhi_al.models.optimisation import Optimisation
-from fhi_al.models.trained_model import TrainedModel
 
 
 class Member:
-    """One MACE model that is trained on its own data.
+    """One model that is trained on its own data.
 
     Parameters
     ----------
@@ -37,9 +33,10 @@ class Member:
         Position in the ensemble.
     seed : int
         Of the initial weights and of the order of the training batches.
-    factory : ModelFactory
-    store : GraphStore
-        Graphs of labels, shared by the members.
+    backend : ModelBackend
+        Shared by the members.
+    settings
+        Of mace_settings.yaml.
 
     Attributes
     ----------
@@ -47,14 +44,14 @@ class Member:
     epochs : int
         Epochs trained since the beginning.
     fitted : bool
-        The model has statistics of a training set, or of the file it was loaded from.
+        The model has normalisation constants of a training set, or of the file it was loaded from.
     frozen : bool
-        The statistics must not change any more.
+        They must not change any more.
     changes : int
         Goes up whenever anything in :meth:`state` but the labels changes.
     """
 
-    def __init__(self, index: int, seed: int, factory: ModelFactory, store: GraphStore) -> None:
+    def __init__(self, index: int, seed: int, backend: ModelBackend, settings: Any) -> None:
         self.index = index
         self.seed = seed
         self.training: list[Label] = []
@@ -63,22 +60,25 @@ class Member:
         self.fitted = False
         self.frozen = False
         self.changes = 0
-        self._factory = factory
-        self._store = store
+        self._backend = backend
+        self._settings = settings
         self._order = torch.Generator()
         self._order.manual_seed(seed)
-        self._trained: TrainedModel | None = None
+        self._model: TrainableModel | None = None
         self._evaluation = Evaluation(
-            index, factory, store, lambda: (self.model, self.optimisation)
+            index,
+            backend,
+            int(settings.training.valid_batch_size),
+            lambda: self.model.inference_weights(),
         )
 
     def add_training(self, labels: Sequence[Label]) -> None:
-        """Append labels to the training set; not during a visit."""
+        """Append labels to the training set; not during a training round."""
         self._evaluation.require_no_round()
         self.training.extend(labels)
 
     def add_validation(self, labels: Sequence[Label]) -> None:
-        """Append labels to the validation set; not during a visit."""
+        """Append labels to the validation set; not during a training round."""
         self._evaluation.require_no_round()
         self.validation.extend(labels)
 
@@ -90,30 +90,25 @@ class Member:
         with_weights
             False if a state or a model file is loaded next: saves drawing initial weights.
         """
-        if self._trained is None:
-            self._trained = TrainedModel(self._factory, self.seed if with_weights else None)
+        if self._model is None:
+            self._model = self._backend.trainable(self.seed if with_weights else None)
 
-    def _built(self, with_weights: bool = True) -> TrainedModel:
+    def _built(self, with_weights: bool = True) -> TrainableModel:
         self.build(with_weights)
-        assert self._trained is not None
-        return self._trained
+        assert self._model is not None
+        return self._model
 
     @property
-    def model(self) -> torch.nn.Module:
+    def model(self) -> TrainableModel:
         """The model in training, with the raw weights."""
-        return self._built().module
+        return self._built()
 
     @property
-    def optimisation(self) -> Optimisation:
-        """Optimizer, scheduler and moving average of the model."""
-        return self._built().optimisation
+    def inference_model(self) -> InferenceModel:
+        """A copy with the weights that MD and exports use: the moving average where there is one.
 
-    @property
-    def inference_model(self) -> torch.nn.Module:
-        """A copy with the weights that MD and exports use: the EMA where it is on.
-
-        During a visit these are the weights from before it, so that nothing depends on how far
-        the training has come.
+        During a training round these are the weights from before it, so that nothing depends on
+        how far the training has come.
         """
         return self._evaluation.model
 
@@ -128,7 +123,7 @@ class Member:
         Raises
         ------
         RuntimeError
-            If a visit is under way; so do all methods that touch labels or state during it.
+            If a training round is under way; so do all methods that touch labels or state in it.
         """
         self._evaluation.begin_round()
 
@@ -142,28 +137,28 @@ class Member:
             self._evaluation.weights_changed()
 
     @property
-    def statistics(self) -> NormalisationConstants:
+    def normalisation(self) -> NormalisationConstants:
         """E0s, scale, shift and average number of neighbours as the model has them."""
-        return read_normalisation(self.model)
+        return self.model.normalisation
 
     def fit_normalisation(self) -> NormalisationConstants:
-        """Estimate the statistics from the training set and write them into the model.
+        """Estimate normalisation constants from the training set and give them to the model.
 
         E0s given by the user are used as they are.  The weights and the optimizer carry on.
 
         Raises
         ------
         RuntimeError
-            If the statistics are frozen: a change under trained weights shifts every prediction.
+            If they are frozen: a change under trained weights shifts every prediction.
         ValueError
             If there is no training label, or an element has no E0 among the user's.
         """
         self._evaluation.require_no_round()
         if self.frozen:
-            raise RuntimeError(f"member {self.index}: the statistics are frozen")
-        given = self._factory.settings.architecture.atomic_energies
-        found = training_normalisation(self.training, self._store, self._factory, given or None)
-        write_normalisation(self.model, found)
+            raise RuntimeError(f"member {self.index}: the normalisation constants are frozen")
+        given = self._settings.architecture.atomic_energies
+        found = self._backend.fit_normalisation(self.training, given or None)
+        self.model.set_normalisation(found)
         self.fitted = True
         self._count_change()
         return found
@@ -182,26 +177,33 @@ class Member:
         Returns
         -------
         float
-            Mean loss per structure; NaN if the training blew up.
+            Mean loss per structure; NaN if the training diverged.
 
         Raises
         ------
         RuntimeError
-            If there are no training labels, or no statistics: neither fitted nor loaded.
+            If there are no training labels, or no normalisation: neither fitted nor loaded.
+        TooLarge
+            If not even one structure fits into memory.
         """
         if not self.fitted or not self.training:
-            raise RuntimeError(f"member {self.index}: labels and fit_statistics() before training")
+            raise RuntimeError(
+                f"member {self.index}: labels and fit_normalisation() before training"
+            )
         order = torch.randperm(len(self.training), generator=self._order).tolist()
-        shuffled = [self.training[place] for place in order]
-        groups = self._store.groups(shuffled, int(self._factory.settings.training.batch_size))
+        size, total = int(self._settings.training.batch_size), 0.0
         try:
-            loss = yield from self.optimisation.train_one_pass(groups)
+            for start in range(0, len(order), size):
+                labels = [self.training[place] for place in order[start : start + size]]
+                samples = [self._backend.label_sample(label) for label in labels]
+                total += self.model.take_step(samples) * len(samples)
+                yield
             self.epochs += 1
         finally:  # a pass that is given up has changed the weights too
             self._count_change()
-        return loss
+        return total / len(order)
 
-    def validate(self) -> ForceErrors:
+    def validate(self) -> ValidationErrors:
         """Errors on the validation set, with the weights that MD uses.
 
         Costs nothing when neither the model nor the set has changed since the last call.
@@ -215,7 +217,7 @@ class Member:
             raise RuntimeError(f"member {self.index}: no validation labels")
         return self._evaluation.errors(self.validation)
 
-    def errors_on(self, labels: Sequence[Label]) -> ForceErrors:
+    def errors_on(self, labels: Sequence[Label]) -> ValidationErrors:
         """Errors on any labels (at least one), with the weights that MD uses."""
         return self._evaluation.errors_on(labels)
 
@@ -226,7 +228,7 @@ class Member:
         jump because the optimizer starts anew.
         """
         self._evaluation.require_no_round()
-        self.optimisation.restart(scheduler)
+        self.model.restart_optimizer(scheduler=scheduler)
         self._count_change(weights=False)
 
     def scheduler_step(self, mae_forces: float | None) -> None:
@@ -239,7 +241,7 @@ class Member:
             ``scheduler_patience`` is a number of epochs, as in MACE, however rarely one is
             validated.
         """
-        self.optimisation.scheduler_step(mae_forces)
+        self.model.scheduler_step(mae_forces)
         self._count_change(weights=False)
 
     def restart_plateau(self) -> None:
@@ -249,18 +251,18 @@ class Member:
         set as it is, takes its place.  Epochs without improvement stay counted, and the rate stays.
         """
         if self.has_scheduler:
-            self.optimisation.restart_plateau(self.validate().mae_forces)
+            self.model.restart_plateau(self.validate().mae_forces)
             self._count_change(weights=False)
 
     @property
     def has_scheduler(self) -> bool:
         """Whether a learning-rate scheduler is at work."""
-        return self.optimisation.scheduler is not None
+        return self.model.has_scheduler
 
     @property
     def learning_rate(self) -> float:
         """Of the next optimizer step."""
-        return float(self.optimisation.optimizer.param_groups[0]["lr"])
+        return self.model.learning_rate
 
     def is_finite(self) -> bool:
         """True if no weight, raw or averaged, is NaN or infinite."""
@@ -271,28 +273,23 @@ class Member:
         return self._built().weights()
 
     def set_weights(self, weights: dict[str, Any]) -> None:
-        """Put a snapshot back, average and statistics included."""
+        """Put a snapshot back, average and normalisation included."""
         self._evaluation.require_no_round()
         self._built(with_weights=False).set_weights(weights)
         self._count_change()
 
-    def adopt(self, other: torch.nn.Module, source: str) -> None:
-        """Take weights and statistics of an exported model; fitted, frozen, optimizer fresh.
+    def load_exported(self, path: Path) -> None:
+        """Take weights and normalisation of an exported model; fitted, frozen, optimizer fresh.
 
-        Parameters
-        ----------
-        other
-            A model as MACE saves it.
-        source
-            Its name in messages.
+        Some files run code when read: only for files of the user's own.
 
         Raises
         ------
-        ValueError
-            If elements, cutoff or the shapes of the weights differ from the settings.
+        FileNotFoundError, ValueError
+            If there is no such file, or it does not fit the settings.
         """
         self._evaluation.require_no_round()
-        self._built(with_weights=False).adopt(other, source)
+        self._built(with_weights=False).load_exported(path)
         self.fitted = self.frozen = True
         self._count_change()
 
@@ -304,7 +301,7 @@ class Member:
         Raises
         ------
         RuntimeError
-            During a visit: it would be neither the state before nor the one after it.
+            During a training round: it would be neither the state before nor the one after it.
         """
         self._evaluation.require_no_round()
         return {
@@ -316,7 +313,7 @@ class Member:
             "order": self._order.get_state(),
         }
 
-    def load_state(self, state: dict[str, Any], errors: ForceErrors | None = None) -> None:
+    def load_state(self, state: dict[str, Any], errors: ValidationErrors | None = None) -> None:
         """Put a state back; add the labels first.
 
         Parameters
@@ -349,7 +346,7 @@ class Member:
             "version": STATE_VERSION,
             "index": self.index,
             "seed": self.seed,
-            "architecture": architecture_identity(self._factory.settings, self._factory.elements),
+            "architecture": self._backend.identity(),
             "training": [label.key for label in self.training],
             "validation": [label.key for label in self.validation],
         }

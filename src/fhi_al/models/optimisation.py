@@ -1,46 +1,43 @@
-"""How a member's weights move: loss, optimizer, learning-rate scheduler, moving average.
+"""How a member's weights move: optimizer, learning-rate scheduler, moving average.
 
-Owns the state of these four; knows nothing of labels, members or files.
+Owns the state of these three; knows nothing of labels, losses, members or files.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
-
-from fhi_al.models.mace.data import StoredGraph
-from fhi_al.models.mace.model import ModelFactory
-from fhi_al.models.mace.training import (
-    loss_function,
-    new_average,
-    new_optimizer,
-    new_scheduler,
-    train_one_pass,
-)
+from torch.optim.lr_scheduler import ExponentialLR, LRScheduler, ReduceLROnPlateau
+from torch_ema import ExponentialMovingAverage
 
 # Attributes of torch's schedulers: TRAINING.scheduler_patience, lr_factor, lr_scheduler_gamma.
 _OF_THE_SETTINGS = frozenset({"patience", "factor", "gamma"})
 
 
 class Optimisation:
-    """Loss, optimizer, scheduler and moving average of one model.
+    """Optimizer, scheduler and moving average of one model.
 
     Parameters
     ----------
-    factory : ModelFactory
-    model
+    module
         The model whose parameters are optimised, in place.
+    training
+        The section TRAINING of the settings.
+    options : callable
+        Gives the arguments of torch's Adam: ``params`` (groups of parameters), ``lr``, ...
     """
 
-    def __init__(self, factory: ModelFactory, model: torch.nn.Module) -> None:
-        self._factory = factory
-        self._model = model
-        self.loss = loss_function(factory)
-        self.average = new_average(factory, model)
+    def __init__(
+        self, module: torch.nn.Module, training: Any, options: Callable[[], dict[str, Any]]
+    ) -> None:
+        self._module = module
+        self._training = training
+        self._options = options
+        self.restart_average()
         self.restart(scheduler=False)
 
     def restart(self, scheduler: bool) -> None:
@@ -49,31 +46,47 @@ class Optimisation:
         The moving average stays: what MD and validation use does not jump because the optimizer
         starts anew.
         """
-        self.optimizer = new_optimizer(self._factory, self._model)
-        self.scheduler = new_scheduler(self._factory, self.optimizer) if scheduler else None
+        kind = torch.optim.AdamW if self._training.optimizer == "adamw" else torch.optim.Adam
+        self.optimizer: torch.optim.Optimizer = kind(**self._options())
+        self.scheduler = self._new_scheduler() if scheduler else None
         self._epochs_unseen = 0
+
+    def _new_scheduler(self) -> LRScheduler:
+        training = self._training
+        if training.scheduler == "ExponentialLR":
+            return ExponentialLR(self.optimizer, gamma=float(training.lr_scheduler_gamma))
+        return ReduceLROnPlateau(
+            self.optimizer,
+            factor=float(training.lr_factor),
+            patience=int(training.scheduler_patience),
+        )
 
     def restart_average(self) -> None:
         """Start the moving average again from the weights as they are."""
-        self.average = new_average(self._factory, self._model)
-
-    def train_one_pass(
-        self, groups: Iterable[Sequence[StoredGraph]]
-    ) -> Generator[None, None, float]:
-        """One optimizer step for each group of structures, with a pause after each; the mean loss.
-
-        See :func:`fhi_al.models.mace.training.train_one_pass`.
-        """
-        return train_one_pass(
-            self._factory, self._model, self.loss, self.optimizer, self.average, groups
+        self.average = (
+            ExponentialMovingAverage(
+                self._module.parameters(), decay=float(self._training.ema_decay)
+            )
+            if self._training.ema
+            else None
         )
+
+    def step(self) -> None:
+        """Move the weights by their gradients, whose norm is limited, and average them."""
+        if self._training.clip_grad is not None:
+            torch.nn.utils.clip_grad_norm_(
+                self._module.parameters(), max_norm=float(self._training.clip_grad)
+            )
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update()
 
     def scheduler_step(self, mae_forces: float | None) -> None:
         """Count one epoch; see :meth:`fhi_al.models.member.Member.scheduler_step`."""
         self._epochs_unseen += 1
         if self.scheduler is None:
             return
-        if self.scheduler.scheduler != "ReduceLROnPlateau":
+        if not isinstance(self.scheduler, ReduceLROnPlateau):
             self.scheduler.step()
         elif mae_forces is not None:
             # Patience is a number of epochs, as in MACE: an error that has not fallen counts once
@@ -86,9 +99,8 @@ class Optimisation:
 
     def restart_plateau(self, mae_forces: float) -> None:
         """See :meth:`fhi_al.models.member.Member.restart_plateau`."""
-        if self.scheduler is not None and self.scheduler.scheduler == "ReduceLROnPlateau":
-            best = mae_forces if math.isfinite(mae_forces) else math.inf
-            self.scheduler.lr_scheduler.best = best
+        if isinstance(self.scheduler, ReduceLROnPlateau):
+            self.scheduler.best = mae_forces if math.isfinite(mae_forces) else math.inf
 
     def average_state(self) -> dict[str, Any] | None:
         """The moving average itself, not a copy; None where ``ema`` is off."""

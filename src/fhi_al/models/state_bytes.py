@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
+
+from fhi_al.models.interface import InferenceWeights
 
 
 def packed(state: dict[str, Any]) -> bytes:
@@ -42,6 +45,11 @@ def as_arrays(state: dict[str, Any]) -> dict[str, Any]:
     return arrays
 
 
+def weights_as_arrays(weights: InferenceWeights) -> InferenceWeights:
+    """Weights with NumPy arrays for tensors, which a message to another rank carries."""
+    return replace(weights, tensors=as_arrays(dict(weights.tensors)))
+
+
 def as_tensors(state: dict[str, Any]) -> dict[str, Any]:
     """State with tensors of their own for NumPy arrays."""
     # clone: memory of torch's own, aligned as its kernels are used to.
@@ -51,11 +59,11 @@ def as_tensors(state: dict[str, Any]) -> dict[str, Any]:
     return tensors
 
 
-def _replaced(value: Any, kind: type, replace: Callable[[Any], Any]) -> Any:
+def _replaced(value: Any, kind: type, change: Callable[[Any], Any]) -> Any:
     if isinstance(value, kind):
-        return replace(value)
+        return change(value)
     if isinstance(value, dict):
-        return {key: _replaced(item, kind, replace) for key, item in value.items()}
+        return {key: _replaced(item, kind, change) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_replaced(item, kind, replace) for item in value)
+        return type(value)(_replaced(item, kind, change) for item in value)
     return value

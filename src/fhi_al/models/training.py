@@ -1,5 +1,6 @@
-"""Train members for a number of epochs, in bits.  The loop is handed a pool and does not know
-where it runs.
+"""Train members for a number of epochs, one batch per call.
+
+The loop is handed a pool and does not know where it runs.
 
 A member's training depends on that member alone, so any pool gives the same weights.
 """
@@ -8,58 +9,78 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from fhi_al.models.ensemble import Ensemble
-from fhi_al.models.mace.training import ForceErrors
+from fhi_al.models.interface import EpochRecord
 from fhi_al.models.member import Member
-
-
-@dataclass(frozen=True)
-class EpochRecord:
-    """One epoch of one member.
-
-    Parameters
-    ----------
-    member : int
-    epoch : int
-        Counted from 1 in each visit.
-    learning_rate : float
-        With which the epoch was trained.
-    loss : float
-        Mean training loss per structure; NaN if the training blew up.
-    errors : ForceErrors or None
-        Of the validation, None if this epoch was not validated.
-    """
-
-    member: int
-    epoch: int
-    learning_rate: float
-    loss: float
-    errors: ForceErrors | None
 
 
 def nothing() -> None:
     """What there is to do meanwhile, unless told otherwise."""
 
 
-class TrainingRound(Protocol):
+class RemoteWork(Protocol):
+    """Epochs of members on other ranks."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all results are there."""
+        ...
+
+    def step(self) -> None:
+        """Take the results that have arrived; raise what has failed."""
+        ...
+
+    def wait(self) -> None:
+        """Sleep a little."""
+        ...
+
+    def load(self) -> list[EpochRecord]:
+        """Give the members their new states; what became of each epoch."""
+        ...
+
+    def stop(self) -> None:
+        """Let every rank stop, and wait until it is free for the next command."""
+        ...
+
+
+class TrainingRound:
     """Members being trained for some epochs; it goes on only while :meth:`advance` is called.
 
     Until it is finished the members predict as before it, and their labels and states must not
     be touched (RuntimeError).
+
+    Parameters
+    ----------
+    members : sequence of Member
+        All, in the order of the records.
+    here : LocalWork
+        Of those trained in this process.
+    away : RemoteWork, optional
+        Of the others.
+
+    Attributes
+    ----------
+    is_finished : bool
+        All members are trained and hold their new states, or the round was given up.
     """
 
-    @property
-    def is_finished(self) -> bool:
-        """Whether all members are trained and hold their new states."""
-        ...
+    def __init__(
+        self, members: Sequence[Member], here: LocalWork, away: RemoteWork | None = None
+    ) -> None:
+        self._members = list(members)
+        self._here = here
+        self._away = away
+        self._records: list[EpochRecord] = []
+        self.is_finished = False
+        for member in self._members:
+            member.begin_round()
 
     @property
     def is_idle(self) -> bool:
-        """Nothing left to do on this rank at the moment: sleep a little between looks."""
-        ...
+        """Nothing left to do in this process at the moment: sleep a little between looks."""
+        return self._away is not None and self._here.is_done and not self.is_finished
 
     def advance(self) -> bool:
         """Do a little more: one batch, or one validation; take what other ranks have sent.
@@ -68,8 +89,33 @@ class TrainingRound(Protocol):
         -------
         bool
             False when all is finished, True if this must be called again.
+
+        Raises
+        ------
+        EngineError
+            If the training has failed on another rank; the training round is given up then.
         """
-        ...
+        if self.is_finished:
+            return False
+        try:
+            self._here.step()
+            if self._away is not None:
+                self._away.step()
+        except Exception:
+            self.give_up()
+            raise
+        if self._here.is_done and (self._away is None or self._away.is_done):
+            self._end()
+        return not self.is_finished
+
+    def _end(self) -> None:
+        """Take everything over at once: nothing depends on which rank was the first."""
+        for member in self._members:
+            member.end_round()
+        records = self._here.records + ([] if self._away is None else self._away.load())
+        place = {member.index: place for place, member in enumerate(self._members)}
+        self._records = sorted(records, key=lambda r: (r.epoch, place[r.member]))
+        self.is_finished = True
 
     def finish(self, meanwhile: Callable[[], None] = nothing) -> list[EpochRecord]:
         """Advance to the end.
@@ -77,18 +123,39 @@ class TrainingRound(Protocol):
         Parameters
         ----------
         meanwhile
-            Called after every bit.  If it raises, the visit is given up.
+            Called after every batch.  If it raises, the training round is given up.
 
         Returns
         -------
         list of EpochRecord
             Sorted by epoch, then as in `members`; the last epoch is always validated.
         """
-        ...
+        try:
+            while self.advance():
+                meanwhile()
+                if self.is_idle and self._away is not None:
+                    self._away.wait()
+        except Exception:
+            self.give_up()
+            raise
+        return self._records
+
+    def give_up(self) -> None:
+        """Stop here, if the training round is not finished.
+
+        The members are neither as before nor as after it, and count as being trained: their states
+        cannot be saved.  ``end_round()`` and ``load_state()`` make them usable again.
+        """
+        if self.is_finished:
+            return
+        self._here.stop()
+        if self._away is not None:
+            self._away.stop()
+        self.is_finished = True
 
 
 class TrainingPool(Protocol):
-    """Trains members, here or elsewhere.  One visit at a time."""
+    """Trains members, here or elsewhere.  One training round at a time."""
 
     def begin(self, members: Sequence[int], n_epochs: int) -> TrainingRound:
         """Begin to train members, by index, for `n_epochs` epochs each."""
@@ -99,9 +166,9 @@ class TrainingPool(Protocol):
         ...
 
     def close(self) -> None:
-        """Give up a visit that is under way, so that every rank is free for the next command.
+        """Give up a training round that is under way: every rank is free for the next command.
 
-        See :meth:`SerialRound.give_up` for what becomes of its members.
+        See :meth:`TrainingRound.give_up` for what becomes of its members.
         """
         ...
 
@@ -119,13 +186,14 @@ class SerialTrainingPool:
     def __init__(self, ensemble: Ensemble, valid_skip: int) -> None:
         self._ensemble = ensemble
         self._valid_skip = valid_skip
-        self._training_round: SerialRound | None = None
+        self._training_round: TrainingRound | None = None
         self._busy_s = 0.0
 
-    def begin(self, members: Sequence[int], n_epochs: int) -> SerialRound:
+    def begin(self, members: Sequence[int], n_epochs: int) -> TrainingRound:
         """See :meth:`TrainingPool.begin`."""
         chosen = [self._ensemble.members[index] for index in members]
-        self._training_round = SerialRound(chosen, n_epochs, self._valid_skip, self._worked)
+        work = LocalWork(chosen, n_epochs, self._valid_skip, self._worked)
+        self._training_round = TrainingRound(chosen, work)
         return self._training_round
 
     def busy_seconds(self) -> dict[int, float]:
@@ -141,75 +209,15 @@ class SerialTrainingPool:
         self._busy_s += seconds
 
 
-class SerialRound:
-    """Members trained in this process.
-
-    Parameters
-    ----------
-    members : sequence of Member
-    n_epochs, valid_skip : int
-    worked : callable
-        Told the seconds that each bit has taken.
-    """
-
-    def __init__(
-        self,
-        members: Sequence[Member],
-        n_epochs: int,
-        valid_skip: int,
-        worked: Callable[[float], None],
-    ) -> None:
-        self._members = list(members)
-        self._work = LocalWork(members, n_epochs, valid_skip, worked)
-        self.is_finished = False
-        self.is_idle = False
-        for member in self._members:
-            member.begin_round()
-
-    def advance(self) -> bool:
-        """See :meth:`TrainingRound.advance`."""
-        if self.is_finished:
-            return False
-        try:
-            more = self._work.step()
-        except Exception:
-            self.give_up()
-            raise
-        if not more:
-            for member in self._members:
-                member.end_round()
-            self.is_finished = True
-        return more
-
-    def finish(self, meanwhile: Callable[[], None] = nothing) -> list[EpochRecord]:
-        """See :meth:`TrainingRound.finish`."""
-        try:
-            while self.advance():
-                meanwhile()
-        except Exception:
-            self.give_up()
-            raise
-        return self._work.records
-
-    def give_up(self) -> None:
-        """Stop here, if the visit is not finished.
-
-        The members are neither as before nor as after the visit, and count as being trained:
-        their states cannot be saved.  ``end_round()`` and ``load_state()`` make them usable again.
-        """
-        self._work.stop()
-        self.is_finished = True
-
-
 class LocalWork:
-    """Epochs of members in this process, a bit at a time.
+    """Epochs of members in this process, one batch at a time.
 
     Parameters
     ----------
     members : sequence of Member
     n_epochs, valid_skip : int
     worked : callable
-        Told the seconds that each bit has taken.
+        Told the seconds that each batch has taken.
 
     Attributes
     ----------

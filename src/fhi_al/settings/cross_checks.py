@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fhi_al.settings.active_learning import ActiveLearningSettings
 from fhi_al.settings.checked_file import CheckedFile
 from fhi_al.settings.engine_names import of_packages
-from fhi_al.settings.mace import MaceSettings
+from fhi_al.settings.mace import Architecture, MaceSettings
 from fhi_al.settings.problems import Problem
 
 # Key: the key that must have one of these values for it to matter.
@@ -72,17 +72,8 @@ def check_mace(mace: MaceSettings) -> Iterator[Clash]:
             ("MISC.device", "GENERAL.default_dtype"),
             "this device has no double precision. Set GENERAL.default_dtype to float32",
         )
-    reach = architecture.max_ell * architecture.correlation
-    if architecture.max_L > reach:
-        yield Clash(
-            ("ARCHITECTURE.max_L", "ARCHITECTURE.max_ell", "ARCHITECTURE.correlation"),
-            f"must be at most max_ell x correlation = {reach}: nothing couples to more",
-        )
-    if mace.misc.enable_cueq and architecture.correlation not in (2, 3):
-        yield Clash(
-            ("MISC.enable_cueq", "ARCHITECTURE.correlation"),
-            "MACE converts only models of correlation 2 or 3 to cuEquivariance",
-        )
+    if isinstance(architecture, Architecture):
+        yield from _mace_architecture(architecture, mace.misc.enable_cueq)
     weight = training.forces_weight
     if training.loss != "forces_only":
         weight += training.energy_weight
@@ -90,6 +81,20 @@ def check_mace(mace: MaceSettings) -> Iterator[Clash]:
         yield Clash(
             ("TRAINING.forces_weight", "TRAINING.energy_weight", "TRAINING.loss"),
             "leaves nothing to train on. Try 100",
+        )
+
+
+def _mace_architecture(architecture: Architecture, enable_cueq: bool) -> Iterator[Clash]:
+    reach = architecture.max_ell * architecture.correlation
+    if architecture.max_L > reach:
+        yield Clash(
+            ("ARCHITECTURE.max_L", "ARCHITECTURE.max_ell", "ARCHITECTURE.correlation"),
+            f"must be at most max_ell x correlation = {reach}: nothing couples to more",
+        )
+    if enable_cueq and architecture.correlation not in (2, 3):
+        yield Clash(
+            ("MISC.enable_cueq", "ARCHITECTURE.correlation"),
+            "MACE converts only models of correlation 2 or 3 to cuEquivariance",
         )
 
 

@@ -9,7 +9,7 @@ from fhi_al.settings.active_learning import ActiveLearningSettings
 from fhi_al.settings.checked_file import CheckedFile
 from fhi_al.settings.cross_checks import SELECTED_BY
 from fhi_al.settings.keys import key_at
-from fhi_al.settings.mace import MaceSettings
+from fhi_al.settings.mace import Architecture, MaceSettings
 from fhi_al.settings.problems import shown
 from fhi_al.settings.retired import SUPERSEDED
 from fhi_al.settings.value_types import Choice
@@ -68,8 +68,12 @@ def _idle_in_mace(mace: MaceSettings) -> Iterator[tuple[str, str]]:
         yield "TRAINING.energy_weight", "with loss forces_only"
     yield "TRAINING.virials_weight", f"with loss {training.loss}"
     yield "TRAINING.stress_weight", f"with loss {training.loss}"
-    first = mace.architecture.interaction_first
-    if mace.architecture.model == "MACE" and first not in (
+    if isinstance(mace.architecture, Architecture):
+        yield from _idle_in_architecture(mace.architecture)
+
+
+def _idle_in_architecture(architecture: Architecture) -> Iterator[tuple[str, str]]:
+    if architecture.model == "MACE" and architecture.interaction_first not in (
         "RealAgnosticInteractionBlock",
         "RealAgnosticDensityInteractionBlock",
     ):
@@ -77,7 +81,7 @@ def _idle_in_mace(mace: MaceSettings) -> Iterator[tuple[str, str]]:
             "ARCHITECTURE.interaction_first",
             "with model MACE, which then starts with a RealAgnosticInteractionBlock",
         )
-    if mace.architecture.num_interactions == 1:
+    if architecture.num_interactions == 1:
         yield "ARCHITECTURE.interaction", "with a single layer"
 
 

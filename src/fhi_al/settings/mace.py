@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny
 
 from fhi_al.settings.mace_values import (
     read_device,
@@ -109,8 +109,8 @@ class General(Section):
     )
 
 
-class Architecture(Section):
-    """The network; every member has the same."""
+class ModelArchitecture(Section):
+    """What the section ARCHITECTURE holds for models of any kind."""
 
     atomic_energies: Annotated[dict[int, float] | None, BeforeValidator(read_energies)] = setting(
         None,
@@ -119,6 +119,11 @@ class Architecture(Section):
         unit="eV",
         shown_default="from the data",
     )
+
+
+class Architecture(ModelArchitecture):
+    """The network; every member has the same."""
+
     model: Annotated[Literal["MACE", "ScaleShiftMACE"], Choice(MODELS_REFUSED)] = setting(
         "MACE",
         "`ScaleShiftMACE` adds the mean energy per atom to the output, `MACE` does not"
@@ -266,12 +271,23 @@ class Misc(Section):
     )
 
 
+def _architecture(value: object) -> object:
+    """Plain values are those of MACE."""
+    return Architecture.model_validate(value) if isinstance(value, dict) else value
+
+
 class MaceSettings(BaseModel):
-    """mace_settings.yaml."""
+    """mace_settings.yaml.
+
+    ``backend`` is the kind of the models, for which ARCHITECTURE is; no key of the file.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     general: General = Field(default_factory=General, alias="GENERAL")
-    architecture: Architecture = Field(default_factory=Architecture, alias="ARCHITECTURE")
+    architecture: Annotated[SerializeAsAny[ModelArchitecture], BeforeValidator(_architecture)] = (
+        Field(default_factory=Architecture, alias="ARCHITECTURE")
+    )
     training: Training = Field(default_factory=Training, alias="TRAINING")
     misc: Misc = Field(default_factory=Misc, alias="MISC")
+    backend: str = "mace"

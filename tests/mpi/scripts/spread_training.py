@@ -32,9 +32,11 @@ from models_parts import ELEMENTS, settings, water_labels  # noqa: E402
 from models_resume import fingerprint  # noqa: E402
 
 from fhi_al.models.ensemble import Ensemble  # noqa: E402
-from fhi_al.models.remote.model_copies import predictor_of  # noqa: E402
-from fhi_al.models.remote.prediction import RemotePredictor  # noqa: E402
-from fhi_al.models.remote.training import RemoteTrainingPool, TrainingRankError  # noqa: E402
+from fhi_al.models.remote.client import (  # noqa: E402
+    RemotePredictor,
+    RemoteTrainingPool,
+    TrainingRankError,
+)
 from fhi_al.models.torch_set_up import torch_set_up  # noqa: E402
 from fhi_al.models.training import SerialTrainingPool, TrainingPool  # noqa: E402
 
@@ -130,7 +132,7 @@ def what_is_sent() -> dict[str, Any]:
     counting.sizes = []
     ensemble = made()
     pool = spread(ensemble, counting)
-    weights = sum(parameter.numel() for parameter in ensemble.members[0].model.parameters())
+    weights = sum(parameter.numel() for parameter in ensemble.members[0].model.module.parameters())
     sizes: dict[str, Any] = {"weights": weights}
     for name in ("first", "nothing new", "one label", "one state"):
         if name == "one label":
@@ -217,7 +219,7 @@ def failing() -> dict[str, Any]:
     ensemble.members[1].training[:] = healthy
     ensemble.load_state_bytes(saved)
     records = pool.begin(ALL, 1).finish()
-    next(ensemble.members[3].model.parameters()).data[0] = float("nan")
+    next(ensemble.members[3].model.module.parameters()).data[0] = float("nan")
     ensemble.members[3].set_weights(ensemble.members[3].weights())
     diverged = pool.begin(ALL, 1).finish()
     return {
@@ -274,10 +276,10 @@ def given_up() -> dict[str, Any]:
 def predictions() -> dict[str, Any]:
     """All members or one, few structures or many, before and after a visit: here and shared."""
     ensemble = made()
-    pool = spread(ensemble)
     counting = Counting(comm)
     counting.sizes = []
-    shared = RemotePredictor(ensemble, ensemble, "float64", counting, pool)
+    pool = spread(ensemble, counting)
+    shared = RemotePredictor(pool)
     same, sizes = [], []
     for _ in range(2):
         for members in (None, [2], [0, 3]):
@@ -293,6 +295,7 @@ def predictions() -> dict[str, Any]:
                 sizes.append(sum(counting.sizes))
                 counting.sizes.clear()
         training_round = pool.begin(ALL, 1)
+        counting.sizes.clear()
         alone = shared.predict(LABELS[:5])  # the others are busy
         sizes.append(sum(counting.sizes))
         same.append(
@@ -302,8 +305,8 @@ def predictions() -> dict[str, Any]:
             ]
         )
         training_round.finish()
-    local = predictor_of(ensemble, "float32")
-    single = RemotePredictor(ensemble, local, "float32", comm, pool, shared)
+    local = ensemble.predictor("float32")
+    single = RemotePredictor(pool, "float32")
     precisions = [
         [
             max(

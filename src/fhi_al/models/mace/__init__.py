@@ -12,8 +12,6 @@ import logging
 import warnings
 from collections.abc import Iterator
 
-import torch
-
 OLDEST_MACE = (0, 3, 14)
 FIRST_UNTESTED_MACE = (1,)
 
@@ -37,20 +35,6 @@ def quiet_mace() -> Iterator[None]:
     finally:
         logging.disable(before)
         root.removeHandler(placeholder)
-
-
-@contextlib.contextmanager
-def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """Set torch's process-wide default dtype for the block and put the old one back.
-
-    MACE and e3nn create buffers, graphs and metrics in the default dtype.
-    """
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
 
 
 def _check_version(version: str) -> None:

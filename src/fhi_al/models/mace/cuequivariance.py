@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from fhi_al.models.mace import default_dtype, quiet_mace
+from fhi_al.models.default_dtype import default_dtype
+from fhi_al.models.mace import quiet_mace
 
 with quiet_mace():  # one of them prints when cuEquivariance is not there
     from mace.cli.convert_cueq_e3nn import run as to_e3nn

@@ -12,7 +12,7 @@ from mace.calculators.foundations_models import mace_mp_urls
 from mace.tools.utils import get_cache_dir
 
 from fhi_al.models.mace import quiet_mace
-from fhi_al.models.mace.model import read_exported
+from fhi_al.models.mace.exports import read_exported
 
 
 def mace_mp_url(size: str) -> str:

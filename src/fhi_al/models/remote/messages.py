@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fhi_al.core.label import Label
 from fhi_al.core.structure import Array
-
-if TYPE_CHECKING:
-    from fhi_al.models.training import EpochRecord
+from fhi_al.models.interface import EpochRecord, Geometry, InferenceWeights
 
 SETUP, TRAIN, PREDICT = "train setup", "train", "predict"
 
@@ -47,8 +45,8 @@ class TrainingSetup:
 
 
 @dataclass(frozen=True)
-class MemberOrder:
-    """What is new about a member since the visit before.
+class MemberUpdate:
+    """What is new about a member since the training round before.
 
     Parameters
     ----------
@@ -66,25 +64,25 @@ class MemberOrder:
 
 
 @dataclass(frozen=True)
-class TrainingOrder:
-    """One visit of one rank: its number, what to train, and the labels the rank does not have."""
+class TrainingRequest:
+    """One rank's part of a training round: what to train, and the labels it does not have."""
 
     training_round: int
     n_epochs: int
     labels: tuple[Label, ...]
-    members: tuple[MemberOrder, ...]
+    members: tuple[MemberUpdate, ...]
 
 
 @dataclass(frozen=True)
-class TrainingAnswer:
-    """What came of an order.
+class TrainingResult:
+    """What came of a request.
 
     Parameters
     ----------
     training_round : int
     records : tuple of EpochRecord
     states : dict
-        Member -> its state with arrays; empty if the visit was given up or failed.
+        Member -> its state with arrays; empty if the training round was given up or failed.
     seconds : float
         Spent on it.
     failure : str
@@ -105,12 +103,22 @@ class SentGeometry:
     numbers: NDArray[np.int64]
     positions: Array
     cell: Array
-    pbc: bool
+    pbc: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, geometry: Geometry) -> SentGeometry:
+        """What a prediction needs of a structure."""
+        return cls(
+            np.asarray(geometry.numbers),
+            np.array(geometry.positions, dtype=np.float64),
+            np.array(geometry.cell, dtype=np.float64),
+            np.array(geometry.pbc, dtype=bool),
+        )
 
 
 @dataclass(frozen=True)
 class PredictionTask:
-    """One member, and the structures of the order for which it is wanted: first <= i < last."""
+    """One member, and the structures of the request for which it is wanted: first <= i < last."""
 
     member: int
     first: int
@@ -118,7 +126,7 @@ class PredictionTask:
 
 
 @dataclass(frozen=True, eq=False)
-class PredictionOrder:
+class PredictionRequest:
     """What one rank is to predict.
 
     Parameters
@@ -126,24 +134,24 @@ class PredictionOrder:
     geometries : tuple of SentGeometry
     tasks : tuple of PredictionTask
     weights : dict
-        Member -> weights of its model, where they are others than the rank has been sent.
+        Member -> weights to predict with, where they are others than the rank has been sent.
     dtype : str
-        Precision to predict in, a name of torch.
+        Precision to predict in.
     """
 
     geometries: tuple[SentGeometry, ...]
     tasks: tuple[PredictionTask, ...]
-    weights: dict[int, dict[str, Any]]
+    weights: dict[int, InferenceWeights]
     dtype: str
 
 
 @dataclass(frozen=True, eq=False)
-class PredictionAnswer:
-    """What came of an order.
+class PredictionResult:
+    """What came of a request.
 
     Parameters
     ----------
-    found : tuple
+    predicted : tuple
         For each task, for each of its structures: energy in eV and (n_atoms, 3) forces in eV/A.
     seconds : float
         Spent on it.
@@ -151,7 +159,7 @@ class PredictionAnswer:
         What went wrong; empty if nothing did.
     """
 
-    found: tuple[tuple[tuple[float, Array], ...], ...]
+    predicted: tuple[tuple[tuple[float, Array], ...], ...]
     seconds: float
     failure: str = ""
 
@@ -162,7 +170,7 @@ def assigned(
     """Who predicts what: rank -> its tasks.
 
     A member's structures stay together as long as there are members for all ranks, because a batch
-    is cheaper than its parts; with fewer members than ranks the structures are dealt out too.
+    is cheaper than its parts; with fewer members than ranks the structures are divided, too.
     """
     n_parts = max(1, min(len(ranks) // len(members), n_geometries)) if members else 1
     ends = [n_geometries * part // n_parts for part in range(n_parts + 1)]

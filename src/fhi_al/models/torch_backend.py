@@ -1,0 +1,362 @@
+"""What torch backends have in common: batches, forces, stress, training, states, exports.
+
+A backend of its own says how its module is built, what energies it gives, and what describes atoms;
+everything else here may be left as it is.  Knows no kind of model.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fhi_al.core.label import Label
+from fhi_al.core.structure import Array
+from fhi_al.models.default_dtype import default_dtype
+from fhi_al.models.derivatives import energy_and_derivatives
+from fhi_al.models.exported import export_model, read_exported
+from fhi_al.models.graphs import (
+    Graph,
+    LabelGraph,
+    LabelGraphs,
+    Neighbours,
+    Tensors,
+    energy_sums,
+    graph_of,
+    graph_tensors,
+    places_in_batch,
+    reference_tensors,
+    relative_energies,
+)
+from fhi_al.models.interface import (
+    Geometry,
+    NormalisationConstants,
+    Prediction,
+    ValidationErrors,
+)
+from fhi_al.models.loss import EnergyForcesLoss, Loss
+from fhi_al.models.neighbours import neighbours
+from fhi_al.models.normalisation import fitted_normalisation
+from fhi_al.models.out_of_memory import in_halves
+from fhi_al.models.torch_model import TorchInference, TorchModel
+from fhi_al.models.validation_errors import validation_errors
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+
+
+class TorchBackend(ABC):
+    """A :class:`fhi_al.models.interface.ModelBackend` of torch modules.
+
+    Parameters
+    ----------
+    settings
+        Of mace_settings.yaml: sections ``general``, ``architecture``, ``training``, ``misc``.
+    elements
+        Atomic numbers the models know.
+    device
+        Instead of ``MISC.device``.
+    """
+
+    def __init__(self, settings: Any, elements: Sequence[int], device: str | None = None) -> None:
+        self.settings = settings
+        self.elements = tuple(sorted({int(number) for number in elements}))
+        self.dtype = str(settings.general.default_dtype)
+        self.device = torch.device(settings.misc.device if device is None else device)
+        self._loss = self.loss()
+        self._labels = LabelGraphs(self.elements, self.search, self._weight, self._tensors_of_one)
+
+    # What a backend has to say.
+
+    @abstractmethod
+    def new_module(self) -> torch.nn.Module:
+        """A new module with random weights, on the CPU.
+
+        Called with torch's random numbers seeded and its default dtype that of training.
+        """
+
+    @abstractmethod
+    def energies(self, module: torch.nn.Module, inputs: Tensors) -> torch.Tensor:
+        """Energies in eV relative to the sum of the E0s, (n_structures,).
+
+        Parameters
+        ----------
+        module
+        inputs
+            See :func:`fhi_al.models.graphs.graph_tensors`, with ``batch`` and ``ptr`` of
+            :func:`fhi_al.models.graphs.places_in_batch`.  Vectors of pairs are
+            ``positions[edge_index[1]] - positions[edge_index[0]] + shifts``.
+        """
+
+    @abstractmethod
+    def features(self, module: torch.nn.Module, inputs: Tensors) -> torch.Tensor:
+        """Invariant features of all atoms, (n_atoms of all, n_features); no gradients are taken."""
+
+    # What a backend may say otherwise.
+
+    @property
+    def r_max(self) -> float:
+        """Cutoff radius in A: ``ARCHITECTURE.r_max``."""
+        return float(self.settings.architecture.r_max)
+
+    def identity(self) -> dict[str, Any]:
+        """See :meth:`fhi_al.models.interface.ModelBackend.identity`."""
+        architecture = self.settings.architecture.model_dump(mode="json")
+        architecture.pop("atomic_energies", None)
+        return {
+            "backend": self.settings.backend,
+            "elements": list(self.elements),
+            "default_dtype": self.dtype,
+            **{
+                key: str(value) if isinstance(value, list | dict) else value
+                for key, value in architecture.items()
+            },
+        }
+
+    def search(self, positions: Array, pbc: tuple[bool, bool, bool], cell: Array) -> Neighbours:
+        """Neighbours of a structure within ``r_max``."""
+        return neighbours(positions, pbc, cell, self.r_max)
+
+    def places(self, n_atoms: tuple[int, ...]) -> tuple[Any, Mapping[str, torch.Tensor]]:
+        """Which atoms belong to which structure: :func:`fhi_al.models.graphs.places_in_batch`."""
+        return places_in_batch(n_atoms, self.device)
+
+    def loss(self) -> Loss:
+        """What is minimised."""
+        return EnergyForcesLoss(self.settings.training)
+
+    def optimizer_options(self, module: torch.nn.Module) -> dict[str, Any]:
+        """Arguments of torch's Adam."""
+        training = self.settings.training
+        return {
+            "params": list(module.parameters()),
+            "lr": float(training.lr),
+            "weight_decay": float(training.weight_decay),
+            "amsgrad": bool(training.amsgrad),
+        }
+
+    def apply_normalisation(  # noqa: B027 (need not be overridden)
+        self, module: torch.nn.Module, constants: NormalisationConstants
+    ) -> None:
+        """Give a module scale, shift and average number of neighbours, if it has any."""
+
+    def fit_normalisation(
+        self, labels: Sequence[Label], atomic_energies: Mapping[int, float] | None
+    ) -> NormalisationConstants:
+        """See :meth:`fhi_al.models.interface.ModelBackend.fit_normalisation`."""
+        samples = [self.label_sample(label) for label in labels]
+        return fitted_normalisation(samples, self.elements, atomic_energies)
+
+    def outputs(
+        self, module: torch.nn.Module, inputs: Tensors, *, training: bool, stress: bool
+    ) -> Tensors:
+        """Energies and what follows from them, for a batch.
+
+        Returns
+        -------
+        dict
+            ``energy`` (n_structures,) in eV, ``forces`` (n_atoms of all, 3) in eV/A and, if asked
+            for, ``stress`` (n_structures, 3, 3) in eV/A^3.
+        """
+        return energy_and_derivatives(
+            lambda moved: self.energies(module, moved), inputs, training=training, stress=stress
+        )
+
+    def export(self, model: TorchInference, path: Path) -> None:
+        """Write a model as a file of plain values and tensors, which :meth:`read_exported` reads.
+
+        See :meth:`fhi_al.models.interface.ModelBackend.export`.
+        """
+        export_model(self.identity(), model.normalisation, model.module.state_dict(), path)
+
+    def read_exported(
+        self, path: Path, module: torch.nn.Module
+    ) -> tuple[dict[str, Any], NormalisationConstants]:
+        """What :meth:`export` wrote.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            If there is no such file, or it does not fit the settings.
+        """
+        return read_exported(self.identity(), path)
+
+    def export_compiled(self, model: TorchInference, path: Path) -> None:
+        """Not there, unless a backend has its own."""
+        raise RuntimeError(f"models of {type(self).__name__} cannot be compiled")
+
+    # What follows.
+
+    def _weight(self, label: Label) -> float:
+        weights: Mapping[str, float] = self.settings.training.config_type_weights or {}
+        return float(weights.get(config_type(label), weights.get("Default", 1.0)))
+
+    def sample(self, geometry: Geometry) -> Graph | LabelGraph | None:
+        """See :meth:`fhi_al.models.interface.ModelBackend.sample`."""
+        return self._labels.known(geometry) or graph_of(geometry, self.elements, self.search)
+
+    def label_sample(self, label: Label) -> LabelGraph:
+        """See :meth:`fhi_al.models.interface.ModelBackend.label_sample`."""
+        return self._labels.get(label)
+
+    def module(self, seed: int | None) -> torch.nn.Module:
+        """A new module on the device; see :meth:`trainable` for the seed."""
+        # fork_rng: the process's own random stream must not depend on when a model is built.
+        with default_dtype(DTYPES[self.dtype]), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0 if seed is None else seed)
+            return self.new_module().to(self.device)
+
+    def trainable(self, seed: int | None) -> TorchModel:
+        """See :meth:`fhi_al.models.interface.ModelBackend.trainable`."""
+        unknown = NormalisationConstants((0.0,) * len(self.elements))
+        return TorchModel(self, self.module(seed), unknown)
+
+    def inference(self, dtype: str | None = None) -> TorchInference:
+        """See :meth:`fhi_al.models.interface.ModelBackend.inference`."""
+        precision = DTYPES[self.dtype if dtype is None else dtype]
+        module = self.module(None).to(precision)
+        for parameter in module.parameters():
+            parameter.requires_grad_(False)
+        return TorchInference(self, module, precision)
+
+    def predict(
+        self,
+        models: Sequence[TorchInference],
+        samples: Sequence[Graph | LabelGraph],
+        *,
+        stress: bool = False,
+    ) -> list[Prediction]:
+        """See :meth:`fhi_al.models.interface.ModelBackend.predict`."""
+        inputs = self.inputs(samples, models[0].dtype)
+        elements = [sample.elements for sample in samples]
+        energies, forces, stresses = [], [], []
+        for model in models:
+            found = self._evaluated(model, inputs, stress)
+            sums = energy_sums(elements, model.normalisation.atomic_energies)
+            energies.append(found["energy"] + sums)
+            forces.append(found["forces"])
+            stresses.append(found.get("stress"))
+        ends = np.cumsum([sample.n_atoms for sample in samples])
+        return [
+            Prediction(
+                np.array(energies)[:, place],
+                of_one,
+                _stress(stresses, place, sample.whole().is_crystal) if stress else None,
+            )
+            for place, (sample, of_one) in enumerate(
+                zip(samples, np.split(np.array(forces), ends[:-1], axis=1), strict=True)
+            )
+        ]
+
+    def errors(
+        self, model: TorchInference, batches: Sequence[Sequence[LabelGraph]]
+    ) -> ValidationErrors:
+        """See :meth:`fhi_al.models.interface.ModelBackend.errors`."""
+
+        def predicted(samples: Sequence[LabelGraph]) -> list[dict[str, Array]]:
+            return [self._evaluated(model, self.inputs(samples, model.dtype), stress=False)]
+
+        found = [one for batch in batches for one in in_halves(batch, predicted)]
+        energies, forces = (
+            np.concatenate([one[name] for one in found]) for name in ("energy", "forces")
+        )
+        samples = [sample for batch in batches for sample in batch]
+        wanted = relative_energies(samples, model.normalisation.atomic_energies)
+        output = {
+            name: torch.as_tensor(values, dtype=model.dtype, device=self.device)
+            for name, values in (("energy", energies), ("forces", forces))
+        }
+        with default_dtype(model.dtype), torch.no_grad():
+            reference = self._reference(samples, model.normalisation, model.dtype)
+            loss = float(self._loss(output, reference))
+        return validation_errors(samples, energies - wanted, forces, loss)
+
+    def descriptors(
+        self, model: TorchInference, samples: Sequence[Graph | LabelGraph]
+    ) -> list[Array]:
+        """See :meth:`fhi_al.models.interface.ModelBackend.descriptors`."""
+        inputs = self.inputs(samples, model.dtype)
+        with default_dtype(model.dtype), torch.no_grad():
+            found = self.features(model.module, inputs)
+        ends = np.cumsum([sample.n_atoms for sample in samples])
+        return np.split(_array(found), ends[:-1])
+
+    def training_loss(
+        self,
+        module: torch.nn.Module,
+        constants: NormalisationConstants,
+        samples: Sequence[LabelGraph],
+        energy_share: float,
+        forces_share: float,
+    ) -> torch.Tensor:
+        """See :meth:`fhi_al.models.torch_model.TorchParts.training_loss`."""
+        tensors = self.training_batch(samples, constants)
+        output = self.outputs(module, tensors, training=True, stress=False)
+        return self._loss(output, tensors, energy_share, forces_share)
+
+    def inputs(self, samples: Sequence[Graph | LabelGraph], dtype: torch.dtype) -> Tensors:
+        """Structures as a batch, what tells them apart included."""
+        graphs = [sample.whole() for sample in samples]
+        tensors = graph_tensors(graphs, len(self.elements), dtype, self.device)
+        return {**tensors, **self._places(samples)[1]}
+
+    def training_batch(
+        self, samples: Sequence[LabelGraph], constants: NormalisationConstants
+    ) -> Tensors:
+        """Structures as a batch, and what the loss compares with."""
+        dtype = DTYPES[self.dtype]
+        energies = relative_energies(samples, constants.atomic_energies)
+        energy = torch.as_tensor(energies, dtype=dtype, device=self.device)
+        kept = [sample.ready for sample in samples if sample.ready is not None]
+        if len(kept) < len(samples):
+            rest = reference_tensors(samples, dtype, self.device)
+            return {**self.inputs(samples, dtype), **rest, "energy": energy}
+        starts, places = self._places(samples)
+        tensors = {
+            name: torch.cat([one[name] for one in kept]) for name in kept[0] if name != "edge_index"
+        }
+        pairs = [one["edge_index"] + int(start) for one, start in zip(kept, starts, strict=True)]
+        return {**tensors, **places, "edge_index": torch.cat(pairs, dim=1), "energy": energy}
+
+    def _tensors_of_one(self, graph: LabelGraph) -> Tensors:
+        dtype = DTYPES[self.dtype]
+        return graph_tensors([graph.whole()], len(self.elements), dtype, self.device) | (
+            reference_tensors([graph], dtype, self.device)
+        )
+
+    def _reference(
+        self, samples: Sequence[LabelGraph], constants: NormalisationConstants, dtype: torch.dtype
+    ) -> Tensors:
+        energies = relative_energies(samples, constants.atomic_energies)
+        return {
+            **reference_tensors(samples, dtype, self.device),
+            "energy": torch.as_tensor(energies, dtype=dtype, device=self.device),
+            "ptr": self._places(samples)[1]["ptr"],
+        }
+
+    def _places(self, samples: Sequence[Graph | LabelGraph]) -> Any:
+        return self.places(tuple(sample.n_atoms for sample in samples))
+
+    def _evaluated(self, model: TorchInference, inputs: Tensors, stress: bool) -> dict[str, Array]:
+        with default_dtype(model.dtype):
+            found = self.outputs(model.module, inputs, training=False, stress=stress)
+        return {name: _array(found[name]) for name in ("energy", "forces", "stress")[: 2 + stress]}
+
+
+def _array(tensor: torch.Tensor) -> Array:
+    values: Array = tensor.detach().cpu().numpy().astype(np.float64)
+    return values
+
+
+def _stress(stresses: Sequence[Any], place: int, is_crystal: bool) -> Array:
+    """Of one structure, by member; NaN where there is none."""
+    values = np.array([of_all[place] for of_all in stresses])
+    return values if is_crystal else np.full_like(values, np.nan)
+
+
+def config_type(label: Label) -> str:
+    """The name under which ``config_type_weights`` knows a label."""
+    return "initial" if label.origin.phase == "initial" else "active_learning"

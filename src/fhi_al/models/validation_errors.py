@@ -1,0 +1,49 @@
+"""Errors of predictions on labels, those of weight zero left out.  Pure numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from fhi_al.core.structure import Array
+from fhi_al.models.graphs import LabelGraph
+from fhi_al.models.interface import ValidationErrors
+
+
+def validation_errors(
+    samples: Sequence[LabelGraph], energies: Array, forces: Array, loss: float
+) -> ValidationErrors:
+    """Mean absolute and root mean square errors.
+
+    Parameters
+    ----------
+    samples
+        The labels.
+    energies : (n_structures,)
+        Errors in eV.
+    forces : (n_atoms of all, 3)
+        Predicted, in eV/A.
+    loss : float
+    """
+    n_atoms = np.array([sample.n_atoms for sample in samples])
+    counts = np.array([sample.weight > 0 for sample in samples])
+    per_atom = (energies / n_atoms)[counts]
+    wanted = np.concatenate([sample.label.forces for sample in samples])
+    components = (forces - wanted)[np.repeat(counts, n_atoms)]
+    return ValidationErrors(
+        mae_forces=_mae(components),
+        rmse_forces=_rmse(components),
+        mae_energy_per_atom=_mae(per_atom),
+        rmse_energy_per_atom=_rmse(per_atom),
+        loss=loss,
+    )
+
+
+def _mae(values: Array) -> float:
+    return float(np.mean(np.abs(values))) if values.size else math.nan
+
+
+def _rmse(values: Array) -> float:
+    return float(np.sqrt(np.mean(np.square(values)))) if values.size else math.nan

@@ -1,0 +1,74 @@
+"""Which kinds of models there are, and what each adds to the settings.  Imports no model code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fhi_al.settings.mace import Architecture, ModelArchitecture
+from fhi_al.settings.plugins import imported, named
+
+GROUP = "fhi_al.models"
+BUILT_IN = {"mace": "fhi_al.settings.model_backends:MACE"}
+
+
+@dataclass(frozen=True)
+class ModelDeclaration:
+    """What settings need to know of a model backend, without its code.
+
+    Parameters
+    ----------
+    backend : str
+        Import path ``package.module:Class`` of the class, see
+        :class:`fhi_al.models.interface.ModelBackend`.
+    architecture : type of ModelArchitecture
+        The section ARCHITECTURE.
+    without : mapping
+        Keys of the other sections that these models do not have (``MISC.compile_final``), and why.
+    """
+
+    backend: str
+    architecture: type[ModelArchitecture]
+    without: Mapping[str, str] = field(default_factory=dict)
+
+    def load(self) -> Any:
+        """The class of the backend.
+
+        Raises
+        ------
+        ValueError
+            If it cannot be imported.
+        """
+        return imported(self.backend)
+
+
+MACE = ModelDeclaration("fhi_al.models.mace.backend:MaceBackend", Architecture)
+
+
+def declaration(name: str) -> ModelDeclaration:
+    """The declaration of a backend.
+
+    Parameters
+    ----------
+    name
+        ``mace``, an entry point of the group ``fhi_al.models``, or an import path
+        ``package.module:name``: of a :class:`ModelDeclaration`, or of a backend class that has
+        ``architecture`` and, if need be, ``without`` as attributes.
+
+    Raises
+    ------
+    ValueError
+        If there is no such backend.
+    """
+    found = named(GROUP, name, BUILT_IN)
+    if isinstance(found, ModelDeclaration):
+        return found
+    architecture = getattr(found, "architecture", None)
+    if not (isinstance(architecture, type) and issubclass(architecture, ModelArchitecture)):
+        raise ValueError(
+            "is no model backend: expected a class whose attribute architecture is a"
+            " ModelArchitecture (its section ARCHITECTURE), or a ModelDeclaration"
+        )
+    path = f"{found.__module__}:{found.__qualname__}"
+    return ModelDeclaration(path, architecture, getattr(found, "without", {}))
