@@ -301,7 +301,7 @@ def trained(folder: Path) -> Description:
     labels = _labels()
     hook = torch.nn.modules.module.register_module_forward_pre_hook(look)
     try:
-        made = Ensemble(settings, (1, 8), (11,), threads=1)
+        made = Ensemble(settings, (1, 8), (11,))
         (member,) = made.members
         member.add_training(labels[:-3])
         member.add_validation(labels[-3:])
@@ -313,7 +313,7 @@ def trained(folder: Path) -> Description:
         walk.add("precision", made.factory.dtype)
         # A label of each origin for the weights of the loss; the others are of the initial dataset.
         walk.add("sizes", sizes)
-    except Exception as error:  # MACE's own refusal of a combination is an effect, too
+    except (ValueError, RuntimeError) as error:  # MACE refuses a combination: an effect, too
         walk.add("refused", f"{type(error).__name__}: {error}")
     finally:
         hook.remove()
