@@ -308,11 +308,17 @@ def test_weights_that_blew_up_are_seen(labels: list[Label]) -> None:
 
 
 def test_weight_of_a_label_follows_its_origin(labels: list[Label]) -> None:
-    weights = {"Default": 0.5, "active_learning": 3.0}
+    weights = {"Default": 0.5, "active_learning": 3.0, "initial": 2.0, "bulk": 7.0}
     member = ensemble(labels, (1,), config_type_weights=weights).members[0]
     later = replace(labels[0], key="later", origin=Origin("sanity", 0, 0))
-    assert float(member._backend.label_sample(labels[0]).weight) == 0.5
+    imported = replace(labels[0], key="imported", origin=Origin("imported", 0, 1))
+    names = {"bulk": 7.0, "initial": 2.0, "surface": 0.5, None: 0.5}
+    assert labels[0].origin.phase == "initial"
+    assert float(member._backend.label_sample(labels[0]).weight) == 2.0
     assert float(member._backend.label_sample(later).weight) == 3.0
+    for name, weight in names.items():
+        named = replace(imported, key=f"imported {name}", given_config_type=name)
+        assert float(member._backend.label_sample(named).weight) == weight
 
 
 def test_training_needs_statistics_and_validation_needs_labels() -> None:

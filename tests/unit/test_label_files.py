@@ -8,9 +8,10 @@ from typing import Any
 import ase.io
 import numpy as np
 import pytest
-from label_parts import some_label
+from label_parts import bits, some_label
 
 from fhi_al.core.label import Origin
+from fhi_al.labels.store import LabelStore
 from fhi_al.labels.xyz import read_labels, write_records
 
 XYZ_DIGITS = 6e-9  # extended xyz holds eight decimals
@@ -50,6 +51,24 @@ def test_the_config_type_is_the_phase(tmp_path: Path, phase: Any, config_type: s
     write_records(tmp_path / "a.xyz", [some_label(1, origin=Origin(phase, 0, 5))])
     atoms: Any = ase.io.read(tmp_path / "a.xyz")
     assert atoms.info["config_type"] == config_type
+
+
+@pytest.mark.parametrize("name", ["bulk", "two words", "T", "12", None])
+def test_the_config_type_of_a_file_is_kept(tmp_path: Path, name: str | None) -> None:
+    """From the file into the label, the store and what is written again."""
+    atoms = ase.Atoms("H2", positions=[[0, 0, 0], [0, 0, 0.74]])
+    atoms.info |= {"REF_energy": -31.0} | ({} if name is None else {"config_type": name})
+    atoms.arrays["REF_forces"] = np.zeros((2, 3))
+    ase.io.write(tmp_path / "a.xyz", atoms, format="extxyz")
+    expected = {"T": "True", None: "Default"}.get(name, name)  # as ASE reads it
+    for _ in range(2):
+        (label,) = read_labels(tmp_path / "a.xyz")
+        assert label.config_type == expected
+        (tmp_path / "labels.jsonl").unlink(missing_ok=True)
+        LabelStore(tmp_path / "labels.jsonl").append(label)
+        (stored,) = LabelStore(tmp_path / "labels.jsonl")
+        assert bits(stored) == bits(label)
+        write_records(tmp_path / "a.xyz", [stored])
 
 
 @pytest.mark.parametrize("n_atoms", [1, 2, 9])

@@ -126,10 +126,10 @@ TABLE = [
         "1: abc must be a number, in eV",
     ),
     mace(
-        "TRAINING:\n  config_type_weights: {bulk: 1}\n",
+        "TRAINING:\n  config_type_weights: {3: 1}\n",
         4,
         "TRAINING.config_type_weights",
-        "bulk is no config type",
+        "3 is no config type",
     ),
     al("MD:\n  thermostat: Langevim\n", 5, "MD.thermostat", "Did you mean Langevin?"),
     al("  initial_sampling: mace\n", 4, "ACTIVE_LEARNING.initial_sampling", "mace-mp0, aimd"),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_settings_bad_inputs import AL, GOOD_AL, MACE
 
 from fhi_al.settings import Settings, SettingsError, read_settings
 
@@ -255,3 +256,14 @@ def test_reading_settings_imports_neither_torch_nor_mace() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_weight_that_only_imported_data_can_have_is_noted(tmp_path: Path) -> None:
+    (tmp_path / MACE).write_text("TRAINING:\n  config_type_weights: {bulk: 2, initail: 3}\n")
+    (tmp_path / AL).write_text(GOOD_AL)
+    notes = read_settings(tmp_path).notes
+    assert (
+        "TRAINING.config_type_weights: bulk: counts for imported data with that config_type only."
+        in notes
+    )
+    assert any("initail" in note and "Did you mean initial?" in note for note in notes)

@@ -278,7 +278,7 @@ def _conflicts(frames: Iterable[Frame]) -> list[tuple[Frame, str]]:
             found.append(
                 (
                     frame,
-                    "has another energy, forces or stress than the same structure in "
+                    "has another energy, forces, stress or config_type than the same structure in "
                     f"{before.path}: frame {before.number}: expected one label for one structure. "
                     "Remove the wrong one",
                 )
@@ -296,6 +296,8 @@ def same_label(one: Label, other: Label, within: float = 0.0) -> bool:
         In eV, eV/A and eV/A^3.
     """
     if (one.stress is None) != (other.stress is None) or one.forces.shape != other.forces.shape:
+        return False
+    if one.config_type != other.config_type:
         return False
     differences = [abs(one.energy - other.energy), np.abs(one.forces - other.forces).max()]
     if one.stress is not None and other.stress is not None:

@@ -22,6 +22,13 @@ class Origin:
     trajectory: int
     step: int
 
+    @property
+    def config_type(self) -> str:
+        """What a structure from here is called where its file gives no name."""
+        if self.phase == "imported":
+            return "Default"
+        return "initial" if self.phase == "initial" else "active_learning"
+
 
 @dataclass(frozen=True, eq=False)
 class Label:
@@ -46,6 +53,8 @@ class Label:
     stress : (3, 3) or None
         In eV/A^3, ASE's sign; None if it was not computed.
     origin : Origin
+    given_config_type : str or None
+        The ``config_type`` that the user's file gives it.
     """
 
     key: str
@@ -58,6 +67,12 @@ class Label:
     forces: Array
     stress: Array | None
     origin: Origin
+    given_config_type: str | None = None
+
+    @property
+    def config_type(self) -> str:
+        """The name by which ``config_type_weights`` knows it."""
+        return self.given_config_type or self.origin.config_type
 
 
 class LabelSets(Protocol):

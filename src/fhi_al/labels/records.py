@@ -72,6 +72,8 @@ def result_line(record: Record, engine: str, limits: str) -> bytes:
         values["energy"] = record.energy
         values["forces"] = record.forces.tolist()
         values["stress"] = None if record.stress is None else record.stress.tolist()
+        if record.given_config_type is not None:
+            values["config_type"] = record.given_config_type
     return _checked_line(values)
 
 
@@ -119,4 +121,5 @@ def _record(values: dict[str, Any]) -> Record:
         energy=values["energy"],
         forces=np.array(values["forces"]),
         stress=None if stress is None else np.array(stress),
+        given_config_type=values.get("config_type"),
     )

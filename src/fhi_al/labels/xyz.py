@@ -200,7 +200,7 @@ def _cell_problems(atoms: Atoms) -> Iterator[str]:
 def _label(atoms: Atoms, number: int) -> Label:
     cell = np.asarray(atoms.cell[:]) if atoms.pbc.any() else None
     points = structure(atoms.numbers, atoms.positions, cell)
-    stress = atoms.info.get(STRESS)
+    stress, given = atoms.info.get(STRESS), atoms.info.get("config_type")
     return Label(
         key=geometry_key(0, points.positions, points.cell),
         system=0,
@@ -212,6 +212,7 @@ def _label(atoms: Atoms, number: int) -> Label:
         forces=np.asarray(atoms.arrays[FORCES], dtype=np.float64),
         stress=None if stress is None else _full_stress(np.asarray(stress, dtype=np.float64)),
         origin=Origin("imported", 0, number),
+        given_config_type=None if given is None else str(given),
     )
 
 
@@ -230,14 +231,13 @@ def _atoms(label: Record) -> Atoms:
     if isinstance(label, Rejected):
         # On one line: a line break in it (engines' messages have them) would end the header.
         atoms.info["reason"] = " ".join(label.reason.split())
+        atoms.info["config_type"] = label.origin.config_type
     else:
         atoms.info[ENERGY] = label.energy
         atoms.arrays[FORCES] = label.forces
         if label.stress is not None:
             atoms.info[STRESS] = label.stress
-    atoms.info["config_type"] = (
-        label.origin.phase if label.origin.phase == "initial" else "active_learning"
-    )
+        atoms.info["config_type"] = label.config_type
     atoms.info["trajectory"] = label.origin.trajectory
     atoms.info["md_step"] = label.origin.step
     return atoms

@@ -192,7 +192,7 @@ class TorchBackend(ABC):
 
     def _weight(self, label: Label) -> float:
         weights: Mapping[str, float] = self.settings.training.config_type_weights or {}
-        return float(weights.get(config_type(label), weights.get("Default", 1.0)))
+        return float(weights.get(label.config_type, weights.get("Default", 1.0)))
 
     def sample(self, geometry: Geometry) -> Graph | LabelGraph | None:
         """See :meth:`fhi_al.models.interface.ModelBackend.sample`."""
@@ -355,8 +355,3 @@ def _stress(stresses: Sequence[Any], place: int, is_crystal: bool) -> Array:
     """Of one structure, by member; NaN where there is none."""
     values = np.array([of_all[place] for of_all in stresses])
     return values if is_crystal else np.full_like(values, np.nan)
-
-
-def config_type(label: Label) -> str:
-    """The name under which ``config_type_weights`` knows a label."""
-    return "initial" if label.origin.phase == "initial" else "active_learning"

@@ -10,9 +10,12 @@ from fhi_al.settings.checked_file import CheckedFile
 from fhi_al.settings.cross_checks import SELECTED_BY
 from fhi_al.settings.keys import key_at
 from fhi_al.settings.mace import Architecture, MaceSettings
-from fhi_al.settings.problems import shown
+from fhi_al.settings.problems import nearest, shown
 from fhi_al.settings.retired import SUPERSEDED
 from fhi_al.settings.value_types import Choice
+
+# Of what a run labels itself, and of all others.
+CONFIG_TYPES = ("initial", "active_learning", "Default")
 
 
 def notes_on(file: CheckedFile, settings: MaceSettings | ActiveLearningSettings) -> Iterator[str]:
@@ -23,6 +26,13 @@ def notes_on(file: CheckedFile, settings: MaceSettings | ActiveLearningSettings)
         for label, winner in SUPERSEDED.items():
             if label in file.given:
                 yield f"{_entry(file, label)}: superseded: what counts is {winner}."
+        for name in settings.training.config_type_weights:
+            if name not in CONFIG_TYPES:
+                guess = nearest(name, CONFIG_TYPES)
+                yield (
+                    f"TRAINING.config_type_weights: {name}: counts for imported data with that"
+                    f" config_type only.{f' Did you mean {guess}?' if guess else ''}"
+                )
         idle = _idle_in_mace(settings)
     else:
         idle = _idle_in_active_learning(file, settings)

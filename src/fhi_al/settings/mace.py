@@ -225,8 +225,8 @@ class Training(Section):
     )
     config_type_weights: Annotated[dict[str, float], BeforeValidator(read_weights)] = setting(
         lambda: {"Default": 1.0},
-        "Weight of a structure by its origin: `initial` (initial dataset), `active_learning`,"
-        " `Default` (all others).",
+        "Weight of a structure by its origin: `initial` (initial dataset), `active_learning`, a"
+        " `config_type` of your own data, `Default` (all others).",
         shown_default="{Default: 1.0}",
     )
     patience: Integer = setting(2048, "Superseded by ACTIVE_LEARNING.patience.", ge=1)

@@ -9,8 +9,6 @@ from ase.data import atomic_numbers
 from fhi_al.settings.problems import shown
 from fhi_al.settings.value_types import literal, read_integer, read_number, read_text, refuse
 
-CONFIG_TYPES = ("Default", "initial", "active_learning")
-
 
 def read_energies(value: object) -> dict[int, float] | None:
     """Atomic number or element symbol to energy in eV, sorted by atomic number."""
@@ -70,11 +68,8 @@ def read_weights(value: object) -> dict[str, float]:
         raise refuse("must be a mapping such as {Default: 1.0}")
     weights: dict[str, float] = {}
     for name, weight in value.items():
-        if name not in CONFIG_TYPES:
-            raise refuse(
-                f"{shown(name)} is no config type; structures are of type"
-                " initial or active_learning, all others take the weight of Default"
-            )
+        if not isinstance(name, str):
+            raise refuse(f"{shown(name)} is no config type: it must be text (put it in quotes)")
         weights[name] = read_number(weight)
         if weights[name] < 0:
             raise refuse(f"the weight of {name} must not be negative")
