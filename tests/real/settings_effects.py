@@ -307,10 +307,10 @@ def trained(folder: Path) -> Description:
         member.add_validation(labels[-3:])
         walk.add("normalisation", member.fit_normalisation())
         member.fresh_optimizer(scheduler=True)
-        walk.add("scheduler", member.optimisation.state()["scheduler"])
+        walk.add("scheduler", member.model.optimisation.state()["scheduler"])
         walk.add("records", SerialTrainingPool(made, 1).begin([0], 2).finish())
         walk.add("state", member.state())
-        walk.add("precision", made.factory.dtype)
+        walk.add("precision", made.backend.dtype)
         # A label of each origin for the weights of the loss; the others are of the initial dataset.
         walk.add("sizes", sizes)
     except (ValueError, RuntimeError) as error:  # MACE refuses a combination: an effect, too
