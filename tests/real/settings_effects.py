@@ -307,11 +307,8 @@ def trained(folder: Path) -> Description:
         member.add_validation(labels[-3:])
         walk.add("normalisation", member.fit_normalisation())
         member.fresh_optimizer(scheduler=True)
-        walk.add("scheduler", member.model.optimisation.state()["scheduler"])
         walk.add("records", SerialTrainingPool(made, 1).begin([0], 2).finish())
         walk.add("state", member.state())
-        walk.add("precision", made.backend.dtype)
-        # A label of each origin for the weights of the loss; the others are of the initial dataset.
         walk.add("sizes", sizes)
     except (ValueError, RuntimeError) as error:  # MACE refuses a combination: an effect, too
         walk.add("refused", f"{type(error).__name__}: {error}")
@@ -396,7 +393,8 @@ class Search:
                 if "| None" in str(info.annotation) or "Optional" in str(info.annotation)
                 else []
             )
-        return list(others(value, info))
+        elsewhere = [each[label] for each in (BASE, *SITUATIONS.values()) if each.get(label)]
+        return [*others(value, info), *(each for each in elsewhere if each != value)]
 
     def _settings(self, values: Values) -> Settings:
         self._fresh()
