@@ -7,7 +7,7 @@ import inspect
 import pytest
 from models_parts import settings
 
-from fhi_al.models import mace as mace_adapter
+from fhi_al.models import mace
 from fhi_al.models.mace import backend, foundations, loss
 from fhi_al.models.mace import normalisation as statistics
 
@@ -37,12 +37,12 @@ def test_mace_still_takes_the_arguments_that_are_passed(function, parameters) ->
 @pytest.mark.parametrize("version", ["0.3.13", "0.3.4", "1.0.0", "1.2"])
 def test_untested_mace_is_refused(version: str) -> None:
     with pytest.raises(ImportError, match="FHI_AL is tested with"):
-        mace_adapter._check_version(version)
+        mace._check_version(version)
 
 
 def test_tested_mace_is_taken() -> None:
-    for version in ("0.3.14", "0.3.16", "0.4.0", mace_adapter.MACE_VERSION):
-        mace_adapter._check_version(version)
+    for version in ("0.3.14", "0.3.16", "0.4.0", mace.MACE_VERSION):
+        mace._check_version(version)
 
 
 @pytest.mark.parametrize("amsgrad", [True, False])

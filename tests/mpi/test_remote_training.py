@@ -35,11 +35,11 @@ def found_on(tmp_path_factory: pytest.TempPathFactory) -> Found:
     folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
 
     def get(training_ranks: str) -> dict[str, Any]:
-        report = folder / f"spread_training_{training_ranks}.json"
+        report = folder / f"remote_training_{training_ranks}.json"
         with FileLock(f"{report}.lock"):
             if not report.exists():
                 n_ranks, parts = JOBS[training_ranks]
-                job = run_mpi("spread_training.py", n_ranks, training_ranks, *parts, timeout_s=400)
+                job = run_mpi("remote_training.py", n_ranks, training_ranks, *parts, timeout_s=400)
                 assert job.exit_code == 0, job.output
                 report.write_text(json.dumps(job.result))
         found: dict[str, Any] = json.loads(report.read_text())
