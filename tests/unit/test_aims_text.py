@@ -97,5 +97,12 @@ def test_what_cannot_be_seen_outside_a_comment_is_named(
     refused(write(tmp_path / "01_H_default", f"# here\n{character}{SPECIES}"))
 
 
+def test_a_line_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "control.in"
+    path.write_bytes(b"xc pbe\r\n# the cell is 5 \xc5 wide\r\n")
+    with pytest.raises(AimsInputError, match=r"control\.in:2: is not UTF-8 text: .* as UTF-8\."):
+        read_control(path)
+
+
 def test_words_end_at_blanks_and_tabs_only() -> None:
     assert tokens_of(" a\tb  c\u00a0d\u2003e\f # f") == ["a", "b", "c\u00a0d\u2003e\f"]

@@ -30,15 +30,18 @@ def read_text(path: Path) -> str:
     """
     expected = "expected FHI-aims input in UTF-8"
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise AimsInputError(path, None, "is not a text file", expected) from error
+        content = path.read_bytes()
     except OSError as error:
         why = error.strerror or str(error)
         raise AimsInputError(path, None, why, "expected an FHI-aims input file") from error
-    if "\0" in text:
-        raise AimsInputError(path, None, "is not a text file", expected)
-    return text
+    if b"\0" in content:
+        raise AimsInputError(path, None, "is not a text file (or UTF-16)", expected)
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = len(re.findall(rb"\r\n|\r|\n", content[: error.start])) + 1
+        fix = "Save the file as UTF-8."
+        raise AimsInputError(path, line, "is not UTF-8 text", expected, fix) from error
 
 
 def lines_of(text: str, path: Path) -> list[str]:
