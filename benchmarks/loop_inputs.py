@@ -71,7 +71,7 @@ class Workload:
         False: no more labels are asked for than ``n_labels``, as with ``max_set_size``.  True: the
         run is a piece of a longer one, and ends with labels under way.
     extra_visits : int
-        While all trajectories wait: training visits after each new point, 0 for none.
+        While all trajectories wait: training rounds after each new point, 0 for none.
     """
 
     num_trajectories: int
@@ -130,7 +130,7 @@ def read_recorded(path: Path) -> tuple[Durations, Workload]:
     except (KeyError, TypeError) as error:
         raise NotRecorded(
             f"{path}: {error}: expected the objects durations and workload with the fields of "
-            "Durations and Workload. Record a run with --record, or mend the file."
+            "Durations and Workload. Record a run with --record, or fix the file."
         ) from error
 
 

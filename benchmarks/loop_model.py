@@ -1,7 +1,7 @@
 """A model of the active-learning loop in time: who is busy when.  No MPI, no physics, seeded.
 
-Rank 0 goes through sweeps as ``procedures.sweep`` does and uses the same rules (``core``): what a
-trajectory does next, the threshold, the split.  Durations are given; uncertainties are drawn.
+Rank 0 goes through sweeps as ``active_learning.sweep`` does and uses the same rules (``core``):
+what a trajectory does next, the threshold, the split.  Durations are given, uncertainties drawn.
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ class _Loop:
         return bool(training)
 
     def _training_round(self, activity: str, n_epochs: int) -> None:
-        """Members are dealt round-robin: rank 0 has the most, the others are done when it is."""
+        """Members are assigned round-robin: rank 0 has the most, the others are done when it is."""
         times, n_members = self._times, self._work.ensemble_size
         mine = math.ceil(n_members / self._layout.training_ranks)
         batch_s = times.epoch_point_s * min(self._work.batch_size, self._n_training)

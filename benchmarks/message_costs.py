@@ -1,4 +1,4 @@
-"""Measure what a label, a training visit and a sweep cost rank 0 beside MD, training and DFT.
+"""Measure what a label, a training round and a sweep cost rank 0 beside MD, training and DFT.
 
     mpirun -n 4 python benchmarks/message_costs.py [--folder DIR] [--json FILE]
 

@@ -15,6 +15,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
@@ -22,6 +23,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 from ase.build import bulk
+from mpi4py import MPI
 
 from fhi_al.app.serving import Server
 from fhi_al.core.label import Label, Origin
@@ -40,7 +42,7 @@ RATTLE_A = 0.05
 
 
 def compute(
-    comm: object, groups: list[tuple[int, ...]], n_labels: int, folder: Path
+    comm: MPI.Intracomm, groups: Sequence[tuple[int, ...]], n_labels: int, folder: Path
 ) -> tuple[float, list[Label]]:
     """Seconds for the labels, the start of the engines apart, and the labels."""
     diamond = bulk("C", "diamond", a=3.567, cubic=True)
@@ -54,7 +56,7 @@ def compute(
         max_failures=1,
     )
     specs = [tblite_spec("GFN1-xTB", system)]
-    workers = EngineGroups(comm, specs, groups, CallRecord(folder))  # type: ignore[arg-type]
+    workers = EngineGroups(comm, specs, groups, CallRecord(folder))
     queue = BackgroundLabelQueue(
         validator, workers, CompletionLog(folder / "order.jsonl"), waiting=nullcontext
     )

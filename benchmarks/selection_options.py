@@ -58,7 +58,7 @@ class Option:
     size: Size = SIZE
 
 
-# Of training for a new point; the program's default is 20, in visits of 5.
+# Of training for a new point; the program's default is 20, in rounds of 5.
 FEW_EPOCHS = {"intermediate_epochs": 3, "max_epochs_worker": 3}
 OPTIONS = {
     "as label_efficiency": Option(),

@@ -171,7 +171,7 @@ def main(folder: Path) -> None:
         )
         return failures
 
-    Propagation.advance = noted  # type: ignore[method-assign, assignment]
+    Propagation.advance = noted  # type: ignore[method-assign]
     started = time.perf_counter()
     with open_run(folder) as run:
         InitialDatasetProcedure(run).run()

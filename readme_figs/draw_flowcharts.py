@@ -265,7 +265,7 @@ def serial_lanes(axes: Axes, up: float) -> None:
     for x in (30.0, 87.5):
         for y in list(lanes.values())[1:]:
             words(axes, (x, y + 2.5), "asleep; looks for a command", 8.5, color=GREY)
-    note = "tblite and other ASE calculators run on rank 0 alone; the others then sleep throughout."
+    note = "tblite and other ASE calculators run on rank 0 alone; the others then train, too."
     words(axes, (12, up + 40.6), note, 9, ha="left")
 
 
@@ -325,9 +325,9 @@ def label_path(axes: Axes) -> None:
     row = 16.5
     boxes = [
         (4.5, "procedure\nasks for a structure", BLUE),
-        (28, "label pool\nknown already? then\nit is in the store", PURPLE),
+        (28, "label queue\nknown already? then\nit is in the store", PURPLE),
         (51.5, "engine: rank 0 with all\nranks, or a group of\nranks by itself", ORANGE),
-        (75, "gate: SCF converged?\nfinite? forces below\nmax_force?", "#fff6cf"),
+        (75, "valid? SCF converged,\nfinite, forces below\nmax_force", "#fff6cf"),
         (98.5, "label store, fsynced:\nrestart/labels.jsonl\n(refused ones too)", PURPLE),
     ]
     for x, text, colour in boxes:

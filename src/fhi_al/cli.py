@@ -68,7 +68,7 @@ def _run_command(
     argv: Sequence[str] | None,
     process: Process,
 ) -> int:
-    """Run a command; errors a user can mend become a message, the others end the job."""
+    """Run a command; errors a user can fix become a message, the others end the job."""
     try:
         arguments = _parser(name, description).parse_args(argv)
     except SystemExit as end:  # --help, --version, wrong arguments

@@ -45,9 +45,9 @@ def labels(asi_library: Path, tmp_path: Path) -> Callable[..., Labels]:  # noqa:
     return run
 
 
-def troubles(ranks: int, names: str, library: Path, work_dir: Path) -> dict[str, str]:
-    """The error that every rank saw in each of these troubles; all must have seen the same."""
-    job = run_mpi("asi_troubles.py", ranks, names, library, work_dir)
+def errors_in(ranks: int, names: str, library: Path, work_dir: Path) -> dict[str, str]:
+    """The error that every rank saw in each of these cases; all must have seen the same."""
+    job = run_mpi("asi_errors.py", ranks, names, library, work_dir)
     assert job.exit_code == 0, job.output
     assert job.result == [job.result[0]] * ranks
     seen: dict[str, str] = job.result[0]
@@ -172,7 +172,7 @@ def test_abort_inside_the_library_ends_the_job_at_once(
     assert time.monotonic() - began < 30
 
 
-TROUBLES = {
+CASES = {
     "wrong_shape": "shapes",
     "nan_positions": "NaN",
     "folder_gone": "folder is gone",
@@ -189,8 +189,8 @@ def test_a_trouble_is_the_same_error_on_every_rank(
     asi_library: Path,  # noqa: F811
     tmp_path: Path,
 ) -> None:
-    seen = troubles(ranks, ",".join(TROUBLES), asi_library, tmp_path / "work")
-    for failure, words in TROUBLES.items():
+    seen = errors_in(ranks, ",".join(CASES), asi_library, tmp_path / "work")
+    for failure, words in CASES.items():
         assert words in seen[failure]
 
 
@@ -198,7 +198,7 @@ def test_a_geometry_that_differs_between_ranks_is_refused(
     asi_library: Path,  # noqa: F811
     tmp_path: Path,
 ) -> None:
-    seen = troubles(3, "differing_geometry", asi_library, tmp_path / "work")
+    seen = errors_in(3, "differing_geometry", asi_library, tmp_path / "work")
     assert seen == {"differing_geometry": "the ranks were given different geometries"}
 
 
@@ -212,7 +212,7 @@ def test_a_bad_library_is_the_same_error_on_every_rank(
     library = tmp_path / file
     if content is not None:
         library.write_text(content)
-    seen = troubles(2, "start", library, tmp_path / "work")["start"]
+    seen = errors_in(2, "start", library, tmp_path / "work")["start"]
     assert words in seen
     assert str(library) in seen
 
@@ -222,7 +222,7 @@ def test_a_folder_that_cannot_be_made_is_the_same_error_on_every_rank(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "file").touch()
-    seen = troubles(2, "start", asi_library, tmp_path / "file" / "work")["start"]
+    seen = errors_in(2, "start", asi_library, tmp_path / "file" / "work")["start"]
     assert "cannot write inputs" in seen
 
 

@@ -33,17 +33,17 @@ def test_commands_are_obeyed_in_order(ranks: int) -> None:
 @pytest.mark.parametrize(
     ("failure", "words"),
     [
-        ("serving", "Trouble: rank {last} was told to fail"),
-        ("serving_in_collective", "Trouble: rank {last} was told to fail"),
-        ("driving", "Trouble: rank 0 has a bug"),
-        ("driving_in_collective", "Trouble: rank 0 has a bug"),
+        ("serving", "Failure: rank {last} was told to fail"),
+        ("serving_in_collective", "Failure: rank {last} was told to fail"),
+        ("driving", "Failure: rank 0 has a bug"),
+        ("driving_in_collective", "Failure: rank 0 has a bug"),
     ],
 )
 def test_an_exception_on_any_rank_ends_the_job_with_its_traceback(
     ranks: int, failure: str, words: str
 ) -> None:
     started = time.monotonic()
-    job = run_mpi("serve_troubles.py", ranks, failure, timeout_s=30)
+    job = run_mpi("serve_errors.py", ranks, failure, timeout_s=30)
     assert job.exit_code not in (0, None), job.output
     failed = ranks - 1 if failure.startswith("serving") else 0
     assert f"FHI_AL: rank {failed} failed:" in job.output
@@ -53,9 +53,9 @@ def test_an_exception_on_any_rank_ends_the_job_with_its_traceback(
 
 
 def test_an_exception_on_one_rank_alone_is_a_plain_failure() -> None:
-    job = run_mpi("serve_troubles.py", 1, "driving")
+    job = run_mpi("serve_errors.py", 1, "driving")
     assert job.exit_code == 1
-    assert "Trouble: rank 0 has a bug" in job.output
+    assert "Failure: rank 0 has a bug" in job.output
 
 
 @pytest.mark.parametrize("ranks", [2, 3])

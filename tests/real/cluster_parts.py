@@ -25,13 +25,13 @@ def water() -> Structure:
     return structure(atoms.numbers, atoms.positions)
 
 
-def troublesome(folder: Path) -> AseSpec:
+def failing_spec(folder: Path) -> AseSpec:
     calls = {"calls": str(folder / "calls.txt")}
-    return AseSpec("troublesome.Troublesome", water(), calls)
+    return AseSpec("failing_calculator.FailingCalculator", water(), calls)
 
 
 def calls(folder: Path) -> list[float]:
-    """Where the first atom lay in each call of the troublesome calculator."""
+    """Where the first atom lay in each call of the failing calculator."""
     path = folder / "calls.txt"
     return [float(word) for word in path.read_text().split()] if path.exists() else []
 

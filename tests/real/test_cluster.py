@@ -15,17 +15,17 @@ import psutil
 import pytest
 from cluster_parts import (
     calls,
+    failing_spec,
     finish,
     job,
     processes_of,
     python_path,
     runs,
-    troublesome,
     wait_until_gone,
     water,
 )
+from failing_calculator import EXIT, EXIT_ONCE, HANG, NO_SCF, RAISE, SLOW, WELL
 from test_aims_executable import spec_of
-from troublesome import EXIT, EXIT_ONCE, HANG, NO_SCF, RAISE, SLOW, WELL
 
 from fhi_al.core.errors import CannotCompute, EngineError
 from fhi_al.core.structure import geometry_key
@@ -62,7 +62,7 @@ def environment() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def workers(folder: Path, environment: None) -> Iterator[ClusterWorkers]:
     impossible = tblite_spec("GFN2-xTB", water(), {"multiplicity": 2})
-    specs = [tblite_spec("GFN2-xTB", water()), troublesome(folder), spec_of(), impossible]
+    specs = [tblite_spec("GFN2-xTB", water()), failing_spec(folder), spec_of(), impossible]
     made = ClusterWorkers(specs, OPTIONS, folder / "cluster")
     try:
         yield made
@@ -176,7 +176,7 @@ def test_closing_leaves_no_process_behind(folder: Path, environment: None) -> No
     # Under the folder of the others, whose processes are not meant.
     place = folder / "closing"
     place.mkdir()
-    workers = ClusterWorkers([troublesome(place)], OPTIONS, place)
+    workers = ClusterWorkers([failing_spec(place)], OPTIONS, place)
     others = set(psutil.Process().children())
     workers.begin(job(0, 1, HANG))
     interchanges = set(psutil.Process().children()) - others
@@ -210,7 +210,7 @@ def test_a_driver_that_was_killed_finds_what_had_finished(tmp_path: Path) -> Non
     jobs = [job(0, seed, SLOW + seed) for seed in range(3)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", python_path())
-        workers = ClusterWorkers([troublesome(tmp_path)], OPTIONS, cluster)
+        workers = ClusterWorkers([failing_spec(tmp_path)], OPTIONS, cluster)
         try:
             done = finish(workers, jobs)
         finally:
@@ -239,7 +239,7 @@ def test_workers_that_cannot_be_had_are_an_error_of_the_engine(
     tmp_path: Path, environment: None
 ) -> None:
     options = replace(OPTIONS, worker_init="exit 1")
-    workers = ClusterWorkers([troublesome(tmp_path)], options, tmp_path)
+    workers = ClusterWorkers([failing_spec(tmp_path)], options, tmp_path)
     try:
         workers.begin(job(0, 1))
         limit = time.monotonic() + 40.0

@@ -8,8 +8,7 @@ import pytest
 from models_parts import settings
 
 from fhi_al.models import mace
-from fhi_al.models.mace import backend, foundations, loss
-from fhi_al.models.mace import normalisation as statistics
+from fhi_al.models.mace import backend, foundations, loss, normalisation
 
 pytestmark = pytest.mark.real
 
@@ -17,8 +16,8 @@ pytestmark = pytest.mark.real
 @pytest.mark.parametrize(
     ("function", "parameters"),
     [
-        (statistics.compute_avg_num_neighbors, ["data_loader"]),
-        (statistics.scaling_classes["std_scaling"], ["data_loader", "atomic_energies"]),
+        (normalisation.compute_avg_num_neighbors, ["data_loader"]),
+        (normalisation.scaling_classes["std_scaling"], ["data_loader", "atomic_energies"]),
         (loss.get_loss_fn, ["args", "dipole_only", "compute_dipole"]),
         (backend.get_params_options, ["args", "model"]),
         (backend.get_neighborhood, ["positions", "cutoff", "pbc", "cell"]),

@@ -337,7 +337,7 @@ def test_pool_validates_every_so_many_epochs_and_at_the_last(labels: list[Label]
     records = pool.begin([1], 4).finish()
     assert [record.epoch for record in records] == [1, 2, 3, 4]
     assert [record.errors is not None for record in records] == [False, False, True, True]
-    # Counted since the beginning: epoch 6 is the second of the next visit.
+    # Counted since the beginning: epoch 6 is the second of the next round.
     records = pool.begin([1], 3).finish()
     assert [record.errors is not None for record in records] == [False, True, True]
     assert made.members[0].epochs == 0

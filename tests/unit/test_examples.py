@@ -73,8 +73,8 @@ def test_with_the_two_paths_the_aims_example_needs_only_what_we_add(tmp_path: Pa
         text = f"  species {symbol}\n    nucleus {number}\n"
         (tmp_path / f"{number:02d}_{symbol}_default").write_text(text)
     settings, inputs = inputs_of("aims_water")
-    mended = settings.al.model_copy(update={"species_dir": tmp_path})
-    changed = settings.active_learning.model_copy(update={"active_learning": mended})
+    complete = settings.al.model_copy(update={"species_dir": tmp_path})
+    changed = settings.active_learning.model_copy(update={"active_learning": complete})
     added = added_to_control(
         tmp_path, Settings(settings.mace, changed, settings.folder, _files=settings._files), inputs
     )

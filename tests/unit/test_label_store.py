@@ -228,7 +228,7 @@ except OSError as error:
         timeout=60,
         env={**os.environ, "TMPDIR": str(tmp_path)},
     )
-    words, _, cure = run.stdout.strip().partition("; the label was saved: when this is mended, ")
+    words, _, cure = run.stdout.strip().partition("; the label was saved: when this is fixed, ")
     assert words == "File too large"
     assert cure.endswith(f" >> {path}")
     subprocess.run(["sh", "-c", cure], check=True, timeout=60)

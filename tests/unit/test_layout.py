@@ -130,13 +130,13 @@ def test_too_few_ranks_are_an_error_about_the_key(
 
 
 def test_threads_follow_the_user_before_the_layout() -> None:
-    crew = assigned(3)
-    assert training_threads(3, crew, on_one_host(3, 8, omp=2)) == 3
-    assert training_threads(None, crew, on_one_host(3, 8, omp=2)) == 2
+    assignment = assigned(3)
+    assert training_threads(3, assignment, on_one_host(3, 8, omp=2)) == 3
+    assert training_threads(None, assignment, on_one_host(3, 8, omp=2)) == 2
     # Eight cores less two that label, at most four.
-    assert training_threads(None, crew, on_one_host(3, 8)) == 4
-    assert training_threads(None, crew, on_one_host(3, 4)) == 2
-    assert training_threads(None, crew, on_one_host(3, 2)) == 1
+    assert training_threads(None, assignment, on_one_host(3, 8)) == 4
+    assert training_threads(None, assignment, on_one_host(3, 4)) == 2
+    assert training_threads(None, assignment, on_one_host(3, 2)) == 1
     assert training_threads(None, assigned(3, training_ranks=2), on_one_host(3, 7)) == 3
     # A serial run's results must not depend on the machine.
     assert training_threads(None, assigned(3, parallel=False), on_one_host(3, 64)) == 1
@@ -159,8 +159,8 @@ def test_a_rank_squeezed_onto_a_core_gets_those_of_its_host() -> None:
 
 
 def test_the_table_says_what_every_rank_does() -> None:
-    crew = assigned(6, training_ranks=2, reference_groups=1)
-    lines = table(crew, on_one_host(6, 4), 2, "cuda")
+    assignment = assigned(6, training_ranks=2, reference_groups=1)
+    lines = table(assignment, on_one_host(6, 4), 2, "cuda")
     assert lines == [
         "rank 0: drives, MD, training; 2 thread(s); host node1; cores 0-3; device cuda",
         "rank 1: training; 2 thread(s); host node1; cores 0-3; device cuda",

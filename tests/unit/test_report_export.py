@@ -115,8 +115,10 @@ def test_the_summary_counts_and_shares_out_the_time(tmp_path: Path) -> None:
         store.append(record)
     state = RunState(stage=Stage.DONE, final_mae_forces=0.01234, stop_reason="enough")
     seconds = dict(zip(ACTIVITIES, (50.0, 29.0, 10.0, 10.0, 0.8, 0.2), strict=True))
-    crew = layout(4, parallel=True, training_ranks=1, reference_groups=None, shared_engine=True)
-    idle = idle_shares(crew, 100.0, 90.0, [{0: 7.0}, {1: 25.0, 2: 25.0, 3: 25.0}])
+    assignment = layout(
+        4, parallel=True, training_ranks=1, reference_groups=None, shared_engine=True
+    )
+    idle = idle_shares(assignment, 100.0, 90.0, [{0: 7.0}, {1: 25.0, 2: 25.0, 3: 25.0}])
     lines = summary(state, store, seconds, idle)
     text = "\n".join(lines)
     assert "done (enough)" in text

@@ -1,4 +1,4 @@
-"""Files that are wrong: every problem with file, line, key and a way to mend it; nothing runs."""
+"""Files that are wrong: every problem with file, line, key and a way to fix it; nothing runs."""
 
 from __future__ import annotations
 

@@ -50,13 +50,13 @@ def test_groups_share_the_dft() -> None:
 
 
 def test_dft_that_dominates_hides_all_but_the_first_move() -> None:
-    # A block takes 20 x 0.01 s and a visit 3 members x 5 epochs x 40 points x 0.001 s.
+    # A block takes 20 x 0.01 s and a round 3 members x 5 epochs x 40 points x 0.001 s.
     times, block_s, visit_s = durations(100.0, 0.01, 0.001), 0.2, 0.6
     out = simulate(times, always_asks(8, 30), ONE_GROUP)
     # At the beginning all eight move before the first check; at the end the last point is trained.
     least = 8 * block_s + 30 * 100.0
     slices = 30 * 0.01  # a label that ends in a slice waits for the end of it
-    # What is under way when the last label comes: a move of all, and the visit after it.
+    # What is under way when the last label comes: a move of all, and the round after it.
     assert least <= out.wall_s <= least + slices + 8 * block_s + visit_s
 
 
@@ -174,7 +174,7 @@ def test_rank_0_becomes_the_bottleneck() -> None:
 def test_training_goes_on_while_all_wait() -> None:
     times = durations(100.0, 0.01, 0.001)
     out = simulate(times, always_asks(2, 10, extra_visits=3), ONE_GROUP)
-    # Never more than three visits after each point, and before the first.
+    # Never more than three rounds after each point, and before the first.
     assert 0 < out.busy[EXTRA] <= 11 * 3 * 0.6 + 1e-9
     assert out.wall_s < 10 * 100.0 + 20.0
 

@@ -15,7 +15,7 @@ from run_folder import (
     snapshots,
     start,
     succeed,
-    wait_for_a_visit,
+    wait_for_a_training_round,
     write_inputs,
 )
 
@@ -59,7 +59,7 @@ def finished_run(
 
 @pytest.fixture(scope="session")
 def killed_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a run (tblite) that was killed in active learning, after its first training visit.
+    """Folder of a run (tblite) that was killed in active learning, after its first training round.
 
     For tests that continue a copy of it; it ends as ``finished_run("tblite", 1)``.
     """
@@ -68,7 +68,7 @@ def killed_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with FileLock(f"{run}.lock"):
         if not killed.exists():
             job = start(write_inputs(run), 1)
-            wait_for_a_visit(run, job)
+            wait_for_a_training_round(run, job)
             kill_all(job)
             assert len(snapshots(run)) >= 2
             killed.touch()

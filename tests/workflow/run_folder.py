@@ -246,14 +246,14 @@ def wait_until(job: subprocess.Popen[str], happened: Callable[[], bool], what: s
         time.sleep(0.005)
 
 
-def wait_for_a_visit(folder: Path, job: subprocess.Popen[str]) -> None:
-    """Return when a run has saved its first training visit of active learning."""
+def wait_for_a_training_round(folder: Path, job: subprocess.Popen[str]) -> None:
+    """Return when a run has saved its first training round of active learning."""
     deadline = time.monotonic() + TIMEOUT_S
     newest: Path | None = None
     while newest is None or snapshots(folder)[-1] == newest:
         if job.poll() is not None or time.monotonic() > deadline:
             kill_all(job)
-            pytest.fail(f"{folder}: no training visit in active learning was saved")
+            pytest.fail(f"{folder}: no training round in active learning was saved")
         with contextlib.suppress(OSError, ValueError):  # not there yet, or half a line
             training_rounds = [
                 e for e in journal(folder, "ensemble") if e["phase"] == "active learning"

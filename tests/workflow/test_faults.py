@@ -74,7 +74,7 @@ def test_an_engine_that_always_fails_stops_the_run(asi_library, tmp_path) -> Non
     assert "Traceback" not in output
     # The MD cannot leave its start: its label is not computed again and again.
     assert len(labels(folder)) == 1
-    # Mended settings are another engine: the failure is forgotten and the run goes on.
+    # Settings that were fixed are another engine: the failure is forgotten and the run goes on.
     (folder / "control.in").write_text((folder / "control.in").read_text() + "charge 0\n")
     succeed(folder, 2, command="FHI_AL-initial-ds")
 

@@ -52,7 +52,7 @@ def foundation_calculator(
     Raises
     ------
     ValueError
-        If it cannot be had; says what was looked for and how to mend it.
+        If it cannot be had; says what was looked for and how to fix it.
     """
     if al.initial_sampling == "foundation":
         try:

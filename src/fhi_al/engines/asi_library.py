@@ -77,7 +77,7 @@ def library_problem(path: Path) -> str | None:
     Returns
     -------
     str or None
-        What is wrong and how to mend it, one sentence or two, without the path.
+        What is wrong and how to fix it, one sentence or two, without the path.
     """
     problem = _file_problem(path)
     if problem is not None:

@@ -1,6 +1,6 @@
 """The engines of a run on the ranks they belong to: rank 0 asks, the others obey.
 
-``EngineService`` is for calls that rank 0 takes part in; ``engine_groups`` for those that others do
+``EngineService`` is for calls that rank 0 takes part in; ``mpi_workers`` for those that others do
 alone.  Imports no torch, mace or pydantic: this is all a labelling rank runs.
 """
 

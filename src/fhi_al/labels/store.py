@@ -41,7 +41,7 @@ class LabelStore:
         computes none any more: then nothing can be appended, and any engine's results are kept.
     limits : str
         What results are judged by.  A rejection by another engine or other limits is forgotten, so
-        that it can be mended.
+        that it can be computed again.
     older : collection of str
         Fingerprints of the same engine that older programs gave it.
 
@@ -203,4 +203,4 @@ def _rescued(key: str, line: bytes, store: Path) -> str:
         path.write_bytes(line)
     except OSError as error:
         return f"the label is lost ({path}: {error.strerror})"
-    return f"the label was saved: when this is mended, cat {path} >> {store}"
+    return f"the label was saved: when this is fixed, cat {path} >> {store}"

@@ -19,7 +19,7 @@ class AimsInputError(ValueError):
     expected : str
         What was expected instead.
     fix : str
-        How to mend it; a whole sentence, or empty.
+        How to fix it; a whole sentence, or empty.
     """
 
     def __init__(

@@ -29,7 +29,7 @@ def quiet_mace() -> Iterator[None]:
     logging.disable(max(before, logging.WARNING))
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            # TorchScript annotations, weights_only, deprecated calls: nothing a user can mend.
+            # TorchScript annotations, weights_only, deprecated calls: nothing a user can fix.
             warnings.simplefilter("ignore")
             yield
     finally:

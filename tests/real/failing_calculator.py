@@ -1,4 +1,4 @@
-"""A calculator that gets into trouble where the structure says so, and counts its calls."""
+"""A calculator that fails where the structure says so, and counts its calls."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 from ase.calculators.calculator import CalculationFailed, Calculator
 from tblite.ase import TBLite
 
-# Charge number of the trouble: x of the first atom, in A.
+# Which failure it is: x of the first atom, in A.
 WELL, EXIT, RAISE, HANG, NO_SCF, EXIT_ONCE, SLOW = (100.0 * number for number in range(7))
 
 
-class Troublesome(Calculator):
-    """xTB, unless the first atom lies at one of the places of trouble.
+class FailingCalculator(Calculator):
+    """xTB, unless the first atom lies at one of the places of failure.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Run into troubles, report what every rank saw: asi_troubles.py TROUBLE,... LIBRARY WORK_DIR."""
+"""Run into errors, report what every rank saw: asi_errors.py ERROR,... LIBRARY WORK_DIR."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fhi_al.core.errors import EngineError
 from fhi_al.engines.asi import AsiEngine
 from fhi_al.parallel import mpi
 
-troubles, library, work_dir = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+cases, library, work_dir = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
 spec = asi_spec("water", library, work_dir)
 positions, cell = spec.geometry.structure.positions, spec.geometry.structure.cell
 
@@ -107,4 +107,4 @@ def once_more() -> None:
 
 
 with mpi.communicator() as comm:
-    report(comm, {failure: seen(globals()[failure]) for failure in troubles.split(",")})
+    report(comm, {case: seen(globals()[case]) for case in cases.split(",")})

@@ -1,4 +1,4 @@
-"""End a job in one way or another: serve_troubles.py WHAT.
+"""End a job in one way or another: serve_errors.py WHAT.
 
 WHAT: a function below.
 """
@@ -12,14 +12,14 @@ from typing import Any, NoReturn
 from fhi_al.parallel import mpi
 
 
-class Trouble(Exception):
+class Failure(Exception):
     """What goes wrong here."""
 
 
 def act(name: str, payload: Any) -> None:
     """Fail on the last rank only; the others go on serving."""
     if comm.rank == comm.size - 1:
-        raise Trouble(f"rank {comm.rank} was told to {name}")
+        raise Failure(f"rank {comm.rank} was told to {name}")
 
 
 def serving() -> NoReturn:
@@ -41,7 +41,7 @@ def serving_in_collective() -> NoReturn:
 def driving() -> NoReturn:
     """Rank 0 fails while the others wait for commands."""
     if comm.rank == 0:
-        raise Trouble("rank 0 has a bug")
+        raise Failure("rank 0 has a bug")
     sys.exit(mpi.serve(comm, act))
 
 
@@ -49,7 +49,7 @@ def driving_in_collective() -> NoReturn:
     """Rank 0 fails while the others are in a collective call."""
     if comm.rank == 0:
         time.sleep(0.2)
-        raise Trouble("rank 0 has a bug")
+        raise Failure("rank 0 has a bug")
     comm.Barrier()
     sys.exit(0)
 
