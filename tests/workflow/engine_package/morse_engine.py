@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.morse import MorsePotential
 from numpy.typing import NDArray
 
 from fhi_al.core.structure import Structure
@@ -38,12 +37,14 @@ class Morse:
     """The engine."""
 
     def __init__(self, spec: MorseSpec, comm: object) -> None:
-        self._numbers = spec.structure.numbers
+        from ase.calculators.morse import MorsePotential  # not needed where only specs are
+
+        self._numbers, self._pbc = spec.structure.numbers, spec.structure.pbc
         self._calculator = MorsePotential(epsilon=spec.depth, r0=spec.distance, rho0=3.0)
 
     def calculate(self, positions: NDArray, cell: NDArray) -> ReferenceResult:
-        """Energy in eV and forces in eV/A of a molecule."""
-        atoms = Atoms(self._numbers, positions)
+        """Energy in eV and forces in eV/A; the cell is of zeros for a molecule."""
+        atoms = Atoms(self._numbers, positions, cell=cell, pbc=self._pbc)
         self._calculator.calculate(atoms, ["energy", "forces"])
         results = self._calculator.results
         return ReferenceResult(results["energy"], np.array(results["forces"]), None, True)
