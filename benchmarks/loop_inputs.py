@@ -70,7 +70,7 @@ class Workload:
     asks_on : bool
         False: no more labels are asked for than ``n_labels``, as with ``max_set_size``.  True: the
         run is a piece of a longer one, and ends with labels under way.
-    extra_visits : int
+    extra_rounds : int
         While all trajectories wait: training rounds after each new point, 0 for none.
     """
 
@@ -89,7 +89,7 @@ class Workload:
     n_training: int = 40
     grows: bool = True
     asks_on: bool = False
-    extra_visits: int = 0
+    extra_rounds: int = 0
 
 
 @dataclass(frozen=True)

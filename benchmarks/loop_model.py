@@ -203,7 +203,7 @@ class _Loop:
             self._busy(MESSAGES, times.nap_s + (n_members - mine) * times.state_s)
 
     def _while_all_wait(self) -> None:
-        if self._n_extra < self._work.extra_visits:
+        if self._n_extra < self._work.extra_rounds:
             self._n_extra += 1
             self._training_round(EXTRA, self._work.intermediate_epochs)
         elif self._under_way:

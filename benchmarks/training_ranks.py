@@ -2,7 +2,7 @@
 
     mpirun -n 2 python benchmarks/training_ranks.py [--repeats 5] [--structures 20] [--epochs 5]
 
-Ethanol labelled by GFN2-xTB (seeded), MACE with 32 channels, L = 0, float64, batches of 5, visits
+Ethanol labelled by GFN2-xTB (seeded), MACE with 32 channels, L = 0, float64, batches of 5, rounds
 of 5 epochs as `intermediate_epochs` makes them unless told otherwise.  The three ways take turns,
 so that a change of the machine's load meets all of them; the ratios are medians over the turns.
 Ends with code 1 if the weights of one rank and two ranks differ.

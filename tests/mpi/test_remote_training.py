@@ -58,8 +58,8 @@ def test_members_are_the_same_wherever_they_are_trained(
         zip(found["alone"], found["apart"], strict=True)
     ):
         for what in ("records", "states", "forces", "errors"):
-            assert apart[what] == alone[what], f"{what} of visit {training_round}"
-    # Every visit has changed all that it trained, so that equal is not equal by standing still.
+            assert apart[what] == alone[what], f"{what} of round {training_round}"
+    # Every round has changed all that it trained, so that equal is not equal by standing still.
     states = [training_round["states"] for training_round in found["alone"]]
     assert (
         len({state for training_round in states for state in training_round}) == 4 * 6 - 3
@@ -83,11 +83,11 @@ def test_only_what_is_new_is_sent(found_on: Found) -> None:
 
 def test_errors_that_came_with_a_state_are_not_computed_again(found_on: Found) -> None:
     seconds = found_on("0,1,2")["validation_is_not_repeated"]
-    assert seconds["after the visit"] < 0.1 * seconds["after a change"]
+    assert seconds["after the round"] < 0.1 * seconds["after a change"]
 
 
 @pytest.mark.parametrize("training_ranks", ["0,1", "1,2"])
-def test_members_predict_as_before_until_the_visit_is_finished(
+def test_members_predict_as_before_until_the_round_is_finished(
     found_on: Found, training_ranks: str
 ) -> None:
     found = found_on(training_ranks)["meanwhile"]
@@ -115,7 +115,7 @@ def test_failure_on_a_training_rank_is_raised_on_rank_0_and_a_diverged_member_is
     assert found["finite"] == [True, True, True, False]
 
 
-def test_visit_that_is_given_up_frees_the_ranks_soon(found_on: Found) -> None:
+def test_round_that_is_given_up_frees_the_ranks_soon(found_on: Found) -> None:
     found = found_on("0,1,2")["given_up"]
     assert found["raised"]
     assert found["took"] < 30  # of 100 000 epochs

@@ -51,13 +51,13 @@ def test_groups_share_the_dft() -> None:
 
 def test_dft_that_dominates_hides_all_but_the_first_move() -> None:
     # A block takes 20 x 0.01 s and a round 3 members x 5 epochs x 40 points x 0.001 s.
-    times, block_s, visit_s = durations(100.0, 0.01, 0.001), 0.2, 0.6
+    times, block_s, round_s = durations(100.0, 0.01, 0.001), 0.2, 0.6
     out = simulate(times, always_asks(8, 30), ONE_GROUP)
     # At the beginning all eight move before the first check; at the end the last point is trained.
     least = 8 * block_s + 30 * 100.0
     slices = 30 * 0.01  # a label that ends in a slice waits for the end of it
     # What is under way when the last label comes: a move of all, and the round after it.
-    assert least <= out.wall_s <= least + slices + 8 * block_s + visit_s
+    assert least <= out.wall_s <= least + slices + 8 * block_s + round_s
 
 
 def test_without_dft_the_wall_time_is_rank_0s() -> None:
@@ -65,8 +65,8 @@ def test_without_dft_the_wall_time_is_rank_0s() -> None:
     for layout in (SERIAL, ONE_GROUP):
         out = simulate(times, always_asks(4, 24), layout)
         # Six sweeps, or seven: of the first two points one goes to validation and is not trained.
-        n_visits = 24 - sum(simulate_split(24))
-        assert out.busy[TRAINING] == pytest.approx(n_visits * 3 * 5 * 40 * 0.001)
+        n_rounds = 24 - sum(simulate_split(24))
+        assert out.busy[TRAINING] == pytest.approx(n_rounds * 3 * 5 * 40 * 0.001)
         assert out.wall_s == pytest.approx(out.busy[MD] + out.busy[TRAINING])
 
 
@@ -82,10 +82,10 @@ def test_serial_mode_is_the_sum_of_its_parts() -> None:
     times = Durations(0.01, 0.05, 0.001, 2.0, label_s=0.1, send_s=0.01, nap_s=0.02, copy_s=0.001)
     layout = Layout(parallel=False, ranks_per_group=5)
     out = simulate(times, always_asks(4, 12), layout)
-    n_visits = 12 - sum(simulate_split(12))
+    n_rounds = 12 - sum(simulate_split(12))
     # Three sweeps of four blocks and checks each: all move, all ask.
-    parts = 12 * (20 * 0.01 + 0.05) + 12 * (5 * 0.01 + 0.02 + 2.0 + 0.1) + n_visits * 3 * 5 * 0.04
-    steps = 3 + 12 + n_visits  # each costs 4 trajectories x 0.001 s
+    parts = 12 * (20 * 0.01 + 0.05) + 12 * (5 * 0.01 + 0.02 + 2.0 + 0.1) + n_rounds * 3 * 5 * 0.04
+    steps = 3 + 12 + n_rounds  # each costs 4 trajectories x 0.001 s
     assert out.wall_s == pytest.approx(parts + 4 * 0.001 * steps)
     assert out.layout.ranks == 5
 
@@ -173,7 +173,7 @@ def test_rank_0_becomes_the_bottleneck() -> None:
 
 def test_training_goes_on_while_all_wait() -> None:
     times = durations(100.0, 0.01, 0.001)
-    out = simulate(times, always_asks(2, 10, extra_visits=3), ONE_GROUP)
+    out = simulate(times, always_asks(2, 10, extra_rounds=3), ONE_GROUP)
     # Never more than three rounds after each point, and before the first.
     assert 0 < out.busy[EXTRA] <= 11 * 3 * 0.6 + 1e-9
     assert out.wall_s < 10 * 100.0 + 20.0

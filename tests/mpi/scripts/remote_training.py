@@ -73,7 +73,7 @@ def spread(ensemble: Ensemble, over: MPI.Intracomm | None = None) -> RemoteTrain
 
 
 def as_found(ensemble: Ensemble, records: list[Any]) -> dict[str, Any]:
-    """Fingerprints of what rank 0 has after a visit."""
+    """Fingerprints of what rank 0 has after a round."""
     return {
         "records": [
             [r.member, r.epoch, r.loss.hex(), r.learning_rate.hex(), repr(r.errors)]
@@ -85,8 +85,8 @@ def as_found(ensemble: Ensemble, records: list[Any]) -> dict[str, Any]:
     }
 
 
-def several_visits(ensemble: Ensemble, pool: TrainingPool) -> list[Any]:
-    """Visits with every kind of change from rank 0 in between."""
+def several_rounds(ensemble: Ensemble, pool: TrainingPool) -> list[Any]:
+    """Rounds with every kind of change from rank 0 in between."""
     found = []
 
     def training_round(members: Any, n_epochs: int) -> None:
@@ -115,12 +115,12 @@ def several_visits(ensemble: Ensemble, pool: TrainingPool) -> list[Any]:
 
 
 def same_numbers() -> dict[str, Any]:
-    """The same visits on one rank and on several; other epochs in between would show."""
+    """The same rounds on one rank and on several; other epochs in between would show."""
     alone, apart = made(), made()
     pool = spread(apart)
     return {
-        "alone": several_visits(alone, SerialTrainingPool(alone, 2)),
-        "apart": several_visits(apart, pool),
+        "alone": several_rounds(alone, SerialTrainingPool(alone, 2)),
+        "apart": several_rounds(apart, pool),
         "busy": sorted(pool.busy_seconds()),
         "least busy": min(pool.busy_seconds().values()),
     }
@@ -147,7 +147,7 @@ def what_is_sent() -> dict[str, Any]:
 
 
 def validation_is_not_repeated() -> dict[str, Any]:
-    """CPU-bound time of asking for the errors after a visit, and after a change."""
+    """CPU-bound time of asking for the errors after a round, and after a change."""
     ensemble = made()
     pool = spread(ensemble)
     pool.begin(ALL, 1).finish()
@@ -159,11 +159,11 @@ def validation_is_not_repeated() -> dict[str, Any]:
         times.append(time.monotonic() - started)
         for member in ensemble.members:
             member.set_weights(member.weights())
-    return {"after the visit": times[0], "after a change": times[1]}
+    return {"after the round": times[0], "after a change": times[1]}
 
 
 def meanwhile() -> dict[str, Any]:
-    """A visit advanced by hand and one finished: what rank 0 does and sees in between."""
+    """A round advanced by hand and one finished: what rank 0 does and sees in between."""
     ensemble = made()
     pool = spread(ensemble)
     versions, calls = [], []
@@ -231,7 +231,7 @@ def failing() -> dict[str, Any]:
 
 
 def given_up() -> dict[str, Any]:
-    """Long visits that are given up, by an exception of ours and by closing; and then another."""
+    """Long rounds that are given up, by an exception of ours and by closing; and then another."""
 
     class Ours(Exception):
         pass
@@ -274,7 +274,7 @@ def given_up() -> dict[str, Any]:
 
 
 def predictions() -> dict[str, Any]:
-    """All members or one, few structures or many, before and after a visit: here and shared."""
+    """All members or one, few structures or many, before and after a round: here and shared."""
     ensemble = made()
     counting = Counting(comm)
     counting.sizes = []
