@@ -463,9 +463,9 @@ def read_it_in_vain() -> None:
 
     original = options.criterion
 
-    def criterion(al: Any) -> Any:
+    def criterion(al: Any, *more: Any) -> Any:
         assert al.invented >= 0
-        return original(al)
+        return original(al, *more)
 
     options.criterion = criterion
 
@@ -475,8 +475,8 @@ def use_it() -> None:
     from fhi_al.app import options
 
     original = options.criterion
-    options.criterion = lambda al: original(
-        al.model_copy(update={"threshold_window": al.threshold_window + al.invented})
+    options.criterion = lambda al, *more: original(
+        al.model_copy(update={"threshold_window": al.threshold_window + al.invented}), *more
     )
 
 
