@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 
 import pytest
+
+# Model backends of the tests' own, for the tests and for the programs that they start.
+sys.path.insert(0, str(Path(__file__).parent / "backends"))
 
 # Oversubscribed threads make a 6 ms call take 150 ms; set before numpy and torch load OpenMP.
 os.environ["OMP_NUM_THREADS"] = "1"

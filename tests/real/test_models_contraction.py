@@ -12,6 +12,26 @@ torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.real
 
 
+def test_one_switch_does_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    import numpy as np
+    from models_parts import ELEMENTS, settings, water_labels
+
+    from fhi_al.models.ensemble import Ensemble
+    from fhi_al.models.mace import runtime_model
+    from fhi_al.models.mace.contraction import PolynomialContraction
+
+    labels = water_labels(2)
+    forces = []
+    for own in (True, False):
+        monkeypatch.setattr(runtime_model, "OWN_CONTRACTION", own)
+        made = Ensemble(settings(), ELEMENTS, (1,))
+        kinds = {type(part) for part in made.members[0].model.module.modules()}
+        assert (PolynomialContraction in kinds) is own
+        assert any(kind.__module__ == "mace.modules.symmetric_contraction" for kind in kinds)
+        forces.append(made.forces(labels[0]))
+    np.testing.assert_allclose(*forces, atol=1e-12)  # eV/A, float64
+
+
 @pytest.mark.parametrize("correlation", [1, 2, 3])
 @pytest.mark.parametrize(
     ("inside", "outside"),

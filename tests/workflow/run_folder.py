@@ -22,6 +22,8 @@ from asi.harness import mpirun
 TIMEOUT_S = 150.0
 KILL_TIMEOUT_S = 30.0
 FAULT_SITE = Path(__file__).parent / "fault_site"
+# Where programs find the tests' model backends; a folder beside them names them as entry points.
+BACKENDS = Path(__file__).parents[1] / "backends"
 
 WATER = """\
 atom 0.0000 0.0000 0.1173 O
@@ -86,6 +88,9 @@ ACTIVE_LEARNING: dict[str, Any] = {
     "MISC": {"snapshot_interval": 0},
 }
 
+# Models of the backend in tests/backends/pair_potential.py: a run takes seconds.
+PAIR_POTENTIAL: dict[str, Any] = {"r_max": 4.0, "num_functions": 8}
+
 # Active learning and convergence long enough to be killed five times in each.
 LONG = {"max_MD_steps": 60, "max_final_epochs": 40, "patience": 40}
 # As little of everything as there can be.
@@ -109,8 +114,15 @@ def write_inputs(
     mace: dict[str, dict[str, Any]] | None = None,
     active_learning: dict[str, dict[str, Any]] | None = None,
     geometry: str = WATER,
+    models: str = "mace",
 ) -> Path:
-    """A complete run folder: tblite, or the ASI library if its path is given."""
+    """A complete run folder: tblite, or the ASI library if its path is given.
+
+    Parameters
+    ----------
+    models : {"mace", "pair"}
+        Kind of the models; pair potentials are many times as fast.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     changed = {key: dict(values) for key, values in ACTIVE_LEARNING.items()}
     engine: dict[str, Any] = {"reference_engine": "tblite", "reference_method": "GFN2-xTB"}
@@ -124,11 +136,15 @@ def write_inputs(
     changed["ACTIVE_LEARNING"] |= engine
     for section, values in (active_learning or {}).items():
         changed[section] = changed.get(section, {}) | values
-    models = {key: dict(values) for key, values in MACE.items()}
+    model_keys = {key: dict(values) for key, values in MACE.items()}
+    if models != "mace":
+        changed["ACTIVE_LEARNING"]["model_backend"] = models
+        model_keys["ARCHITECTURE"] = dict(PAIR_POTENTIAL)
+        model_keys["TRAINING"]["lr"] = 0.1
     for section, values in (mace or {}).items():
-        models[section] |= values
+        model_keys[section] |= values
     (folder / "geometry.in").write_text(geometry)
-    (folder / "mace_settings.yaml").write_text(yaml.safe_dump(models))
+    (folder / "mace_settings.yaml").write_text(yaml.safe_dump(model_keys))
     (folder / "active_learning_settings.yaml").write_text(yaml.safe_dump(changed))
     return folder
 
@@ -148,14 +164,22 @@ def start(
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **(env or {})},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": python_path(), **(env or {})},
     )
+
+
+def python_path(*folders: Path) -> str:
+    """PYTHONPATH with folders and the tests' model backends."""
+    before = os.environ.get("PYTHONPATH")
+    return os.pathsep.join(filter(None, [*map(str, folders), str(BACKENDS), before]))
 
 
 def fault_env(**values: object) -> dict[str, str]:
     """Environment in which fault_site/sitecustomize.py, which names its variables, is at work."""
-    path = os.pathsep.join(filter(None, [str(FAULT_SITE), os.environ.get("PYTHONPATH")]))
-    return {"PYTHONPATH": path, **{name: str(value) for name, value in values.items()}}
+    return {
+        "PYTHONPATH": python_path(FAULT_SITE),
+        **{name: str(value) for name, value in values.items()},
+    }
 
 
 def ranks_of(folder: Path) -> list[int]:

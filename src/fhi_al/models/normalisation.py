@@ -19,8 +19,9 @@ def fitted_normalisation(
     samples: Sequence[LabelGraph],
     elements: Sequence[int],
     atomic_energies: Mapping[int, float] | None,
+    scaling: str,
 ) -> NormalisationConstants:
-    """E0s, root mean square of the forces, mean energy per atom, average number of neighbours.
+    """E0s, scale, mean energy per atom, average number of neighbours.
 
     Parameters
     ----------
@@ -30,6 +31,8 @@ def fitted_normalisation(
         Atomic numbers the models know.
     atomic_energies
         The user's E0s in eV by atomic number, used as they are; None for least-squares averages.
+    scaling : {"rms_forces_scaling", "std_scaling", "no_scaling"}
+        The scale: root mean square of the forces, deviation of the energies per atom, or 1.
 
     Raises
     ------
@@ -41,11 +44,18 @@ def fitted_normalisation(
     energies = reference_energies(labels, elements, atomic_energies)
     n_atoms = np.array([sample.n_atoms for sample in samples])
     forces = np.concatenate([label.forces for label in labels])
+    per_atom = relative_energies(samples, energies) / n_atoms
+    scale = {
+        "rms_forces_scaling": math.sqrt(np.square(forces).mean()),
+        "std_scaling": float(np.std(per_atom)),
+        "no_scaling": 1.0,
+    }[scaling]
+    n_pairs = sum(sample.n_pairs for sample in samples)
     return NormalisationConstants(
         tuple(energies),
-        scale=usable(math.sqrt(np.square(forces).mean()), 1.0, SMALLEST_SCALE),
-        shift=float(np.mean(relative_energies(samples, energies) / n_atoms)),
-        avg_num_neighbors=usable(sum(s.n_pairs for s in samples) / n_atoms.sum(), 1.0, 1e-8),
+        scale=usable(scale, 1.0, SMALLEST_SCALE),
+        shift=float(per_atom.mean()) if scaling != "no_scaling" else 0.0,
+        avg_num_neighbors=usable(n_pairs / int(n_atoms.sum()), 1.0, 1e-8),
     )
 
 

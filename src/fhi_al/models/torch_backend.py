@@ -148,7 +148,8 @@ class TorchBackend(ABC):
     ) -> NormalisationConstants:
         """See :meth:`fhi_al.models.interface.ModelBackend.fit_normalisation`."""
         samples = [self.label_sample(label) for label in labels]
-        return fitted_normalisation(samples, self.elements, atomic_energies)
+        scaling = str(self.settings.training.scaling)
+        return fitted_normalisation(samples, self.elements, atomic_energies, scaling)
 
     def outputs(
         self, module: torch.nn.Module, inputs: Tensors, *, training: bool, stress: bool

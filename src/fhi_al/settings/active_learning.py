@@ -139,6 +139,12 @@ class ActiveLearning(Section):
         "What computes the labels: FHI-aims (`aims`), xTB (`tblite`), any ASE calculator (`ase`),"
         " or the name of an engine that an installed package brings.",
     )
+    model_backend: str = setting(
+        "mace",
+        "Kind of the models: MACE, or the name of a kind that an installed package brings, or the"
+        " import path of one's class (`package.module:Class`); the section ARCHITECTURE of"
+        " `mace_settings.yaml` is that of the kind.",
+    )
     reference_groups: OptionalInteger = setting(
         None,
         "Groups of ranks that compute labels at the same time, with `parallel`, each with an engine"

@@ -15,6 +15,7 @@ from fhi_al.settings.keys import (
     FILE_NAMES,
     LAYOUTS,
     OTHER_SPELLINGS,
+    Layout,
     keys_below,
     keys_of,
     sections_of,
@@ -42,6 +43,8 @@ class CheckedFile:
         ``mace`` or ``active_learning``.
     file : str
         What messages call it.
+    layout : mapping
+        The models of its sections.
     blocks : dict
         The validated models by section: one each, MD may have several.  A key that was refused
         has its default there.
@@ -56,6 +59,7 @@ class CheckedFile:
 
     kind: str
     file: str
+    layout: Layout
     blocks: dict[str, tuple[Section, ...]] = field(default_factory=dict)
     given: dict[str, Any] = field(default_factory=dict)
     lines: dict[str, int] = field(default_factory=dict)
@@ -84,20 +88,30 @@ class CheckedFile:
         return None
 
 
-def check_file(kind: str, document: Document, unreadable: Iterable[Problem] = ()) -> CheckedFile:
+def check_file(
+    kind: str,
+    document: Document,
+    unreadable: Iterable[Problem] = (),
+    layout: Layout | None = None,
+) -> CheckedFile:
     """Validate every section and key of a document.
 
     Parameters
     ----------
+    kind : str
+        ``mace`` or ``active_learning``.
+    document : Document
     unreadable : iterable of Problem
         What reading the document found; no second problem is reported for these keys.
+    layout : mapping, optional
+        The models of the sections, if they are not the usual ones of such a file.
     """
-    checked = CheckedFile(kind, document.file, problems=list(unreadable))
+    layout = LAYOUTS[kind] if layout is None else layout
+    checked = CheckedFile(kind, document.file, layout, problems=list(unreadable))
     for problem in checked.problems:
         if problem.key is not None:
             section, dot, key = problem.key.partition(".")
             checked.refused.add(OTHER_SPELLINGS.get(section, section) + dot + key)
-    layout = LAYOUTS[kind]
     found: dict[str, tuple[str | int, Any]] = {}
     for name, content in document.data.items():
         section = OTHER_SPELLINGS.get(str(name), str(name))

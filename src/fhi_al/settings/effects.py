@@ -37,7 +37,7 @@ def notes_on(file: CheckedFile, settings: MaceSettings | ActiveLearningSettings)
     else:
         idle = _idle_in_active_learning(file, settings)
     for label, reason in idle:
-        if label in file.given and file.value(label) != _default(file.kind, label):
+        if label in file.given and file.value(label) != _default(file, label):
             yield f"{_entry(file, label)}: has no effect {reason}."
     if isinstance(settings, ActiveLearningSettings) and settings.active_learning.desired_acc == 0:
         yield (
@@ -50,13 +50,13 @@ def _entry(file: CheckedFile, label: str) -> str:
     return f"{label} = {shown(file.given[label])}"
 
 
-def _default(kind: str, label: str) -> Any:
-    return key_at(kind, label).get_default(call_default_factory=True)
+def _default(file: CheckedFile, label: str) -> Any:
+    return key_at(file.kind, label, file.layout).get_default(call_default_factory=True)
 
 
 def _respelt(file: CheckedFile) -> Iterator[str]:
     for label, raw in file.given.items():
-        info = key_at(file.kind, label)
+        info = key_at(file.kind, label, file.layout)
         value = file.value(label)
         is_choice = label == "MISC.device" or any(
             isinstance(mark, Choice) for mark in info.metadata

@@ -44,10 +44,18 @@ def keys_below(info: FieldInfo) -> type[Section] | None:
     return None
 
 
-def sections_of(kind: str) -> dict[str, type[Section]]:
-    """Every model of a file by its label: ``SECTION``, or ``SECTION.key`` of a key with keys."""
+def sections_of(kind: str, layout: Layout | None = None) -> dict[str, type[Section]]:
+    """Every model of a file by its label: ``SECTION``, or ``SECTION.key`` of a key with keys.
+
+    Parameters
+    ----------
+    kind : str
+        ``mace`` or ``active_learning``.
+    layout : mapping, optional
+        Instead of the usual one of such a file.
+    """
     found: dict[str, type[Section]] = {}
-    for section, model in LAYOUTS[kind].items():
+    for section, model in (LAYOUTS[kind] if layout is None else layout).items():
         found[section] = model
         for key, info in keys_of(model).items():
             below = keys_below(info)
@@ -56,8 +64,8 @@ def sections_of(kind: str) -> dict[str, type[Section]]:
     return found
 
 
-def key_at(kind: str, label: str) -> FieldInfo:
-    """The field of ``SECTION.key`` (``MD[0].key``, ``SECTION.key.key``).
+def key_at(kind: str, label: str, layout: Layout | None = None) -> FieldInfo:
+    """The field of ``SECTION.key`` (``MD[0].key``, ``SECTION.key.key``); see :func:`sections_of`.
 
     Raises
     ------
@@ -66,7 +74,7 @@ def key_at(kind: str, label: str) -> FieldInfo:
     """
     where, _, key = label.rpartition(".")
     section, dot, rest = where.partition(".")
-    model = sections_of(kind).get(section.partition("[")[0] + dot + rest)
+    model = sections_of(kind, layout).get(section.partition("[")[0] + dot + rest)
     if model is None or key not in keys_of(model):
         raise KeyError(label)
     return keys_of(model)[key]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fhi_al.settings.mace import Architecture, ModelArchitecture
@@ -19,6 +19,8 @@ class ModelDeclaration:
 
     Parameters
     ----------
+    name : str
+        As it is found by: what ``ACTIVE_LEARNING.model_backend`` says.
     backend : str
         Import path ``package.module:Class`` of the class, see
         :class:`fhi_al.models.interface.ModelBackend`.
@@ -28,6 +30,7 @@ class ModelDeclaration:
         Keys of the other sections that these models do not have (``MISC.compile_final``), and why.
     """
 
+    name: str
     backend: str
     architecture: type[ModelArchitecture]
     without: Mapping[str, str] = field(default_factory=dict)
@@ -43,7 +46,7 @@ class ModelDeclaration:
         return imported(self.backend)
 
 
-MACE = ModelDeclaration("fhi_al.models.mace.backend:MaceBackend", Architecture)
+MACE = ModelDeclaration("mace", "fhi_al.models.mace.backend:MaceBackend", Architecture)
 
 
 def declaration(name: str) -> ModelDeclaration:
@@ -63,7 +66,7 @@ def declaration(name: str) -> ModelDeclaration:
     """
     found = named(GROUP, name, BUILT_IN)
     if isinstance(found, ModelDeclaration):
-        return found
+        return replace(found, name=name)
     architecture = getattr(found, "architecture", None)
     if not (isinstance(architecture, type) and issubclass(architecture, ModelArchitecture)):
         raise ValueError(
@@ -71,4 +74,4 @@ def declaration(name: str) -> ModelDeclaration:
             " ModelArchitecture (its section ARCHITECTURE), or a ModelDeclaration"
         )
     path = f"{found.__module__}:{found.__qualname__}"
-    return ModelDeclaration(path, architecture, getattr(found, "without", {}))
+    return ModelDeclaration(name, path, architecture, getattr(found, "without", {}))

@@ -17,10 +17,11 @@ from fhi_al.settings.active_learning import (
 from fhi_al.settings.checked_file import CheckedFile, check_file
 from fhi_al.settings.cross_checks import check_active_learning, check_mace, clashes
 from fhi_al.settings.effects import notes_on
-from fhi_al.settings.keys import FILE_NAMES, key_at
+from fhi_al.settings.keys import FILE_NAMES, LAYOUTS, key_at
 from fhi_al.settings.learning_rate import notes_on_the_learning_rate
 from fhi_al.settings.mace import MaceSettings
 from fhi_al.settings.md import MolecularDynamics
+from fhi_al.settings.model_backends import MACE, ModelDeclaration, declaration
 from fhi_al.settings.problems import Problem, SettingsError
 from fhi_al.settings.yaml_reading import NUMBER, Document, read_document
 
@@ -86,7 +87,7 @@ class Settings:
         """
         within = key_path.rpartition(".")[0]
         if not isinstance(self._files[file_kind].value(within), dict):
-            key_at(file_kind, key_path)  # raises
+            key_at(file_kind, key_path, self._files[file_kind].layout)  # raises
         return self._files[file_kind].problem(key_path, message)
 
     def values(self) -> dict[str, Any]:
@@ -199,13 +200,18 @@ def checked_settings(
     notes: list[str] = []
     mace = None
     active_learning = ActiveLearningSettings()
-    for kind, (document, unreadable) in documents.items():
-        checked = check_file(kind, document, unreadable)
-        files[kind] = checked
+    files["active_learning"] = check_file("active_learning", *documents["active_learning"])
+    models = _models(files["active_learning"])
+    if "mace" in documents:
+        layout = {**LAYOUTS["mace"], "ARCHITECTURE": models.architecture}
+        files = {"mace": check_file("mace", *documents["mace"], layout), **files}
+    for kind, checked in files.items():
+        document = documents[kind][0]
         found = list(checked.problems)
         contents = _contents(checked)
         if kind == "mace":
-            mace = MaceSettings(**contents)
+            found += _not_of(models, checked)
+            mace = MaceSettings(**contents, backend=models.name)
             rules = check_mace(mace)
             lines: Iterator[str] = notes_on(checked, mace)
         else:
@@ -223,6 +229,25 @@ def checked_settings(
     if mace is not None:
         notes += notes_on_the_learning_rate(active_learning.active_learning, mace.training)
     return Settings(mace, active_learning, folder, tuple(notes), files)
+
+
+def _models(active_learning: CheckedFile) -> ModelDeclaration:
+    """The kind of models that the settings name; MACE, and a problem, if there is no such kind."""
+    label = "ACTIVE_LEARNING.model_backend"
+    try:
+        return declaration(str(active_learning.value(label)))
+    except ValueError as error:
+        if label not in active_learning.refused:
+            active_learning.problems.append(active_learning.problem(label, str(error)))
+        return MACE
+
+
+def _not_of(models: ModelDeclaration, mace: CheckedFile) -> Iterator[Problem]:
+    """Keys that these models do not have, with other values than their defaults."""
+    for label, reason in models.without.items():
+        default = key_at("mace", label, mace.layout).get_default(call_default_factory=True)
+        if label in mace.given and mace.value(label) != default:
+            yield mace.problem(label, f"{reason}. Remove it, or use model_backend: mace")
 
 
 def _contents(checked: CheckedFile) -> dict[str, Any]:

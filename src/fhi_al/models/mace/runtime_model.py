@@ -17,6 +17,10 @@ from fhi_al.models.mace import quiet_mace
 from fhi_al.models.mace.contraction import with_polynomials, without_polynomials
 from fhi_al.models.mace.cuequivariance import accelerated, without_cuequivariance
 
+# The only switch of the contraction of our own, which repeats MACE's internals (docs/upstream.md):
+# with False models are trained and run with MACE's modules alone.
+OWN_CONTRACTION = True
+
 
 def to_runtime_model(
     model: torch.nn.Module, device: torch.device, cuequivariance: bool
@@ -30,7 +34,7 @@ def to_runtime_model(
     """
     if cuequivariance:
         model = accelerated(model, device)
-    elif device.type == "cpu":  # measured on CPUs only
+    elif OWN_CONTRACTION and device.type == "cpu":  # measured on CPUs only
         model = with_polynomials(model)
     remove_atomic_energies(model)
     return model

@@ -1,0 +1,445 @@
+"""What every model backend promises, as a check that its author calls.
+
+::
+
+    from fhi_al.models import conformance
+
+    conformance.check("my_package.my_module:MyBackend", architecture={"r_max": 5.0})
+
+It trains small members on labels of a simple pair function, in every precision, on every device
+that torch finds, and raises an error that names the promise that is broken.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.build import bulk
+from ase.neighborlist import neighbor_list
+
+from fhi_al.core.label import Label, Origin
+from fhi_al.core.structure import geometry_key
+from fhi_al.models.ensemble import Ensemble
+from fhi_al.models.interface import NormalisationConstants, Prediction
+from fhi_al.models.state_bytes import copied, packed, unpacked
+from fhi_al.settings.mace import MaceSettings
+from fhi_al.settings.model_backends import declaration
+
+# Of all-electron codes: float32 counts in steps of 0.06 eV at this size.
+LARGE_E0 = -535_000.123
+# Errors allowed in eV, eV/A and eV/A^3, by precision.
+ALLOWED = {"float64": 1e-8, "float32": 2e-3}
+STEP = 1e-4  # A, or strain, of finite differences
+N_EPOCHS = 30
+
+
+class BrokenPromise(AssertionError):
+    """A backend does not do what :mod:`fhi_al.models.interface` says."""
+
+
+def check(
+    backend: str,
+    *,
+    elements: Sequence[int] = (1, 8),
+    architecture: Mapping[str, Any] | None = None,
+    training: Mapping[str, Any] | None = None,
+    dtypes: Sequence[str] = ("float64", "float32"),
+    devices: Sequence[str] | None = None,
+) -> None:
+    """Raise an error if a backend breaks a promise.
+
+    Parameters
+    ----------
+    backend : str
+        Its name, or the import path ``package.module:Class``.
+    elements : sequence of int
+        Atomic numbers, at least one.
+    architecture, training : mapping, optional
+        Keys of the sections ARCHITECTURE and TRAINING.
+    dtypes : sequence of str
+        Precisions of training.
+    devices : sequence of str, optional
+        All that torch finds here if it is left out.
+
+    Raises
+    ------
+    BrokenPromise
+        Naming backend, precision, device, the promise and the numbers.
+    ValueError
+        If there is no such backend, or it refuses a setting.
+    """
+    made = declaration(backend)
+    for device in _devices() if devices is None else devices:
+        for dtype in dtypes:
+            if device == "mps" and dtype == "float64":
+                continue
+            settings = MaceSettings.model_validate(
+                {
+                    "general": {"default_dtype": dtype},
+                    "architecture": made.architecture.model_validate(dict(architecture or {})),
+                    "training": {"batch_size": 4, "lr": 0.01, "ema": True, **(training or {})},
+                    "misc": {"device": device},
+                    "backend": backend,
+                }
+            )
+            _Check(settings, tuple(sorted(set(elements)))).run()
+
+
+def _devices() -> list[str]:
+    found = ["cpu"]
+    if torch.cuda.is_available():
+        found.append("cuda")
+    if torch.backends.mps.is_available():
+        found.append("mps")
+    return found
+
+
+@dataclass(frozen=True)
+class _Promise:
+    """What is promised, and the check of it."""
+
+    words: str
+    check: Callable[[], None]
+
+
+class _Check:
+    """All checks of one backend in one precision on one device."""
+
+    def __init__(self, settings: MaceSettings, elements: tuple[int, ...]) -> None:
+        self._settings = settings
+        self._dtype = settings.general.default_dtype
+        self._elements = elements
+        self._promise = ""
+        # One that is looked at; two of one seed; another seed; two that take over what it writes.
+        self._ensemble = Ensemble(settings, elements, (11, 3, 3, 4, 9, 12))
+        self._member, *self._others = self._ensemble.members
+        self._random = np.random.default_rng(7)
+        # Lengths in units of the cutoff, so that there are neighbours.
+        length = self._ensemble.r_max / 2.5
+        self._molecule = Atoms(
+            [elements[k % len(elements)] for k in (0, 1, 0, 1)],
+            length * np.array([[0, 0, 0], [1, 0.1, 0], [0.2, 0.9, 0.1], [0.1, 0.2, 1.1]]),
+        )
+        self._crystal = bulk("Cu", "fcc", a=2.1 * length, cubic=True)
+        self._crystal.numbers = [elements[k % len(elements)] for k in range(4)]
+        self._crystal.rattle(0.05 * length, rng=self._random)
+        self._pair = self._molecule[:2]
+        self._labels = [self._label(atoms) for atoms in self._rattled(6)]
+
+    def run(self) -> None:
+        """Check one promise after the other."""
+        for promise in self._promises():
+            self._promise = promise.words
+            try:
+                promise.check()
+            except BrokenPromise:
+                raise
+            except Exception as error:
+                raise self._broken(f"{type(error).__name__}: {error}") from error
+
+    def _promises(self) -> Iterator[_Promise]:
+        yield _Promise("weights come from the seed alone", self._seeds)
+        yield _Promise("training lowers the loss and moves the weights", self._training)
+        yield _Promise("predictions have their shapes and are finite", self._shapes)
+        yield _Promise("energies hold the sum of the E0s", self._reference_energies)
+        yield _Promise("a broken structure is NaN", self._broken_structures)
+        if self._dtype == "float64":
+            yield _Promise("forces are minus the gradient of the energy", self._gradient)
+            yield _Promise("stress is the derivative by strain over the volume", self._strain)
+        yield _Promise("moving everything changes nothing", self._translation)
+        yield _Promise("rotating everything rotates the forces", self._rotation)
+        yield _Promise("the order of equal atoms does not matter", self._permutation)
+        yield _Promise("periodic images are the same atom", self._images)
+        yield _Promise("a batch of different sizes is predicted as one by one", self._batch)
+        yield _Promise("descriptors do not change with a rotation", self._descriptors)
+        yield _Promise("weights that were put back predict the same", self._weights)
+        yield _Promise("a state goes on bit for bit", self._state)
+        yield _Promise("a copy in another precision is near", self._precisions)
+        yield _Promise("an exported model predicts the same", self._exported)
+        yield _Promise("all-electron energies keep their differences", self._all_electron)
+
+    # The promises, in the order above.
+
+    def _seeds(self) -> None:
+        one, same, other = (member.model.state() for member in self._others[:3])
+        self._demand(_equal(one["model"], same["model"]), "two models of seed 3 differ")
+        self._demand(not _equal(one["model"], other["model"]), "seeds 3 and 4 give the same model")
+
+    def _training(self) -> None:
+        member = self._member
+        member.add_training(self._labels[:-2])
+        member.add_validation(self._labels[-2:])
+        member.fit_normalisation()
+        before = copied(dict(member.model.inference_weights().tensors))
+        losses = [_epoch(member) for _ in range(N_EPOCHS)]
+        self._demand(bool(np.isfinite(losses).all()), f"losses {losses}: not finite")
+        self._demand(member.is_finite(), "is_finite() is False")
+        after = dict(member.model.inference_weights().tensors)
+        self._demand(not _equal(before, after), "no weight has moved")
+        self._demand(
+            losses[-1] < 0.9 * losses[0],
+            f"the loss went from {losses[0]:.4g} to {losses[-1]:.4g} in {N_EPOCHS} epochs",
+        )
+
+    def _shapes(self) -> None:
+        for atoms in (self._pair, self._molecule, self._crystal):
+            found = self._predict(atoms)
+            n = len(atoms)
+            assert found.stress is not None
+            shapes = [found.energies.shape, found.forces.shape, found.stress.shape]
+            wanted = [(1,), (1, n, 3), (1, 3, 3)]
+            self._demand(shapes == wanted, f"shapes {shapes} of {n} atoms: expected {wanted}")
+            finite = np.isfinite(found.energies).all() and np.isfinite(found.forces).all()
+            self._demand(bool(finite), f"{atoms}: not finite")
+            has_stress = bool(np.isfinite(found.stress).all())
+            periodic = bool(atoms.pbc.all())
+            self._demand(has_stress == periodic, f"{atoms}: stress {found.stress}")
+
+    def _reference_energies(self) -> None:
+        member = self._member
+        constants, before = member.normalisation, self._predict(self._molecule).energies
+        moved = tuple(energy + 1000.0 for energy in constants.atomic_energies)
+        try:
+            self._set(replace(constants, atomic_energies=moved))
+            found = self._predict(self._molecule).energies - before
+        finally:
+            self._set(constants)
+        self._near(found, 4 * 1000.0, 1e-6, "4 atoms, each E0 1000 eV higher: the energy rose by")
+
+    def _broken_structures(self) -> None:
+        for value in (np.nan, 1e4):
+            atoms = self._molecule.copy()
+            atoms.positions[1, 2] = value
+            found = self._predict(atoms)
+            nan = np.isnan(found.energies).all() and np.isnan(found.forces).all()
+            self._demand(bool(nan), f"a position of {value}: energies {found.energies}")
+
+    def _gradient(self) -> None:
+        for atoms in (self._molecule, self._crystal):
+            forces = self._predict(atoms).forces[0]
+            for atom, axis in ((0, 0), (1, 1), (2, 2)):
+
+                def moved(
+                    sign: int, atoms: Atoms = atoms, atom: int = atom, axis: int = axis
+                ) -> float:
+                    one = atoms.copy()
+                    one.positions[atom, axis] += sign * STEP
+                    return float(self._predict(one).energies[0])
+
+                slope = -(moved(1) - moved(-1)) / (2 * STEP)
+                size = max(1.0, float(np.abs(forces).max()))
+                where = f"{atoms.symbols}, atom {atom}, {'xyz'[axis]}: force"
+                self._near(forces[atom, axis], slope, 1e-5 * size, where)
+
+    def _strain(self) -> None:
+        found = self._predict(self._crystal).stress
+        assert found is not None
+        volume = self._crystal.get_volume()
+        for a, b in ((0, 0), (1, 2)):
+
+            def strained(sign: int, a: int = a, b: int = b) -> float:
+                deformation = np.eye(3)
+                deformation[a, b] += sign * STEP / 2
+                deformation[b, a] += sign * STEP / 2
+                one = self._crystal.copy()
+                one.set_cell(one.cell @ deformation, scale_atoms=True)
+                return float(self._predict(one).energies[0])
+
+            slope = (strained(1) - strained(-1)) / (2 * STEP) / volume
+            size = max(1.0, float(np.abs(found).max()))
+            self._near(
+                found[0, a, b], slope, 1e-5 * size, f"component {'xyz'[a]}{'xyz'[b]}: stress"
+            )
+
+    def _translation(self) -> None:
+        for atoms in (self._molecule, self._crystal):
+            moved = atoms.copy()
+            moved.positions += [0.3, -0.2, 0.1]
+            self._same(self._predict(moved), self._predict(atoms), "moved")
+
+    def _rotation(self) -> None:
+        turn = np.linalg.qr(self._random.normal(size=(3, 3)))[0]
+        turn *= np.sign(np.linalg.det(turn))
+        for atoms in (self._molecule, self._crystal):
+            turned = atoms.copy()
+            turned.set_cell(atoms.cell.array @ turn)
+            turned.positions = atoms.positions @ turn
+            found, before = self._predict(turned), self._predict(atoms)
+            stress = None if before.stress is None else turn.T @ before.stress @ turn
+            self._same(found, Prediction(before.energies, before.forces @ turn, stress), "rotated")
+
+    def _permutation(self) -> None:
+        order = [2, 3, 0, 1]
+        for atoms in (self._molecule, self._crystal):
+            found, before = self._predict(atoms[order]), self._predict(atoms)
+            wanted = Prediction(before.energies, before.forces[:, order], before.stress)
+            self._same(found, wanted, "in another order")
+
+    def _images(self) -> None:
+        moved = self._crystal.copy()
+        moved.positions[1] += moved.cell.array[0]
+        self._same(self._predict(moved), self._predict(self._crystal), "one atom a cell further")
+
+    def _batch(self) -> None:
+        several = [self._molecule, self._crystal, self._pair, self._crystal * (2, 1, 1)]
+        together = self._ensemble.predict(several, [0], stress=True)
+        for atoms, found in zip(several, together, strict=True):
+            self._same(found, self._predict(atoms), f"{atoms.symbols} in a batch")
+
+    def _descriptors(self) -> None:
+        turned = self._molecule.copy()
+        turned.rotate(33, (1, 2, 3))
+        one, other, crystal = self._ensemble.descriptors.of([self._molecule, turned, self._crystal])
+        shapes = [one.shape[0], other.shape[0], crystal.shape[0]]
+        self._demand(shapes == [4, 4, 4], f"rows {shapes} for 4 atoms each")
+        self._demand(one.shape[1] == crystal.shape[1] > 0, "features differ in number")
+        size = max(1.0, float(np.abs(one).max()))
+        self._near(np.abs(one - other).max(), 0.0, size * ALLOWED[self._dtype], "they change by")
+
+    def _weights(self) -> None:
+        member = self._member
+        before, weights = self._predict(self._molecule), member.weights()
+        _epoch(member)
+        changed = self._predict(self._molecule)
+        self._demand(
+            not np.array_equal(changed.forces, before.forces), "an epoch changes no prediction"
+        )
+        member.set_weights(weights)
+        found = self._predict(self._molecule)
+        self._demand(np.array_equal(found.forces, before.forces), "forces differ")
+
+    def _state(self) -> None:
+        member, twin = self._member, self._others[3]
+        twin.index, twin.seed = member.index, member.seed
+        twin.add_training(member.training)
+        twin.add_validation(member.validation)
+        twin.load_state(unpacked(packed(member.state())))
+        self._demand(_equal(member.state(), twin.state()), "the state read back is another")
+        losses = [_epoch(one) for one in (member, twin)]
+        self._demand(losses[0] == losses[1], f"the epoch after it has the losses {losses}")
+        self._demand(_equal(member.state(), twin.state()), "the states after an epoch differ")
+
+    def _precisions(self) -> None:
+        other = "float32" if self._dtype == "float64" else "float64"
+        if other == "float64" and self._settings.misc.device == "mps":
+            return
+        predictor = self._ensemble.predictor(other)
+        for atoms in (self._molecule, self._crystal):
+            (found,), before = predictor.predict([atoms], [0]), self._predict(atoms)
+            self._same(found, before, f"in {other}", ALLOWED["float32"])
+
+    def _exported(self) -> None:
+        before = self._predict(self._crystal)
+        with tempfile.TemporaryDirectory() as folder:
+            (path,) = self._ensemble.export(Path(folder), "checked", [0])
+            self._others[4].load_exported(path)
+        (found,) = self._ensemble.predict([self._crystal], [5], stress=True)
+        self._same(found, before, "read back")
+
+    def _all_electron(self) -> None:
+        constants, before = self._member.normalisation, []
+        structures = [self._molecule, self._crystal]
+        before = [float(self._predict(atoms).energies[0]) for atoms in structures]
+        try:
+            self._set(replace(constants, atomic_energies=(LARGE_E0,) * len(self._elements)))
+            after = [float(self._predict(atoms).energies[0]) for atoms in structures]
+        finally:
+            self._set(constants)
+        e0s = dict(zip(self._elements, constants.atomic_energies, strict=True))
+        for atoms, small, large in zip(structures, before, after, strict=True):
+            rest = small - sum(e0s[number] for number in atoms.numbers)
+            found = large - LARGE_E0 * len(atoms)
+            self._near(found, rest, 1e-6, f"{atoms.symbols}: relative to E0s of -535 keV")
+
+    # Parts.
+
+    def _set(self, constants: NormalisationConstants) -> None:
+        member = self._member
+        member.model.set_normalisation(constants)
+        member.set_weights(member.weights())  # counts as a change of what is predicted
+
+    def _predict(self, atoms: Atoms) -> Prediction:
+        (found,) = self._ensemble.predict([atoms], [0], stress=True)
+        return found
+
+    def _rattled(self, n: int) -> list[Atoms]:
+        several = [self._molecule, self._crystal, self._pair]
+        made = [several[k % len(several)].copy() for k in range(n)]
+        for atoms in made:
+            atoms.rattle(0.03 * self._ensemble.r_max, rng=self._random)
+        return made
+
+    def _label(self, atoms: Atoms) -> Label:
+        """Energy 5 (1 - r/r_max)^3 eV of each pair, and -10 Z eV of each atom."""
+        r_max = self._ensemble.r_max
+        first, distances, vectors = neighbor_list("idD", atoms, r_max)
+        left = 1 - distances / r_max
+        energy = float(2.5 * (left**3).sum() - 10.0 * atoms.numbers.sum())
+        forces = np.zeros((len(atoms), 3))
+        slopes = (-15.0 / r_max * left**2 / distances)[:, np.newaxis] * vectors
+        np.add.at(forces, first, slopes)
+        cell = atoms.cell.array.copy()
+        return Label(
+            key=geometry_key(0, atoms.positions, cell),
+            system=0,
+            numbers=atoms.numbers.copy(),
+            positions=atoms.positions.copy(),
+            cell=cell,
+            pbc=bool(atoms.pbc.any()),
+            energy=energy,
+            forces=forces,
+            stress=None,
+            origin=Origin("initial", 0, 0),
+        )
+
+    def _same(
+        self, found: Prediction, wanted: Prediction, how: str, allowed: float | None = None
+    ) -> None:
+        limit = ALLOWED[self._dtype] if allowed is None else allowed
+        size = max(1.0, float(np.abs(wanted.forces).max()))
+        for name in ("energies", "forces", "stress"):
+            one, other = getattr(found, name), getattr(wanted, name)
+            if one is None or other is None or np.isnan(other).all():
+                continue
+            worst = float(np.abs(one - other).max())
+            self._demand(worst <= limit * size, f"{how}: {name} differ by {worst:.3g}")
+
+    def _near(self, found: Any, wanted: Any, allowed: float, what: str) -> None:
+        worst = float(np.abs(np.asarray(found) - np.asarray(wanted)).max())
+        self._demand(worst <= allowed, f"{what} {found}, expected {wanted} (within {allowed:.2g})")
+
+    def _demand(self, holds: bool, otherwise: str) -> None:
+        if not holds:
+            raise self._broken(otherwise)
+
+    def _broken(self, how: str) -> BrokenPromise:
+        where = f"{self._settings.backend}, {self._dtype} on {self._settings.misc.device}"
+        return BrokenPromise(f"{where}: broken promise: {self._promise}: {how}")
+
+
+def _epoch(member: Any) -> float:
+    """Train an epoch; its mean loss."""
+    epoch = member.train_epoch()
+    while True:
+        try:
+            next(epoch)
+        except StopIteration as end:
+            return float(end.value)
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Nested states, bit for bit."""
+    if isinstance(one, Mapping):
+        return one.keys() == other.keys() and all(_equal(one[k], other[k]) for k in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    if isinstance(one, torch.Tensor):
+        return bool(torch.equal(one, other))
+    return bool(one == other)
