@@ -207,7 +207,7 @@ def test_a_run_that_version_3_began_calibrates_from_now_on() -> None:
     for each in (sampling, *active["trajectories"]):
         each["setbacks"] = each.pop("rollbacks")
         each["setbacks_in_row"] = each.pop("rollbacks_in_row")
-    content = {"state": state}
+    content = {"state": state, "systems": None, "settings": {}}
     files = upgraded(Snapshot(3, {"run.json": json.dumps(content).encode()}))
     raw = json.loads(files["run.json"])["state"]
     read = snapshot._STATE.validate_python(snapshot._with_lists_as_tuples(raw))

@@ -18,12 +18,12 @@ pytestmark = [pytest.mark.mpi, pytest.mark.real]
 SCRIPTS = Path(__file__).parent / "scripts"
 # How each case ends on rank 0, and with which code the other ranks leave.
 CASES = {
-    "wrong_input": ("SettingsError", "SystemExit: 2"),
-    "interrupted": ("SystemExit: 3", "SystemExit: 3"),
-    "stopped": ("SystemExit: 3", "SystemExit: 3"),
-    "store_lost": ("FileNotFoundError", "SystemExit: 1"),
-    "users_error": ("UsersError: within the block", "SystemExit: 1"),
-    "done": ("done", "SystemExit: 0"),
+    "wrong_input": ("SettingsError", "ServedToTheEnd: 2"),
+    "interrupted": ("SystemExit: 3", "ServedToTheEnd: 3"),
+    "stopped": ("SystemExit: 3", "ServedToTheEnd: 3"),
+    "store_lost": ("FileNotFoundError", "ServedToTheEnd: 1"),
+    "users_error": ("UsersError: within the block", "ServedToTheEnd: 1"),
+    "done": ("done", "ServedToTheEnd: 0"),
     "ctrl_c_outside": ("KeyboardInterrupt", "KeyboardInterrupt"),
 }
 
