@@ -129,6 +129,11 @@ SITUATIONS: dict[str, Values] = {
         "ACTIVE_LEARNING.species_dir": "species",
         "ACTIVE_LEARNING.aims_lib_path": "absent.so",
     },
+    "an architecture that every kind of models has": {
+        key: None
+        for key in BASE
+        if key.startswith("ARCHITECTURE.") and not key.endswith(("r_max", "atomic_energies"))
+    },
 }
 
 
@@ -171,6 +176,8 @@ def others(value: Any, info: Any) -> Iterator[Any]:
         yield from (choice for choice in get_args(annotation) if choice != value)
     elif isinstance(value, PurePath):
         yield str(value) + "_2"
+    elif value == "mace":
+        yield "pair_potential:PairPotential"
     else:
         yield from changed(value)
 

@@ -13,6 +13,7 @@ import pytest
 pytestmark = pytest.mark.real
 
 SCRIPT = Path(__file__).with_name("settings_effects.py")
+BACKENDS = Path(__file__).parents[1] / "backends"
 INVENTED = "ACTIVE_LEARNING.invented"
 
 
@@ -20,7 +21,11 @@ def without_effect(folder: Path, what: str) -> tuple[int, dict[str, str]]:
     """How many keys were looked at, and those without effect: of all, or of an invented one."""
     done = subprocess.run(
         [sys.executable, SCRIPT, folder / "run", what],
-        env={**os.environ, "PYTHONPATH": str(SCRIPT.parent), "OMP_NUM_THREADS": "1"},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(map(str, (SCRIPT.parent, BACKENDS))),
+            "OMP_NUM_THREADS": "1",
+        },
         capture_output=True,
         text=True,
         timeout=900,

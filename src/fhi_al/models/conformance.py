@@ -105,7 +105,7 @@ def _devices() -> list[str]:
 class _Promise:
     """What is promised, and the check of it."""
 
-    words: str
+    text: str
     check: Callable[[], None]
 
 
@@ -136,7 +136,7 @@ class _Check:
     def run(self) -> None:
         """Check one promise after the other."""
         for promise in self._promises():
-            self._promise = promise.words
+            self._promise = promise.text
             try:
                 promise.check()
             except BrokenPromise:

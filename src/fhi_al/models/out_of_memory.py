@@ -12,9 +12,9 @@ from fhi_al.core.errors import EngineError
 T = TypeVar("T")
 R = TypeVar("R")
 
-# Words of torch's allocators (CPU on Linux, on Windows; GPU).  Only the GPU's have a type of their
-# own, and that is lost on the way through compiled functions.
-WORDS = ("can't allocate memory", "not enough memory", "out of memory")
+# Of torch's allocators (CPU on Linux, on Windows; GPU).  Only the GPU's have a type of their own,
+# and that is lost on the way through compiled functions.
+MESSAGES = ("can't allocate memory", "not enough memory", "out of memory")
 
 
 class TooLarge(EngineError):
@@ -79,7 +79,7 @@ def is_out_of_memory(error: BaseException) -> bool:
         return False  # it was halved as far as that goes
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in WORDS)
+    return isinstance(error, RuntimeError) and any(message in str(error) for message in MESSAGES)
 
 
 def _first_line(error: BaseException) -> str:

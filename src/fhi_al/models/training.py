@@ -17,7 +17,7 @@ from fhi_al.models.member import Member
 
 
 def nothing() -> None:
-    """What there is to do meanwhile, unless told otherwise."""
+    """What there is to do meanwhile by default."""
 
 
 class RemoteWork(Protocol):

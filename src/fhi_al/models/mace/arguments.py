@@ -78,20 +78,20 @@ def mace_arguments(settings: Any) -> argparse.Namespace:
     Raises
     ------
     ValueError
-        If MACE refuses a name or value, in MACE's words, or if a value is one that FHI_AL cannot
+        If MACE refuses a name or value, with its message, or if a value is one that FHI_AL cannot
         train with.
     """
-    words = ["--name=fhi_al", f"--default_dtype={settings.general.default_dtype}"]
+    options = ["--name=fhi_al", f"--default_dtype={settings.general.default_dtype}"]
     for section, names in (
         (settings.architecture, _ARCHITECTURE),
         (settings.training, _TRAINING),
     ):
         for name in names:
-            words += _words(name, getattr(section, name))
+            options += _option(name, getattr(section, name))
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            arguments: argparse.Namespace = build_default_arg_parser().parse_args(words)
+            arguments: argparse.Namespace = build_default_arg_parser().parse_args(options)
         with quiet_mace():
             check: Any = check_args
             arguments, _ = check(arguments)
@@ -108,7 +108,7 @@ def mace_arguments(settings: Any) -> argparse.Namespace:
     return arguments
 
 
-def _words(name: str, value: Any) -> list[str]:
+def _option(name: str, value: Any) -> list[str]:
     if value is None:
         return []
     if isinstance(value, tuple):

@@ -1,4 +1,4 @@
-"""MACE as a model backend: its builder, loss, parameter groups, statistics and files."""
+"""MACE as a model backend: its builder, loss, parameter groups, normalisation and files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""NVIDIA's cuEquivariance in place of e3nn, by MACE's own conversions, while a model is in use.
+"""NVIDIA's cuEquivariance in place of e3nn in training and MD, by MACE's own conversions.
 
 What is exported stays an ordinary MACE model.  The conversions are MACE's for training with
 ``--enable_cueq``; they rename and reshape weights, and compute the same function.

@@ -66,7 +66,7 @@ def _batches(
 ) -> Iterator[Any]:
     """One batch at a time: all of 10,000 structures would not fit into memory.
 
-    On the CPU, where MACE computes statistics; energies relative to the sum of the E0s.
+    On the CPU, where MACE computes them; energies relative to the sum of the E0s.
     """
     constants = NormalisationConstants(atomic_energies)
     for start in range(0, len(labels), BATCH):
