@@ -16,7 +16,7 @@ from fhi_al.active_learning.options import SplitOptions
 from fhi_al.active_learning.progress import Progress
 from fhi_al.core.label import Label, Origin
 from fhi_al.labels.store import LabelStore
-from fhi_al.models.predictor import Prediction
+from fhi_al.models.interface import Prediction
 from fhi_al.report.journal import Journal
 
 
