@@ -67,8 +67,8 @@ def test_a_structure_has_one_label_in_all_files(files: InitialFiles) -> None:
     write_frames(files.training[1], [frame(0), frame(1, REF_energy=ENERGY - 1.0), frame(7)])
     (problem,) = problems_of(files)
     assert problem.startswith(
-        f"{files.training[1]}: frame 2: has another energy, forces or stress than the same "
-        f"structure in {files.training[0]}: frame 2: "
+        f"{files.training[1]}: frame 2: has another energy, forces, stress or config_type than the "
+        f"same structure in {files.training[0]}: frame 2: "
     )
 
 
