@@ -60,7 +60,8 @@ def test_exported_labels_are_the_stored_ones(finished_run) -> None:
 
 def test_a_rank_that_only_labels_stays_small(asi_library, tmp_path, record_property) -> None:
     """Of the command itself, at its peak: rank 0 holds torch and MACE, the others the engine."""
-    folder = write_inputs(tmp_path / "run", asi_library=asi_library)
+    one = {"ACTIVE_LEARNING": {"training_ranks": 1}}  # by default the others train, too
+    folder = write_inputs(tmp_path / "run", asi_library=asi_library, active_learning=one)
     job = start(folder, 3)
     peaks: dict[int, float] = {}
     while job.poll() is None:
