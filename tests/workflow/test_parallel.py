@@ -302,6 +302,10 @@ def test_while_all_wait_the_members_train_on_if_they_may(asi_library, tmp_path, 
     succeed(folder, 2, env={"ASI_SLEEP_MS": "1500"})
     log = (folder / "AL.log").read_text()
     assert ("while all trajectories wait" in log) is train_on
+    # An epoch at a time: a label that arrives is not kept waiting for a whole round.
+    assert log.count("trained 1 epochs while all trajectories wait") == log.count(
+        "while all trajectories wait"
+    )
 
 
 def test_switched_back_to_serial_a_run_goes_on(asi_library, tmp_path) -> None:

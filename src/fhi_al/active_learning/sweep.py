@@ -235,9 +235,8 @@ class Sweep:
             self._trajectories.update(next_round=trajectory.index + 1)
         else:
             # Without optimizer resets: a member at its plateau is left alone until a point comes.
-            self._training_round(
-                "while all trajectories wait", self._options.epochs_per_round, reset_optimizer=False
-            )
+            # One epoch: a label that arrives meanwhile, and its trajectory, wait for its end.
+            self._training_round("while all trajectories wait", 1, reset_optimizer=False)
             self._trajectories.update(next_round=len(self._state.trajectories))
 
     def _training_round(self, why: str, n_epochs: int, *, reset_optimizer: bool = True) -> None:
