@@ -136,6 +136,22 @@ SITUATIONS: dict[str, Values] = {
     },
 }
 
+PAIR_POTENTIALS = "pair_potential:PairPotential"
+
+
+def inputs(situation: str, label: str) -> Values:
+    """A situation; with models that are built faster where a key is none of theirs."""
+    values = BASE | SITUATIONS[situation]
+    of_models = (*sections_of("mace"), "mace")
+    if label.partition(".")[0] in of_models or label == "ACTIVE_LEARNING.model_backend":
+        return values
+    everywhere = ("ARCHITECTURE.r_max", "ARCHITECTURE.atomic_energies")
+    return {
+        key: value
+        for key, value in values.items()
+        if key in everywhere or not key.startswith("ARCHITECTURE.")
+    } | {"ACTIVE_LEARNING.model_backend": PAIR_POTENTIALS}
+
 
 def keys() -> dict[str, Any]:
     """Every key that has a plain value: its field, by its label with the file where two have it."""
@@ -177,7 +193,7 @@ def others(value: Any, info: Any) -> Iterator[Any]:
     elif isinstance(value, PurePath):
         yield str(value) + "_2"
     elif value == "mace":
-        yield "pair_potential:PairPotential"
+        yield PAIR_POTENTIALS
     else:
         yield from changed(value)
 
@@ -366,7 +382,7 @@ class Search:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._before: dict[tuple[str, Callable[[Path], Description]], Description] = {}
+        self._before: dict[tuple[str, str, Callable[[Path], Description]], Description] = {}
 
     def keys_without_effect(self, labels: Mapping[str, Any]) -> dict[str, str]:
         """Why each key that changes nothing was not found to do so."""
@@ -388,7 +404,7 @@ class Search:
         return f"no effect of {'; '.join(dict.fromkeys(tried)) or 'any value that was tried'}"
 
     def _values(self, situation: str, label: str, info: Any) -> list[Any]:
-        settings = self._settings(BASE | SITUATIONS[situation])
+        settings = self._settings(inputs(situation, label))
         value = _value(settings, label)
         if value is None:
             default = info.get_default(call_default_factory=True)
@@ -411,9 +427,9 @@ class Search:
     def _outcome(
         self, situation: str, label: str, value: Any, describe: Callable[[Path], Description]
     ) -> Outcome:
-        before = self._description(situation, describe)
+        before = self._description(situation, label, describe)
         try:
-            settings = self._settings(BASE | SITUATIONS[situation] | {label: value})
+            settings = self._settings(inputs(situation, label) | {label: value})
         except SettingsError as error:
             return Outcome.TOLD if "supported" in str(error) else Outcome.REFUSED
         plain = label.removeprefix("mace.").removeprefix("active_learning.")
@@ -424,16 +440,20 @@ class Search:
         is_same = all(after.get(path) == text for path, text in before.items())
         return Outcome.NONE if is_same else Outcome.EFFECT
 
-    def _description(self, situation: str, describe: Callable[[Path], Description]) -> Description:
+    def _description(
+        self, situation: str, label: str, describe: Callable[[Path], Description]
+    ) -> Description:
         """What is the same in two runs with the same settings."""
-        known = self._before.get((situation, describe))
+        values = inputs(situation, label)
+        kind = (str(values.get("ACTIVE_LEARNING.model_backend")), situation, describe)
+        known = self._before.get(kind)
         if known is None:
             twice = []
             for _ in range(2):
-                self._settings(BASE | SITUATIONS[situation])
+                self._settings(values)
                 twice.append(describe(self._folder))
             known = {p: text for p, text in twice[0].items() if twice[1].get(p) == text}
-            self._before[situation, describe] = known
+            self._before[kind] = known
         return known
 
     def _fresh(self) -> None:

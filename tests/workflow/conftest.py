@@ -37,20 +37,27 @@ def finished_run(
     tmp_path_factory: pytest.TempPathFactory,
     asi_library: Path,  # noqa: F811
 ) -> FinishedRun:
-    """Folder of a finished run by engine ("tblite" or "asi"), number of ranks and length.
+    """Folder of a finished run by engine ("tblite" or "asi"), ranks, length and kind of models.
+
+    Ranks that would have nothing to do train.
 
     The processes of pytest-xdist share the runs: the first that needs one makes it.
     """
     folder = shared_folder(tmp_path_factory)
 
-    def get(engine: str, ranks: int, *, long: bool = False) -> Path:
-        run = folder / f"{engine}_{ranks}{'_long' * long}"
+    def get(engine: str, ranks: int, *, long: bool = False, models: str = "pair") -> Path:
+        run = folder / f"{engine}_{ranks}_{models}{'_long' * long}"
         output = run / "output.txt"
         with FileLock(f"{run}.lock"):
             if not output.exists():
                 library = asi_library if engine == "asi" else None
-                changes = {"ACTIVE_LEARNING": LONG if long else {}}
-                write_inputs(run, asi_library=library, active_learning=changes)
+                changes = {"training_ranks": "auto", **(LONG if long else {})}
+                write_inputs(
+                    run,
+                    asi_library=library,
+                    active_learning={"ACTIVE_LEARNING": changes},
+                    models=models,
+                )
                 output.write_text(succeed(run, ranks))
         return run
 

@@ -175,7 +175,7 @@ def refused(folder: Path, *expected: str) -> None:
 
 @pytest.mark.parametrize("name", ON_TBLITE)
 def test_bad_input_is_refused(tmp_path, name) -> None:
-    folder = write_inputs(tmp_path / "run")
+    folder = write_inputs(tmp_path / "run", models="mace")
     spoil, expected = ON_TBLITE[name]
     where = spoil(folder)
     refused(folder, *expected, *([where] if where else []))
@@ -183,14 +183,14 @@ def test_bad_input_is_refused(tmp_path, name) -> None:
 
 @pytest.mark.parametrize("name", ON_AIMS)
 def test_bad_aims_input_is_refused(tmp_path, asi_library, name) -> None:
-    folder = write_inputs(tmp_path / "run", asi_library=asi_library)
+    folder = write_inputs(tmp_path / "run", asi_library=asi_library, models="mace")
     spoil, expected = ON_AIMS[name]
     where = spoil(folder)
     refused(folder, *expected, *([where] if where else []))
 
 
 def test_all_problems_of_both_files_are_told_at_once_with_their_lines(tmp_path) -> None:
-    folder = write_inputs(tmp_path / "run")
+    folder = write_inputs(tmp_path / "run", models="mace")
     line(AL, "n_samples:", "  n_samples: 0")(folder)
     line(MACE, "r_max", "  r_max: far")(folder)
     numbers = {}

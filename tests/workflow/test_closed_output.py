@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.mpi, pytest.mark.real]
 def folder(tmp_path: Path) -> Path:
     return write_inputs(
         tmp_path / "run",
+        models="mace",
         mace={
             "GENERAL": {"default_dtype": "float32"},
             "ARCHITECTURE": {"num_channels": 2, "radial_MLP": [4]},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -12,7 +13,17 @@ import ase.io
 import pytest
 import yaml
 from asi.harness import mpirun
-from run_folder import SMALLEST, WATER, datasets, journal, labels, run, succeed, write_inputs
+from run_folder import (
+    SMALLEST,
+    WATER,
+    datasets,
+    journal,
+    labels,
+    python_path,
+    run,
+    succeed,
+    write_inputs,
+)
 
 pytestmark = [pytest.mark.mpi, pytest.mark.real]
 
@@ -41,10 +52,12 @@ def test_two_commands_do_what_one_does(finished_run, tmp_path) -> None:
 
 
 def test_active_learning_from_data_and_models(finished_run, tmp_path, monkeypatch) -> None:
-    finished = finished_run("tblite", 1)
+    finished = finished_run("tblite", 1, models="mace")
     # MACE-MP-0 cannot be had here, and is not needed.
     settings = SMALLEST | {"initial_sampling": "mace-mp0"}
-    folder = write_inputs(tmp_path / "run", active_learning={"ACTIVE_LEARNING": settings})
+    folder = write_inputs(
+        tmp_path / "run", active_learning={"ACTIVE_LEARNING": settings}, models="mace"
+    )
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     code, output = run(folder, 2, command="FHI_AL-al")
     assert code == 2
@@ -97,7 +110,7 @@ def test_a_foundation_model_samples(finished_run, tmp_path, source) -> None:
     if source == "chgnet":
         settings["foundation_calculator"] = "chgnet.model.dynamics.CHGNetCalculator"
     else:
-        models = sorted((finished_run("tblite", 1) / "model").glob("*.model"))
+        models = sorted((finished_run("tblite", 1, models="mace") / "model").glob("*.model"))
         shutil.copy(models[0], tmp_path / "foundation.model")
         settings["foundation_model"] = "../foundation.model"
     folder = write_inputs(
@@ -117,7 +130,9 @@ def test_a_foundation_model_that_cannot_compute_the_system_is_refused(tmp_path) 
         initial_sampling="foundation",
         foundation_calculator="chgnet.model.dynamics.CHGNetCalculator",
     )
-    folder = write_inputs(tmp_path / "run", active_learning={"ACTIVE_LEARNING": settings})
+    folder = write_inputs(
+        tmp_path / "run", active_learning={"ACTIVE_LEARNING": settings}, models="mace"
+    )
     code, output = run(folder, 2, "--check")
     assert code == 2, output
     assert "ACTIVE_LEARNING.foundation_calculator" in output
@@ -127,7 +142,9 @@ def test_a_foundation_model_that_cannot_compute_the_system_is_refused(tmp_path) 
 @pytest.mark.parametrize("options", [["--check"], []])
 def test_mace_mp_that_cannot_be_had_is_said_before_any_work(tmp_path, options) -> None:
     folder = write_inputs(
-        tmp_path / "run", active_learning={"ACTIVE_LEARNING": {"initial_sampling": "mace-mp0"}}
+        tmp_path / "run",
+        active_learning={"ACTIVE_LEARNING": {"initial_sampling": "mace-mp0"}},
+        models="mace",
     )
     empty_home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
     code, output = run(folder, 2, *options, env=empty_home, timeout_s=60)
@@ -148,13 +165,14 @@ def test_python_script_runs_both_procedures(tmp_path) -> None:
         text=True,
         timeout=120,
         check=False,
+        env={**os.environ, "PYTHONPATH": python_path()},
     )
     assert job.returncode == 0, job.stdout + job.stderr
     assert (folder / "data" / "final" / "training" / "combined.xyz").is_file()
 
 
 def test_check_runs_nothing_and_counts_the_work(tmp_path, asi_library) -> None:
-    folder = write_inputs(tmp_path / "run", asi_library=asi_library)
+    folder = write_inputs(tmp_path / "run", asi_library=asi_library, models="mace")
     before = sorted(folder.rglob("*"))
     output = succeed(folder, 2, "--check")
     assert "desired_acc: 0.02" in output and "num_channels: 8" in output
@@ -166,6 +184,7 @@ def test_check_runs_nothing_and_counts_the_work(tmp_path, asi_library) -> None:
 def test_no_snapshots_without_create_restart_and_compiled_models_at_the_end(tmp_path) -> None:
     folder = write_inputs(
         tmp_path / "run",
+        models="mace",
         mace={"MISC": {"compile_final": True}},
         active_learning={"ACTIVE_LEARNING": SMALLEST, "MISC": {"create_restart": False}},
     )

@@ -7,15 +7,28 @@ from pathlib import Path
 
 import pytest
 from ase.io import read
-from run_folder import in_flight, kill_all, labels, run, start, succeed, write_inputs
+from run_folder import (
+    SHORT,
+    in_flight,
+    kill_all,
+    labels,
+    run,
+    start,
+    succeed,
+    write_inputs,
+)
 
 pytestmark = [pytest.mark.mpi, pytest.mark.real]
 
 INITIAL = "FHI_AL-initial-ds"
 
 
+def short_run(folder: Path, asi_library: Path) -> Path:
+    return write_inputs(folder, asi_library=asi_library, active_learning={"ACTIVE_LEARNING": SHORT})
+
+
 def test_a_structure_on_which_the_engine_dies_is_tried_three_times(asi_library, tmp_path) -> None:
-    folder = write_inputs(tmp_path / "run", asi_library=asi_library)
+    folder = short_run(tmp_path / "run", asi_library)
     # The first call of a resumed run is the one in which the run before died.
     deaths = [
         {"ASI_ABORT_AT": "10", "ASI_DIE_ON": "1"},
@@ -44,7 +57,7 @@ def test_a_structure_on_which_the_engine_dies_is_tried_three_times(asi_library, 
 
 
 def test_kills_in_one_and_the_same_call_do_not_count(finished_run, asi_library, tmp_path) -> None:
-    folder = write_inputs(tmp_path / "run", asi_library=asi_library)
+    folder = short_run(tmp_path / "run", asi_library)
     slow = {"ASI_SLEEP_MS": "5000"}
     keys = []
     for _ in range(3):
@@ -57,7 +70,9 @@ def test_kills_in_one_and_the_same_call_do_not_count(finished_run, asi_library, 
     output = succeed(folder, 1, command=INITIAL)
     assert "has ended 3 times during the calculation of structure" in output
     assert "died on" not in output
-    assert labels(folder) == labels(finished_run("asi", 1))[: len(labels(folder))]
+    # The first round is that of the longer run, geometry.in and 8 MD steps: then models differ.
+    assert len(labels(folder)) > 9
+    assert labels(folder)[:9] == labels(finished_run("asi", 1))[:9]
 
 
 def wait_for_call(folder: Path) -> None:

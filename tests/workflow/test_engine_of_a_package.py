@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import zipfile
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.morse import MorsePotential
-from run_folder import run, write_inputs
+from run_folder import python_path, run, write_inputs
 
 pytestmark = [pytest.mark.mpi, pytest.mark.real]
 
@@ -42,8 +41,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     site = folder / "site"
     command = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--quiet"]
     subprocess.run([*command, "--target", str(site), str(wheel)], check=True, timeout=120)
-    path = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
-    return {"PYTHONPATH": path}
+    return {"PYTHONPATH": python_path(site)}
 
 
 def inputs(folder: Path, arguments: str, **more: object) -> Path:

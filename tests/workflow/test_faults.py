@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from ase.io import read
 from run_folder import (
+    SHORT,
     datasets,
     labels,
     run,
@@ -63,7 +64,7 @@ def test_an_engine_that_always_fails_stops_the_run(asi_library, tmp_path) -> Non
     folder = write_inputs(
         tmp_path / "run",
         asi_library=asi_library,
-        active_learning={"ACTIVE_LEARNING": {"max_label_failures": 4}},
+        active_learning={"ACTIVE_LEARNING": {**SHORT, "max_label_failures": 4}},
     )
     always = ",".join(map(str, range(1, 200)))
     code, output = run(folder, 2, env={"ASI_FAIL_AT": always})
@@ -142,8 +143,10 @@ def test_exploding_md_goes_back_and_stores_nothing(tmp_path) -> None:
 
 
 def test_a_changed_architecture_is_refused_on_resume(finished_run, tmp_path) -> None:
-    finished = finished_run("tblite", 1)
-    folder = write_inputs(tmp_path / "run", mace={"ARCHITECTURE": {"num_channels": 4}})
+    finished = finished_run("tblite", 1, models="mace")
+    folder = write_inputs(
+        tmp_path / "run", mace={"ARCHITECTURE": {"num_channels": 4}}, models="mace"
+    )
     shutil.copytree(finished / "restart", folder / "restart")
     before = (folder / "restart" / "journal.jsonl").read_text()
     code, output = run(folder, 2)

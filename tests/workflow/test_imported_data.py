@@ -15,8 +15,10 @@ pytestmark = [pytest.mark.mpi, pytest.mark.real]
 @pytest.fixture
 def folder(finished_run, tmp_path) -> Path:
     """Inputs, and the data and models of a finished initial dataset."""
-    finished = finished_run("tblite", 1)
-    folder = write_inputs(tmp_path / "run", active_learning={"ACTIVE_LEARNING": SMALLEST})
+    finished = finished_run("tblite", 1, models="mace")
+    folder = write_inputs(
+        tmp_path / "run", active_learning={"ACTIVE_LEARNING": SMALLEST}, models="mace"
+    )
     shutil.copytree(finished / "data" / "initial", folder / "data" / "initial")
     shutil.copytree(finished / "model", folder / "model")
     return folder
@@ -49,6 +51,7 @@ def test_all_that_is_wrong_is_named_and_nothing_written(folder, options) -> None
 def test_models_of_another_architecture_are_named(folder) -> None:
     write_inputs(
         folder,
+        models="mace",
         active_learning={"ACTIVE_LEARNING": SMALLEST},
         mace={"ARCHITECTURE": {"r_max": 3.5}},
     )

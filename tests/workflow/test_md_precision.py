@@ -28,7 +28,9 @@ def test_errors_of_a_run_whose_md_is_float32_are_those_of_its_float64_models(
         "converge_al": False,
         "test_ratio": 0.3,
     }
-    folder = write_inputs(tmp_path / "run", active_learning={"ACTIVE_LEARNING": changes})
+    folder = write_inputs(
+        tmp_path / "run", active_learning={"ACTIVE_LEARNING": changes}, models="mace"
+    )
     succeed(folder, 1)
     paths = sorted(str(path) for path in (folder / "model").glob("*.model"))
     calculator = MACECalculator(model_paths=paths, device="cpu", default_dtype="float64")

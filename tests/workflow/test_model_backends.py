@@ -21,15 +21,8 @@ from run_folder import (
 pytestmark = [pytest.mark.mpi, pytest.mark.real]
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with pair potentials, from the entry point, to its end."""
-    folder = write_inputs(tmp_path_factory.mktemp("pair") / "run", models="pair")
-    succeed(folder, 1)
-    return folder
-
-
-def test_a_run_with_models_of_a_package_goes_to_its_end(finished: Path) -> None:
+def test_a_run_with_models_of_a_package_goes_to_its_end(finished_run) -> None:
+    finished = finished_run("tblite", 1, models="pair")
     newest = sorted((finished / "restart").glob("snapshot-*"))[-1]
     state = json.loads((newest / "run.json").read_text())["state"]
     assert state["stage"] == "done"
@@ -44,7 +37,7 @@ def test_a_run_with_models_of_a_package_goes_to_its_end(finished: Path) -> None:
 
 
 def test_its_other_ranks_train_the_same_and_a_killed_run_ends_the_same(
-    finished: Path, tmp_path: Path
+    finished_run, tmp_path: Path
 ) -> None:
     folder = write_inputs(
         tmp_path / "run",
@@ -55,7 +48,7 @@ def test_its_other_ranks_train_the_same_and_a_killed_run_ends_the_same(
     wait_for_a_training_round(folder, job)
     kill_all(job)
     succeed(folder, 2)
-    assert_same_end(folder, finished)
+    assert_same_end(folder, finished_run("tblite", 1, models="pair"))
 
 
 def test_a_kind_that_is_not_there_and_keys_it_does_not_have_are_named(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def test_every_output_is_there(finished_run) -> None:
-    folder = finished_run("tblite", 2)
+    folder = finished_run("tblite", 2, models="mace")
     seeds = yaml.safe_load((folder / "data" / "member_seeds.yaml").read_text())
     assert len(seeds) == 2
     for phase in ("initial", "final"):
@@ -50,7 +50,7 @@ def test_every_output_is_there(finished_run) -> None:
 
 
 def test_resolved_settings_run_again(finished_run, tmp_path) -> None:
-    finished = finished_run("tblite", 2)
+    finished = finished_run("tblite", 2, models="mace")
     for name in ("mace_settings.yaml", "active_learning_settings.yaml"):
         (tmp_path / name).write_text((finished / "inputs" / f"resolved_{name}").read_text())
     (tmp_path / "geometry.in").write_text((finished / "geometry.in").read_text())
@@ -59,7 +59,7 @@ def test_resolved_settings_run_again(finished_run, tmp_path) -> None:
 
 
 def test_analysis_compares_uncertainty_with_the_true_error(finished_run) -> None:
-    analysis = finished_run("tblite", 2) / "analysis"
+    analysis = finished_run("tblite", 2, models="mace") / "analysis"
     sanity = rows(analysis / "sanity_checks.csv")
     assert len(sanity) == 2 * 4  # two trajectories, 40 steps, one check every 10
     assert all(float(row["mae_forces"]) > 0 and float(row["uncertainty"]) > 0 for row in sanity)
@@ -83,7 +83,9 @@ def test_analysis_compares_uncertainty_with_the_true_error(finished_run) -> None
 
 
 def test_threshold_is_the_moving_average(finished_run) -> None:
-    history = rows(finished_run("tblite", 2) / "analysis" / "uncertainty_history.csv")
+    history = rows(
+        finished_run("tblite", 2, models="mace") / "analysis" / "uncertainty_history.csv"
+    )
     seen = [float(row["uncertainty"]) for row in history]
     for count, row in enumerate(history, start=1):
         if row["threshold"]:
@@ -92,7 +94,7 @@ def test_threshold_is_the_moving_average(finished_run) -> None:
 
 
 def test_models_load_in_a_fresh_process_without_this_package(finished_run) -> None:
-    models = sorted((finished_run("tblite", 2) / "model").glob("*.model"))
+    models = sorted((finished_run("tblite", 2, models="mace") / "model").glob("*.model"))
     out = subprocess.run(
         [sys.executable, "-c", LOAD_AND_COMPUTE, *map(str, models)],
         capture_output=True,
@@ -105,7 +107,7 @@ def test_models_load_in_a_fresh_process_without_this_package(finished_run) -> No
 
 
 def test_summary_says_labels_errors_and_where_the_time_went(finished_run) -> None:
-    folder = finished_run("tblite", 2)
+    folder = finished_run("tblite", 2, models="mace")
     output = (folder / "output.txt").read_text()
     assert f"labels: {len(labels(folder))} computed, of which 0 discarded" in output
     assert "force MAE on validation" in output

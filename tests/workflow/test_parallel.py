@@ -42,6 +42,7 @@ pytestmark = [pytest.mark.mpi, pytest.mark.real]
 SLOW = {"ASI_SLEEP_MS": "120"}
 PARALLEL: dict[str, Any] = {
     "parallel": True,
+    "training_ranks": "auto",
     "num_trajectories": 4,
     "skip_step_initial": 2,
     "max_MD_steps": 30,
@@ -55,10 +56,15 @@ FOUNDATION: dict[str, Any] = {
 }
 
 
-def parallel_run(folder: Path, asi_library: Path | None = None, **changes: Any) -> Path:
+def parallel_run(
+    folder: Path, asi_library: Path | None = None, models: str = "pair", **changes: Any
+) -> Path:
     settings = {**PARALLEL, **changes}
     return write_inputs(
-        folder, asi_library=asi_library, active_learning={"ACTIVE_LEARNING": settings}
+        folder,
+        asi_library=asi_library,
+        active_learning={"ACTIVE_LEARNING": settings},
+        models=models,
     )
 
 
@@ -115,18 +121,18 @@ def assert_repeats(folder: Path, again: Path, ranks: int) -> None:
 
 
 LAYOUTS = [
-    (1, "tblite", {}),
-    (2, "asi", {}),
-    (3, "tblite", {"training_ranks": 2}),
-    (4, "asi", {"reference_groups": 3}),
-    (6, "asi", {"training_ranks": 2, "reference_groups": 2}),
+    (1, "tblite", "pair", {}),
+    (2, "asi", "pair", {}),
+    (3, "tblite", "mace", {"training_ranks": 2}),
+    (4, "asi", "pair", {"reference_groups": 3, "training_ranks": 1}),
+    (6, "asi", "pair", {"training_ranks": 2, "reference_groups": 2}),
 ]
 
 
-@pytest.mark.parametrize(("ranks", "engine", "how"), LAYOUTS)
-def test_every_layout_comes_to_its_end(asi_library, tmp_path, ranks, engine, how) -> None:
+@pytest.mark.parametrize(("ranks", "engine", "models", "how"), LAYOUTS)
+def test_every_layout_comes_to_its_end(asi_library, tmp_path, ranks, engine, models, how) -> None:
     library = asi_library if engine == "asi" else None
-    folder = parallel_run(tmp_path / "run", library, max_MD_steps=15, **how)
+    folder = parallel_run(tmp_path / "run", library, models, max_MD_steps=15, **how)
     output = succeed(folder, ranks)
     assert "summary: stage: done" in output
     assert output.count("layout: rank") >= 1
@@ -159,7 +165,7 @@ def test_ranks_that_label_together_train_and_change_no_bit(
 
 def test_ranks_that_would_do_nothing_train_and_change_no_bit(tmp_path) -> None:
     def folder(name: str, **changes: Any) -> Path:
-        changes = {"ensemble_size": 3, "max_MD_steps": 30, **changes}
+        changes = {"ensemble_size": 3, "training_ranks": "auto", "max_MD_steps": 30, **changes}
         return write_inputs(tmp_path / name, active_learning={"ACTIVE_LEARNING": changes})
 
     alone, two, three = folder("alone"), folder("two"), folder("three", training_ranks=3)
@@ -178,7 +184,7 @@ def test_ranks_that_would_do_nothing_train_and_change_no_bit(tmp_path) -> None:
 
 
 def test_more_ranks_asked_for_than_there_are(tmp_path) -> None:
-    folder = parallel_run(tmp_path / "run", reference_groups=2)
+    folder = parallel_run(tmp_path / "run", models="mace", reference_groups=2)
     code, output = run(folder, 2)
     assert code == 2
     assert "active_learning_settings.yaml" in output
@@ -188,7 +194,7 @@ def test_more_ranks_asked_for_than_there_are(tmp_path) -> None:
 
 def test_a_check_on_one_rank_is_no_run_on_one_rank(tmp_path) -> None:
     """On a login node nobody has the ranks of the job."""
-    folder = parallel_run(tmp_path / "run", training_ranks=4)
+    folder = parallel_run(tmp_path / "run", models="mace", training_ranks=4)
     output = succeed(folder, 1, "--check")
     assert "this check has one rank, the run needs more" in output
     assert "rank 5: labels (group 2)" in succeed(folder, 6, "--check")

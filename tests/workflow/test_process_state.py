@@ -54,6 +54,7 @@ def test_open_run_leaves_the_process_as_it_was(
 ) -> None:
     folder = write_inputs(
         tmp_path / "run",
+        models="mace",
         mace={
             "GENERAL": {"default_dtype": "float32"},
             "ARCHITECTURE": {"num_channels": 2, "radial_MLP": [4]},

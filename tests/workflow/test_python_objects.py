@@ -75,7 +75,9 @@ def water(tmp_path: Path) -> ActiveLearning:
 
 
 def test_objects_make_the_settings_that_files_make(water: ActiveLearning, tmp_path: Path) -> None:
-    folder = write_inputs(tmp_path / "run", active_learning={"ACTIVE_LEARNING": SMALLEST})
+    folder = write_inputs(
+        tmp_path / "run", active_learning={"ACTIVE_LEARNING": SMALLEST}, models="mace"
+    )
     of_files, of_objects = definition_of(folder), water.definition(folder)
     assert of_objects.settings.values() == of_files.settings.values()
     (theirs,), (ours,) = of_files.inputs.systems, of_objects.inputs.systems
@@ -146,7 +148,7 @@ def test_a_surface_is_refused_by_the_name_of_its_structure(water: ActiveLearning
 
 def test_a_file_cannot_name_an_object(tmp_path: Path) -> None:
     options = {"ACTIVE_LEARNING": SMALLEST | {"reference_engine": "object"}}
-    folder = write_inputs(tmp_path / "run", active_learning=options)
+    folder = write_inputs(tmp_path / "run", active_learning=options, models="mace")
     code, output = run(folder, 1, "--check")
     assert code == 2 and "only Python can hand an object over" in output
 

@@ -46,6 +46,7 @@ def old_run(folder: Path, version: int, **changes: Any) -> Path:
     """Inputs and restart/ of a run that an older program began; AL settings may be changed."""
     write_inputs(
         folder,
+        models="mace",
         mace={
             "GENERAL": {"default_dtype": "float32"},
             "ARCHITECTURE": {"num_channels": 2, "radial_MLP": [4]},

@@ -102,8 +102,8 @@ def killed_in_write(folder: Path, ranks: int, steps: Path, write: int, kill_at: 
 
 @pytest.mark.mpi
 @pytest.mark.real
-def test_a_run_killed_inside_a_write_ends_as_the_unbroken_one(finished_run, tmp_path) -> None:
-    folder = write_inputs(tmp_path / "run")
+def test_a_mace_run_killed_inside_a_write_ends_as_the_unbroken_one(finished_run, tmp_path) -> None:
+    folder = write_inputs(tmp_path / "run", models="mace")
     steps = tmp_path / "steps.txt"
     assert killed_in_write(folder, 2, steps, IN_ACTIVE_LEARNING, 15) != 0
     assert len(steps.read_text().splitlines()) == 15
@@ -112,7 +112,7 @@ def test_a_run_killed_inside_a_write_ends_as_the_unbroken_one(finished_run, tmp_
     assert snapshots(folder)[-1].name == f"snapshot-{IN_ACTIVE_LEARNING - 1:08d}"
     output = succeed(folder, 1)
     assert "continuing from the snapshot" in output and ": active learning" in output
-    assert_same_end(folder, finished_run("tblite", 1))
+    assert_same_end(folder, finished_run("tblite", 1, models="mace"))
 
 
 @pytest.mark.slow

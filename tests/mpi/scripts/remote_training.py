@@ -1,5 +1,6 @@
-"""Train four members on several ranks: remote_training.py RANK[,RANK...] WHAT...
+"""Train four members on several ranks: remote_training.py RANK[,RANK...] MODELS WHAT...
 
+MODELS: "mace", or "pair" for the pair potentials of the tests.
 WHAT: functions below that rank 0 runs, each with a pool of its own.  The other ranks serve.
 """
 
@@ -21,6 +22,7 @@ from fhi_al.models.remote.worker import TrainingRank
 from fhi_al.parallel import mpi
 
 ranks = [int(word) for word in sys.argv[1].split(",")]
+sys.path.insert(0, str(Path(__file__).parents[2] / "backends"))
 
 if MPI.COMM_WORLD.rank != 0:
     with mpi.communicator() as comm, ExitStack() as changes:
@@ -39,6 +41,7 @@ from fhi_al.models.remote.client import (  # noqa: E402
 )
 from fhi_al.models.torch_set_up import torch_set_up  # noqa: E402
 from fhi_al.models.training import SerialTrainingPool, TrainingPool  # noqa: E402
+from fhi_al.settings.mace import MaceSettings  # noqa: E402
 
 SEEDS = (11, 22, 33, 44)
 ALL = range(4)
@@ -57,9 +60,22 @@ class Counting(MPI.Intracomm):
         return super().isend(obj, dest, tag)
 
 
-def made(**changes: Any) -> Ensemble:
+def of_models(kind: str) -> MaceSettings:
+    """Settings of small models with more than 700 weights."""
+    if kind == "mace":
+        return settings()
+    from pair_potential import PairArchitecture
+
+    how = {
+        "backend": "pair_potential:PairPotential",
+        "architecture": PairArchitecture(num_functions=200),
+    }
+    return settings().model_copy(update=how)
+
+
+def made() -> Ensemble:
     """Four members, each with its own training set, in a state to train."""
-    ensemble = Ensemble(settings(**changes), ELEMENTS, SEEDS)
+    ensemble = Ensemble(of_models(sys.argv[2]), ELEMENTS, SEEDS)
     for member in ensemble.members:
         member.add_training(LABELS[member.index : member.index + 7])
         member.add_validation(LABELS[12:14])
@@ -320,6 +336,6 @@ def predictions() -> dict[str, Any]:
 
 
 with mpi.communicator() as comm, torch_set_up():
-    result = {what: globals()[what]() for what in sys.argv[2:]}
+    result = {what: globals()[what]() for what in sys.argv[3:]}
     mpi.call(comm, "stop", 0)
     print("RESULT " + json.dumps(result), flush=True)
