@@ -44,7 +44,7 @@ class Inputs:
             replace(geometry, structure=replace(geometry.structure, masses=of_atoms))
             for geometry, of_atoms in pairs
         )
-        return Inputs(tuple(geometries), self.control)
+        return replace(self, geometries=tuple(geometries))
 
 
 def read_inputs(folder: Path, *, needs_control: bool) -> Inputs:
