@@ -1,4 +1,4 @@
-"""Parts of one's own: engine, uncertainty measure, integrator: ``python own_parts.py FOLDER``.
+"""Parts of your own: engine, model, uncertainty measure, integrator: ``own_parts.py FOLDER``.
 
 The engine here is a pair potential of a few lines; yours calls whatever gives energies and forces.
 """
@@ -7,12 +7,16 @@ import sys
 from dataclasses import replace
 
 import numpy as np
+import torch
 from ase import Atoms, units
 from ase.build import molecule
 from ase.md.langevin import Langevin as AseLangevin
 from objects import WATER
 
-from fhi_al import ReferenceResult, Threshold
+from fhi_al import Backend, ReferenceResult, Threshold
+from fhi_al.models.torch_backend import TorchBackend
+from fhi_al.settings.mace import ModelArchitecture
+from fhi_al.settings.value_types import Integer, Number, setting
 
 
 class Springs:
@@ -39,6 +43,43 @@ class Springs:
         return [self._stiffness, self._lengths.tolist()]
 
 
+class Histogram(ModelArchitecture):
+    """The settings of :class:`LinearModel`, with bounds: its section ARCHITECTURE."""
+
+    r_max: Number = setting(4.0, "Cutoff radius.", unit="A", gt=0)
+    num_bins: Integer = setting(20, "Smooth bins of the distance.", ge=2)
+
+
+class LinearModel(TorchBackend):
+    """A kind of models: energies of atoms, linear in a smooth histogram of their neighbours."""
+
+    architecture = Histogram
+
+    def new_module(self) -> torch.nn.Module:
+        """Weights of the bins, for each pair of elements."""
+        n_bins = int(self.settings.architecture.num_bins)
+        return torch.nn.Linear(n_bins * len(self.elements) ** 2, 1)
+
+    def features(self, module: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """(n_atoms, n_features): the histogram by the elements of atom and neighbour."""
+        first, second = inputs["edge_index"]
+        positions, kinds = inputs["positions"], inputs["node_attrs"]
+        distances = (positions[second] - positions[first] + inputs["shifts"]).norm(dim=1)
+        n_bins = int(self.settings.architecture.num_bins)
+        centres = torch.linspace(0.5, self.r_max, n_bins).to(positions)
+        width = (self.r_max - 0.5) / (n_bins - 1)
+        bins = torch.exp(-(((distances[:, None] - centres) / width) ** 2))
+        bins = bins * torch.cos(distances / self.r_max * torch.pi / 2)[:, None] ** 2
+        of_pairs = torch.einsum("pa,pb,pk->pabk", kinds[first], kinds[second], bins).flatten(1)
+        return of_pairs.new_zeros(len(kinds), of_pairs.shape[1]).index_add(0, first, of_pairs)
+
+    def energies(self, module: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        """(n_structures,) in eV, relative to the sum of the E0s."""
+        of_atoms = module(self.features(module, inputs)).squeeze(1)
+        n_structures = len(inputs["ptr"]) - 1
+        return of_atoms.new_zeros(n_structures).index_add(0, inputs["batch"], of_atoms)
+
+
 def second_largest(forces: np.ndarray) -> float:
     """An uncertainty measure: members' forces (n_members, n_atoms, 3) in eV/A -> a number."""
     spread = np.sqrt(((forces - forces.mean(axis=0)) ** 2).mean(axis=(0, 2)))
@@ -61,6 +102,7 @@ if __name__ == "__main__":
     job = replace(
         WATER,
         engine=Springs(molecule("H2O"), stiffness=30.0),
+        model=Backend(LinearModel, members=2, num_bins=16, lr=0.05, batch_size=4),
         criterion=Threshold(second_largest, c_x=0.1),
         integrator=cooled,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -12,40 +13,55 @@ from typing import Any
 import ase.io
 import numpy as np
 import pytest
+import torch
 from ase.build import molecule
 from asi.harness import mpirun
+from pair_potential import PairPotential
 from run_folder import (
     ACTIVE_LEARNING,
     MACE,
     SMALLEST,
     WATER,
+    assert_same_end,
     datasets,
+    kill_all,
+    python_path,
     run,
     succeed,
+    wait_for_a_training_round,
     write_inputs,
 )
 
 import fhi_al
-from fhi_al import ActiveLearning, InitialDataset, Langevin, Stop, TBLite, Threshold
+from fhi_al import ActiveLearning, Backend, InitialDataset, Langevin, Stop, TBLite, Threshold
 from fhi_al.app.definition import definition_of
 from fhi_al.core.errors import InputError
 from fhi_al.settings import SettingsError
+from fhi_al.settings.model_backends import ModelDeclaration
 
 pytestmark = [pytest.mark.mpi, pytest.mark.real]
 
 DOCS = Path(__file__).parents[2] / "docs" / "python.md"
 EXAMPLES = Path(__file__).parents[2] / "examples" / "python"
+SCRIPTS = Path(__file__).parent / "scripts"
 TIMEOUT_S = 150
 
 
-def start(script: Path, folder: Path, ranks: int = 1) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+def begin(script: Path, folder: Path, ranks: int = 1) -> subprocess.Popen[str]:
+    return subprocess.Popen(
         [mpirun(), "-n", str(ranks), sys.executable, str(script), str(folder)],
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=TIMEOUT_S,
-        check=False,
+        start_new_session=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": python_path(EXAMPLES)},
     )
+
+
+def start(script: Path, folder: Path, ranks: int = 1) -> subprocess.CompletedProcess[str]:
+    job = begin(script, folder, ranks)
+    output, errors = job.communicate(timeout=TIMEOUT_S)
+    return subprocess.CompletedProcess(job.args, job.returncode, output, errors)
 
 
 @pytest.fixture
@@ -100,9 +116,9 @@ def test_a_command_goes_on_with_what_objects_began(tmp_path: Path) -> None:
 
 
 def test_parts_of_ones_own(tmp_path: Path) -> None:
-    """Engine, uncertainty measure and integrator: all are used, and a second start goes on."""
+    """Engine, model, uncertainty measure, integrator: all are used, a second start goes on."""
     folder = tmp_path / "run"
-    job = start(EXAMPLES / "own_parts.py", folder)
+    job = start(EXAMPLES / "own_parts.py", folder, ranks=2)
     assert job.returncode == 0, job.stdout + job.stderr
     points = ase.io.read(folder / "data" / "final" / "training" / "combined.xyz", ":")
     for atoms in points[:3]:
@@ -116,14 +132,70 @@ def test_parts_of_ones_own(tmp_path: Path) -> None:
     assert other.returncode != 0 and "reference_engine" in other.stderr
 
 
+def test_a_model_class_handed_over_trains_and_a_killed_run_ends_the_same(tmp_path: Path) -> None:
+    """With an engine object: both are there again when the run goes on."""
+    script, whole, folder = SCRIPTS / "own_models.py", tmp_path / "whole", tmp_path / "run"
+    job = start(script, whole)
+    assert job.returncode == 0, job.stdout + job.stderr
+    killed = begin(script, folder)
+    wait_for_a_training_round(folder, killed)
+    kill_all(killed)
+    job = start(script, folder)
+    assert job.returncode == 0, job.stdout + job.stderr
+    assert "continuing from the snapshot" in job.stdout
+    assert_same_end(folder, whole)
+    for path in (folder / "model").glob("*.model"):
+        identity = torch.load(path, weights_only=True)["identity"]
+        assert identity["backend"] == "pair_potential:PairPotential"
+        assert identity["num_functions"] == 8
+
+
+PAIR = ModelDeclaration(
+    "pairs", "pair_potential:PairPotential", PairPotential.architecture, PairPotential.without
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("pair", "pair"), (PairPotential, "pair_potential:PairPotential"), (PAIR, "pairs")],
+    ids=["name", "class", "declaration"],
+)
+def test_a_kind_of_models_is_named_or_handed_over(
+    water: ActiveLearning, tmp_path: Path, kind: object, name: str
+) -> None:
+    job = replace(water, model=Backend(kind, members=2, num_functions=7, lr=0.1))
+    settings = job.definition(tmp_path).settings
+    assert settings.mace is not None
+    assert isinstance(settings.mace.architecture, PairPotential.architecture)
+    assert settings.mace.architecture.num_functions == 7
+    assert settings.mace.training.lr == 0.1
+    assert settings.mace.backend_class == "pair_potential:PairPotential"
+    assert settings.al.model_backend == settings.mace.backend == name
+    assert settings.al.ensemble_size == 2
+
+
 def springs_at_rest() -> np.ndarray:
     return molecule("H2O").get_all_distances()
+
+
+def local_class() -> type:
+    class Here(PairPotential):
+        pass
+
+    return Here
 
 
 @pytest.mark.parametrize(
     ("part", "message"),
     [
         ({"model": fhi_al.MACE(2, num_chanels=8)}, "num_chanels. Did you mean num_channels?"),
+        ({"model": object()}, "expected MACE(...), or Backend(kind, ...)"),
+        ({"model": Backend("mave")}, "model: 'mave': unknown. Did you mean mace"),
+        ({"model": Backend(dict)}, "is no model backend: expected a class whose attribute"),
+        ({"model": Backend(local_class())}, "defined at the top of a module"),
+        ({"model": Backend(PairPotential, num_channels=8)}, "unknown key num_channels"),
+        ({"model": Backend("pair", compile_final=True)}, "a pair potential cannot be compiled"),
+        ({"options": {"model_backend": "pair"}}, "expected model=Backend('pair', ...)"),
         ({"options": {"cx": 0.1}}, "unknown key ACTIVE_LEARNING.cx. Did you mean c_x?"),
         ({"md": Langevin(temperature_K=-3)}, "MD.temperature = -3: must be above 0 K"),
         ({"engine": object()}, "engine: object: expected TBLite"),

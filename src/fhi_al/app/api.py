@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 from ase import Atoms
 
-from fhi_al.app.choices import MACE, Dynamics, Engine, InitialDataset, Stop, Threshold
+from fhi_al.app.choices import (
+    Backend,
+    Dynamics,
+    Engine,
+    InitialDataset,
+    Keys,
+    Stop,
+    Threshold,
+)
 from fhi_al.app.definition import Definition, Objects
 from fhi_al.app.open import ServedToTheEnd, check_alone, opened
 from fhi_al.app.structures import geometry_of
@@ -23,6 +31,8 @@ from fhi_al.engines.engine import ReferenceEngine
 from fhi_al.engines.inputs import Inputs
 from fhi_al.settings.engine_names import OBJECT
 from fhi_al.settings.from_python import in_sections, settings_from
+from fhi_al.settings.keys import mace_layout
+from fhi_al.settings.model_backends import ModelDeclaration, declaration
 
 if TYPE_CHECKING:
     from fhi_al.active_learning.run import Run
@@ -66,7 +76,8 @@ class ActiveLearning:
     engine : TBLite, AseCalculator, Aims or ReferenceEngine
         What labels: a choice, or an object of your own with ``calculate`` and ``close`` (see
         :class:`fhi_al.engines.engine.ReferenceEngine`).
-    model : MACE
+    model : MACE or Backend
+        The ensemble: MACE, or any kind of models, also a class of your own.
     md : Langevin, Bussi, NoseHoover, Berendsen, Andersen or NVE
     criterion : Threshold
         When a structure needs a label.
@@ -84,7 +95,7 @@ class ActiveLearning:
 
     structures: Sequence[Atoms]
     engine: Engine | ReferenceEngine
-    model: MACE
+    model: Backend
     md: Dynamics
     criterion: Threshold = field(default_factory=Threshold)
     stop: Stop = field(default_factory=Stop)
@@ -103,24 +114,16 @@ class ActiveLearning:
         """
         place = Path(folder).resolve()
         uncertainty = self.criterion.uncertainty
-        keys: dict[str, Any] = {"ensemble_size": self.model.members}
-        if isinstance(self.engine, ReferenceEngine):
-            keys["reference_engine"] = OBJECT
-        elif callable(getattr(self.engine, "keys", None)):
-            keys |= self.engine.keys()
-        else:
-            raise InputError(
-                [
-                    f"{SOURCE}: engine: {type(self.engine).__name__}: expected TBLite,"
-                    " AseCalculator, Aims, or an object with calculate(positions, cell) and"
-                    " close(). An ASE calculator is named by its import path:"
-                    " AseCalculator('package.module:Class')"
-                ]
-            )
+        models = self._models()
+        keys = {
+            "ensemble_size": self.model.members,
+            "model_backend": models.name,
+            **self._engine_keys(),
+        }
         for part in (self.criterion, self.stop, self.initial):
             keys |= part.keys()
         settings = settings_from(
-            in_sections("mace", self.model.keys, f"{SOURCE}: model"),
+            in_sections(mace_layout(models.architecture), self.model.keys, f"{SOURCE}: model"),
             {
                 "ACTIVE_LEARNING": {**keys, **self.options},
                 "MD": self.md.keys(),
@@ -128,6 +131,7 @@ class ActiveLearning:
             },
             place,
             SOURCE,
+            models,
         )
         return Definition(
             place,
@@ -175,6 +179,40 @@ class ActiveLearning:
             if end.code:
                 raise
             return None
+
+    def _models(self) -> ModelDeclaration:
+        if not isinstance(self.model, Backend):
+            raise InputError(
+                [
+                    f"{SOURCE}: model: {self.model!r}: expected MACE(...), or Backend(kind, ...)"
+                    " with the name, the class or the declaration of a model backend"
+                ]
+            )
+        if "model_backend" in self.options:
+            raise InputError(
+                [
+                    f"{SOURCE}: options: model_backend: the model says it: expected"
+                    f" model=Backend({self.options['model_backend']!r}, ...) instead"
+                ]
+            )
+        try:
+            return declaration(self.model.kind)
+        except ValueError as error:
+            raise InputError([f"{SOURCE}: model: {self.model.kind!r}: {error}"]) from error
+
+    def _engine_keys(self) -> Keys:
+        if isinstance(self.engine, ReferenceEngine):
+            return {"reference_engine": OBJECT}
+        if callable(getattr(self.engine, "keys", None)):
+            return self.engine.keys()
+        raise InputError(
+            [
+                f"{SOURCE}: engine: {type(self.engine).__name__}: expected TBLite,"
+                " AseCalculator, Aims, or an object with calculate(positions, cell) and"
+                " close(). An ASE calculator is named by its import path:"
+                " AseCalculator('package.module:Class')"
+            ]
+        )
 
     def _inputs(self, folder: Path, *, needs_control: bool) -> Inputs:
         if len(self.structures) != 1:

@@ -94,7 +94,32 @@ class Aims:
         return given
 
 
-class MACE:
+class Backend:
+    """An ensemble of models of any kind.
+
+    Parameters
+    ----------
+    kind : str, type or ModelDeclaration
+        A name, as ``model_backend`` has it; or a class or declaration of your own, see
+        :mod:`fhi_al.models.interface`.
+    members : int
+        Size of the ensemble.
+    **keys
+        Keys of any section of ``mace_settings.yaml``, named as there; those of ARCHITECTURE are the
+        kind's.
+    """
+
+    def __init__(self, kind: object, members: int = 4, **keys: Any) -> None:
+        self.kind = kind
+        self.members = members
+        self.keys = keys
+
+    def __repr__(self) -> str:
+        given = "".join(f", {key}={value!r}" for key, value in self.keys.items())
+        return f"{type(self).__name__}({self.kind!r}, {self.members}{given})"
+
+
+class MACE(Backend):
     """An ensemble of MACE models.
 
     Parameters
@@ -107,12 +132,7 @@ class MACE:
     """
 
     def __init__(self, members: int = 4, **keys: Any) -> None:
-        self.members = members
-        self.keys = keys
-
-    def __repr__(self) -> str:
-        given = "".join(f", {key}={value!r}" for key, value in self.keys.items())
-        return f"MACE({self.members}{given})"
+        super().__init__("mace", members, **keys)
 
 
 @dataclass(frozen=True)

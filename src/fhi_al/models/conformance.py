@@ -45,7 +45,7 @@ class BrokenPromise(AssertionError):
 
 
 def check(
-    backend: str,
+    backend: object,
     *,
     elements: Sequence[int] = (1, 8),
     architecture: Mapping[str, Any] | None = None,
@@ -57,8 +57,8 @@ def check(
 
     Parameters
     ----------
-    backend : str
-        Its name, or the import path ``package.module:Class``.
+    backend : str, type or ModelDeclaration
+        Its name, the import path ``package.module:Class``, the class, or its declaration.
     elements : sequence of int
         Atomic numbers, at least one.
     architecture, training : mapping, optional
@@ -86,7 +86,8 @@ def check(
                     "architecture": made.architecture.model_validate(dict(architecture or {})),
                     "training": {"batch_size": 4, "lr": 0.01, "ema": True, **(training or {})},
                     "misc": {"device": device},
-                    "backend": backend,
+                    "backend": made.name,
+                    "backend_class": made.backend,
                 }
             )
             _Check(settings, tuple(sorted(set(elements)))).run()

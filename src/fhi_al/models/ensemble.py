@@ -46,7 +46,7 @@ class Ensemble:
     Attributes
     ----------
     backend : ModelBackend
-        The kind of the models, from ``settings.backend``.
+        The kind of the models, from ``settings.backend_class``.
     members : list of Member
     descriptors : Descriptors
 

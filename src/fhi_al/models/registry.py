@@ -1,7 +1,4 @@
-"""Where model backends are found: MACE's, entry points, and classes by their import path.
-
-The code of a backend is imported only when it is built.
-"""
+"""Builds the backend of a run.  Its code is imported only then."""
 
 from __future__ import annotations
 
@@ -9,16 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from fhi_al.models.interface import ModelBackend
-from fhi_al.settings.model_backends import declaration
+from fhi_al.settings.plugins import imported
 
 
 def new_backend(settings: Any, elements: Sequence[int], device: str | None = None) -> ModelBackend:
-    """The backend that settings name, for some elements.
+    """The backend of some settings, for some elements.
 
     Parameters
     ----------
     settings
-        Of mace_settings.yaml; ``settings.backend`` is a name or an import path.
+        Of mace_settings.yaml; ``settings.backend_class`` is the import path of the class.
     elements
         Atomic numbers of all systems.
     device
@@ -27,8 +24,8 @@ def new_backend(settings: Any, elements: Sequence[int], device: str | None = Non
     Raises
     ------
     ValueError
-        If there is no such backend, or it refuses a setting.
+        If it cannot be imported, or refuses a setting.
     """
-    kind = declaration(settings.backend).load()
+    kind = imported(settings.backend_class)
     backend: ModelBackend = kind(settings, tuple(int(number) for number in elements), device)
     return backend

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fhi_al.settings.keys import LAYOUTS, keys_of
+from fhi_al.settings.keys import Layout, keys_of
+from fhi_al.settings.model_backends import ModelDeclaration
 from fhi_al.settings.problems import Problem, SettingsError, nearest
 from fhi_al.settings.reading import Settings, checked_settings
 from fhi_al.settings.yaml_reading import Document
@@ -14,7 +15,13 @@ from fhi_al.settings.yaml_reading import Document
 Sections = Mapping[str, Mapping[str, Any]]
 
 
-def settings_from(mace: Sections, active_learning: Sections, folder: Path, source: str) -> Settings:
+def settings_from(
+    mace: Sections,
+    active_learning: Sections,
+    folder: Path,
+    source: str,
+    models: ModelDeclaration,
+) -> Settings:
     """Validated settings of sections with keys, which need not be complete.
 
     Parameters
@@ -25,6 +32,8 @@ def settings_from(mace: Sections, active_learning: Sections, folder: Path, sourc
         Which relative paths count from.
     source : str
         What messages name instead of a file.
+    models : ModelDeclaration
+        The kind of the models.
 
     Raises
     ------
@@ -36,18 +45,26 @@ def settings_from(mace: Sections, active_learning: Sections, folder: Path, sourc
         kind: (Document(source, {name: dict(keys) for name, keys in sections.items()}), [])
         for kind, sections in given.items()
     }
-    return checked_settings(documents, folder)
+    return checked_settings(documents, folder, models)
 
 
-def in_sections(kind: str, keys: Mapping[str, Any], source: str) -> dict[str, dict[str, Any]]:
+def in_sections(layout: Layout, keys: Mapping[str, Any], source: str) -> dict[str, dict[str, Any]]:
     """Keys without their sections, put into those of one file.
+
+    Parameters
+    ----------
+    layout : mapping
+        The models of the sections.
+    keys : mapping
+    source : str
+        What messages name instead of a file.
 
     Raises
     ------
     SettingsError
         Naming the keys that no section has, and the nearest one that is there.
     """
-    homes = {key: section for section, model in LAYOUTS[kind].items() for key in keys_of(model)}
+    homes = {key: section for section, model in layout.items() for key in keys_of(model)}
     problems = []
     found: dict[str, dict[str, Any]] = {}
     for key, value in keys.items():

@@ -8,7 +8,7 @@ from typing import Any, get_args
 from pydantic.fields import FieldInfo
 
 from fhi_al.settings.active_learning import ActiveLearning, ActiveLearningMisc
-from fhi_al.settings.mace import Architecture, General, Misc, Training
+from fhi_al.settings.mace import Architecture, General, Misc, ModelArchitecture, Training
 from fhi_al.settings.md import MolecularDynamics
 from fhi_al.settings.value_types import Section
 
@@ -29,6 +29,11 @@ LAYOUTS: Mapping[str, Layout] = {
     },
 }
 OTHER_SPELLINGS = {"ACTIVE LEARNING": "ACTIVE_LEARNING"}
+
+
+def mace_layout(architecture: type[ModelArchitecture]) -> Layout:
+    """The sections of ``mace_settings.yaml`` for a kind of models."""
+    return {**LAYOUTS["mace"], "ARCHITECTURE": architecture}
 
 
 def keys_of(section: type[Section]) -> dict[str, FieldInfo]:

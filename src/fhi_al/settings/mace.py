@@ -279,7 +279,8 @@ def _architecture(value: object) -> object:
 class MaceSettings(BaseModel):
     """mace_settings.yaml.
 
-    ``backend`` is the kind of the models, for which ARCHITECTURE is; no key of the file.
+    ``backend`` is the name of the kind of the models, for which ARCHITECTURE is, and
+    ``backend_class`` the import path of its class; no keys of the file.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
@@ -291,3 +292,4 @@ class MaceSettings(BaseModel):
     training: Training = Field(default_factory=Training, alias="TRAINING")
     misc: Misc = Field(default_factory=Misc, alias="MISC")
     backend: str = "mace"
+    backend_class: str = "fhi_al.models.mace.backend:MaceBackend"

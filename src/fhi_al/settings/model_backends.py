@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from fhi_al.settings.mace import Architecture, ModelArchitecture
-from fhi_al.settings.plugins import imported, named
+from fhi_al.settings.plugins import named
 
 GROUP = "fhi_al.models"
 BUILT_IN = {"mace": "fhi_al.settings.model_backends:MACE"}
@@ -35,43 +34,46 @@ class ModelDeclaration:
     architecture: type[ModelArchitecture]
     without: Mapping[str, str] = field(default_factory=dict)
 
-    def load(self) -> Any:
-        """The class of the backend.
-
-        Raises
-        ------
-        ValueError
-            If it cannot be imported.
-        """
-        return imported(self.backend)
-
 
 MACE = ModelDeclaration("mace", "fhi_al.models.mace.backend:MaceBackend", Architecture)
 
 
-def declaration(name: str) -> ModelDeclaration:
+def declaration(given: object) -> ModelDeclaration:
     """The declaration of a backend.
 
     Parameters
     ----------
-    name
+    given : str, ModelDeclaration or type
         ``mace``, an entry point of the group ``fhi_al.models``, or an import path
         ``package.module:name``: of a :class:`ModelDeclaration`, or of a backend class that has
-        ``architecture`` and, if need be, ``without`` as attributes.
+        ``architecture`` and, if need be, ``without`` as attributes.  From Python also the
+        declaration or the class itself.
 
     Raises
     ------
     ValueError
-        If there is no such backend.
+        If there is no such backend, or it cannot be imported where it will be used.
     """
-    found = named(GROUP, name, BUILT_IN)
+    if isinstance(given, ModelDeclaration):
+        return given
+    found = named(GROUP, given, BUILT_IN) if isinstance(given, str) else given
     if isinstance(found, ModelDeclaration):
-        return replace(found, name=name)
+        return replace(found, name=str(given))
     architecture = getattr(found, "architecture", None)
-    if not (isinstance(architecture, type) and issubclass(architecture, ModelArchitecture)):
+    if (
+        not isinstance(found, type)
+        or not isinstance(architecture, type)
+        or not issubclass(architecture, ModelArchitecture)
+    ):
         raise ValueError(
             "is no model backend: expected a class whose attribute architecture is a"
             " ModelArchitecture (its section ARCHITECTURE), or a ModelDeclaration"
         )
     path = f"{found.__module__}:{found.__qualname__}"
+    if not isinstance(given, str) and "." in found.__qualname__:
+        raise ValueError(
+            f"{path} cannot be imported by the ranks that train: expected a class that is defined"
+            " at the top of a module"
+        )
+    name = given if isinstance(given, str) else path
     return ModelDeclaration(name, path, architecture, getattr(found, "without", {}))

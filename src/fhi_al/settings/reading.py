@@ -17,7 +17,7 @@ from fhi_al.settings.active_learning import (
 from fhi_al.settings.checked_file import CheckedFile, check_file
 from fhi_al.settings.cross_checks import check_active_learning, check_mace, clashes
 from fhi_al.settings.effects import notes_on
-from fhi_al.settings.keys import FILE_NAMES, LAYOUTS, key_at
+from fhi_al.settings.keys import FILE_NAMES, key_at, mace_layout
 from fhi_al.settings.learning_rate import notes_on_the_learning_rate
 from fhi_al.settings.mace import MaceSettings
 from fhi_al.settings.md import MolecularDynamics
@@ -178,7 +178,9 @@ def read_settings(folder: Path, *, needs_mace: bool = True) -> Settings:
 
 
 def checked_settings(
-    documents: Mapping[str, tuple[Document, list[Problem]]], folder: Path
+    documents: Mapping[str, tuple[Document, list[Problem]]],
+    folder: Path,
+    models: ModelDeclaration | None = None,
 ) -> Settings:
     """Check documents against the models and the rules between their keys.
 
@@ -189,6 +191,8 @@ def checked_settings(
         reading it.
     folder : Path
         The run's folder, which relative paths count from.
+    models : ModelDeclaration, optional
+        The kind of the models; by default the one that ``model_backend`` names.
 
     Raises
     ------
@@ -201,9 +205,9 @@ def checked_settings(
     mace = None
     active_learning = ActiveLearningSettings()
     files["active_learning"] = check_file("active_learning", *documents["active_learning"])
-    models = _models(files["active_learning"])
+    models = models or _models(files["active_learning"])
     if "mace" in documents:
-        layout = {**LAYOUTS["mace"], "ARCHITECTURE": models.architecture}
+        layout = mace_layout(models.architecture)
         files = {"mace": check_file("mace", *documents["mace"], layout), **files}
     for kind, checked in files.items():
         document = documents[kind][0]
@@ -211,7 +215,7 @@ def checked_settings(
         contents = _contents(checked)
         if kind == "mace":
             found += _not_of(models, checked)
-            mace = MaceSettings(**contents, backend=models.name)
+            mace = MaceSettings(**contents, backend=models.name, backend_class=models.backend)
             rules = check_mace(mace)
             lines: Iterator[str] = notes_on(checked, mace)
         else:
