@@ -20,7 +20,7 @@ from fhi_al.engines.inputs import Inputs
 from fhi_al.engines.kind import AL, EngineContext, EngineKind
 from fhi_al.engines.spec import EngineSpec
 from fhi_al.settings import Settings
-from fhi_al.settings.checked_file import instead
+from fhi_al.settings.checked_file import broken_rule, instead
 from fhi_al.settings.engine_names import GROUP
 from fhi_al.settings.keys import keys_of
 from fhi_al.settings.problems import nearest
@@ -153,6 +153,9 @@ def _own_keys(model: type[Section], settings: Settings) -> Section:
         keys = model.model_validate(given)
     except ValidationError as error:
         for detail in error.errors(include_url=False):
+            if not detail["loc"]:
+                problems.append(_about(settings, ARGUMENTS, broken_rule(detail)))
+                continue
             name = str(detail["loc"][0])
             value = f" (it is {given[name]})" if name in given else ""
             message = f"{instead(detail, known[name])}{value}"

@@ -129,7 +129,7 @@ def check_file(
             )
         else:
             found[section] = (name, content)
-            checked.lines[section] = document.lines.get((name,), 1)
+            checked.lines |= _line_of(document, (name,), section)
     for section, model in layout.items():
         blocks = []
         for label, path, content in _blocks(checked, section, found.get(section), document):
@@ -152,7 +152,7 @@ def _blocks(
         many = [((name, key), block) for key, block in content.items()]
     for index, (path, block) in enumerate(many):
         label = section if len(many) == 1 else f"{section}[{index}]"
-        checked.lines[label] = document.lines.get(path, 1)
+        checked.lines |= _line_of(document, path, label)
         if block is None:
             block = {}
         if not isinstance(block, dict):
@@ -164,6 +164,11 @@ def _blocks(
             )
             continue
         yield label, path, block
+
+
+def _line_of(document: Document, path: KeyPath, label: str) -> dict[str, int]:
+    """The line of a section by its label; of values from Python there is none."""
+    return {label: document.lines.get(path, 1)} if document.lines else {}
 
 
 def _is_numbered(content: Any) -> bool:
@@ -247,17 +252,33 @@ def _check_block(
             checked.problems.append(Problem(checked.file, line, full, message))
             if guess is not None:
                 checked.refused.add(f"{label}.{guess}")
+    return _validated(checked, model, label, values)
+
+
+def _validated(
+    checked: CheckedFile, model: type[Section], label: str, values: dict[str, Any]
+) -> Section:
+    """A section of values, with the defaults of those that it refuses."""
+    known = keys_of(model)
     try:
         return model.model_validate(values)
     except ValidationError as error:
         for detail in error.errors(include_url=False):
+            if not detail["loc"]:
+                checked.refused.add(label)
+                text = broken_rule(detail)
+                checked.problems.append(checked.problem(label, text, about_value=False))
+                return model()
             key = str(detail["loc"][0])
             full = f"{label}.{key}"
             if full not in checked.refused:
                 checked.refused.add(full)
                 checked.problems.append(checked.problem(full, instead(detail, known[key])))
             values.pop(key, None)
+    try:
         return model.model_validate(values)
+    except ValidationError:  # a rule between keys, of which some are not as they were given
+        return model()
 
 
 def _about_unknown_key(
@@ -287,6 +308,11 @@ def _about_unknown_key(
                 place = section if file == kind else f"{section} of {FILE_NAMES[file]}"
                 return f"{start}Did you mean {other} in {place}?", None
     return f"{start}The README lists all keys of {label}.", None
+
+
+def broken_rule(detail: ErrorDetails) -> str:
+    """What a rule between the keys of a section says, in the words of its ValueError."""
+    return str(detail.get("ctx", {}).get("error", detail["msg"]))
 
 
 def instead(detail: ErrorDetails, info: FieldInfo) -> str:
