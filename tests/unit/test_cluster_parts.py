@@ -12,9 +12,9 @@ import numpy as np
 import psutil
 import pytest
 
-from fhi_al.app.cluster_checks import command_problem
 from fhi_al.core.errors import EngineError
 from fhi_al.core.structure import structure
+from fhi_al.engines.command import command_problem
 from fhi_al.engines.engine import ReferenceResult
 from fhi_al.engines.fingerprint import Fingerprint, fingerprint
 from fhi_al.engines.tblite import tblite_spec

@@ -19,8 +19,10 @@ from asi.harness import mpirun
 from pair_potential import PairPotential
 from run_folder import (
     ACTIVE_LEARNING,
+    CONTROL,
     MACE,
     SMALLEST,
+    SPECIES,
     WATER,
     assert_same_end,
     datasets,
@@ -33,7 +35,16 @@ from run_folder import (
 )
 
 import fhi_al
-from fhi_al import ActiveLearning, Backend, InitialDataset, Langevin, Stop, TBLite, Threshold
+from fhi_al import (
+    ActiveLearning,
+    Aims,
+    Backend,
+    InitialDataset,
+    Langevin,
+    Stop,
+    TBLite,
+    Threshold,
+)
 from fhi_al.app.definition import definition_of
 from fhi_al.core.errors import InputError
 from fhi_al.settings import SettingsError
@@ -209,6 +220,18 @@ def test_wrong_objects_are_named(
 ) -> None:
     with pytest.raises((SettingsError, InputError), match=re.escape(message)):
         replace(water, **part).definition(tmp_path)
+
+
+def test_masses_of_species_blocks_hold_as_in_a_folder(
+    water: ActiveLearning, tmp_path: Path
+) -> None:
+    for name, text in SPECIES.items():
+        (tmp_path / f"{name}_default").write_text(text)
+    (tmp_path / "control.in").write_text(CONTROL + SPECIES["01_H"] + "  mass 2.014\n")
+    job = replace(water, engine=Aims(tmp_path / "libaims.so", species_dir=tmp_path))
+    (system,) = job.definition(tmp_path).inputs.systems
+    assert system.masses is not None
+    np.testing.assert_allclose(system.masses, [15.999, 2.014, 2.014], atol=1e-3)  # u
 
 
 def test_a_surface_is_refused_by_the_name_of_its_structure(water: ActiveLearning) -> None:

@@ -29,6 +29,8 @@ from fhi_al.engines.aims_input.control import read_control
 from fhi_al.engines.aims_input.errors import AimsInputError
 from fhi_al.engines.engine import ReferenceEngine
 from fhi_al.engines.inputs import Inputs
+from fhi_al.engines.registry import engine_kind
+from fhi_al.settings import Settings
 from fhi_al.settings.engine_names import OBJECT
 from fhi_al.settings.from_python import in_sections, settings_from
 from fhi_al.settings.keys import mace_layout
@@ -136,7 +138,7 @@ class ActiveLearning:
         return Definition(
             place,
             settings,
-            self._inputs(place, needs_control=keys["reference_engine"] == "aims"),
+            self._inputs(settings),
             Objects(
                 uncertainty=None if isinstance(uncertainty, str) else uncertainty,
                 integrator=self.integrator,
@@ -214,19 +216,19 @@ class ActiveLearning:
             ]
         )
 
-    def _inputs(self, folder: Path, *, needs_control: bool) -> Inputs:
+    def _inputs(self, settings: Settings) -> Inputs:
         if len(self.structures) != 1:
             raise InputError(
                 [f"{SOURCE}: structures: {len(self.structures)} given: expected one so far"]
             )
         geometry = geometry_of(self.structures[0], f"{SOURCE}: structures[0]")
-        if not needs_control:
-            own = self.engine if isinstance(self.engine, ReferenceEngine) else None
-            return Inputs((geometry,), None, own)
+        own = self.engine if isinstance(self.engine, ReferenceEngine) else None
+        kind = engine_kind(settings)
         try:
-            return Inputs((geometry,), read_control(folder / "control.in"))
+            control = read_control(settings.folder / "control.in") if kind.needs_control else None
         except AimsInputError as error:
             raise InputError([str(error)]) from error
+        return kind.completed(settings, Inputs((geometry,), control, own))
 
 
 def _result_of(run: Run) -> Result:

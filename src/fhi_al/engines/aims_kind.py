@@ -17,16 +17,19 @@ from fhi_al.engines.aims_input.engine_input import (
 from fhi_al.engines.aims_input.errors import AimsInputError
 from fhi_al.engines.aims_input.geometry import Geometry, with_masses
 from fhi_al.engines.asi_library import library_problem
+from fhi_al.engines.command import command_problem
 from fhi_al.engines.inputs import Inputs
-from fhi_al.engines.kind import EngineContext, EngineKind
+from fhi_al.engines.kind import AL, EngineContext, EngineKind
 from fhi_al.engines.open_shell import aims_note
 from fhi_al.engines.spec import AimsCommandSpec, AsiSpec, EngineSpec
-from fhi_al.settings import Settings
+from fhi_al.settings import ActiveLearning, Settings
+from fhi_al.settings.clash import Clash
 
 
 class Aims(EngineKind):
-    """Keys: ``aims_lib_path``, ``species_dir``, ``cluster.aims_command``."""
+    """FHI-aims."""
 
+    own_keys = ("aims_lib_path", "species_dir", "cluster.aims_command")
     energy = (
         "the electronic free energy of the executable's output; what ASI_energy gives of the"
         " library's, compared with it"
@@ -34,6 +37,41 @@ class Aims(EngineKind):
     calls_are_collective = True
     needs_control = True
     needs_job = True
+
+    @classmethod
+    def rules(cls, al: ActiveLearning) -> Iterator[Clash]:
+        """Library or, with a cluster, command; and the species defaults."""
+        engine = f"{AL}.reference_engine"
+        wanted = {
+            "aims_lib_path": "the path of FHI-aims built as a shared library (libaims....so)",
+            "species_dir": "the folder of the species defaults (such as .../defaults_2020/light)",
+        }
+        if al.cluster is not None:
+            del wanted["aims_lib_path"]
+        for key, what in wanted.items():
+            if getattr(al, key) is None:
+                yield Clash(
+                    (f"{AL}.{key}", engine),
+                    f"missing; the aims engine needs {what}. To try without FHI-aims set"
+                    " reference_engine: tblite",
+                    about_value=False,
+                )
+        if al.cluster is None:
+            return
+        cluster = f"{AL}.cluster"
+        if al.cluster.aims_command is None:
+            yield Clash(
+                (f"{cluster}.aims_command", cluster, engine),
+                "missing; the aims engine needs what runs its executable, such as srun -n 64"
+                " aims.x",
+                about_value=False,
+            )
+        if al.aims_lib_path is not None:
+            yield Clash(
+                (f"{AL}.aims_lib_path", cluster),
+                "a cluster runs the executable (cluster.aims_command), not the library. Keep one"
+                " of the two",
+            )
 
     def completed(self, settings: Settings, inputs: Inputs) -> Inputs:
         """With the masses of the species blocks."""
@@ -93,6 +131,12 @@ class Aims(EngineKind):
         problem = None if path is None else library_problem(run.settings.resolve(path))
         if problem is not None:
             yield run.problem("aims_lib_path", problem)
+        if run.al.cluster is not None and run.al.cluster.aims_command is not None:
+            # Where blocks run elsewhere, or load modules first, another PATH holds.
+            here = run.al.cluster.provider == "local" and not run.al.cluster.worker_init
+            problem = command_problem(run.al.cluster.aims_command, here=here)
+            if problem is not None:
+                yield run.problem("cluster.aims_command", problem)
 
     def notes(self, run: EngineContext) -> Iterator[str]:
         """Radicals that are computed without spin."""

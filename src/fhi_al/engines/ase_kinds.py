@@ -3,24 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from fhi_al.engines.aims_input.geometry import Geometry
 from fhi_al.engines.ase_calculator import calculator_problem, default_arguments
 from fhi_al.engines.isolated_atom import arguments_of_atom, left_out
-from fhi_al.engines.kind import EngineContext, EngineKind
+from fhi_al.engines.kind import AL, EngineContext, EngineKind
 from fhi_al.engines.open_shell import tblite_note
 from fhi_al.engines.spec import TBLITE, AseSpec, EngineSpec
 from fhi_al.engines.tblite import is_tblite, system_problem, tblite_spec
-from fhi_al.settings import Settings
+from fhi_al.settings import ActiveLearning, Settings
+from fhi_al.settings.clash import Clash
+from fhi_al.settings.engine_names import ARGUMENTS
 
 
 class AseCalculator(EngineKind):
-    """Keys: ``reference_calculator``, ``reference_arguments``, ``reuse_calculator``,
-    ``scf_warm_start``.
-    """
+    """Any ASE calculator, by its import path."""
 
+    own_keys: ClassVar[tuple[str, ...]] = (
+        "reference_calculator",
+        ARGUMENTS,
+        "reuse_calculator",
+        "scf_warm_start",
+    )
     energy = "the calculator's free_energy where it has it, else its energy"
+
+    @classmethod
+    def rules(cls, al: ActiveLearning) -> Iterator[Clash]:
+        """The calculator must be named."""
+        if al.reference_calculator is None:
+            yield Clash(
+                (f"{AL}.reference_calculator", f"{AL}.reference_engine"),
+                "missing; the ase engine needs the import path of a calculator, such as"
+                " ase.calculators.emt.EMT",
+                about_value=False,
+            )
 
     def spec(self, run: EngineContext, geometry: Geometry) -> AseSpec:
         """The calculator with the user's arguments."""
@@ -74,9 +91,19 @@ class AseCalculator(EngineKind):
 
 
 class TBLite(AseCalculator):
-    """Keys: ``reference_method``, ``reference_arguments``, ``scf_warm_start``."""
+    """GFN1-xTB and GFN2-xTB."""
 
+    own_keys = ("reference_method", ARGUMENTS, "scf_warm_start")
     energy = "tblite's total energy, which holds the electronic entropy: the free energy"
+
+    @classmethod
+    def rules(cls, al: ActiveLearning) -> Iterator[Clash]:
+        """The method is a key of its own."""
+        if "method" in al.reference_arguments:
+            yield Clash(
+                (f"{AL}.{ARGUMENTS}", f"{AL}.reference_engine"),
+                "the method is set by reference_method; remove it here",
+            )
 
     def _calculator(self, run: EngineContext) -> str:
         return TBLITE

@@ -16,6 +16,8 @@ from fhi_al.engines.aims_input.geometry import Geometry
 from fhi_al.engines.inputs import Inputs
 from fhi_al.engines.spec import EngineSpec
 from fhi_al.settings import ActiveLearning, Settings
+from fhi_al.settings.clash import Clash
+from fhi_al.settings.engine_names import ARGUMENTS
 from fhi_al.settings.value_types import Section
 
 AL = "ACTIVE_LEARNING"
@@ -58,6 +60,9 @@ class EngineKind(ABC):
     keys : type of Section or None
         Model of the keys below ``reference_arguments``, with meanings, units, defaults and bounds
         (:func:`fhi_al.settings.value_types.setting`).  None: the kind looks at the settings itself.
+    own_keys : tuple of str
+        Keys of ACTIVE_LEARNING (``cluster.aims_command`` of ``cluster``) that the kind looks at and
+        not all others do: given for an engine without them, they have no effect.
     energy : str
         Which energy a label has, for the documentation; its derivatives must be the forces.
     calls_are_collective : bool
@@ -69,10 +74,16 @@ class EngineKind(ABC):
     """
 
     keys: ClassVar[type[Section] | None] = None
+    own_keys: ClassVar[tuple[str, ...]] = (ARGUMENTS,)
     energy: ClassVar[str] = "the one that the forces are derivatives of"
     calls_are_collective: ClassVar[bool] = False
     needs_control: ClassVar[bool] = False
     needs_job: ClassVar[bool] = False
+
+    @classmethod
+    def rules(cls, al: ActiveLearning) -> Iterator[Clash]:
+        """Of a built-in kind: what is missing or contradicts itself among its keys."""
+        yield from ()
 
     def completed(self, settings: Settings, inputs: Inputs) -> Inputs:
         """The inputs with what the kind's own files say of the systems, such as masses."""

@@ -50,6 +50,8 @@ class OwnObjectSpec(EngineSpec):
 class OwnObject(EngineKind):
     """No keys: the object is among the inputs."""
 
+    own_keys = ()
+
     def spec(self, run: EngineContext, geometry: Geometry) -> OwnObjectSpec:
         """The object for a system."""
         assert run.inputs.engine is not None

@@ -6,7 +6,6 @@ The only place that tells kinds apart.  A package brings one by an entry point o
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterable, Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -21,19 +20,13 @@ from fhi_al.engines.kind import AL, EngineContext, EngineKind
 from fhi_al.engines.spec import EngineSpec
 from fhi_al.settings import Settings
 from fhi_al.settings.checked_file import broken_rule, instead
-from fhi_al.settings.engine_names import GROUP
+from fhi_al.settings.engine_names import ARGUMENTS, BUILT_IN, GROUP, OBJECT
 from fhi_al.settings.keys import keys_of
+from fhi_al.settings.plugins import imported
 from fhi_al.settings.problems import nearest
 from fhi_al.settings.value_types import Section
 
-# As in pyproject.toml, for an installation whose metadata are older than the code.
-OURS = {
-    "aims": "fhi_al.engines.aims_kind:Aims",
-    "object": "fhi_al.engines.own_object:OwnObject",
-    "ase": "fhi_al.engines.ase_kinds:AseCalculator",
-    "tblite": "fhi_al.engines.ase_kinds:TBLite",
-}
-ARGUMENTS = "reference_arguments"
+_BUILT_IN = {**BUILT_IN, OBJECT: "fhi_al.engines.own_object:OwnObject"}
 
 
 def engine_kind(settings: Settings) -> EngineKind:
@@ -57,9 +50,8 @@ def engine_kind(settings: Settings) -> EngineKind:
 
 
 def _loaded(name: str) -> type[EngineKind]:
-    if name in OURS:
-        module, _, attribute = OURS[name].partition(":")
-        found: type[EngineKind] = getattr(importlib.import_module(module), attribute)
+    if name in _BUILT_IN:
+        found: type[EngineKind] = imported(_BUILT_IN[name])
         return found
     (point,) = entry_points(group=GROUP, name=name)
     loaded: type[EngineKind] = point.load()

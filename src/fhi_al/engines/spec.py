@@ -42,6 +42,8 @@ class EngineSpec:
         Whether several ranks can share a calculation.
     needs_job : bool
         Whether it runs as a job of its own only.
+    output_files : tuple of str
+        Files that a job writes and that say why it failed, the most telling first.
     text : str
         What the engine reads instead of arguments, for ``--check``; may be empty.
     """
@@ -49,6 +51,7 @@ class EngineSpec:
     engine_class: ClassVar[str] = ""
     is_collective: ClassVar[bool] = False
     needs_job: ClassVar[bool] = False
+    output_files: ClassVar[tuple[str, ...]] = ()
 
     if TYPE_CHECKING:
 
@@ -257,6 +260,7 @@ class AimsCommandSpec(EngineSpec):
     stress: bool = False
     engine_class = "fhi_al.engines.aims_executable:AimsExecutable"
     needs_job = True
+    output_files = ("aims.out", "aims.err")
 
     @property
     def text(self) -> str:

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 
 from fhi_al.settings.active_learning import ActiveLearningSettings
 from fhi_al.settings.checked_file import CheckedFile
-from fhi_al.settings.engine_names import of_packages
+from fhi_al.settings.clash import Clash
+from fhi_al.settings.engine_names import BUILT_IN, owners
 from fhi_al.settings.mace import Architecture, MaceSettings
+from fhi_al.settings.plugins import imported
 from fhi_al.settings.problems import Problem
 
-# Key: the key that must have one of these values for it to matter.
-SELECTED_BY: dict[str, tuple[str, tuple[str, ...]]] = {
-    "ACTIVE_LEARNING.aims_lib_path": ("reference_engine", ("aims",)),
-    "ACTIVE_LEARNING.species_dir": ("reference_engine", ("aims",)),
-    "ACTIVE_LEARNING.reference_method": ("reference_engine", ("tblite",)),
-    "ACTIVE_LEARNING.reference_calculator": ("reference_engine", ("ase",)),
-    "ACTIVE_LEARNING.reference_arguments": ("reference_engine", ("tblite", "ase", *of_packages())),
-    "ACTIVE_LEARNING.reuse_calculator": ("reference_engine", ("ase",)),
-    "ACTIVE_LEARNING.scf_warm_start": ("reference_engine", ("tblite", "ase")),
-    "ACTIVE_LEARNING.cluster.aims_command": ("reference_engine", ("aims",)),
+Selectors = Mapping[str, tuple[str, tuple[str, ...]]]
+
+_SELECTED_BY: Selectors = {
     **{
         f"ACTIVE_LEARNING.cluster.{key}": ("cluster.provider", ("slurm",))
         for key in (
@@ -34,22 +28,12 @@ SELECTED_BY: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
-@dataclass(frozen=True)
-class Clash:
-    """A broken rule.
-
-    Parameters
-    ----------
-    labels : tuple of str
-        The keys it is about; the first one is shown, with its line.
-    message : str
-    about_value : bool
-        Whether the value of the first key belongs in the message.
-    """
-
-    labels: tuple[str, ...]
-    message: str
-    about_value: bool = True
+def selectors() -> Selectors:
+    """Key -> the key that must have one of these values for it to matter."""
+    of_engines = {
+        f"ACTIVE_LEARNING.{key}": ("reference_engine", names) for key, names in owners().items()
+    }
+    return {**of_engines, **_SELECTED_BY}
 
 
 def clashes(file: CheckedFile, found: Iterator[Clash]) -> list[Problem]:
@@ -185,34 +169,9 @@ def _calibration(settings: ActiveLearningSettings) -> Iterator[Clash]:
 
 def _engine(settings: ActiveLearningSettings) -> Iterator[Clash]:
     al = settings.active_learning
-    engine = "ACTIVE_LEARNING.reference_engine"
-    if al.reference_engine == "aims":
-        wanted = {
-            "aims_lib_path": "the path of FHI-aims built as a shared library (libaims....so)",
-            "species_dir": "the folder of the species defaults (such as .../defaults_2020/light)",
-        }
-        if al.cluster is not None:
-            del wanted["aims_lib_path"]
-        for key, what in wanted.items():
-            if getattr(al, key) is None:
-                yield Clash(
-                    (f"ACTIVE_LEARNING.{key}", engine),
-                    f"missing; the aims engine needs {what}. To try without FHI-aims set"
-                    " reference_engine: tblite",
-                    about_value=False,
-                )
-    if al.reference_engine == "ase" and al.reference_calculator is None:
-        yield Clash(
-            ("ACTIVE_LEARNING.reference_calculator", engine),
-            "missing; the ase engine needs the import path of a calculator, such as"
-            " ase.calculators.emt.EMT",
-            about_value=False,
-        )
-    if al.reference_engine == "tblite" and "method" in al.reference_arguments:
-        yield Clash(
-            ("ACTIVE_LEARNING.reference_arguments", engine),
-            "the method is set by reference_method; remove it here",
-        )
+    # What packages have to say of their own keys is known when their code is loaded.
+    if al.reference_engine in BUILT_IN:
+        yield from imported(BUILT_IN[al.reference_engine]).rules(al)
 
 
 def _cluster(settings: ActiveLearningSettings) -> Iterator[Clash]:
@@ -225,20 +184,6 @@ def _cluster(settings: ActiveLearningSettings) -> Iterator[Clash]:
             "labels on a cluster are computed while other things go on. Set parallel: true",
             about_value=False,
         )
-    if al.reference_engine == "aims":
-        if al.cluster.aims_command is None:
-            yield Clash(
-                (f"{label}.aims_command", label, "ACTIVE_LEARNING.reference_engine"),
-                "missing; the aims engine needs what runs its executable, such as srun -n 64"
-                " aims.x",
-                about_value=False,
-            )
-        if al.aims_lib_path is not None:
-            yield Clash(
-                ("ACTIVE_LEARNING.aims_lib_path", label),
-                "a cluster runs the executable (cluster.aims_command), not the library. Keep one"
-                " of the two",
-            )
     if al.cluster.provider == "slurm" and al.cluster.job_timeout >= al.cluster.walltime_s:
         yield Clash(
             (f"{label}.job_timeout", f"{label}.walltime"),
@@ -249,7 +194,7 @@ def _cluster(settings: ActiveLearningSettings) -> Iterator[Clash]:
 
 def _without_selector(file: CheckedFile) -> Iterator[Clash]:
     # Whoever names another engine's key but not the engine has forgotten the engine.
-    for label, (selector, wanted) in SELECTED_BY.items():
+    for label, (selector, wanted) in selectors().items():
         full = f"ACTIVE_LEARNING.{selector}"
         if file.value(full) is None:
             continue  # a key below one that is not there

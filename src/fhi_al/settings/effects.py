@@ -7,7 +7,7 @@ from typing import Any
 
 from fhi_al.settings.active_learning import ActiveLearningSettings
 from fhi_al.settings.checked_file import CheckedFile
-from fhi_al.settings.cross_checks import SELECTED_BY
+from fhi_al.settings.cross_checks import selectors
 from fhi_al.settings.keys import key_at
 from fhi_al.settings.mace import Architecture, MaceSettings
 from fhi_al.settings.problems import nearest, shown
@@ -99,7 +99,7 @@ def _idle_in_active_learning(
     file: CheckedFile, settings: ActiveLearningSettings
 ) -> Iterator[tuple[str, str]]:
     al = settings.active_learning
-    for label, (selector, wanted) in SELECTED_BY.items():
+    for label, (selector, wanted) in selectors().items():
         chosen = file.value(f"ACTIVE_LEARNING.{selector}")
         if chosen not in wanted:
             yield label, f"with {selector}: {chosen}"

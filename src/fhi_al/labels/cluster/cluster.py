@@ -143,7 +143,11 @@ class ClusterWorkers:
         given = JobInput(spec, self._engine, job.key, job.positions, job.cell, folder)
         options = self._options
         order = JobOrder(
-            pickle.dumps(given), folder, options.job_timeout_s, options.cores_per_worker
+            pickle.dumps(given),
+            folder,
+            options.job_timeout_s,
+            options.cores_per_worker,
+            spec.output_files,
         )
         if self._jobs is None:  # now: a run with nothing to compute needs no workers
             self._jobs = _started(options, self._folder / "parsl")

@@ -18,8 +18,6 @@ from pathlib import Path
 from fhi_al.labels.cluster.processes import end_processes, family, step_environment
 
 LOG, WHY, CANNOT = "job.log", "why.txt", "cannot.txt"
-# FHI-aims' files come first: they say more than the log of the process around it.
-OUTPUTS = ("aims.out", "aims.err", LOG)
 LAST_LINES = 15
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -37,12 +35,15 @@ class JobOrder:
     timeout_s : float
         After which the calculation is killed.
     threads : int
+    output_files : tuple of str
+        What the engine writes that says why it failed.
     """
 
     payload: bytes
     folder: str
     timeout_s: float
     threads: int
+    output_files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def run_job(order: JobOrder) -> JobReport:
         _tidy(attempt)
         return JobReport(text, "", "", seconds)
     cannot_compute = (attempt / CANNOT).is_file()
-    return JobReport(None, why, _last_lines(attempt), seconds, cannot_compute)
+    return JobReport(None, why, _last_lines(attempt, order.output_files), seconds, cannot_compute)
 
 
 def _new_folder(folder: Path) -> Path:
@@ -128,8 +129,9 @@ def _run(order: JobOrder, attempt: Path) -> str | None:
     return f"it ended with exit code {process.returncode} and without a word"
 
 
-def _last_lines(attempt: Path) -> str:
-    for name in OUTPUTS:
+def _last_lines(attempt: Path, output_files: tuple[str, ...]) -> str:
+    # The engine's own files say more than the log of the process around it.
+    for name in (*output_files, LOG):
         with contextlib.suppress(OSError):
             lines = (attempt / name).read_text(errors="replace").splitlines()
             if any(line.strip() for line in lines):
