@@ -15,20 +15,15 @@ if TYPE_CHECKING:
     from fhi_al.app.api import ActiveLearning, Result
     from fhi_al.app.choices import (
         MACE,
-        NVE,
         Aims,
-        Andersen,
         AseCalculator,
         Backend,
-        Berendsen,
-        Bussi,
         InitialDataset,
-        Langevin,
-        NoseHoover,
         Stop,
         TBLite,
         Threshold,
     )
+    from fhi_al.app.dynamics import NVE, Andersen, Berendsen, Bussi, Langevin, NoseHoover
     from fhi_al.app.open import open_run
     from fhi_al.engines.engine import ReferenceResult
 
@@ -60,18 +55,10 @@ _HOMES = {
     "fhi_al.active_learning.initial_dataset": ["InitialDatasetProcedure"],
     "fhi_al.app.api": ["ActiveLearning", "Result"],
     "fhi_al.app.choices": [
-        *["MACE", "NVE", "Aims", "Andersen", "AseCalculator", "Backend"],
-        *[
-            "Berendsen",
-            "Bussi",
-            "InitialDataset",
-            "Langevin",
-            "NoseHoover",
-            "Stop",
-            "TBLite",
-            "Threshold",
-        ],
+        *["MACE", "Aims", "AseCalculator", "Backend"],
+        *["InitialDataset", "Stop", "TBLite", "Threshold"],
     ],
+    "fhi_al.app.dynamics": ["NVE", "Andersen", "Berendsen", "Bussi", "Langevin", "NoseHoover"],
     "fhi_al.app.open": ["open_run"],
     "fhi_al.engines.engine": ["ReferenceResult"],
 }

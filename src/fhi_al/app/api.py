@@ -14,7 +14,6 @@ from ase import Atoms
 
 from fhi_al.app.choices import (
     Backend,
-    Dynamics,
     Engine,
     InitialDataset,
     Keys,
@@ -22,6 +21,7 @@ from fhi_al.app.choices import (
     Threshold,
 )
 from fhi_al.app.definition import Definition, Objects
+from fhi_al.app.dynamics import Dynamics
 from fhi_al.app.open import ServedToTheEnd, check_alone, opened
 from fhi_al.app.structures import geometry_of
 from fhi_al.core.errors import InputError

@@ -1,4 +1,4 @@
-"""What a run can be made of in Python: engines, models, MD, criterion, stop rules.
+"""What a run can be made of in Python: engines, models, criterion, stop rules.
 
 Small frozen objects that say their keys and values of the settings files, by which they are
 checked; files and objects make the same run.
@@ -7,7 +7,7 @@ checked; files and objects make the same run.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -133,87 +133,6 @@ class MACE(Backend):
 
     def __init__(self, members: int = 4, **keys: Any) -> None:
         super().__init__("mace", members, **keys)
-
-
-@dataclass(frozen=True)
-class Dynamics:
-    """MD conditions as keys of the MD section."""
-
-    def keys(self) -> Keys:
-        """Its keys of the MD section; the name of the class is the thermostat."""
-        given = {_MD_KEYS.get(one.name, one.name): getattr(self, one.name) for one in fields(self)}
-        thermostat = type(self).__name__
-        if thermostat == "NVE":
-            return {"stat_ensemble": "NVE", **given}
-        return {"stat_ensemble": "NVT", "thermostat": thermostat, **given}
-
-
-_MD_KEYS = {
-    "temperature_K": "temperature",
-    "timestep_fs": "timestep",
-    "friction_per_fs": "friction",
-    "time_fs": "thermostat_time",
-    "probability": "andersen_prob",
-}
-
-
-@dataclass(frozen=True)
-class NVE(Dynamics):
-    """MD without a thermostat; the temperature is that of the starting velocities."""
-
-    temperature_K: float  # noqa: N815
-    timestep_fs: float = 1.0
-    seed: int = 42
-
-
-@dataclass(frozen=True)
-class Langevin(Dynamics):
-    """Langevin dynamics."""
-
-    temperature_K: float  # noqa: N815
-    timestep_fs: float = 1.0
-    friction_per_fs: float = 0.01
-    seed: int = 42
-
-
-@dataclass(frozen=True)
-class Berendsen(Dynamics):
-    """Berendsen's thermostat, which does not sample the canonical ensemble."""
-
-    temperature_K: float  # noqa: N815
-    timestep_fs: float = 1.0
-    time_fs: float = 100.0
-    seed: int = 42
-
-
-@dataclass(frozen=True)
-class Bussi(Dynamics):
-    """Stochastic velocity rescaling."""
-
-    temperature_K: float  # noqa: N815
-    timestep_fs: float = 1.0
-    time_fs: float = 100.0
-    seed: int = 42
-
-
-@dataclass(frozen=True)
-class NoseHoover(Dynamics):
-    """A Nose-Hoover chain."""
-
-    temperature_K: float  # noqa: N815
-    timestep_fs: float = 1.0
-    time_fs: float = 100.0
-    seed: int = 42
-
-
-@dataclass(frozen=True)
-class Andersen(Dynamics):
-    """Andersen's thermostat: velocities are redrawn with a probability per step."""
-
-    temperature_K: float  # noqa: N815
-    timestep_fs: float = 1.0
-    probability: float = 0.01
-    seed: int = 42
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from mpi4py import MPI
@@ -18,6 +19,7 @@ from fhi_al.core.plausible import LabelLimits
 from fhi_al.core.structure import Structure
 from fhi_al.engines import registry
 from fhi_al.engines.fingerprint import Fingerprint, fingerprint
+from fhi_al.engines.spec import EngineSpec
 from fhi_al.labels import label_file
 from fhi_al.labels.background_queue import BackgroundLabelQueue
 from fhi_al.labels.cluster.cluster import ClusterWorkers
@@ -79,7 +81,7 @@ def wire_labels(
     """
     al, restart = settings.al, folder / "restart"
     specs = registry.engine_specs(folder, settings, inputs) if computes else []
-    cluster = None
+    cluster: ClusterWorkers | None = None
     if computes and al.cluster is not None:
         cluster = ClusterWorkers(specs, cluster_options(settings), folder / "cluster")
     limits = LabelLimits(al.max_force, al.max_energy_per_atom)
@@ -89,13 +91,8 @@ def wire_labels(
     completion_log = CompletionLog(restart / "order.jsonl")
     parts.callback(completion_log.close)
 
-    def words() -> str:
-        if cluster is not None:
-            return cluster.last_output()
-        n_groups = max(1, len(assignment.layout.groups))
-        return last_output([s for k in range(n_groups) for s in specs_of_group(specs, k, n_groups)])
-
-    calls = CallRecord(restart, words)
+    output = partial(_last_output, cluster, specs, max(1, len(assignment.layout.groups)))
+    calls = CallRecord(restart, output)
     parts.callback(calls.close)
     validator = LabelValidator(
         inputs.systems,
@@ -103,39 +100,58 @@ def wire_labels(
         limits=limits,
         e0_sums=[_e0_sum(settings, system) for system in inputs.systems],
         max_failures=al.max_label_failures,
-        last_output=words,
+        last_output=output,
     )
-    if not (al.parallel and computes):
-        serial = SerialLabelQueue(
+    queue: SerialLabelQueue | BackgroundLabelQueue
+    if al.parallel and computes:
+        workers: Workers | None = cluster
+        if workers is None:
+            workers = _workers(comm, specs, assignment, calls, stopwatch)
+        busy_seconds = workers.busy_seconds
+        queue = BackgroundLabelQueue(
+            validator,
+            workers,
+            completion_log,
+            waiting=lambda: stopwatch.section(clock.WAITING),
+            check_stop=soft_stop.check,
+        )
+    else:
+        busy_seconds = partial(_dft_seconds, assignment, stopwatch)
+        queue = SerialLabelQueue(
             validator,
             EngineService(comm, specs, calls.traces),
             calls,
             timed=lambda: stopwatch.section(clock.DFT),
             before_each=soft_stop.check,
         )
-        parts.callback(serial.close)
+    parts.callback(queue.close)
+    return LabelSupply(queue, completion_log, busy_seconds)
 
-        def together() -> dict[int, float]:
-            return dict.fromkeys(assignment.layout.labelling, stopwatch.in_this_launch()[clock.DFT])
 
-        return LabelSupply(serial, completion_log, together)
-    workers: Workers
+def _last_output(cluster: ClusterWorkers | None, specs: Sequence[EngineSpec], n_groups: int) -> str:
+    """The last lines that an engine wrote."""
     if cluster is not None:
-        workers = cluster
-    elif assignment.layout.groups:
-        workers = EngineGroups(comm, specs, assignment.layout.groups, calls)
-    else:
-        alone = EngineService(comm, specs, calls.traces, alone=True)
-        workers = OwnWorker(alone, calls, lambda: stopwatch.section(clock.DFT))
-    background = BackgroundLabelQueue(
-        validator,
-        workers,
-        completion_log,
-        waiting=lambda: stopwatch.section(clock.WAITING),
-        check_stop=soft_stop.check,
-    )
-    parts.callback(background.close)
-    return LabelSupply(background, completion_log, workers.busy_seconds)
+        return cluster.last_output()
+    return last_output([s for k in range(n_groups) for s in specs_of_group(specs, k, n_groups)])
+
+
+def _workers(
+    comm: MPI.Intracomm,
+    specs: Sequence[EngineSpec],
+    assignment: RankAssignment,
+    calls: CallRecord,
+    stopwatch: Clock,
+) -> Workers:
+    """Groups of other ranks that compute in the background; rank 0 where there are none."""
+    if assignment.layout.groups:
+        return EngineGroups(comm, specs, assignment.layout.groups, calls)
+    alone = EngineService(comm, specs, calls.traces, alone=True)
+    return OwnWorker(alone, calls, lambda: stopwatch.section(clock.DFT))
+
+
+def _dft_seconds(assignment: RankAssignment, stopwatch: Clock) -> dict[int, float]:
+    """Of the ranks that compute all labels together."""
+    return dict.fromkeys(assignment.layout.labelling, stopwatch.in_this_launch()[clock.DFT])
 
 
 def require_same_engine(folder: Path, settings: Settings, inputs: checks.Inputs) -> None:

@@ -80,7 +80,7 @@ def rank_layout(settings: Settings, placements: Sequence[RankPlacement]) -> Layo
 def assign_ranks(
     settings: Settings, process: Process, found: Continuation | None
 ) -> RankAssignment:
-    """Assign the ranks, give those that train their cores, and tell the user.
+    """Assign the ranks, give those that train their cores, and log it.
 
     Before torch starts: its threads live on the cores that the process may use then.
 
@@ -105,6 +105,22 @@ def assign_ranks(
         # Another number gives other last bits: a resumed run would not be the same.
         given = found.threads
     threads = training_threads(given, layout, process.placements)
+    placements = _with_cores(layout, process, threads)
+    for line in table(layout, placements, threads, misc.device):
+        log.info("layout: %s", line)
+    if settings.al.cluster is not None:
+        log.info("layout: labels: jobs on a cluster (%s)", settings.al.cluster.provider)
+    elif layout.parallel and not layout.groups:
+        log.warning(
+            "ACTIVE_LEARNING.parallel: no rank is left to compute labels in the background, rank 0 "
+            "computes them: start more ranks than training_ranks (mpirun -n)"
+        )
+    process.changes.enter_context(environment(OMP_NUM_THREADS=str(threads)))
+    return RankAssignment(layout, threads, tuple(placements))
+
+
+def _with_cores(layout: Layout, process: Process, threads: int) -> list[RankPlacement]:
+    """Let every rank that trains use as many cores as it has threads; where they are then."""
     placements = list(process.placements)
     for rank in layout.training:
         more = widened(placements[rank], threads, placements)
@@ -130,14 +146,4 @@ def assign_ranks(
                 len(placements[rank].cores),
                 threads,
             )
-    for line in table(layout, placements, threads, misc.device):
-        log.info("layout: %s", line)
-    if settings.al.cluster is not None:
-        log.info("layout: labels: jobs on a cluster (%s)", settings.al.cluster.provider)
-    elif layout.parallel and not layout.groups:
-        log.warning(
-            "ACTIVE_LEARNING.parallel: no rank is left to compute labels in the background, rank 0 "
-            "computes them: start more ranks than training_ranks (mpirun -n)"
-        )
-    process.changes.enter_context(environment(OMP_NUM_THREADS=str(threads)))
-    return RankAssignment(layout, threads, tuple(placements))
+    return placements
