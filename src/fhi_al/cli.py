@@ -18,7 +18,7 @@ from fhi_al.core.errors import EngineError
 
 if TYPE_CHECKING:
     from fhi_al.active_learning.run import Run
-    from fhi_al.app.open import Prepared
+    from fhi_al.app.prepare import Prepared
     from fhi_al.app.process_set_up import Process
 
 log = logging.getLogger("fhi_al")
@@ -174,6 +174,7 @@ def _run(
     from fhi_al.app import open as opening
     from fhi_al.app.definition import Definition, definition_of
     from fhi_al.app.needs import Command
+    from fhi_al.app.prepare import checked
 
     command = Command(name)
 
@@ -181,7 +182,7 @@ def _run(
         return definition_of(arguments.workdir)
 
     if arguments.check:
-        print("\n".join(opening.checked(define, process, command)))
+        print("\n".join(checked(define, process, command)))
         return DONE
     with opening.prepared(define, process, command) as prepared:
         if prepared.needs.is_nothing:

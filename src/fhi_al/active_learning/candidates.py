@@ -75,7 +75,7 @@ class Candidates:
     ensemble : Ensemble
         Its sets are the stored points, its descriptors say how different structures are.
     prefer : callable
-        Told the keys of the structures in the order in which they are to be labelled.
+        Called with the keys of the structures in the order in which they are to be labelled.
     journal, clock : Journal, Clock
     options : LabellingOptions
     """

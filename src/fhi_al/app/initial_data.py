@@ -55,17 +55,17 @@ def initial_data(
                 "GENERAL.name_exp decide their names)."
             ]
         )
-    problems, e0_sum, words = _models(settings, inputs, files)
+    problems, e0_sum, source = _models(settings, inputs, files)
     al = settings.al
     given = _e0_sum(settings, inputs.systems[0])
     if given is not None:
-        e0_sum, words = given, "the sum of the E0s (ARCHITECTURE.atomic_energies)"
+        e0_sum, source = given, "the sum of the E0s (ARCHITECTURE.atomic_energies)"
     expected = Expected(
         inputs.systems[0],
         checks.geometry_limits(settings),
         LabelLimits(al.max_force, al.max_energy_per_atom),
         e0_sum,
-        words,
+        source,
     )
     data = None
     try:
@@ -92,7 +92,7 @@ def _models(
     elements = checks.elements(inputs)
     ensemble = Ensemble(plain, elements, range(len(files.models)))
     problems: list[str] = []
-    e0_sum, words = None, ""
+    e0_sum, source = None, ""
     for index, path in enumerate(files.models):
         try:
             ensemble.load_exported(path, index)
@@ -110,8 +110,8 @@ def _models(
                 zip(elements, ensemble.members[index].normalisation.atomic_energies, strict=True)
             )
             e0_sum = math.fsum(e0s[int(number)] for number in inputs.systems[0].numbers)
-            words = f"the sum of the E0s of {path}"
-    return problems, e0_sum, words
+            source = f"the sum of the E0s of {path}"
+    return problems, e0_sum, source
 
 
 def _e0_sum(settings: Settings, system: Structure) -> float | None:

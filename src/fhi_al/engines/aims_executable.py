@@ -164,8 +164,8 @@ def _read(output: str, geometry: Geometry) -> dict[str, Array]:
             copy.flush()
             atoms = read(copy.name, format="aims-output", index=-1)
     except Exception as error:  # a reader fed with anything may raise anything
-        words = f"{type(error).__name__}: {error}"
-        raise EngineError(f"the output of FHI-aims cannot be read ({words})") from error
+        message = f"{type(error).__name__}: {error}"
+        raise EngineError(f"the output of FHI-aims cannot be read ({message})") from error
     assert not isinstance(atoms, list) and atoms.calc is not None
     results: dict[str, Array] = atoms.calc.results
     return results

@@ -81,7 +81,7 @@ class Aims(EngineKind):
             try:
                 masses = species_masses(inputs.control, geometry.species, _folder(settings))
             except AimsInputError:
-                masses = {}  # a species without a block, say: told by the check, if it is needed
+                masses = {}  # no block for a species, say: the check reports it
             geometries.append(with_masses(geometry, masses))
         return Inputs(tuple(geometries), inputs.control)
 

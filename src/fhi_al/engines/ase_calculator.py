@@ -174,7 +174,7 @@ class AseEngine:
         Returns
         -------
         ReferenceResult
-            Not converged, with the calculator's words, if it failed for this geometry.
+            Not converged, with the calculator's message, if it failed for this geometry.
 
         Raises
         ------
@@ -243,7 +243,7 @@ class AseEngine:
         return atoms
 
     def _failed(self, error: Exception) -> ReferenceResult:
-        words = f"{type(error).__name__}: {error}"
+        message = f"{type(error).__name__}: {error}"
         # What is left of the failed attempt must not be the start of the next one.
         self._n_calls = 0
         self._calculator = self._new_calculator()
@@ -251,9 +251,9 @@ class AseEngine:
             if not self._has_succeeded and isinstance(error, NOT_FOR_THIS_SYSTEM):
                 self._require_one_geometry()
             if not isinstance(error, FAILED):
-                raise EngineError(f"{self._spec.calculator}: {words}") from error
+                raise EngineError(f"{self._spec.calculator}: {message}") from error
         forces = np.full((len(self._spec.structure), 3), np.nan)
-        return ReferenceResult(float("nan"), forces, None, False, words)
+        return ReferenceResult(float("nan"), forces, None, False, message)
 
     def _require_one_geometry(self) -> None:
         """Return if the geometry of the spec can be computed: the one that failed was at fault."""

@@ -67,7 +67,7 @@ class AseCalculator(EngineKind):
                 yield run.problem(self._key(run), problem)
 
     def notes(self, run: EngineContext) -> Iterator[str]:
-        """Radicals that tblite is not told of."""
+        """Radicals that tblite computes without spin."""
         for geometry in run.inputs.geometries:
             spec = self.spec(run, geometry)
             if is_tblite(spec.calculator) and (note := tblite_note(spec.structure, spec.arguments)):

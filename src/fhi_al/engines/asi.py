@@ -232,9 +232,9 @@ class AsiEngine:
         with _asi4py_output() as output:
             # Never through atoms.calc: ASE's cache could serve one rank while others run.
             calculator.calculate(atoms, properties)
-        words = output.getvalue().strip()
+        message = output.getvalue().strip()
         if self._n_runs != n_runs + 1:
-            raise EngineError(f"ASI_run was not reached: {words}")
+            raise EngineError(f"ASI_run was not reached: {message}")
         result = self._result(calculator)
         if result.converged and self._comm.rank == 0 and self._n_runs <= ENERGY_CHECKS:
             self._compare_energy(result.energy)

@@ -18,7 +18,7 @@ from fhi_al.engines.aims_input.text import real
 
 
 def tblite_note(system: Structure, arguments: Mapping[str, Any]) -> str | None:
-    """What is to be said of a molecule with an unpaired electron that tblite is not told of.
+    """The warning about an unpaired electron of which no argument of tblite speaks.
 
     Parameters
     ----------

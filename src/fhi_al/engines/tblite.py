@@ -80,7 +80,7 @@ def argument_problem(arguments: Mapping[str, Any], known: Mapping[str, Any]) -> 
 
 
 def system_problem(spec: AseSpec) -> str | None:
-    """Why tblite can compute no geometry of a system, in its words; None if nothing says so.
+    """tblite's message if it can compute no geometry of a system, else None.
 
     Asks for an SCF without cycles, which ends before there is anything to compute: an element, an
     argument or a number of unpaired electrons that tblite does not take is refused by then.  Of a
@@ -110,13 +110,13 @@ def system_problem(spec: AseSpec) -> str | None:
     except CalculationFailed as error:
         if "not converged" in str(error):
             return None
-        words = str(error)
+        message = str(error)
     except Exception as error:  # of its Python layer: a value it cannot use
-        words = f"{type(error).__name__}: {error}"
+        message = f"{type(error).__name__}: {error}"
     else:
         return None
     return (
-        f"tblite cannot compute this system ({words.strip()}): expected elements, a charge,"
+        f"tblite cannot compute this system ({message.strip()}): expected elements, a charge,"
         " unpaired electrons and arguments that it takes"
     )
 

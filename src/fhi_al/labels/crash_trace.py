@@ -8,7 +8,7 @@ Owns ``restart/in_flight.json``, which names the structures being computed and t
 a file for each rank of an engine in ``restart/engine_trace/``:
 
 * a fatal signal (SIGSEGV, SIGABRT, SIGFPE, ...) writes a traceback into it (faulthandler);
-* MPI_Abort is told on standard error, which goes to the file during a call (MPICH and its kin say
+* MPI_Abort shows on standard error, which goes to the file during a call (MPICH and its kin say
   so themselves; Open MPI prints a stack with ``OMPI_MCA_mpi_abort_print_stack``, see cli);
 * exit(), or a Fortran STOP, removes it: a handler of the C library, for no Python may run then.
 
@@ -89,10 +89,10 @@ class RankTrace:
     def _pass_on(self) -> None:
         if os.fstat(self._stream.fileno()).st_size == 0:
             return
-        words = self._path.read_bytes()
+        output = self._path.read_bytes()
         self._stream.truncate(0)
         with suppress(OSError):  # nobody reads it
-            os.write(STDERR, words)
+            os.write(STDERR, output)
 
 
 @dataclass(frozen=True)
@@ -204,13 +204,13 @@ class CallRecord:
         elif call.ranks:  # else not begun again, or counted when it failed
             deaths += 1
         if crashes:
-            words = last_output()
+            output = last_output()
             log.warning(
                 "the reference engine died on structure %s, attempt %d of %d%s",
                 call.key,
                 crashes,
                 MOST_ATTEMPTS,
-                f"; its last lines:\n{words}" if words else "",
+                f"; its last lines:\n{output}" if output else "",
             )
         if deaths >= MOST_ATTEMPTS and crashes < MOST_ATTEMPTS:
             log.warning(

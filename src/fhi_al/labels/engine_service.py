@@ -162,7 +162,7 @@ class EngineService:
 
 
 class Labeller:
-    """On every other rank: the same engines, told what to do.
+    """On every other rank: the same engines, which obey rank 0's commands.
 
     Parameters
     ----------

@@ -173,8 +173,8 @@ class LabelStore:
             os.fsync(self._stream.fileno())
         except OSError as error:
             self._stream.truncate(start)
-            words = f"{error.strerror}; {_rescued(key, line, self.path)}"
-            raise OSError(error.errno, words, str(self.path)) from error
+            message = f"{error.strerror}; {_rescued(key, line, self.path)}"
+            raise OSError(error.errno, message, str(self.path)) from error
 
     def require_in_place(self) -> None:
         """Return if the file is still where it was opened.

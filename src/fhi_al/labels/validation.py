@@ -87,8 +87,8 @@ class LabelValidator:
 
     def last_output(self) -> str:
         """What the engines say of themselves, to be put behind a message."""
-        words = self._last_output()
-        return f"\nThe engine's last lines:\n{words}" if words else ""
+        output = self._last_output()
+        return f"\nThe engine's last lines:\n{output}" if output else ""
 
     def store_result(
         self, request: LabelRequest, result: ReferenceResult | str

@@ -23,7 +23,7 @@ def energy_and_derivatives(
     energies
         A batch -> (n_structures,) in eV; of positions and shifts alone.
     inputs
-        The batch, see :func:`fhi_al.models.graphs.graph_tensors`.
+        The batch, see :func:`fhi_al.models.batches.graph_tensors`.
     training
         The forces are to be differentiated, too.
     stress

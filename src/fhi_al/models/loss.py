@@ -29,7 +29,7 @@ class Loss(Protocol):
             (n_atoms of all, 3) in eV/A.
         reference
             The same, ``weight``, ``energy_weight`` and ``forces_weight`` (n_structures,), and
-            ``ptr``: see :func:`fhi_al.models.graphs.reference_tensors`.
+            ``ptr``: see :func:`fhi_al.models.batches.reference_tensors`.
         energy_share, forces_share
             Of a part of a batch: its structures and its atoms over those of the whole.  The losses
             of all parts then add up to that of the whole.

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fhi_al.core.label import Label
-from fhi_al.models.graphs import LabelGraph, relative_energies
+from fhi_al.models.batches import relative_energies
+from fhi_al.models.graphs import LabelGraph
 from fhi_al.models.interface import NormalisationConstants
 
 # A scale below this (eV/A or eV) is no scale: one structure at rest has zero forces.

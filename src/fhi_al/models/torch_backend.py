@@ -16,22 +16,17 @@ import torch
 
 from fhi_al.core.label import Label
 from fhi_al.core.structure import Array
-from fhi_al.models.default_dtype import default_dtype
-from fhi_al.models.derivatives import energy_and_derivatives
-from fhi_al.models.exported import export_model, read_exported
-from fhi_al.models.graphs import (
-    Graph,
-    LabelGraph,
-    LabelGraphs,
-    Neighbours,
-    Tensors,
+from fhi_al.models.batches import (
     energy_sums,
-    graph_of,
     graph_tensors,
     places_in_batch,
     reference_tensors,
     relative_energies,
 )
+from fhi_al.models.default_dtype import default_dtype
+from fhi_al.models.derivatives import energy_and_derivatives
+from fhi_al.models.exported import export_model, read_exported
+from fhi_al.models.graphs import Graph, LabelGraph, LabelGraphs, Neighbours, Tensors, graph_of
 from fhi_al.models.interface import (
     Geometry,
     NormalisationConstants,
@@ -86,8 +81,8 @@ class TorchBackend(ABC):
         ----------
         module
         inputs
-            See :func:`fhi_al.models.graphs.graph_tensors`, with ``batch`` and ``ptr`` of
-            :func:`fhi_al.models.graphs.places_in_batch`.  Vectors of pairs are
+            See :func:`fhi_al.models.batches.graph_tensors`, with ``batch`` and ``ptr`` of
+            :func:`fhi_al.models.batches.places_in_batch`.  Vectors of pairs are
             ``positions[edge_index[1]] - positions[edge_index[0]] + shifts``.
         """
 
@@ -121,7 +116,7 @@ class TorchBackend(ABC):
         return neighbours(positions, pbc, cell, self.r_max)
 
     def places(self, n_atoms: tuple[int, ...]) -> tuple[Any, Mapping[str, torch.Tensor]]:
-        """Which atoms belong to which structure: :func:`fhi_al.models.graphs.places_in_batch`."""
+        """Which atoms belong to which structure: :func:`fhi_al.models.batches.places_in_batch`."""
         return places_in_batch(n_atoms, self.device)
 
     def loss(self) -> Loss:

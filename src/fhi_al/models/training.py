@@ -217,7 +217,7 @@ class LocalWork:
     members : sequence of Member
     n_epochs, valid_skip : int
     worked : callable
-        Told the seconds that each batch has taken.
+        Called with the seconds that each batch has taken.
 
     Attributes
     ----------

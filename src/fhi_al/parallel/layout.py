@@ -158,7 +158,7 @@ def layout(
 
 
 def _spare(n_ranks: int, reference_groups: int | None, shared_engine: bool) -> int:
-    """How many ranks groups in the background can do without."""
+    """How many ranks need not compute labels in the background."""
     if reference_groups is not None and not shared_engine:  # a rank for each
         return n_ranks - reference_groups
     return min(n_ranks // RANKS_PER_TRAINING_RANK, n_ranks - (reference_groups or 1))
@@ -167,7 +167,7 @@ def _spare(n_ranks: int, reference_groups: int | None, shared_engine: bool) -> i
 def most_training_ranks(
     placements: Sequence[RankPlacement], n_members: int, threads: int, device: str
 ) -> int:
-    """How many of the first ranks can train without being in each other's way.
+    """How many of the first ranks can train without sharing cores or a GPU.
 
     Parameters
     ----------
@@ -257,14 +257,14 @@ def cores_of_host(host: str, placements: Sequence[RankPlacement]) -> tuple[int, 
 def widened(
     placement: RankPlacement, n_threads: int, placements: Sequence[RankPlacement]
 ) -> tuple[int, ...] | None:
-    """Cores to give a rank that its launcher has squeezed onto fewer than its threads need.
+    """Cores to give a rank that its launcher has bound to fewer than its threads need.
 
     None if it has enough, or there are no more.
     """
     if len(placement.cores) >= n_threads:
         return None
-    everyones = cores_of_host(placement.host, placements)
-    return everyones if len(everyones) > len(placement.cores) else None
+    of_host = cores_of_host(placement.host, placements)
+    return of_host if len(of_host) > len(placement.cores) else None
 
 
 def table(

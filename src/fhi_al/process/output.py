@@ -46,7 +46,7 @@ class _Output:
 
     def put_back(self) -> None:
         """The descriptor leads where it led."""
-        with suppress(OSError):  # told when the stream is closed, at the latest
+        with suppress(OSError):  # reported when the stream is closed, at the latest
             self.flush()
         if self._kept is not None:
             os.dup2(self._kept, self._stream.fileno())

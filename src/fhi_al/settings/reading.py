@@ -40,7 +40,7 @@ class Settings:
     folder : Path
         The run's folder, which relative paths count from.
     notes : tuple of str
-        What the user should be told: keys that are superseded or have no effect; what will not
+        What the user should know: keys that are superseded or have no effect; what will not
         happen as written.
     """
 

@@ -212,5 +212,5 @@ def _report(future: Future[JobReport]) -> JobReport:
     if error is None:
         return future.result()
     lost = type(error).__name__ in ("ManagerLost", "WorkerLost")
-    words = f"its worker was lost: {error}" if lost else f"{type(error).__name__}: {error}"
-    return JobReport(None, words, "", 0.0)
+    message = f"its worker was lost: {error}" if lost else f"{type(error).__name__}: {error}"
+    return JobReport(None, message, "", 0.0)

@@ -31,7 +31,8 @@ from fhi_al.models.training import LocalWork, TrainingRound
 from fhi_al.parallel import mpi
 
 _WHAT_NEXT = (
-    "Labels and the last snapshot are safe: run again, with fewer training_ranks if it comes back."
+    "Labels and the last snapshot are safe: run again, with fewer training_ranks if it happens"
+    " again."
 )
 
 

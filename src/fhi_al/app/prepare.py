@@ -1,0 +1,152 @@
+"""What a run needs before it begins: its inputs read, checked and matched with what is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fhi_al.active_learning.restart import Continuation, continuation
+from fhi_al.app import checks
+from fhi_al.app.definition import Definition
+from fhi_al.app.initial_data import initial_data
+from fhi_al.app.needs import Command, Needs, needs_of
+from fhi_al.app.process_set_up import Process
+from fhi_al.app.rank_assignment import rank_layout
+from fhi_al.app.work_ahead import work_ahead
+from fhi_al.core.errors import InputError
+from fhi_al.engines.registry import added_to_control, engine_notes
+from fhi_al.parallel.layout import table, training_threads
+from fhi_al.settings import Settings
+from fhi_al.settings.changes import changes
+
+if TYPE_CHECKING:
+    from fhi_al.active_learning.initial_data import InitialData
+
+Define = Callable[[], Definition]
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A run that can be begun or continued: its inputs are in order.
+
+    Parameters
+    ----------
+    definition : Definition
+    found : Continuation or None
+        What the run continues from.
+    needs : Needs
+        What the command still has to do.
+    initial_data : InitialData or None
+        What it starts from instead of an initial dataset.
+    """
+
+    definition: Definition
+    found: Continuation | None
+    needs: Needs
+    initial_data: InitialData | None
+
+    @property
+    def restart(self) -> Path:
+        """Folder of the state to continue from."""
+        return self.definition.folder / "restart"
+
+
+def prepare(definition: Definition, command: Command) -> Prepared:
+    """A run, checked for what a command still has to do with it.
+
+    Raises
+    ------
+    InputError
+        With all problems found.
+    SnapshotError
+        If the folder holds a run that these inputs cannot continue.
+    """
+    folder, settings, inputs = definition.folder, definition.settings, definition.inputs
+    found = continuation(folder / "restart", definition.values(), inputs.systems, changes)
+    if found is not None:
+        inputs = inputs.with_masses(found.masses)
+    needs = needs_of(command, found.stage if found else None)
+    problems: list[str] = []
+    data = None
+    try:
+        checks.check(folder, settings, inputs, needs)
+    except InputError as error:
+        problems += error.problems
+    if needs.initial_data:
+        try:
+            data = initial_data(settings, inputs, found)
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(problems)
+    return Prepared(replace(definition, inputs=inputs), found, needs, data)
+
+
+def checked(define: Define, process: Process, command: Command = Command.ALL) -> list[str]:
+    """What ``--check`` prints for inputs without problems.
+
+    Parameters
+    ----------
+    define : callable
+        () -> Definition: reads a folder's files, or puts Python objects together.
+    process : Process
+    command : Command
+
+    Raises
+    ------
+    SettingsError, InputError, SnapshotError
+        With all problems found.
+    LabelStoreError
+        If the labels in the folder are not those of these inputs.
+    """
+    run = prepare(define(), command)
+    folder, settings = run.definition.folder, run.definition.settings
+    inputs, found, needs = run.definition.inputs, run.found, run.needs
+    if needs.labels:
+        # Imported here: wiring takes MPI and more, which a check of settings can do without.
+        from fhi_al.app.label_supply import require_same_engine
+
+        require_same_engine(folder, settings, inputs)
+    begun = [] if found is None else [f"continues the run in restart/: {found.stage}"]
+    added = added_to_control(folder, settings, inputs) if needs.labels else ()
+    return [
+        settings.as_yaml("mace"),
+        settings.as_yaml("active_learning"),
+        *(f"note: {note}" for note in [*settings.notes, *notes_on_engine(run)]),
+        *(f"added to control.in: {line}" for line in added),
+        *work_ahead(settings, inputs, needs),
+        *(_layout_of(settings, process) if needs.models else []),
+        *begun,
+        *(run.initial_data.described() if run.initial_data else []),
+        *(f"changed since the snapshot: {change}" for change in (found.changes if found else [])),
+        "all inputs are in order; nothing was run",
+    ]
+
+
+def notes_on_engine(run: Prepared) -> list[str]:
+    """What may not be meant, if the engine is still needed."""
+    if not run.needs.labels:
+        return []
+    given = run.definition
+    return engine_notes(given.folder, given.settings, given.inputs)
+
+
+def _layout_of(settings: Settings, process: Process) -> list[str]:
+    """Which rank would do what.
+
+    Raises
+    ------
+    InputError
+        If there are not enough ranks; a check on one rank, as on a login node, only says so.
+    """
+    assert settings.mace is not None
+    try:
+        layout = rank_layout(settings, process.placements)
+    except InputError as error:
+        if len(process.placements) > 1:
+            raise
+        return [f"layout: this check has one rank, the run needs more: {error}"]
+    threads = training_threads(settings.mace.misc.num_threads, layout, process.placements)
+    return table(layout, process.placements, threads, settings.mace.misc.device)
