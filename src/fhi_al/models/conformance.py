@@ -129,6 +129,7 @@ class _Check(Case):
         yield _Promise("the order of equal atoms does not matter", self._permutation)
         yield _Promise("periodic images are the same atom", self._images)
         yield _Promise("a batch of different sizes is predicted as one by one", self._batch)
+        yield _Promise("energy errors are predicted minus labelled ones", self._energy_errors)
         yield _Promise("descriptors do not change with a rotation", self._descriptors)
         yield _Promise("weights that were put back predict the same", self._weights)
         yield _Promise("a state goes on bit for bit", self._state)
@@ -263,6 +264,15 @@ class _Check(Case):
         together = self._ensemble.predict(several, [0], stress=True)
         for atoms, found in zip(several, together, strict=True):
             self._same(found, self._predict(atoms), f"{atoms.symbols} in a batch")
+
+    def _energy_errors(self) -> None:
+        member, backend = self._member, self._ensemble.backend
+        labels = member.training
+        samples = [backend.label_sample(label) for label in labels]
+        found = backend.energy_errors(member.inference_model, [samples[:1], samples[1:]])
+        predicted = [each.energies[0] for each in self._ensemble.predict(labels, [member.index])]
+        wanted = np.array(predicted) - [label.energy for label in labels]
+        self._near(np.abs(found - wanted).max(), 0.0, ALLOWED[self._dtype], "they are off by")
 
     def _descriptors(self) -> None:
         turned = self._molecule.copy()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from fhi_al.core.label import Label
+from fhi_al.core.structure import Array
 from fhi_al.models.interface import (
     InferenceModel,
     InferenceWeights,
@@ -127,6 +128,10 @@ class Evaluation:
     def errors_on(self, labels: Sequence[Label]) -> ValidationErrors:
         """Errors on any labels with the weights as they are, in a training round, too."""
         return self._backend.errors(self._model_as_it_is(), self._batches(labels))
+
+    def energy_errors(self, labels: Sequence[Label]) -> Array:
+        """Predicted minus labelled energies in eV, (n_labels,), with the weights as they are."""
+        return self._backend.energy_errors(self._model_as_it_is(), self._batches(labels))
 
     def remember(self, n_labels: int, found: ValidationErrors) -> None:
         """Take over errors that another process found with the weights and labels as they are."""

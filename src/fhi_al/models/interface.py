@@ -329,6 +329,13 @@ class ModelBackend(Protocol):
         """
         ...
 
+    def energy_errors(self, model: Any, batches: Sequence[Sequence[Any]]) -> Array:
+        """Predicted energies of labels minus their own, (n_labels,) in eV.
+
+        NaN for labels of weight zero, which do not count.
+        """
+        ...
+
     def descriptors(self, model: Any, samples: Sequence[Any]) -> list[Array]:
         """Invariant features of each sample's atoms, (n_atoms, n_features), no unit."""
         ...

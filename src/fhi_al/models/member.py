@@ -7,12 +7,14 @@ nothing of the other members, MPI, MD or files.
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from fhi_al.core.label import Label
+from fhi_al.models.energy_constants import corrected_energies
 from fhi_al.models.evaluation import Evaluation
 from fhi_al.models.interface import (
     InferenceModel,
@@ -168,6 +170,28 @@ class Member:
         self._evaluation.require_no_round()
         self.frozen = True
         self._count_change(weights=False)
+
+    def fit_atomic_energies(self) -> None:
+        """Take the constant part of the energies' errors out of the model, through its E0s.
+
+        Least squares on the training set, with the weights that MD uses; forces do not change, and
+        neither do weights and optimizer.  Training takes such a part away only slowly: an energy
+        weighs little beside the forces.  With ``TRAINING.fit_atomic_energies``; else nothing is
+        done.
+        """
+        if not self._settings.training.fit_atomic_energies:
+            return
+        constants = self.model.normalisation
+        found = corrected_energies(
+            constants.atomic_energies,
+            self._backend.elements,
+            self.training,
+            self._evaluation.energy_errors(self.training),
+            by_element=not self._settings.architecture.atomic_energies,
+        )
+        if found != constants.atomic_energies:
+            self.model.set_normalisation(replace(constants, atomic_energies=found))
+            self._count_change()
 
     def train_epoch(self) -> Generator[None, None, float]:
         """Train one pass over the training set in a fresh order, with a pause after each batch.

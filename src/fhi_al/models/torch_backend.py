@@ -270,6 +270,20 @@ class TorchBackend(ABC):
             loss = float(self._loss(output, reference))
         return validation_errors(samples, energies - wanted, forces, loss)
 
+    def energy_errors(
+        self, model: TorchInference, batches: Sequence[Sequence[LabelGraph]]
+    ) -> Array:
+        """See :meth:`fhi_al.models.interface.ModelBackend.energy_errors`."""
+
+        def predicted(samples: Sequence[LabelGraph]) -> list[Array]:
+            with default_dtype(model.dtype), torch.no_grad():
+                return [_array(self.energies(model.module, self.inputs(samples, model.dtype)))]
+
+        energies = np.concatenate([one for batch in batches for one in in_halves(batch, predicted)])
+        samples = [sample for batch in batches for sample in batch]
+        wanted = relative_energies(samples, model.normalisation.atomic_energies)
+        return np.where([sample.weight > 0 for sample in samples], energies - wanted, np.nan)
+
     def descriptors(
         self, model: TorchInference, samples: Sequence[Graph | LabelGraph]
     ) -> list[Array]:

@@ -275,6 +275,8 @@ def _one_epoch(
     learning_rate = member.learning_rate
     loss = yield from member.train_epoch()
     due = last or member.epochs % valid_skip == 0
+    if due:
+        member.fit_atomic_energies()
     errors = member.validate() if due else None
     member.scheduler_step(None if errors is None else errors.mae_forces)
     yield EpochRecord(member.index, epoch, learning_rate, loss, errors)

@@ -217,6 +217,13 @@ class Training(Section):
     ] = setting("weighted", "Loss function: squared errors, those of forces only, or absolute.")
     energy_weight: Number = setting(1.0, "Weight of the energy per atom in the loss.", ge=0)
     forces_weight: Number = setting(100.0, "Weight of the forces in the loss.", ge=0)
+    fit_atomic_energies: Boolean = setting(
+        True,
+        "Before every validation the constant part of the energies' errors is taken out of the"
+        " model, by least squares on its training set; forces are not touched. One constant for"
+        " each element, added to its E0; the same one for all elements where"
+        " `ARCHITECTURE.atomic_energies` are given.",
+    )
     virials_weight: Number = setting(
         1.0, "Weight of the virials; no supported loss has them yet.", ge=0
     )
