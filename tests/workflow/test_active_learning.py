@@ -37,7 +37,7 @@ def test_the_second_point_of_the_phase_goes_to_validation(finished_run) -> None:
 
 
 def test_trajectories_do_all_their_steps(finished_run) -> None:
-    active = final_state(finished_run("asi", 2))["active"]
+    active = final_state(finished_run("asi", 3))["active"]
     assert [t["step"] for t in active["trajectories"]] == [40, 40]
     assert {t["status"] for t in active["trajectories"]} == {"done"}
 

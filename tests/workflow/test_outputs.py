@@ -120,7 +120,7 @@ def test_summary_says_labels_errors_and_where_the_time_went(finished_run) -> Non
 
 
 def test_a_finished_run_says_so_and_computes_nothing(finished_run, tmp_path) -> None:
-    folder = copy_of(finished_run("asi", 2), tmp_path / "again")
+    folder = copy_of(finished_run("asi", 3), tmp_path / "again")
     count = tmp_path / "calls.txt"
     output = succeed(folder, 2, env={"ASI_LOG": str(count)})
     assert "complete already" in output
@@ -128,7 +128,7 @@ def test_a_finished_run_says_so_and_computes_nothing(finished_run, tmp_path) -> 
 
 
 def test_the_users_control_lines_reach_the_engine(finished_run) -> None:
-    folder = finished_run("asi", 2)
+    folder = finished_run("asi", 3)
     written = (folder / "aims" / "control.in").read_text().splitlines()
     assert "many_body_dispersion_nl" in written
     assert {"compute_forces .true.", "postprocess_anyway .true."} <= set(written)

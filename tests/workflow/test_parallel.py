@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 from run_folder import (
+    SHORT,
     datasets,
     final_weights,
     finish,
@@ -39,7 +40,7 @@ from run_folder import (
 
 pytestmark = [pytest.mark.mpi, pytest.mark.real]
 
-SLOW = {"ASI_SLEEP_MS": "120"}
+SLOW = {"ASI_SLEEP_MS": "60"}
 PARALLEL: dict[str, Any] = {
     "parallel": True,
     "training_ranks": "auto",
@@ -159,28 +160,32 @@ def test_ranks_that_label_together_train_and_change_no_bit(
         asi_library=asi_library,
         active_learning={"ACTIVE_LEARNING": {"training_ranks": 2}},
     )
-    assert "rank 1: training, labels;" in succeed(folder, 4)
+    assert "rank 1: training, labels;" in succeed(folder, 3)
     assert_same_run(folder, finished_run("asi", 1))
 
 
 def test_ranks_that_would_do_nothing_train_and_change_no_bit(tmp_path) -> None:
     def folder(name: str, **changes: Any) -> Path:
-        changes = {"ensemble_size": 3, "training_ranks": "auto", "max_MD_steps": 30, **changes}
+        changes = {
+            **SHORT,
+            "ensemble_size": 3,
+            "training_ranks": "auto",
+            "max_MD_steps": 30,
+            **changes,
+        }
         return write_inputs(tmp_path / name, active_learning={"ACTIVE_LEARNING": changes})
 
-    alone, two, three = folder("alone"), folder("two"), folder("three", training_ranks=3)
+    alone, together = folder("alone"), folder("together", training_ranks=3)
     succeed(alone, 1)
-    output = succeed(two, 2)
+    assert "ranks 1-2: training;" in succeed(together, 3, command="FHI_AL-initial-ds")
+    # The number of ranks is no part of what a run goes on from.
+    folder("together")  # training_ranks: auto again
+    output = succeed(together, 2, command="FHI_AL-al")
     if len(os.sched_getaffinity(0)) > 1:
         assert "rank 1: training;" in output
         (idle,) = re.findall(r"rank 1 \(training: (\d+) %\)", output)
         assert int(idle) < 100
-    assert_same_run(two, alone)
-    # The number of ranks is no part of what a run goes on from.
-    assert "ranks 1-2: training;" in succeed(three, 3, command="FHI_AL-initial-ds")
-    folder("three")  # training_ranks: auto again
-    succeed(three, 2, command="FHI_AL-al")
-    assert_same_run(three, alone)
+    assert_same_run(together, alone)
 
 
 def test_more_ranks_asked_for_than_there_are(tmp_path) -> None:
@@ -262,7 +267,7 @@ def test_killed_twenty_times(asi_library, tmp_path, seed) -> None:
 
 def test_asked_to_stop_it_keeps_the_labels_under_way(asi_library, tmp_path) -> None:
     folder = parallel_run(tmp_path / "run", asi_library, n_samples=2, reference_groups=2)
-    job = start(folder, 3, env={"ASI_SLEEP_MS": "1500"})
+    job = start(folder, 3, env={"ASI_SLEEP_MS": "1000"})
     # Of a point's two MD steps the first has its label, the second is under way.
     wait_for_labels(job, folder, 4)
     n_before = len(labels(folder))
@@ -305,7 +310,7 @@ def test_while_all_wait_the_members_train_on_if_they_may(asi_library, tmp_path, 
         train_while_waiting=train_on,
     )
     succeed(folder, 2, command="FHI_AL-initial-ds")
-    succeed(folder, 2, env={"ASI_SLEEP_MS": "1500"})
+    succeed(folder, 2, env={"ASI_SLEEP_MS": "600"})
     log = (folder / "AL.log").read_text()
     assert ("while all trajectories wait" in log) is train_on
     # An epoch at a time: a label that arrives is not kept waiting for a whole round.
@@ -357,7 +362,7 @@ def test_points_that_the_ensemble_has_learnt_are_taken_back(asi_library, tmp_pat
         **{**FOUNDATION, **barely_trained, **eager, "analysis": False},
     )
     succeed(folder, 2, command="FHI_AL-initial-ds")
-    job = start(folder, 2, env={"ASI_SLEEP_MS": "10000"})
+    job = start(folder, 2, env={"ASI_SLEEP_MS": "6000"})
     log = folder / "AL.log"
     message = "the ensemble has learnt the point meanwhile"
     wait_until(job, lambda: log.exists() and message in log.read_text(), "points taken back")
