@@ -96,6 +96,9 @@ SITUATIONS: dict[str, Values] = {
         "ACTIVE_LEARNING.reference_arguments": None,
         "MD.thermostat": "Berendsen",
         "TRAINING.scheduler": "ExponentialLR",
+        "TRAINING.swa": True,
+        "TRAINING.start_swa": 7,
+        "TRAINING.swa_energy_weight": 10.0,
     },
     "parallel, Andersen": {
         "ACTIVE_LEARNING.parallel": True,
@@ -332,6 +335,10 @@ def trained(folder: Path) -> Description:
         member.fresh_optimizer(scheduler=True)
         walk.add("records", SerialTrainingPool(made, 1).begin([0], 2).finish())
         walk.add("state", member.state())
+        if settings.training.swa:
+            member.begin_second_stage()
+            walk.add("second stage", SerialTrainingPool(made, 1).begin([0], 1).finish())
+            walk.add("state of it", member.state())
         walk.add("sizes", sizes)
     except (ValueError, RuntimeError) as error:  # MACE refuses a combination: an effect, too
         walk.add("refused", f"{type(error).__name__}: {error}")

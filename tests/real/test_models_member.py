@@ -27,6 +27,7 @@ from fhi_al.models.default_dtype import default_dtype
 from fhi_al.models.ensemble import Ensemble
 from fhi_al.models.mace.exports import normalisation_of
 from fhi_al.models.mace.runtime_model import to_mace_model
+from fhi_al.models.state_bytes import packed, unpacked
 from fhi_al.models.torch_model import TorchModel
 from fhi_al.models.training import SerialTrainingPool
 
@@ -239,6 +240,72 @@ def test_fresh_optimizer_keeps_what_md_uses(labels: list[Label]) -> None:
     member.fresh_optimizer(scheduler=False)
     assert not member.model.optimisation.optimizer.state_dict()["state"]
     assert np.array_equal(made.forces(labels[0]), forces)
+
+
+def test_second_stage_starts_from_what_md_uses(labels: list[Label]) -> None:
+    made = fitted(labels, (1,), swa_lr=0.003)
+    member = made.members[0]
+    member.fresh_optimizer(scheduler=True)
+    train_epoch(member)
+    forces = made.forces(labels[0])
+    raw = numbers(member)
+    member.begin_second_stage()
+    assert np.array_equal(made.forces(labels[0]), forces)
+    optimisation = member.model.optimisation
+    assert same(numbers(member), optimisation.average.shadow_params)
+    assert not same(numbers(member), raw)  # the average was not the raw weights
+    assert not optimisation.optimizer.state_dict()["state"]
+    for _ in range(20):  # far longer than scheduler_patience
+        member.scheduler_step(1.0)
+    assert (member.learning_rate, member.in_second_stage) == (0.003, True)
+    member.fresh_optimizer(scheduler=False)
+    assert (member.learning_rate, member.in_second_stage) == (0.01, False)
+
+
+@pytest.mark.parametrize("loss", ["weighted", "l1l2energyforces"])
+def test_second_stage_minimises_the_loss_with_its_own_weights(
+    labels: list[Label], loss: str
+) -> None:
+    """The loss is linear in the two weights: what it is with others follows from two of them."""
+
+    def of(energy: float, forces: float) -> float:
+        keys = {"loss": loss, "swa_energy_weight": energy, "swa_forces_weight": forces}
+        (member,) = fitted(labels, (1,), batch_size=100, **keys).members
+        member.begin_second_stage()
+        return train_epoch(member)
+
+    energy, forces = of(1.0, 0.0), of(0.0, 1.0)
+    assert energy > 0 and forces > 0
+    assert of(1000.0, 30.0) == pytest.approx(1000 * energy + 30 * forces, rel=1e-9)
+
+
+def test_second_stage_goes_on_bit_for_bit_with_the_rate_of_the_settings(
+    labels: list[Label],
+) -> None:
+    first = fitted(labels, (1,), swa_lr=0.003, batch_size=100).members[0]
+    first.begin_second_stage()
+    train_epoch(first)
+    saved = unpacked(packed(first.state()))
+    losses = []
+    for rate in (0.003, 0.001):
+        again = ensemble(labels, (1,), swa_lr=rate, batch_size=100).members[0]
+        again.load_state(saved)
+        assert (again.learning_rate, again.in_second_stage) == (rate, True)
+        losses.append([train_epoch(again) for _ in range(2)])
+    unbroken = [train_epoch(first) for _ in range(2)]
+    assert losses[0] == unbroken
+    assert losses[1][0] == unbroken[0] and losses[1][1] != unbroken[1]  # as begun; then slower
+
+
+def test_a_state_of_a_program_with_one_stage_is_one_of_the_first(labels: list[Label]) -> None:
+    member = fitted(labels, (1,)).members[0]
+    train_epoch(member)
+    state = member.state()
+    del state["optimisation"]["second_stage"]
+    again = ensemble(labels, (1,)).members[0]
+    again.load_state(state)
+    assert not again.in_second_stage
+    assert train_epoch(again) == train_epoch(member)
 
 
 def test_plateau_counts_epochs_however_rarely_they_are_validated(labels: list[Label]) -> None:

@@ -143,7 +143,15 @@ TABLE = [
     # not supported yet, by name
     mace("  compute_stress: true\n", 3, "GENERAL.compute_stress", "not supported yet"),
     mace("  compute_forces: false\n", 3, "GENERAL.compute_forces", "forces are always computed"),
-    mace("TRAINING:\n  swa: true\n", 4, "TRAINING.swa", "not supported yet"),
+    mace("TRAINING:\n  swa: true\n  loss: forces_only\n", 4, "TRAINING.swa", "train energies"),
+    mace(
+        "TRAINING:\n  swa: true\n  swa_energy_weight: 0\n  swa_forces_weight: 0\n",
+        6,
+        "TRAINING.swa_forces_weight",
+        "nothing to train on",
+    ),
+    mace("TRAINING:\n  start_swa: 0\n", 4, "TRAINING.start_swa", "at least 1"),
+    mace("TRAINING:\n  swa_lr: 0\n", 4, "TRAINING.swa_lr", "above 0"),
     mace("TRAINING:\n  loss: universal\n", 4, "TRAINING.loss", "not supported yet"),
     mace("TRAINING:\n  loss: Stress\n", 4, "TRAINING.loss", "not supported yet"),
     mace("ARCHITECTURE:\n  model: PolarMACE\n", 4, "ARCHITECTURE.model", "not supported yet"),

@@ -133,6 +133,7 @@ class _Check(Case):
         yield _Promise("descriptors do not change with a rotation", self._descriptors)
         yield _Promise("weights that were put back predict the same", self._weights)
         yield _Promise("a state goes on bit for bit", self._state)
+        yield _Promise("a second stage begins where the first ended", self._second_stage)
         yield _Promise("a copy in another precision is near", self._precisions)
         yield _Promise("an exported model predicts the same", self._exported)
         yield _Promise("all-electron energies keep their differences", self._all_electron)
@@ -299,13 +300,46 @@ class _Check(Case):
     def _state(self) -> None:
         member, twin = self._member, self._others[3]
         twin.index, twin.seed = member.index, member.seed
-        twin.add_training(member.training)
-        twin.add_validation(member.validation)
+        if not twin.training:
+            twin.add_training(member.training)
+            twin.add_validation(member.validation)
         twin.load_state(unpacked(packed(member.state())))
         self._demand(_equal(member.state(), twin.state()), "the state read back is another")
         losses = [_epoch(one) for one in (member, twin)]
         self._demand(losses[0] == losses[1], f"the epoch after it has the losses {losses}")
         self._demand(_equal(member.state(), twin.state()), "the states after an epoch differ")
+
+    def _second_stage(self) -> None:
+        member, training = self._member, self._settings.training
+        before, state = self._predict(self._molecule), member.state()
+        first = _epoch(member)
+        member.load_state(state)
+        member.begin_second_stage()
+        found = self._predict(self._molecule)
+        self._demand(np.array_equal(found.forces, before.forces), "its beginning changes forces")
+        rate = member.learning_rate
+        self._demand(rate == training.swa_lr, f"learning rate {rate}, not {training.swa_lr}")
+        self._demand(not member.has_scheduler, "the learning rate has a scheduler")
+        self._state()
+        second = member.state()
+        self._demand(member.in_second_stage, "a state that was read back has left it")
+        member.load_state(state)
+        self._demand(not member.in_second_stage, "it has not ended with the state before it")
+        member.load_state(second)
+        member.fresh_optimizer(scheduler=False)
+        rate = member.learning_rate
+        self._demand(rate == training.lr, f"learning rate {rate} after it, not {training.lr}")
+        if self._has_other_loss():
+            member.load_state(state)
+            member.begin_second_stage()
+            loss = _epoch(member)
+            self._demand(loss != first, f"the loss is {loss:.4g}, as in the first stage")
+        member.load_state(state)
+
+    def _has_other_loss(self) -> bool:
+        training = self._settings.training
+        weights = (training.energy_weight, training.forces_weight)
+        return weights != (training.swa_energy_weight, training.swa_forces_weight)
 
     def _precisions(self) -> None:
         other = "float32" if self._dtype == "float64" else "float64"

@@ -60,7 +60,7 @@ class ValidationErrors:
     mae_energy_per_atom, rmse_energy_per_atom : float
         In eV.
     loss : float
-        Of the set as if it were one batch.
+        Of the set as if it were one batch, with the first stage's weights of energies and forces.
     """
 
     mae_forces: float
@@ -196,7 +196,23 @@ class TrainableModel(Protocol):
         ...
 
     def restart_optimizer(self, *, scheduler: bool) -> None:
-        """Forget the optimizer's history; weights and their average stay."""
+        """Forget the optimizer's history; weights and their average stay.
+
+        The learning rate and the weights of the loss are those of the first stage.
+        """
+        ...
+
+    def begin_second_stage(self) -> None:
+        """Train on with the second stage's loss and constant learning rate (``TRAINING.swa_...``).
+
+        The weights that validation uses become those that are trained, so that no prediction
+        changes; their moving average starts again from them, and the optimizer afresh.
+        """
+        ...
+
+    @property
+    def in_second_stage(self) -> bool:
+        """Whether the next step is one of the second stage."""
         ...
 
     def is_finite(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 
@@ -42,8 +42,9 @@ class EnergyForcesLoss:
 
     Parameters
     ----------
-    training
-        The section TRAINING: ``loss``, ``energy_weight``, ``forces_weight``.
+    kind : str
+        ``TRAINING.loss``.
+    energy_weight, forces_weight : float
 
     Raises
     ------
@@ -51,12 +52,12 @@ class EnergyForcesLoss:
         If there is no such loss.
     """
 
-    def __init__(self, training: Any) -> None:
-        self._kind = str(training.loss)
+    def __init__(self, kind: str, energy_weight: float, forces_weight: float) -> None:
+        self._kind = kind
         if self._kind not in ("weighted", "forces_only", "l1l2energyforces"):
             raise ValueError(f"mace_settings.yaml: TRAINING.loss = {self._kind}: not supported.")
-        self._energy_weight = 0.0 if self._kind == "forces_only" else float(training.energy_weight)
-        self._forces_weight = float(training.forces_weight)
+        self._energy_weight = 0.0 if kind == "forces_only" else energy_weight
+        self._forces_weight = forces_weight
 
     def __call__(
         self,

@@ -248,12 +248,28 @@ class Member:
     def fresh_optimizer(self, scheduler: bool) -> None:
         """Forget the optimizer's history, with or without a learning-rate scheduler from here on.
 
-        The weights stay and so does their moving average: what MD and validation use does not
-        jump because the optimizer starts anew.
+        The learning rate and the loss are those of the first stage.  The weights stay and so does
+        their moving average: what MD and validation use does not jump because the optimizer starts
+        anew.
         """
         self._evaluation.require_no_round()
         self.model.restart_optimizer(scheduler=scheduler)
         self._count_change(weights=False)
+
+    def begin_second_stage(self) -> None:
+        """Train on with the second stage's loss and constant learning rate (``TRAINING.swa_...``).
+
+        From the weights that MD and validation use, which stay as they are; the optimizer and the
+        moving average start afresh.  :meth:`fresh_optimizer` ends it.
+        """
+        self._evaluation.require_no_round()
+        self.model.begin_second_stage()
+        self._count_change()
+
+    @property
+    def in_second_stage(self) -> bool:
+        """Whether the next step is one of the second stage."""
+        return self.model.in_second_stage
 
     def scheduler_step(self, mae_forces: float | None) -> None:
         """Call after every epoch: let the learning-rate scheduler count it.

@@ -1,6 +1,7 @@
 """How a member's weights move: optimizer, learning-rate scheduler, moving average.
 
-Owns the state of these three; knows nothing of labels, losses, members or files.
+Owns the state of these three, and which stage of the training they are at; knows nothing of
+labels, losses, members or files.
 """
 
 from __future__ import annotations
@@ -29,6 +30,11 @@ class Optimisation:
         The section TRAINING of the settings.
     options : callable
         Gives the arguments of torch's Adam: ``params`` (groups of parameters), ``lr``, ...
+
+    Attributes
+    ----------
+    second_stage : bool
+        The learning rate is ``swa_lr``, and the loss is to be that of the second stage.
     """
 
     def __init__(
@@ -41,7 +47,7 @@ class Optimisation:
         self.restart(scheduler=False)
 
     def restart(self, scheduler: bool) -> None:
-        """Forget the optimizer's history, with or without a scheduler from here on.
+        """Forget the optimizer's history, with or without a scheduler from here on; first stage.
 
         The moving average stays: what MD and validation use does not jump because the optimizer
         starts anew.
@@ -50,6 +56,20 @@ class Optimisation:
         self.optimizer: torch.optim.Optimizer = kind(**self._options())
         self.scheduler = self._new_scheduler() if scheduler else None
         self._epochs_unseen = 0
+        self.second_stage = False
+
+    def begin_second_stage(self) -> None:
+        """See :meth:`fhi_al.models.interface.TrainableModel.begin_second_stage`."""
+        if self.average is not None:
+            self.average.copy_to(self._module.parameters())
+        self.restart_average()
+        self.restart(scheduler=False)
+        self._set_second_stage()
+
+    def _set_second_stage(self) -> None:
+        self.second_stage = True
+        for group in self.optimizer.param_groups:
+            group["lr"] = float(self._training.swa_lr)
 
     def _new_scheduler(self) -> LRScheduler:
         training = self._training
@@ -130,6 +150,7 @@ class Optimisation:
             "optimizer": self.optimizer.state_dict(),
             "scheduler": copy.deepcopy(scheduler),
             "epochs_unseen": self._epochs_unseen,
+            "second_stage": self.second_stage,
             "average": self.average_state(),
         }
 
@@ -145,3 +166,7 @@ class Optimisation:
                 {name: value for name, value in stored if name not in _OF_THE_SETTINGS}
             )
         self._epochs_unseen = state["epochs_unseen"]
+        # States of an earlier program do not say: it had one stage.  The rate is that of the
+        # settings now: it may change between two launches.
+        if state.get("second_stage", False):
+            self._set_second_stage()

@@ -61,7 +61,11 @@ class TorchBackend(ABC):
         self.elements = tuple(sorted({int(number) for number in elements}))
         self.dtype = str(settings.general.default_dtype)
         self.device = torch.device(settings.misc.device if device is None else device)
-        self._loss = self.loss()
+        weights = self.settings.training
+        self._loss = self.loss(float(weights.energy_weight), float(weights.forces_weight))
+        self._second_loss = self.loss(
+            float(weights.swa_energy_weight), float(weights.swa_forces_weight)
+        )
         self._labels = LabelGraphs(self.elements, self.search, self._weight, self._tensors_of_one)
 
     # What a backend has to say.
@@ -119,9 +123,9 @@ class TorchBackend(ABC):
         """Which atoms belong to which structure: :func:`fhi_al.models.batches.places_in_batch`."""
         return places_in_batch(n_atoms, self.device)
 
-    def loss(self) -> Loss:
-        """What is minimised."""
-        return EnergyForcesLoss(self.settings.training)
+    def loss(self, energy_weight: float, forces_weight: float) -> Loss:
+        """What is minimised; the second stage of a convergence has other weights."""
+        return EnergyForcesLoss(str(self.settings.training.loss), energy_weight, forces_weight)
 
     def optimizer_options(self, module: torch.nn.Module) -> dict[str, Any]:
         """Arguments of torch's Adam."""
@@ -301,11 +305,13 @@ class TorchBackend(ABC):
         samples: Sequence[LabelGraph],
         energy_share: float,
         forces_share: float,
+        second_stage: bool = False,
     ) -> torch.Tensor:
         """See :meth:`fhi_al.models.torch_model.TorchParts.training_loss`."""
         tensors = self.training_batch(samples, constants)
         output = self.outputs(module, tensors, training=True, stress=False)
-        return self._loss(output, tensors, energy_share, forces_share)
+        loss = self._second_loss if second_stage else self._loss
+        return loss(output, tensors, energy_share, forces_share)
 
     def inputs(self, samples: Sequence[Graph | LabelGraph], dtype: torch.dtype) -> Tensors:
         """Structures as a batch, what tells them apart included."""

@@ -42,8 +42,9 @@ class TorchParts(Protocol):
         samples: Sequence[Any],
         energy_share: float,
         forces_share: float,
+        second_stage: bool,
     ) -> torch.Tensor:
-        """The loss of samples as a batch, of which gradients are taken."""
+        """The loss of samples as a batch, of which gradients are taken; of one of two stages."""
         ...
 
     def read_exported(
@@ -112,7 +113,7 @@ class TorchModel:
             module,
             self.optimisation,
             lambda samples, *shares: backend.training_loss(
-                module, self.normalisation, samples, *shares
+                module, self.normalisation, samples, *shares, self.optimisation.second_stage
             ),
         )
         self._dtype = next(module.parameters()).dtype
@@ -151,6 +152,15 @@ class TorchModel:
     def restart_optimizer(self, *, scheduler: bool) -> None:
         """See :meth:`fhi_al.models.interface.TrainableModel.restart_optimizer`."""
         self.optimisation.restart(scheduler)
+
+    def begin_second_stage(self) -> None:
+        """See :meth:`fhi_al.models.interface.TrainableModel.begin_second_stage`."""
+        self.optimisation.begin_second_stage()
+
+    @property
+    def in_second_stage(self) -> bool:
+        """See :attr:`fhi_al.models.interface.TrainableModel.in_second_stage`."""
+        return self.optimisation.second_stage
 
     def is_finite(self) -> bool:
         """See :meth:`fhi_al.models.interface.TrainableModel.is_finite`."""

@@ -18,6 +18,8 @@ MAY_CHANGE: Mapping[str, frozenset[str]] = {
             # The way out for members whose training diverges.
             *("lr", "clip_grad"),
             *("lr_factor", "lr_scheduler_gamma", "scheduler_patience"),
+            # All of them say what a convergence does that has not come to its second stage.
+            *("swa", "start_swa", "swa_lr", "swa_energy_weight", "swa_forces_weight"),
             *("valid_fraction", "max_num_epochs", "patience", "eval_interval"),
         }
     ),

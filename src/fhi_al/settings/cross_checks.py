@@ -8,7 +8,7 @@ from fhi_al.settings.active_learning import ActiveLearningSettings
 from fhi_al.settings.checked_file import CheckedFile
 from fhi_al.settings.clash import Clash
 from fhi_al.settings.engine_names import BUILT_IN, owners
-from fhi_al.settings.mace import Architecture, MaceSettings
+from fhi_al.settings.mace import Architecture, MaceSettings, Training
 from fhi_al.settings.plugins import imported
 from fhi_al.settings.problems import Problem
 
@@ -65,6 +65,22 @@ def check_mace(mace: MaceSettings) -> Iterator[Clash]:
         yield Clash(
             ("TRAINING.forces_weight", "TRAINING.energy_weight", "TRAINING.loss"),
             "leaves nothing to train on. Try 100",
+        )
+    if training.swa:
+        yield from _second_stage(training)
+
+
+def _second_stage(training: Training) -> Iterator[Clash]:
+    if training.loss == "forces_only":
+        yield Clash(
+            ("TRAINING.swa", "TRAINING.loss"),
+            "the second stage is there to train energies, which loss: forces_only leaves out. Use"
+            " loss: weighted, or remove swa",
+        )
+    elif training.swa_forces_weight + training.swa_energy_weight == 0:
+        yield Clash(
+            ("TRAINING.swa_forces_weight", "TRAINING.swa_energy_weight"),
+            "leaves the second stage nothing to train on. Try 100",
         )
 
 

@@ -76,6 +76,9 @@ def _idle_in_mace(mace: MaceSettings) -> Iterator[tuple[str, str]]:
         yield "TRAINING.ema_decay", "without ema"
     if training.loss == "forces_only":
         yield "TRAINING.energy_weight", "with loss forces_only"
+    if not training.swa:
+        for key in ("start_swa", "swa_lr", "swa_energy_weight", "swa_forces_weight"):
+            yield f"TRAINING.{key}", "without swa"
     yield "TRAINING.virials_weight", f"with loss {training.loss}"
     yield "TRAINING.stress_weight", f"with loss {training.loss}"
     if isinstance(mace.architecture, Architecture):

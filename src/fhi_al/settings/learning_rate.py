@@ -1,4 +1,4 @@
-"""Can the learning rate fall before a phase ends?  Compares keys of both settings files."""
+"""Notes on when the learning rate changes.  Compares keys of both settings files."""
 
 from __future__ import annotations
 
@@ -46,6 +46,23 @@ def notes_on_the_learning_rate(al: ActiveLearning, training: Training) -> Iterat
             f"{needs}, but the initial dataset ends before it can"
             f" (ACTIVE_LEARNING.max_initial_epochs = {al.max_initial_epochs}). Lower"
             f" scheduler_patience, or raise max_initial_epochs above {at_least}."
+        )
+
+
+def notes_on_the_second_stage(al: ActiveLearning, training: Training) -> Iterator[str]:
+    """One sentence if the second stage of a convergence never begins, or may not."""
+    if not training.swa:
+        return
+    if not (al.converge_al or al.converge_initial):
+        yield "TRAINING.swa = true: has no effect without converge_initial and converge_al."
+        return
+    start = training.second_stage_start(al.max_final_epochs)
+    assert start is not None
+    if start >= al.max_final_epochs:
+        yield (
+            f"TRAINING.start_swa = {start}: the second stage begins only where the first stops"
+            f" improving before ACTIVE_LEARNING.max_final_epochs = {al.max_final_epochs}. Lower"
+            " start_swa, or raise max_final_epochs."
         )
 
 

@@ -34,7 +34,6 @@ from fhi_al.settings.value_types import (
 )
 
 _NO_STRESS = "is not supported yet: it trains on stress, and only energies and forces are stored"
-_NO_SWA = "is not supported yet: a second training stage does not fit a set that grows"
 _NO_DIPOLE = "is not supported: it trains on dipoles, and only energies and forces are stored"
 _NO_FORCE_FIELD = "is not supported: it gives no energies and forces to run MD with"
 
@@ -200,8 +199,26 @@ class Training(Section):
         ge=0,
         try_=5,
     )
-    swa: Annotated[bool, BeforeValidator(only_false(_NO_SWA))] = setting(
-        False, "Second training stage with other weights. Only `false` is supported so far."
+    swa: Boolean = setting(
+        False,
+        "Second stage of a convergence, which trains energies: other weights in the loss and a"
+        " constant learning rate, from the best weights of the first stage.",
+    )
+    start_swa: OptionalInteger = setting(
+        None,
+        "Epoch of a convergence at which the second stage begins, with `swa`; earlier if the first"
+        " has stopped improving (`ACTIVE_LEARNING.patience`).",
+        ge=1,
+        shown_default="three quarters of `max_final_epochs`",
+    )
+    swa_lr: Number = setting(
+        1e-3, "Learning rate of the second stage, which is constant.", gt=0, le=1, try_=1e-3
+    )
+    swa_energy_weight: Number = setting(
+        1000.0, "Weight of the energy per atom in the loss of the second stage.", ge=0
+    )
+    swa_forces_weight: Number = setting(
+        100.0, "Weight of the forces in the loss of the second stage.", ge=0
     )
     ema: Boolean = setting(
         False, "Exponential moving average of the weights, for validation, MD and saved models."
@@ -241,6 +258,20 @@ class Training(Section):
         10.0, "Largest norm of the gradient; `None`: no limit.", gt=0, try_=10.0
     )
     eval_interval: Integer = setting(1, "Superseded by ACTIVE_LEARNING.valid_skip.", ge=1)
+
+    def second_stage_start(self, max_epochs: int) -> int | None:
+        """Epoch of a convergence of so many at which the second stage begins; None without one."""
+        if not self.swa:
+            return None
+        # MACE's own rule.
+        return self.start_swa or max(1, max_epochs // 4 * 3)
+
+    @property
+    def trains_energies(self) -> bool:
+        """Whether a convergence has energies in its loss."""
+        if self.loss == "forces_only":
+            return False
+        return self.energy_weight > 0 or (self.swa and self.swa_energy_weight > 0)
 
 
 class Misc(Section):

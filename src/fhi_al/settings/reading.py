@@ -18,7 +18,10 @@ from fhi_al.settings.checked_file import CheckedFile, check_file
 from fhi_al.settings.cross_checks import check_active_learning, check_mace, clashes
 from fhi_al.settings.effects import notes_on
 from fhi_al.settings.keys import FILE_NAMES, key_at, mace_layout
-from fhi_al.settings.learning_rate import notes_on_the_learning_rate
+from fhi_al.settings.learning_rate import (
+    notes_on_the_learning_rate,
+    notes_on_the_second_stage,
+)
 from fhi_al.settings.mace import MaceSettings
 from fhi_al.settings.md import MolecularDynamics
 from fhi_al.settings.model_backends import MACE, ModelDeclaration, declaration
@@ -232,6 +235,7 @@ def checked_settings(
         raise SettingsError(problems)
     if mace is not None:
         notes += notes_on_the_learning_rate(active_learning.active_learning, mace.training)
+        notes += notes_on_the_second_stage(active_learning.active_learning, mace.training)
     return Settings(mace, active_learning, folder, tuple(notes), files)
 
 

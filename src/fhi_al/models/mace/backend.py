@@ -80,9 +80,11 @@ class MaceBackend(TorchBackend):
         pairs, _, unit_shifts, cell = get_neighborhood(positions, self.r_max, pbc, cell)
         return Neighbours(pairs, unit_shifts, cell)
 
-    def loss(self) -> MaceLoss:
-        """MACE's loss with the weights of the settings."""
-        return MaceLoss(self.arguments, DTYPES[self.dtype], self.device)
+    def loss(self, energy_weight: float, forces_weight: float) -> MaceLoss:
+        """MACE's loss, with these weights."""
+        arguments = copy.copy(self.arguments)
+        arguments.energy_weight, arguments.forces_weight = energy_weight, forces_weight
+        return MaceLoss(arguments, DTYPES[self.dtype], self.device)
 
     def optimizer_options(self, module: torch.nn.Module) -> dict[str, Any]:
         """MACE's parameter groups."""

@@ -16,12 +16,12 @@ _REFERENCE = ("ptr", "energy", "forces", "weight", "energy_weight", "forces_weig
 
 
 class MaceLoss:
-    """MACE's loss with the weights of the settings; see :class:`fhi_al.models.loss.Loss`.
+    """MACE's loss; see :class:`fhi_al.models.loss.Loss`.
 
     Parameters
     ----------
     arguments
-        MACE's namespace.
+        MACE's namespace, with ``energy_weight`` and ``forces_weight``.
     dtype, device
         Of the models.
     """
