@@ -18,15 +18,23 @@ def final_state(folder: Path) -> dict[str, Any]:
 
 
 def test_convergence_ends_with_every_members_best_weights(finished_run) -> None:
+    """By forces and energies on all points that the member has not trained on."""
     folder = finished_run("tblite", 1)
     epochs = journal(folder, "epoch")
     best = []
     for member in (0, 1):
         mine = [e for e in epochs if e["member"] == member and e["mae_forces"] is not None]
-        start = [e["mae_forces"] for e in mine if e["phase"] != "final convergence"][-1]
-        later = [e["mae_forces"] for e in mine if e["phase"] == "final convergence"]
-        assert later
-        best.append(min(start, *later))
+        maes = {0: [e["mae_forces"] for e in mine if e["phase"] != "final convergence"][-1]}
+        maes |= {e["epoch"]: e["mae_forces"] for e in mine if e["phase"] == "final convergence"}
+        compared = [
+            e
+            for e in journal(folder, "unseen")
+            if e["member"] == member and e["phase"] == "final convergence"
+        ]
+        assert [e["epoch"] for e in compared] == [0, 5] == list(maes)
+        assert all(e["n_points"] > mine[-1]["n_validation"] for e in compared)
+        kept = min(compared, key=lambda e: e["mae_forces"] * e["mae_energy_per_atom"])
+        best.append(maes[kept["epoch"]])
     assert final_state(folder)["final_mae_forces"] == pytest.approx(sum(best) / 2, rel=1e-12)
 
 

@@ -100,12 +100,19 @@ class ConvergenceOptions:
         Smallest drop of the validation force MAE that is an improvement, in eV/A.
     epochs_per_round : int
         Between validations.
+    second_stage_start : int or None
+        Epoch at which the second stage begins at the latest; None: there is none.
+    with_energies : bool
+        Whether energy errors, too, say when to stop and which weights are best: not if nothing
+        makes them fall.
     """
 
     patience: int
     max_epochs: int
     margin: float
     epochs_per_round: int
+    second_stage_start: int | None = None
+    with_energies: bool = True
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from fhi_al.core.convergence import ConvergenceStage
 from fhi_al.core.run_state import ActiveLearningState, RunState
 from fhi_al.md.live_trajectory import LiveTrajectory
 
@@ -22,12 +23,12 @@ class Progress:
     live : list of LiveTrajectory
         The trajectories of the stage under way.
     best_weights : dict
-        Member -> weights of its lowest validation error in the convergence under way.
+        Stage of the convergence under way, and member -> its best weights of that stage.
     """
 
     state: RunState = field(default_factory=RunState)
     live: list[LiveTrajectory] = field(default_factory=list)
-    best_weights: dict[int, dict[str, Any]] = field(default_factory=dict)
+    best_weights: dict[tuple[ConvergenceStage, int], dict[str, Any]] = field(default_factory=dict)
 
     @property
     def active(self) -> ActiveLearningState:

@@ -12,13 +12,14 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from fhi_al.active_learning.restart import RUN, plain
+from fhi_al.core.convergence import ConvergenceStage
 from fhi_al.core.run_state import RunState
 from fhi_al.core.structure import Array, Structure
 from fhi_al.md.live_trajectory import LiveTrajectory
 from fhi_al.models.state_bytes import packed, unpacked
 
 PHASE_SPACE = "phase_space.npz"
-BEST = "best_{index}.pt"
+BEST = "best_{stage}_{index}.pt"
 
 _STATE = TypeAdapter(RunState)
 
@@ -64,7 +65,7 @@ class Saved:
     member_states : mapping
         Files of the members' training states, by name.
     best_weights : mapping
-        Member -> weights of its lowest validation error in the convergence under way.
+        Stage of the convergence under way, and member -> its best weights of that stage.
     journal_bytes : int
         Length of the journal at the time.
     """
@@ -73,7 +74,7 @@ class Saved:
     live: Sequence[LiveTrajectory]
     sets: Sequence[MemberSets]
     member_states: Mapping[str, bytes]
-    best_weights: Mapping[int, dict[str, Any]]
+    best_weights: Mapping[tuple[ConvergenceStage, int], dict[str, Any]]
     journal_bytes: int
 
 
@@ -93,7 +94,10 @@ def pack(saved: Saved, inputs: SavedInputs) -> dict[str, bytes]:
         "settings": inputs.settings,
         "threads": inputs.threads,
     }
-    best = {BEST.format(index=i): packed(weights) for i, weights in saved.best_weights.items()}
+    best = {
+        BEST.format(stage=stage, index=index): packed(weights)
+        for (stage, index), weights in saved.best_weights.items()
+    }
     return {
         RUN: json.dumps(content, indent=1).encode(),
         PHASE_SPACE: phase_space.getvalue(),
@@ -114,7 +118,11 @@ def unpack(files: Mapping[str, bytes]) -> Saved:
     with np.load(io.BytesIO(files[PHASE_SPACE]), allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
     sets = [MemberSets(**_with_lists_as_tuples(each)) for each in content["sets"]]
-    best = {index: BEST.format(index=index) for index in range(len(sets))}
+    best = {
+        (stage, index): BEST.format(stage=stage, index=index)
+        for stage in ConvergenceStage
+        for index in range(len(sets))
+    }
     return Saved(
         state=_STATE.validate_python(_with_lists_as_tuples(content["state"])),
         live=[
@@ -128,7 +136,7 @@ def unpack(files: Mapping[str, bytes]) -> Saved:
             if name not in (RUN, PHASE_SPACE, *best.values())
         },
         best_weights={
-            index: unpacked(files[name]) for index, name in best.items() if name in files
+            whose: unpacked(files[name]) for whose, name in best.items() if name in files
         },
         journal_bytes=content["journal_bytes"],
     )

@@ -127,7 +127,8 @@ class Snapshots:
         if has_new_learning_rate:
             # Whoever changes it wants another course anyway.
             for member in ensemble.members:
-                member.fresh_optimizer(scheduler=member.has_scheduler)
+                if not member.in_second_stage:  # whose rate is swa_lr
+                    member.fresh_optimizer(scheduler=member.has_scheduler)
             progress.update(training_failures_in_row=())
             log.info("TRAINING.lr was changed: every member's optimizer starts afresh")
         self.journal.cut(saved.journal_bytes)

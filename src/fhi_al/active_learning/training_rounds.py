@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from fhi_al.active_learning.errors import TrainingFailure
 from fhi_al.active_learning.progress import Progress
+from fhi_al.active_learning.unseen import unseen_errors, unseen_labels
+from fhi_al.core.convergence import UnseenErrors
 from fhi_al.models.ensemble import Ensemble
 from fhi_al.models.interface import EpochRecord, ValidationErrors
 from fhi_al.models.training import TrainingPool, TrainingRound
@@ -49,17 +51,30 @@ class RoundResult:
 
     Parameters
     ----------
-    maes : list of float
-        Validation force MAE of each member, in eV/A.
+    errors : list of ValidationErrors
+        Of each member.
     loss : float
         Mean training loss of the members in the last epoch.
     message : str
         Loss and errors for the log.
+    diverged : tuple of int
+        Members that were put back to the weights they had.
     """
 
-    maes: list[float]
+    errors: list[ValidationErrors]
     loss: float
     message: str
+    diverged: tuple[int, ...] = ()
+
+    @property
+    def maes(self) -> list[float]:
+        """Validation force MAE of each member, in eV/A."""
+        return [each.mae_forces for each in self.errors]
+
+    @property
+    def mae_energy_per_atom(self) -> float:
+        """Mean validation MAE of the members' energies per atom, in eV."""
+        return mean([each.mae_energy_per_atom for each in self.errors])
 
     @property
     def mae(self) -> float:
@@ -135,7 +150,15 @@ class TrainingRounds:
         self._options = options
         self._meanwhile = meanwhile
 
-    def train(self, phase: str, epoch: int, n_epochs: int, members: Sequence[int]) -> RoundResult:
+    def train(
+        self,
+        phase: str,
+        epoch: int,
+        n_epochs: int,
+        members: Sequence[int],
+        *,
+        tolerates_divergence: bool = False,
+    ) -> RoundResult:
         """Train members, journal every epoch, and return their last validation errors.
 
         A member whose loss, weights or validation error are no longer finite goes back to the
@@ -149,13 +172,25 @@ class TrainingRounds:
             Epochs trained in this phase before.
         n_epochs : int
         members : sequence of int
+        tolerates_divergence : bool
+            A member that diverges does not count as one that cannot be trained.
 
         Raises
         ------
         TrainingFailure
             If fewer than two members of the ensemble are left that do not diverge.
         """
-        return self.finish(phase, epoch, self.begin(members, n_epochs))
+        running = self.begin(members, n_epochs)
+        return self.finish(phase, epoch, running, tolerates_divergence=tolerates_divergence)
+
+    def unseen_errors(self, phase: str, epoch: int, index: int) -> UnseenErrors:
+        """Errors of a member on labels that it has not trained on, with the weights as they are."""
+        members = self.ensemble.members
+        with self._clock.section(clock.TRAINING):
+            labels = unseen_labels(members[index], members, self._progress.state.test)
+            found = unseen_errors(members[index], labels)
+        self._journal.add("unseen", phase=phase, epoch=epoch, member=index, **asdict(found))
+        return found
 
     def begin(
         self, members: Sequence[int], n_epochs: int, *, in_background: bool = False
@@ -179,7 +214,14 @@ class TrainingRounds:
         """Files of the members' training states, as a snapshot is to hold them."""
         return self.background.states if self.background else self.ensemble.state_bytes()
 
-    def finish(self, phase: str, epoch: int, running: RunningRound) -> RoundResult:
+    def finish(
+        self,
+        phase: str,
+        epoch: int,
+        running: RunningRound,
+        *,
+        tolerates_divergence: bool = False,
+    ) -> RoundResult:
         """The rest of :meth:`train`, for a round that was begun.
 
         Raises
@@ -194,15 +236,20 @@ class TrainingRounds:
         with self._clock.section(clock.TRAINING):
             records = running.training.finish(meanwhile=self._meanwhile)
             failures = list(before or [0] * len(self.ensemble))
-            for index in members:
-                diverged = self._undo_if_diverged(index, running.weights[index], records)
-                failures[index] = failures[index] + 1 if diverged else 0
-            self._progress.update(training_failures_in_row=tuple(failures))
-            self._require_an_ensemble(failures)
+            diverged = tuple(
+                index
+                for index in members
+                if self._undo_if_diverged(index, running.weights[index], records)
+            )
+            if not tolerates_divergence:
+                for index in members:
+                    failures[index] = failures[index] + 1 if index in diverged else 0
+                self._progress.update(training_failures_in_row=tuple(failures))
+                self._require_an_ensemble(failures)
             errors = [self.ensemble.members[index].validate() for index in members]
         self._journal_epochs(phase, epoch, records)
         loss = mean([record.loss for record in records if record.epoch == n_epochs])
-        result = RoundResult([e.mae_forces for e in errors], loss, self._describe(loss, errors))
+        result = RoundResult(errors, loss, self._describe(loss, errors), diverged)
         self._journal.add(
             "ensemble",
             phase=phase,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -75,7 +76,11 @@ def _from_3(files: Files) -> Files:
 
 
 def _from_4(files: Files) -> Files:
-    """Version 4 had other names for the same things, and the elements' masses for all atoms."""
+    """Version 4 had other names for the same things, and the elements' masses for all atoms.
+
+    A convergence had one stage, the force MAE alone said when it ends, and a member's best weights
+    were chosen by it.
+    """
     content: dict[str, Any] = json.loads(files["run.json"])
     state = content["state"]
     for system in content["systems"] or []:  # None in those of version 1
@@ -88,11 +93,30 @@ def _from_4(files: Files) -> Files:
             _rename(trajectory, **_ROLLBACKS)
         for pairs in active["pairs"]:
             _rename(pairs, told="reported")
+    if state["convergence"] is not None:
+        state["convergence"] = _convergence_of_4(state["convergence"])
+    files = {_best_of_4(name): file for name, file in files.items()}
     settings = content.get("settings", {})
     if "ACTIVE_LEARNING.max_setbacks" in settings:  # not in those of version 1
         value = settings.pop("ACTIVE_LEARNING.max_setbacks")
         settings["ACTIVE_LEARNING.max_rollbacks"] = value
     return {**files, "run.json": json.dumps(content).encode()}
+
+
+def _convergence_of_4(before: dict[str, Any]) -> dict[str, Any]:
+    epoch = before["ensemble"]["epoch"]
+    unknown = {"best": math.inf, "best_epoch": epoch, "epoch": epoch}
+    return {
+        "members": before["members"],
+        "course": {"forces": before["ensemble"], "energies": unknown, "loss": unknown},
+        "stages": [{"stage": "first", "errors": []}],
+        "compared_at": epoch,
+        "diverged": [],
+    }
+
+
+def _best_of_4(name: str) -> str:
+    return name.replace("best_", "best_first_") if name.startswith("best_") else name
 
 
 _ROLLBACKS = {"setbacks": "rollbacks", "setbacks_in_row": "rollbacks_in_row"}

@@ -39,7 +39,8 @@ def loop_options(settings: Settings, folder: Path, measure: Measure | None = Non
     measure : callable, optional
         An uncertainty measure in place of the one that the settings name.
     """
-    al = settings.al
+    al, mace = settings.al, settings.mace
+    assert mace is not None
     return LoopOptions(
         initial=_initial(al),
         active_learning=_active_learning(settings, folder, measure),
@@ -48,6 +49,8 @@ def loop_options(settings: Settings, folder: Path, measure: Measure | None = Non
             max_epochs=al.max_final_epochs,
             margin=al.margin,
             epochs_per_round=al.valid_skip,
+            second_stage_start=mace.training.second_stage_start(al.max_final_epochs),
+            with_energies=mace.training.energies_improve,
         ),
         split=SplitOptions(
             valid_ratio=al.valid_ratio,

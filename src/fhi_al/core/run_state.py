@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from fhi_al.core.calibration import Pairs
+from fhi_al.core.convergence import ConvergenceState
 from fhi_al.core.improvement import BestError
 from fhi_al.core.threshold import MovingAverage
 from fhi_al.core.trajectory import TrajectoryState
@@ -164,15 +165,6 @@ class ActiveLearningState:
     mae_forces: float | None
     plateaus: tuple[BestError, ...]
     pairs: tuple[Pairs, ...]
-
-
-@dataclass(frozen=True)
-class ConvergenceState:
-    """A convergence under way: its members, the error of their mean, and of each of them."""
-
-    members: tuple[int, ...]
-    ensemble: BestError
-    each: tuple[BestError, ...]
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from fhi_al.core.improvement import BestError
 from fhi_al.core.trajectory import Status, TrajectoryState
 
 
@@ -83,10 +83,31 @@ def initial_stop(
     return None
 
 
-def convergence_stop(history: BestError, patience: int, max_epochs: int) -> str | None:
-    """Why a convergence is over; None if it goes on."""
+class History(Protocol):
+    """How an error went: a :class:`fhi_al.core.improvement.BestError`, or several of them."""
+
+    @property
+    def epoch(self) -> int: ...
+
+    @property
+    def epochs_without_improvement(self) -> int: ...
+
+
+def convergence_stop(
+    history: History, patience: int, max_epochs: int, key: str = "max_final_epochs"
+) -> str | None:
+    """Why a convergence, or a stage of it, is over; None if it goes on.
+
+    Parameters
+    ----------
+    history : History
+    patience, max_epochs : int
+        Epochs without improvement, and in all, counted from the beginning of the convergence.
+    key : str
+        Of the settings, that `max_epochs` is from.
+    """
     if history.epochs_without_improvement >= patience:
         return f"no improvement for {history.epochs_without_improvement} epochs"
     if history.epoch >= max_epochs:
-        return f"{history.epoch} epochs are trained (max_final_epochs = {max_epochs})"
+        return f"{history.epoch} epochs are trained ({key} = {max_epochs})"
     return None

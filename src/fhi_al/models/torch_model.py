@@ -112,8 +112,13 @@ class TorchModel:
         self._step = TrainingStep(
             module,
             self.optimisation,
-            lambda samples, *shares: backend.training_loss(
-                module, self.normalisation, samples, *shares, self.optimisation.second_stage
+            lambda samples, energy_share, forces_share: backend.training_loss(
+                module,
+                self.normalisation,
+                samples,
+                energy_share,
+                forces_share,
+                self.optimisation.second_stage,
             ),
         )
         self._dtype = next(module.parameters()).dtype

@@ -267,8 +267,10 @@ class Training(Section):
         return self.start_swa or max(1, max_epochs // 4 * 3)
 
     @property
-    def trains_energies(self) -> bool:
-        """Whether a convergence has energies in its loss."""
+    def energies_improve(self) -> bool:
+        """Whether a convergence makes energy errors smaller."""
+        if self.fit_atomic_energies:
+            return True
         if self.loss == "forces_only":
             return False
         return self.energy_weight > 0 or (self.swa and self.swa_energy_weight > 0)
