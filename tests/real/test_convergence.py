@@ -19,7 +19,7 @@ from fhi_al.active_learning.options import ConvergenceOptions
 from fhi_al.active_learning.progress import Progress
 from fhi_al.active_learning.training_rounds import TrainingOptions, TrainingRounds
 from fhi_al.active_learning.unseen import unseen_labels
-from fhi_al.core.convergence import ConvergenceStage
+from fhi_al.core.convergence import ConvergenceStage, StageErrors
 from fhi_al.core.label import Label
 from fhi_al.models.ensemble import Ensemble
 from fhi_al.models.loss import Loss
@@ -168,6 +168,33 @@ def test_a_second_stage_that_diverges_falls_back_to_the_first(
         now = member.weights()["model"]
         assert all(torch.equal(now[name], best[name]) for name in best)
         assert math.isfinite(member.validate().mae_forces)
+
+
+def test_best_weights_that_an_older_program_chose_are_measured_first(
+    labels: list[Label], tmp_path: Path
+) -> None:
+    made = ensemble(labels)
+    one = convergence(made, tmp_path, replace(OPTIONS, max_epochs=10))
+    one._begin("final convergence", [0, 1])
+    state = one.progress.state.convergence
+    assert state is not None
+    known = state.stages[0].errors
+    one._train("final convergence")
+    before = [member.weights()["model"] for member in made.members]
+    later = one.progress.state.convergence
+    assert later is not None
+    unknown = (StageErrors(FIRST),)
+    one.progress.update(convergence=replace(later, stages=unknown))
+    for member in ensemble(labels).members:  # as if no later weights had been better
+        one.progress.best_weights[FIRST, member.index] = member.weights()
+    one._measure_best("final convergence")
+    measured = one.progress.state.convergence
+    assert measured is not None and measured.stages[0].errors == known
+    for member, weights in zip(made.members, before, strict=True):
+        now = member.weights()["model"]
+        assert all(torch.equal(now[name], weights[name]) for name in weights)
+    one.run("final convergence", [])
+    assert one.progress.state.convergence.course.epoch == 10
 
 
 def test_points_of_the_test_set_and_those_trained_on_judge_nobody(labels: list[Label]) -> None:

@@ -13,6 +13,8 @@ from pydantic import TypeAdapter
 
 from fhi_al.active_learning.restart import continuation
 from fhi_al.active_learning.upgrades import upgraded
+from fhi_al.core.convergence import ConvergenceStage
+from fhi_al.core.improvement import BestError
 from fhi_al.core.run_state import RunState
 from fhi_al.core.structure import Structure, structure
 from fhi_al.settings.changes import changes
@@ -58,6 +60,23 @@ def test_version_4_keeps_what_was_under_way() -> None:
     assert len(now.pairs[0].values) == 19
     assert now.pairs[0].reported == before["pairs"][0]["told"] > 3
     assert len(state.test) == 18 and state.events == 16
+
+
+def test_a_convergence_of_version_4_goes_on_in_its_first_stage() -> None:
+    snapshot = kept(4)
+    content = json.loads(snapshot.files["run.json"])
+    mean, each = ({"best": best, "best_epoch": 15, "epoch": 25} for best in (0.04, 0.03))
+    before = {"members": [0, 2], "ensemble": mean, "each": [each, each]}
+    content["state"]["convergence"] = before
+    files = {**snapshot.files, "run.json": json.dumps(content).encode(), "best_2.pt": b"weights"}
+    found = upgraded(replace(snapshot, files=files))
+    now = STATE.validate_python(state_in(found)).convergence
+    assert now is not None
+    assert (now.members, now.stage, now.diverged) == ((0, 2), ConvergenceStage.FIRST, ())
+    assert now.course.forces == BestError(0.04, 15, 25)
+    assert now.course.epochs_without_improvement == 0  # energies and loss: from here on
+    assert now.stages[0].errors == ()  # to be measured
+    assert found["best_first_2.pt"] == b"weights" and "best_2.pt" not in found
 
 
 def test_a_setting_that_was_renamed_is_compared_under_its_name_now() -> None:
