@@ -68,6 +68,7 @@ def of_models(kind: str) -> MaceSettings:
 
     how = {
         "backend": "pair_potential:PairPotential",
+        "backend_class": "pair_potential:PairPotential",
         "architecture": PairArchitecture(num_functions=200),
     }
     return settings().model_copy(update=how)
