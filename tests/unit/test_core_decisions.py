@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from fhi_al.core.improvement import BestError, improves, with_error
-from fhi_al.core.split import goes_to_validation
+from fhi_al.core.split import goes_to_validation, validates
 from fhi_al.core.stopping import (
     NobodyLeft,
     StopRules,
@@ -114,14 +114,24 @@ def test_active_learning_stops_by_each_of_its_rules(
     mae: float | None, n_training: int, trajectories: list[TrajectoryState], words: str | None
 ) -> None:
     rules = StopRules(desired_acc=0.02, max_set_size=100)
-    reason = active_learning_stop(rules, mae, n_training, trajectories)
+    reason = active_learning_stop(rules, mae, n_training, 7, trajectories)
     assert (reason is None) if words is None else (words in str(reason))
 
 
 def test_nothing_is_reached_if_all_were_retired() -> None:
     with pytest.raises(NobodyLeft):
-        active_learning_stop(StopRules(0.02), 0.5, 1, [RETIRED, RETIRED])
+        active_learning_stop(StopRules(0.02), 0.5, 1, 1, [RETIRED, RETIRED])
 
 
 def test_without_a_set_size_the_set_may_grow() -> None:
-    assert active_learning_stop(StopRules(0.02), None, 10**9, [TRAJECTORY]) is None
+    assert active_learning_stop(StopRules(0.02), None, 10**9, 10**9, [TRAJECTORY]) is None
+
+
+@pytest.mark.parametrize("valid_ratio", [0.05, 0.1, 0.2, 0.3, 0.5, 0.9])
+def test_shared_points_are_validated_on_by_a_fold_of_each_member(valid_ratio) -> None:
+    folds = [{p for p in range(60) if validates(m, p, valid_ratio)} for m in (0, 1, 2)]
+    wanted = max(2, round(1 / valid_ratio))
+    assert all(len(fold) == 60 // wanted for fold in folds)
+    # Somebody trains on every point, and the first two never hold back the same one.
+    assert not folds[0] & folds[1]
+    assert not folds[0] & folds[1] & folds[2]

@@ -335,7 +335,10 @@ def test_something_must_stop_active_learning(tmp_path: Path) -> None:
         tmp_path, al="ACTIVE_LEARNING:\n  desired_acc: 0\n  reference_engine: tblite\n"
     )
     assert [(p.line, p.key) for p in found] == [(2, "ACTIVE_LEARNING.desired_acc")]
-    assert "desired_acc (above 0, in eV/A), max_set_size and max_MD_steps" in found[0].message
+    assert (
+        "desired_acc (above 0, in eV/A), max_set_size, max_MD_steps and label_budget"
+        in found[0].message
+    )
     for rule in ("desired_acc: 0.1", "max_set_size: 5", "max_MD_steps: 1000"):
         (tmp_path / AL).write_text(f"ACTIVE_LEARNING:\n  {rule}\n  reference_engine: tblite\n")
         read_settings(tmp_path)

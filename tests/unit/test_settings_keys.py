@@ -136,7 +136,7 @@ NOT_MACES_DEFAULT = {
     "results_dir": "the parser says None and makes it <work_dir>/results",
     "model_dir": "the parser says None, the work_dir; the specification says model/",
 }
-NOT_IN_MACE = {"name_exp", "atomic_energies", "num_threads", "compile_final", "fit_atomic_energies"}
+NOT_IN_MACE = {"fit_atomic_energies", "name_exp", "atomic_energies", "num_threads", "compile_final"}
 
 
 def mace_keys() -> dict[str, FieldInfo]:

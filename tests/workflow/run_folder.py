@@ -70,6 +70,11 @@ ACTIVE_LEARNING: dict[str, Any] = {
         "skip_step_initial": 4,
         "max_initial_epochs": 10,
         "intermediate_epochs": 5,
+        # Both rounds, whatever the training brings, and every set as its member has it: see
+        # test_label_budget.py for what the defaults do.
+        "intermediate_gain": None,
+        "sanity_action": "record",
+        "final_sets": "own",
         "valid_ratio": 0.2,
         "valid_skip": 5,
         "num_trajectories": 2,

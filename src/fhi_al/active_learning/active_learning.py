@@ -7,6 +7,7 @@ import math
 
 from fhi_al.active_learning.candidates import Candidates
 from fhi_al.active_learning.comparison import best_member
+from fhi_al.active_learning.final_sets import share_all
 from fhi_al.active_learning.labelling import Labelling
 from fhi_al.active_learning.points import Points
 from fhi_al.active_learning.propagation import Propagation
@@ -16,6 +17,7 @@ from fhi_al.active_learning.thresholds import describe
 from fhi_al.active_learning.trajectories import Trajectories
 from fhi_al.core.calibration import Pairs
 from fhi_al.core.improvement import BestError
+from fhi_al.core.label import Label
 from fhi_al.core.run_state import ActiveLearningState, Stage, SweepStage
 from fhi_al.core.threshold import MovingAverage
 from fhi_al.core.trajectory import TrajectoryState
@@ -80,7 +82,7 @@ class ActiveLearningProcedure:
             while run.state.stage is Stage.ACTIVE_LEARNING:
                 self._sweep_or_stop()
             if run.state.stage is Stage.FINAL_CONVERGENCE:
-                run.convergence().run("final convergence", self._members_to_converge())
+                self._converge()
             self._finish()
         finally:
             stop_log(handler)
@@ -148,6 +150,19 @@ class ActiveLearningProcedure:
         stage = Stage.DONE if self._options.converge is None else Stage.FINAL_CONVERGENCE
         self._progress.update(stage=stage, stop_reason=reason)
 
+    def _converge(self) -> None:
+        run = self._run
+        members = self._members_to_converge()
+        if run.state.convergence is None and self._options.share_all:
+            # In no step of its own: what a snapshot holds is before it or well within.
+            share_all(
+                [run.ensemble.members[index] for index in members],
+                [record for record in run.store if isinstance(record, Label)],
+                run.held_out().labels(),
+                run.ensemble.descriptors.of,
+            )
+        run.convergence().run("final convergence", members)
+
     def _members_to_converge(self) -> list[int]:
         if self._run.state.convergence is not None:
             return list(self._run.state.convergence.members)
@@ -183,8 +198,8 @@ def _sweep(run: Run, trajectories: Trajectories) -> Sweep:
         run.ensemble,
         run.held_out(),
         run.store,
-        run.options.split.valid_ratio,
-        options.stop.max_set_size,
+        run.options.split,
+        options.stop,
     )
     return Sweep(
         trajectories,

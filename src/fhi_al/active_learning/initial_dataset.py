@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 
 from fhi_al.active_learning.run import Run
 from fhi_al.active_learning.sampled_points import SampledPoints
 from fhi_al.core.label import Label
 from fhi_al.core.run_state import SamplingState, Stage
-from fhi_al.core.split import goes_to_validation, n_to_sample
+from fhi_al.core.split import goes_to_validation, n_to_sample, validates
 from fhi_al.core.stopping import initial_stop
 from fhi_al.models.member import Member
 from fhi_al.parallel.mpi import Nap
@@ -106,8 +107,12 @@ class InitialDatasetProcedure:
             return
         self._points.take_in(wait=False)
         sampling = self._sampling
+        if sampling.helped:
+            self._train()
+            return
         n_sampled = len(sampling.points) + len(sampling.pending)
-        if n_sampled < self._points_per_round and not self._in_last_round():
+        grows = not self._in_last_round() and not self._budget_is_spent()
+        if n_sampled < self._points_per_round and grows:
             self._points.sample()
             self._tell_progress()
         elif self._training.background is not None:
@@ -134,24 +139,42 @@ class InitialDatasetProcedure:
     @property
     def _n_shared_out(self) -> int:
         sizes = [len(member.training) + len(member.validation) for member in self._members]
-        return sum(sizes) + len(self._run.state.test)
+        n_points = sizes[0] if self._split.shared else sum(sizes)
+        return n_points + len(self._run.state.test)
 
     def _stop_reason(self) -> str | None:
         sampling, options = self._sampling, self._options
         in_a_round = bool(sampling.points) and not options.train_in_background
         if in_a_round or sampling.epochs_due > 0:
             return None
-        return initial_stop(
+        reason = initial_stop(
             sampling.mae_forces, options.target, sampling.epochs, options.max_epochs
         )
+        if reason is None and not sampling.helped and self._budget_is_spent():
+            return (
+                f"{self._run.store.n_computed} labels are computed, another round would exceed its "
+                f"share of label_budget, {options.label_budget:g}"
+            )
+        return reason
+
+    def _budget_is_spent(self) -> bool:
+        """Whether another round of points would be more than the budget allows for."""
+        sampling, budget = self._sampling, self._options.label_budget
+        if sampling.rounds == 0 or sampling.points or sampling.pending or math.isinf(budget):
+            return False
+        n_calls = self._points_per_round * self._options.calls_per_point
+        return self._run.store.n_computed + n_calls > budget
 
     def _train(self) -> None:
-        """The end of a round: share its points out and train."""
+        """The end of a round: share its points out, if there are any, and train."""
+        has_points = bool(self._sampling.points)
         self._share_out_points()
         for member in self._members:
-            member.fit_normalisation()
+            if has_points:
+                member.fit_normalisation()
             if self._sampling.rounds > 0:
-                member.restart_plateau()
+                if has_points:
+                    member.restart_plateau()
             elif self._options.scheduler:
                 member.fresh_optimizer(scheduler=True)
         left = self._options.max_epochs - self._sampling.epochs
@@ -203,6 +226,7 @@ class InitialDatasetProcedure:
             epochs_due=0,
             epochs=before.epochs + running.n_epochs,
             mae_forces=result.mae,
+            helped=self._has_helped(before, result.mae),
         )
         member = self._members[0]
         log.info(
@@ -219,6 +243,13 @@ class InitialDatasetProcedure:
             result.message,
         )
 
+    def _has_helped(self, before: SamplingState, mae: float) -> bool:
+        """Whether training goes on before any more points are paid for."""
+        gain = self._options.gain
+        if gain is None or self._options.train_in_background:
+            return False
+        return before.mae_forces is None or mae < (1 - gain) * before.mae_forces
+
     def _take_surplus(self) -> None:
         """Points of a round that is not needed any more: withdraw what can be, keep the others."""
         while self._sampling.pending:
@@ -228,8 +259,9 @@ class InitialDatasetProcedure:
         self._share_out_points()
 
     def _share_out_points(self) -> None:
-        """Every member gets its own part of the round's points, but for those held out."""
+        """Every member gets its own part of the round's points, or all, but for those held out."""
         members, n_before = self._members, self._n_shared_out
+        n_kept = n_before - len(self._run.state.test)
         labels = []
         for place, key in enumerate(self._sampling.points):
             label = self._run.store.label(key)
@@ -238,8 +270,18 @@ class InitialDatasetProcedure:
             else:
                 labels.append(label)
         for member in members:
-            self._share_out(member.index, labels[member.index :: len(members)])
+            if self._split.shared:
+                self._share(member, labels, n_kept)
+            else:
+                self._share_out(member.index, labels[member.index :: len(members)])
         self._points.update(points=())
+
+    def _share(self, member: Member, labels: list[Label], n_before: int) -> None:
+        for place, label in enumerate(labels, start=n_before):
+            if validates(member.index, place, self._split.valid_ratio):
+                member.add_validation([label])
+            else:
+                member.add_training([label])
 
     def _tell_progress(self) -> None:
         if self._pulse.is_due():

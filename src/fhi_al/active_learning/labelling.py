@@ -95,7 +95,8 @@ class Labelling:
         limit = self._thresholds.observe(now.system, uncertainty)
         crossed = crosses(uncertainty, limit) and self._points.has_room()
         skip = self._options.sanity_skip
-        sanity = skip is not None and sanity_check_due(before.step, now.step, skip)
+        is_due = skip is not None and sanity_check_due(before.step, now.step, skip)
+        sanity = is_due and (crossed or self._points.may_label())
         self._journal.add(
             "check",
             sweep=self._trajectories.state.sweep,
@@ -268,7 +269,13 @@ class Labelling:
         histories[system] = observed(histories[system], mae, self._criterion.rule.window)
         self._trajectories.update(true_errors=tuple(histories))
         average = histories[system].mean
-        joins = self._options.add_sanity_checks and average is not None and mae > average
+        match self._options.sanity_action:
+            case "record":
+                joins = False
+            case "add":
+                joins = average is not None and mae > average
+            case "add_all":
+                joins = self._points.has_room()
         self._journal.add(
             "sanity",
             sweep=self._trajectories.state.sweep,

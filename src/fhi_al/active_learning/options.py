@@ -50,6 +50,13 @@ class InitialDatasetOptions:
     target : float
         Mean validation force MAE in eV/A at which it is complete.
     epochs_per_round, max_epochs : int
+    gain : float or None
+        New points are labelled only when a round lowers the error by less than this share; None:
+        after every round.  Not in the background, where they are labelled meanwhile.
+    label_budget : float
+        No round of points begins with which there would be more labels.
+    calls_per_point : int
+        Reference calculations.
     train_in_background : bool
         A round is trained beside the sampling of the next one.
     scheduler : bool
@@ -63,6 +70,9 @@ class InitialDatasetOptions:
     target: float
     epochs_per_round: int
     max_epochs: int
+    gain: float | None
+    label_budget: float
+    calls_per_point: int
     train_in_background: bool
     scheduler: bool
     converge: bool
@@ -81,11 +91,16 @@ class SplitOptions:
     sanity_checks_are_unbiased : bool
         Whether those that join no set may be test points: not if the others were picked by their
         error.
+    shared : bool
+        Every point is every member's, to train on or, in a fold of each member's own, to validate
+        on; else a member has its own points of the initial dataset, and all validate on the same
+        points of active learning.
     """
 
     valid_ratio: float
     test_ratio: float = 0.0
     sanity_checks_are_unbiased: bool = True
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -162,8 +177,8 @@ class LabellingOptions:
     ----------
     sanity_skip : int or None
         MD steps between sanity checks; None: there are none.
-    add_sanity_checks : bool
-        Whether a point joins the sets if its true error is over their moving average.
+    sanity_action : {"record", "add", "add_all"}
+        Which of them join the sets: none, those whose true error is over the moving average, all.
     rescore : bool
         Take back what the ensemble has learnt while it waited for an engine.
     duplicate_distance : float
@@ -173,7 +188,7 @@ class LabellingOptions:
     """
 
     sanity_skip: int | None
-    add_sanity_checks: bool
+    sanity_action: Literal["record", "add", "add_all"]
     rescore: bool
     duplicate_distance: float
     farthest_first: bool
@@ -217,6 +232,8 @@ class ActiveLearningOptions:
     sweep : SweepOptions
     converge : {"all", "best"} or None
         The members that are converged at the end.
+    share_all : bool
+        They train on all labels then, but on those that they validate on.
     figures : Path or None
         Folder of the figure of the calibration.
     compile_models : bool
@@ -230,6 +247,7 @@ class ActiveLearningOptions:
     labelling: LabellingOptions
     sweep: SweepOptions
     converge: Literal["all", "best"] | None
+    share_all: bool
     figures: Path | None
     compile_models: bool
 

@@ -6,11 +6,13 @@ import logging
 import math
 
 from fhi_al.active_learning.held_out import HeldOut
+from fhi_al.active_learning.options import SplitOptions
 from fhi_al.active_learning.trajectories import Trajectories
 from fhi_al.core.improvement import BestError
 from fhi_al.core.label import Label
-from fhi_al.core.run_state import PendingLabel
-from fhi_al.core.split import goes_to_validation
+from fhi_al.core.run_state import ActiveLearningState, PendingLabel
+from fhi_al.core.split import goes_to_validation, validates
+from fhi_al.core.stopping import StopRules
 from fhi_al.core.trajectory import LabelAccepted
 from fhi_al.labels.store import LabelStore
 from fhi_al.models.ensemble import Ensemble
@@ -28,10 +30,9 @@ class Points:
     held_out : HeldOut
     store : LabelStore
         For the number of labels in the log.
-    valid_ratio : float
-        Share of the points that goes to validation.
-    max_set_size : float
-        Training points of one member that there is room for.
+    split : SplitOptions
+    stop : StopRules
+        There is room for no more training points of a member, and no more labels, than these say.
     """
 
     def __init__(
@@ -40,20 +41,28 @@ class Points:
         ensemble: Ensemble,
         held_out: HeldOut,
         store: LabelStore,
-        valid_ratio: float,
-        max_set_size: float = math.inf,
+        split: SplitOptions,
+        stop: StopRules,
     ) -> None:
         self._trajectories = trajectories
         self._ensemble = ensemble
         self._held_out = held_out
         self._store = store
-        self._valid_ratio = valid_ratio
-        self._max_set_size = max_set_size
+        self._split = split
+        self._stop = stop
 
     def has_room(self) -> bool:
         """Whether there is a place for one more, pending ones already counted."""
         coming = sum(pending.crossed for pending in self._trajectories.state.pending)
-        return len(self._ensemble.members[0].training) + coming < self._max_set_size
+        n_training = len(self._ensemble.members[0].training)
+        return n_training + coming < self._stop.max_set_size and self.may_label()
+
+    def may_label(self) -> bool:
+        """Whether the budget allows for one more label, pending ones already counted."""
+        if math.isinf(self._stop.label_budget):
+            return True
+        coming = len(self._trajectories.state.pending)
+        return self._store.n_computed + coming < self._stop.label_budget
 
     def add(self, pending: PendingLabel, label: Label, is_here: bool) -> None:
         """Add a point to the same set of every member, or hold it out.
@@ -72,16 +81,22 @@ class Points:
             # As after a validation point: there is nothing to train on.
             self._trajectories.apply(pending.trajectory, LabelAccepted(True, is_here))
             return
-        to_validation = goes_to_validation(state.n_validation, state.n_points, self._valid_ratio)
+        validating = self._validating(state)
         for member in self._ensemble.members:
-            (member.add_validation if to_validation else member.add_training)([label])
+            add = member.add_validation if member.index in validating else member.add_training
+            add([label])
+        # To nobody's training: its trajectory has nothing to wait for.
+        to_validation = len(validating) == len(self._ensemble)
         self._trajectories.update(
             n_points=state.n_points + 1, n_validation=state.n_validation + to_validation
         )
-        if to_validation:
+        if validating:
             # Errors on another validation set cannot be compared with those before.
             self._trajectories.update(
-                plateaus=tuple(BestError(epoch=p.epoch, best_epoch=p.epoch) for p in state.plateaus)
+                plateaus=tuple(
+                    BestError(epoch=p.epoch, best_epoch=p.epoch) if k in validating else p
+                    for k, p in enumerate(state.plateaus)
+                )
             )
         member = self._ensemble.members[0]
         log.info(
@@ -89,13 +104,29 @@ class Points:
             state.sweep,
             pending.trajectory,
             pending.frame.step,
-            "validation" if to_validation else "training",
+            _set_name(validating, to_validation),
             self._store.n_labels,
             len(member.training),
             len(member.validation),
         )
         self._trajectories.apply(pending.trajectory, LabelAccepted(to_validation, is_here))
 
+    def _validating(self, state: ActiveLearningState) -> set[int]:
+        """The members that get the next point for their validation."""
+        every = range(len(self._ensemble))
+        ratio = self._split.valid_ratio
+        if self._split.shared:
+            return {member for member in every if validates(member, state.n_points, ratio)}
+        return (
+            set(every) if goes_to_validation(state.n_validation, state.n_points, ratio) else set()
+        )
+
     def leave_out(self, label: Label) -> None:
         """A sanity check that joins no set: it may become a test point."""
         self._held_out.keep_sanity_check(label)
+
+
+def _set_name(validating: set[int], to_validation: bool) -> str:
+    if to_validation or not validating:
+        return "validation" if to_validation else "training"
+    return f"training (validation of member {', '.join(map(str, sorted(validating)))})"

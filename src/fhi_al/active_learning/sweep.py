@@ -90,7 +90,11 @@ class Sweep:
         n_training = len(self._members[0].training)
         try:
             return active_learning_stop(
-                self._stop_rules, state.mae_forces, n_training, state.trajectories
+                self._stop_rules,
+                state.mae_forces,
+                n_training,
+                self._queue.validator.store.n_computed,
+                state.trajectories,
             )
         except NobodyLeft as nobody:
             limit = self._trajectories.limits.max_rollbacks_in_row

@@ -86,6 +86,7 @@ def _from_4(files: Files) -> Files:
     for system in content["systems"] or []:  # None in those of version 1
         system["masses"] = None
     _rename(state["sampling"], asked="pending", **_ROLLBACKS)
+    state["sampling"]["helped"] = False
     active = state["active"]
     if active is not None:
         _rename(active, asked="pending", next_visit="next_round")

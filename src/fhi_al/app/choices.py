@@ -184,11 +184,14 @@ class Stop:
         Training points of one member.
     max_md_steps : int or None
         MD steps after which a trajectory is done; active learning is when all are.
+    label_budget : int or None
+        Reference calculations in all.
     """
 
     force_mae: float = 0.0
     max_set_size: int | None = None
     max_md_steps: int | None = None
+    label_budget: int | None = None
 
     def keys(self) -> Keys:
         """Its keys of ACTIVE_LEARNING."""
@@ -196,6 +199,7 @@ class Stop:
             "desired_acc": self.force_mae,
             "max_set_size": self.max_set_size,
             "max_MD_steps": self.max_md_steps,
+            "label_budget": self.label_budget,
         }
         return {key: value for key, value in given.items() if value is not None}
 
@@ -216,6 +220,11 @@ class InitialDataset:
     factor : float
         It is good enough at this times the force MAE of :class:`Stop`.
     max_epochs : int
+    sets : {"shared", "own"}
+        Whether members share its points, or each has its own.
+    gain : float or None
+        New points are paid for when a training round lowers the error by less than this share;
+        None: after every round.
     converge : bool
     arguments : mapping
         Keyword arguments of the calculator.
@@ -226,6 +235,8 @@ class InitialDataset:
     skip_steps: int = 25
     factor: float = 10.0
     max_epochs: int = 1000
+    sets: str = "own"
+    gain: float | None = 0.1
     converge: bool = False
     arguments: Keys = field(default_factory=dict)
 
@@ -236,6 +247,8 @@ class InitialDataset:
             "skip_step_initial": self.skip_steps,
             "lambda": self.factor,
             "max_initial_epochs": self.max_epochs,
+            "initial_sets": self.sets,
+            "intermediate_gain": self.gain,
             "converge_initial": self.converge,
         }
         if self.sampling in ("aimd", "mace-mp0"):

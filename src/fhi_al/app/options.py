@@ -54,6 +54,7 @@ def loop_options(settings: Settings, folder: Path, measure: Measure | None = Non
         ),
         split=SplitOptions(
             valid_ratio=al.valid_ratio,
+            shared=al.initial_sets == "shared",
             test_ratio=al.test_ratio,
             # What is left of them is otherwise what the ensemble knew.
             sanity_checks_are_unbiased=al.sanity_action == "record",
@@ -111,6 +112,9 @@ def _initial(al: ActiveLearning) -> InitialDatasetOptions:
         target=al.lambda_ * al.desired_acc,
         epochs_per_round=al.intermediate_epochs,
         max_epochs=al.max_initial_epochs,
+        gain=al.intermediate_gain,
+        label_budget=math.inf if al.label_budget is None else al.initial_share * al.label_budget,
+        calls_per_point=al.skip_step_initial if al.initial_sampling == "aimd" else 1,
         train_in_background=al.parallel,
         scheduler=al.scheduler_initial,
         converge=al.converge_initial,
@@ -126,11 +130,11 @@ def _active_learning(
     return ActiveLearningOptions(
         n_trajectories=al.num_trajectories,
         limits=Limits(al.max_MD_steps or math.inf, al.max_epochs_worker, al.max_rollbacks),
-        stop=StopRules(al.desired_acc, al.max_set_size or math.inf),
+        stop=StopRules(al.desired_acc, al.max_set_size or math.inf, al.label_budget or math.inf),
         criterion=criterion(al, measure),
         labelling=LabellingOptions(
             sanity_skip=al.sanity_skip if al.analysis else None,
-            add_sanity_checks=al.sanity_action == "add",
+            sanity_action=al.sanity_action,
             rescore=al.rescore_queue,
             duplicate_distance=al.duplicate_distance,
             farthest_first=al.candidate_order == "farthest",
@@ -143,6 +147,7 @@ def _active_learning(
             train_while_waiting=al.train_while_waiting,
         ),
         converge=converged if al.converge_al else None,
+        share_all=al.final_sets == "all",
         figures=folder / "analysis" if al.analysis else None,
         compile_models=mace.misc.compile_final,
     )

@@ -61,6 +61,8 @@ class SamplingState:
         Returns of the trajectory to its last good point: in all, and since that point was set.
     mae_forces : float or None
         Members' mean validation force MAE in eV/A; None before the first validation.
+    helped : bool
+        The last round of training has lowered it so far that the next one needs no new points.
     """
 
     rounds: int = 0
@@ -72,6 +74,7 @@ class SamplingState:
     rollbacks: int = 0
     rollbacks_in_row: int = 0
     mae_forces: float | None = None
+    helped: bool = False
 
 
 class SweepStage(StrEnum):

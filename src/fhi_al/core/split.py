@@ -23,6 +23,25 @@ def goes_to_validation(n_validation: int, n_points: int, valid_ratio: float) -> 
     return n_validation < valid_ratio * n_points
 
 
+def validates(member: int, place: int, valid_ratio: float) -> bool:
+    """Whether a member validates on a point of shared sets, and does not train on it.
+
+    Folds, of which each member holds one back: every point is trained on by most members, and none
+    is validated on by a member that has seen it.
+
+    Parameters
+    ----------
+    member : int
+        Its index; two members or more.
+    place : int
+        Points of this phase before this one.
+    valid_ratio : float
+        Share of points that each member's validation should hold; at most a half.
+    """
+    n_folds = max(2, round(1 / valid_ratio))
+    return place % n_folds == member % n_folds
+
+
 def goes_to_test(n_points: int, test_ratio: float) -> bool:
     """Whether the next point is held out for the test at the end.
 

@@ -12,10 +12,11 @@ from fhi_al.core.trajectory import Status, TrajectoryState
 
 @dataclass(frozen=True)
 class StopRules:
-    """Stop rules: target force MAE (eV/A) and size of a member's training set."""
+    """Stop rules: target force MAE (eV/A), size of a member's training set, labels in all."""
 
     desired_acc: float
     max_set_size: float = math.inf
+    label_budget: float = math.inf
 
 
 class NobodyLeft(Exception):
@@ -26,6 +27,7 @@ def active_learning_stop(
     rules: StopRules,
     mae_forces: float | None,
     n_training: int,
+    n_labels: int,
     trajectories: Sequence[TrajectoryState],
 ) -> str | None:
     """Why active learning is over; None if it goes on.
@@ -37,6 +39,8 @@ def active_learning_stop(
         phase; None before.
     n_training : int
         Training points of one member.
+    n_labels : int
+        Computed so far, and on their way.
 
     Raises
     ------
@@ -50,6 +54,8 @@ def active_learning_stop(
         )
     if n_training >= rules.max_set_size:
         return f"the training set has {n_training} points (max_set_size = {rules.max_set_size:g})"
+    if n_labels >= rules.label_budget:
+        return f"{n_labels} labels are computed (label_budget = {rules.label_budget:g})"
     if all(trajectory.status.is_over for trajectory in trajectories):
         retired = sum(trajectory.status is Status.RETIRED for trajectory in trajectories)
         if retired == len(trajectories):

@@ -16,6 +16,7 @@ import errno
 import logging
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -98,6 +99,11 @@ class LabelStore:
     def n_computed(self) -> int:
         """Results the engine computed: all but those the user brought."""
         return sum(record.origin.phase != "imported" for record in self._records.values())
+
+    def computed_by_phase(self) -> Counter[str]:
+        """Those of :attr:`n_computed` by the phase that asked for them first."""
+        phases = (record.origin.phase for record in self._records.values())
+        return Counter(phase for phase in phases if phase != "imported")
 
     def get(self, key: str) -> Record | None:
         """The result for a geometry; None if it was never computed."""

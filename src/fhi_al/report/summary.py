@@ -30,7 +30,8 @@ def summary(
     total = sum(seconds.values())
     lines = [
         f"stage: {state.stage}" + (f" ({state.stop_reason})" if state.stop_reason else ""),
-        f"labels: {store.n_computed} computed, of which {store.n_rejected} discarded",
+        f"labels: {store.n_computed} computed, of which {store.n_rejected} discarded"
+        + _by_phase(store),
         "force MAE on validation: " + ("not measured yet" if mae is None else f"{mae:.4f} eV/A"),
     ]
     if state.test:
@@ -68,6 +69,18 @@ def summary(
         for name in ACTIVITIES
     )
     return [*lines, f"wall time {total:.0f} s: {shares}", *idle]
+
+
+def _by_phase(store: LabelStore) -> str:
+    """Where the labels went, in parentheses."""
+    names = {
+        "initial": "initial dataset",
+        "active_learning": "active learning",
+        "sanity": "sanity checks",
+    }
+    counts = store.computed_by_phase()
+    found = [f"{name} {counts[phase]}" for phase, name in names.items() if counts[phase]]
+    return f" ({', '.join(found)})" if found else ""
 
 
 def idle_shares(

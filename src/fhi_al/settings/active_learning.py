@@ -49,6 +49,18 @@ class ActiveLearning(Section):
     valid_ratio: Number = setting(
         0.1, "Share of the points that goes to validation.", gt=0, lt=1, try_=0.1
     )
+    initial_sets: Annotated[Literal["own", "shared"], Choice()] = setting(
+        "own",
+        "Points of the initial dataset: each member has its `own`, or all are `shared`: every"
+        " member trains on all points, those of active learning included, but for a fold of its"
+        " own (`valid_ratio`) that it validates on.",
+    )
+    final_sets: Annotated[Literal["own", "all"], Choice()] = setting(
+        "all",
+        "What members train on in the final convergence: their `own` sets as they are, or `all`"
+        " labels that were computed, but those they validate on and those held out for the test."
+        " Of the steps of *ab initio* MD the most different ones.",
+    )
     converge_initial: Boolean = setting(False, "Converge the training on the initial dataset.")
     converge_al: Boolean = setting(True, "Converge the training on the final dataset.")
     converge_best: Boolean = setting(
@@ -71,6 +83,15 @@ class ActiveLearning(Section):
     intermediate_epochs: Integer = setting(
         5, "Epochs per training round of a trajectory in training.", ge=1
     )
+    intermediate_gain: OptionalNumber = setting(
+        0.1,
+        "Initial dataset: as long as `intermediate_epochs` lower the validation force MAE by more"
+        " than this share, they are repeated before new points are paid for; `None`: new points"
+        " every time. Without effect in parallel mode, where points are labelled meanwhile.",
+        gt=0,
+        lt=1,
+        try_=0.1,
+    )
     patience: Integer = setting(
         50, "Epochs without improvement that end a convergence.", ge=1, try_=50
     )
@@ -85,6 +106,23 @@ class ActiveLearning(Section):
         "Training points of one member at which active learning stops.",
         ge=1,
         shown_default="no limit",
+    )
+    label_budget: OptionalInteger = setting(
+        None,
+        "Reference calculations after which no more are asked for; the final convergence makes the"
+        " best of them. The initial dataset gets `initial_share` of them, active learning the"
+        " rest.",
+        ge=4,
+        shown_default="no limit",
+        try_=60,
+    )
+    initial_share: Number = setting(
+        0.5,
+        "With `label_budget`: its share for the initial dataset, whose first round is taken in any"
+        " case.",
+        gt=0,
+        lt=1,
+        try_=0.5,
     )
     valid_skip: Integer = setting(1, "Epochs between validations.", ge=1)
     sanity_skip: Integer = setting(
@@ -277,10 +315,10 @@ class ActiveLearning(Section):
         lt=1,
         try_=0.1,
     )
-    sanity_action: Annotated[Literal["record", "add"], Choice()] = setting(
-        "record",
-        "What follows from a sanity check: `record` it, or `add` a point whose true error is over"
-        " the moving average of true errors.",
+    sanity_action: Annotated[Literal["record", "add", "add_all"], Choice()] = setting(
+        "add_all",
+        "Which sanity checks join the sets like other points: none (`record`), those whose true"
+        " error is over the moving average of true errors (`add`), or all: they are paid for.",
     )
     max_label_failures: Integer = setting(10, "Discarded labels in a row that stop the run.", ge=1)
     max_force: Number = setting(

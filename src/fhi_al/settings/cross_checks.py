@@ -132,7 +132,8 @@ def check_active_learning(
 
 def _stop_rule(settings: ActiveLearningSettings) -> Iterator[Clash]:
     al = settings.active_learning
-    if al.desired_acc == 0 and al.max_set_size is None and al.max_MD_steps is None:
+    limits = (al.max_set_size, al.max_MD_steps, al.label_budget)
+    if al.desired_acc == 0 and limits == (None, None, None):
         yield Clash(
             (
                 "ACTIVE_LEARNING.desired_acc",
@@ -140,7 +141,16 @@ def _stop_rule(settings: ActiveLearningSettings) -> Iterator[Clash]:
                 "ACTIVE_LEARNING.max_MD_steps",
             ),
             "nothing would ever stop active learning. Give at least one of desired_acc (above 0,"
-            " in eV/A), max_set_size and max_MD_steps",
+            " in eV/A), max_set_size, max_MD_steps and label_budget",
+        )
+    calls = al.n_samples * al.ensemble_size
+    if al.initial_sampling == "aimd":
+        calls *= al.skip_step_initial
+    if al.label_budget is not None and al.label_budget <= calls:
+        yield Clash(
+            ("ACTIVE_LEARNING.label_budget", "ACTIVE_LEARNING.n_samples"),
+            f"the first round of the initial dataset alone takes {calls} calculations (n_samples x"
+            " ensemble_size, with aimd x skip_step_initial), and active learning needs some, too",
         )
 
 

@@ -116,6 +116,12 @@ def _idle_in_active_learning(
     if not al.parallel:
         for key in ("reference_groups", "train_while_waiting", "rescore_queue"):
             yield f"ACTIVE_LEARNING.{key}", "without parallel"
+    if al.parallel:
+        yield "ACTIVE_LEARNING.intermediate_gain", "with parallel"
+    if not al.converge_al:
+        yield "ACTIVE_LEARNING.final_sets", "without converge_al"
+    if al.label_budget is None:
+        yield "ACTIVE_LEARNING.initial_share", "without label_budget"
     if not al.analysis:
         yield "ACTIVE_LEARNING.sanity_skip", "without analysis"
         yield "ACTIVE_LEARNING.sanity_action", "without analysis"
