@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from label_parts import some_label, some_rejected
 
+from fhi_al.core.convergence import UnseenErrors
 from fhi_al.core.label import Label
+from fhi_al.core.reported_errors import ReportedErrors
 from fhi_al.core.run_state import RunState, Stage
 from fhi_al.labels.store import LabelStore
 from fhi_al.labels.xyz import read_labels
@@ -132,5 +134,12 @@ def test_the_summary_counts_and_shares_out_the_time(tmp_path: Path) -> None:
         "idle in this launch (100 s): rank 0 (drives, MD, training: 10 %), "
         "ranks 1-3 (labels (group 1): 75 %)"
     )
+    known = RunState(
+        errors=ReportedErrors(UnseenErrors(0.002, 1e-4, 4), UnseenErrors(0.02, 1e-3, 17))
+    )
+    text = "\n".join(summary(known, store, seconds, idle))
+    assert "own validation points: forces 2.0 meV/A, energies 0.10 meV/atom on 4 points" in text
+    assert "has not trained on: forces 20.0 meV/A, energies 1.00 meV/atom on 17 points" in text
+    assert "WARNING: the validation force error, 2.0 meV/A on 4 points" in text
     nothing = summary(RunState(), store, dict.fromkeys(ACTIVITIES, 0), [])
     assert "not measured yet" in "\n".join(nothing)

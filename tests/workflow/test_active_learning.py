@@ -35,6 +35,11 @@ def test_convergence_ends_with_every_members_best_weights(finished_run) -> None:
         assert all(e["n_points"] > mine[-1]["n_validation"] for e in compared)
         kept = min(compared, key=lambda e: e["mae_forces"] * e["mae_energy_per_atom"])
         best.append(maes[kept["epoch"]])
+    errors = final_state(folder)["errors"]
+    assert errors["unseen"]["n_points"] > errors["validation"]["n_points"]
+    assert errors["md"]["n_sanity"] == len(journal(folder, "sanity"))
+    output = (folder / "output.txt").read_text()
+    assert "cross-validation, on all points that a member has not trained on: forces" in output
     assert final_state(folder)["final_mae_forces"] == pytest.approx(sum(best) / 2, rel=1e-12)
 
 

@@ -24,7 +24,6 @@ from fhi_al.core.trajectory import TrajectoryState
 from fhi_al.md.driver import random_stream
 from fhi_al.md.live_trajectory import LiveTrajectory
 from fhi_al.report.calibration_figure import draw_calibration
-from fhi_al.report.error_table import mean
 from fhi_al.report.logs import log_to_file, stop_log
 from fhi_al.report.pulse import Pulse
 
@@ -175,8 +174,8 @@ class ActiveLearningProcedure:
         run, options = self._run, self._options
         convergence, export = run.state.convergence, run.report.export
         members = convergence.members if convergence else range(len(run.ensemble.members))
-        mae = mean([run.ensemble.members[index].validate().mae_forces for index in members])
-        self._progress.update(stage=Stage.DONE, final_mae_forces=mae)
+        self._progress.update(stage=Stage.DONE)
+        run.report_errors("final", members)
         run.report_test_errors("final")
         if options.figures is not None:
             draw_calibration(run.report.journal, options.figures)
@@ -188,7 +187,9 @@ class ActiveLearningProcedure:
             compiled=options.compile_models,
         )
         run.save()
-        log.info("active learning done: force MAE on validation %.4f eV/A", mae)
+        log.info(
+            "active learning done: force MAE on validation %.4f eV/A", run.state.final_mae_forces
+        )
 
 
 def _sweep(run: Run, trajectories: Trajectories) -> Sweep:

@@ -14,7 +14,6 @@ from fhi_al.core.split import goes_to_validation, n_to_sample, validates
 from fhi_al.core.stopping import initial_stop
 from fhi_al.models.member import Member
 from fhi_al.parallel.mpi import Nap
-from fhi_al.report.error_table import mean
 from fhi_al.report.logs import log_to_file, stop_log
 from fhi_al.report.pulse import Pulse
 
@@ -308,8 +307,8 @@ class InitialDatasetProcedure:
         self._progress.live, self._progress.best_weights = [], {}
         for member in self._members:
             member.freeze_normalisation()
-        mae = mean([member.validate().mae_forces for member in self._members])
-        self._progress.update(stage=Stage.INITIAL_DONE, convergence=None, final_mae_forces=mae)
+        self._progress.update(stage=Stage.INITIAL_DONE, convergence=None)
+        run.report_errors("initial", self._all_members)
         run.report_test_errors("initial")
         # The snapshot last: a run killed in between exports again.
         export.dataset("initial", self._members, run.store, self._held_out.labels())
@@ -318,6 +317,6 @@ class InitialDatasetProcedure:
         log.info(
             "initial dataset done: %d labels, force MAE on validation %.4f eV/A; models in %s",
             run.store.n_labels,
-            mae,
+            run.state.final_mae_forces,
             export.model_folder,
         )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,13 @@ from fhi_al.active_learning.progress import Progress
 from fhi_al.active_learning.propagation import Dynamics
 from fhi_al.active_learning.steps import Steps
 from fhi_al.active_learning.training_rounds import TrainingRounds
+from fhi_al.active_learning.unseen import validation_errors
+from fhi_al.core.reported_errors import (
+    ReportedErrors,
+    contradictions,
+    md_estimate,
+    mean_errors,
+)
 from fhi_al.core.run_state import RunState
 from fhi_al.labels.completion_log import CompletionLog
 from fhi_al.labels.serial_queue import LabelQueue
@@ -25,6 +33,8 @@ from fhi_al.report import clock
 from fhi_al.report.clock import Clock
 from fhi_al.report.export import Exporter
 from fhi_al.report.journal import Journal
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +125,28 @@ class Run:
     def held_out(self) -> HeldOut:
         """Its test set."""
         return HeldOut(self.progress, self.ensemble.members, self.store, self.options.split)
+
+    def report_errors(self, phase: str, members: Sequence[int]) -> None:
+        """Measure the errors of members with the weights as they are, and warn of contradictions.
+
+        Parameters
+        ----------
+        phase : str
+            "initial" or "final".
+        members : sequence of int
+        """
+        active = self.state.active
+        with self.clock.section(clock.TRAINING):
+            chosen = [self.ensemble.members[index] for index in members]
+            validation = mean_errors([validation_errors(each) for each in chosen])
+        unseen = mean_errors([self.training.unseen_errors(phase, None, k) for k in members])
+        md = None
+        if phase == "final" and active is not None and active.mae_forces is not None:
+            md = md_estimate(self.report.journal.entries(), active.mae_forces)
+        errors = ReportedErrors(validation, unseen, md)
+        self.progress.update(final_mae_forces=validation.mae_forces, errors=errors)
+        for message in contradictions(errors):
+            log.warning("%s", message)
 
     def report_test_errors(self, phase: str) -> None:
         """Measure the errors on the test set with the weights as they are.

@@ -183,8 +183,11 @@ class TrainingRounds:
         running = self.begin(members, n_epochs)
         return self.finish(phase, epoch, running, tolerates_divergence=tolerates_divergence)
 
-    def unseen_errors(self, phase: str, epoch: int, index: int) -> UnseenErrors:
-        """Errors of a member on labels that it has not trained on, with the weights as they are."""
+    def unseen_errors(self, phase: str, epoch: int | None, index: int) -> UnseenErrors:
+        """Errors of a member on labels that it has not trained on, with the weights as they are.
+
+        Journalled, at an epoch of a convergence or at none.
+        """
         members = self.ensemble.members
         with self._clock.section(clock.TRAINING):
             labels = unseen_labels(members[index], members, self._progress.state.test)

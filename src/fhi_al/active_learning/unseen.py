@@ -59,6 +59,13 @@ def unseen_errors(member: Member, labels: Sequence[Label]) -> UnseenErrors:
     On its validation set where there are none (all of it is training points of its own: data that
     a user has imported twice).
     """
-    found = member.errors_on(labels) if labels else member.validate()
-    n_points = len(labels) or len(member.validation)
-    return UnseenErrors(found.mae_forces, found.mae_energy_per_atom, n_points)
+    if not labels:
+        return validation_errors(member)
+    found = member.errors_on(labels)
+    return UnseenErrors(found.mae_forces, found.mae_energy_per_atom, len(labels))
+
+
+def validation_errors(member: Member) -> UnseenErrors:
+    """Errors of the weights that MD uses, on the member's own validation set."""
+    found = member.validate()
+    return UnseenErrors(found.mae_forces, found.mae_energy_per_atom, len(member.validation))

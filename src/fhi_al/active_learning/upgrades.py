@@ -94,6 +94,7 @@ def _from_4(files: Files) -> Files:
             _rename(trajectory, **_ROLLBACKS)
         for pairs in active["pairs"]:
             _rename(pairs, told="reported")
+    state["errors"] = None
     if state["convergence"] is not None:
         state["convergence"] = _convergence_of_4(state["convergence"])
     files = {_best_of_4(name): file for name, file in files.items()}

@@ -11,6 +11,7 @@ from enum import StrEnum
 from fhi_al.core.calibration import Pairs
 from fhi_al.core.convergence import ConvergenceState
 from fhi_al.core.improvement import BestError
+from fhi_al.core.reported_errors import ReportedErrors
 from fhi_al.core.threshold import MovingAverage
 from fhi_al.core.trajectory import TrajectoryState
 
@@ -184,6 +185,8 @@ class RunState:
         None unless one is under way.
     final_mae_forces : float or None
         Members' mean validation force MAE in eV/A of the weights that are kept.
+    errors : ReportedErrors or None
+        Of the weights that are kept, and what they are to be compared with.
     stop_reason : str
         Why active learning ended.
     seconds : dict
@@ -205,6 +208,7 @@ class RunState:
     active: ActiveLearningState | None = None
     convergence: ConvergenceState | None = None
     final_mae_forces: float | None = None
+    errors: ReportedErrors | None = None
     stop_reason: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
     label_failures_in_row: int = 0

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from fhi_al.core.calibration import calibration, describe
+from fhi_al.core.reported_errors import ReportedErrors, contradictions
 from fhi_al.core.run_state import RunState
 from fhi_al.core.trajectory import Status
 from fhi_al.labels.store import LabelStore
@@ -34,6 +35,8 @@ def summary(
         + _by_phase(store),
         "force MAE on validation: " + ("not measured yet" if mae is None else f"{mae:.4f} eV/A"),
     ]
+    if state.errors is not None:
+        lines += _errors(state.errors)
     if state.test:
         test = state.test_mae_forces
         mae_test = "not measured yet" if test is None else f"{test:.4f} eV/A"
@@ -81,6 +84,22 @@ def _by_phase(store: LabelStore) -> str:
     counts = store.computed_by_phase()
     found = [f"{name} {counts[phase]}" for phase, name in names.items() if counts[phase]]
     return f" ({', '.join(found)})" if found else ""
+
+
+def _errors(errors: ReportedErrors) -> Iterator[str]:
+    """What is known of the models' errors, and from how many points."""
+    yield f"errors on each member's own validation points: {errors.validation}"
+    yield f"cross-validation, on all points that a member has not trained on: {errors.unseen}"
+    md = errors.md
+    if md is not None and md.calibrated is not None and md.true is not None:
+        yield (
+            f"along the models' own MD, before the final convergence: forces "
+            f"{1000 * md.calibrated:.1f} meV/A by the calibrated uncertainty of {md.n_checks} "
+            f"checks, {1000 * md.true:.1f} meV/A in the last sanity checks ({md.n_sanity} in all); "
+            f"validation error of the same models {1000 * md.validation:.1f} meV/A"
+        )
+    for message in contradictions(errors):
+        yield f"WARNING: {message}"
 
 
 def idle_shares(
