@@ -32,7 +32,7 @@ from fhi_al.settings.model_backends import declaration
 pytestmark = pytest.mark.real
 
 OPTIONS = ConvergenceOptions(patience=40, max_epochs=60, margin=0.0, epochs_per_round=5)
-FIRST, SECOND = ConvergenceStage.FIRST, ConvergenceStage.SECOND
+BEFORE, FIRST, SECOND = ConvergenceStage
 
 
 @pytest.fixture(scope="module")
@@ -170,12 +170,49 @@ def test_a_second_stage_that_diverges_falls_back_to_the_first(
         assert math.isfinite(member.validate().mae_forces)
 
 
+def test_a_convergence_anew_begins_with_the_weights_of_the_seed_and_all_labels(
+    labels: list[Label], tmp_path: Path
+) -> None:
+    made, more = ensemble(labels[:8] * 2), labels[8:12]
+    convergence(made, tmp_path / "a", replace(OPTIONS, max_epochs=10)).run("initial", [0, 1])
+    for member in made.members:
+        member.add_training(more)
+    before = [member.errors_on(labels[12:]) for member in made.members]
+    one = convergence(made, tmp_path / "b")
+    one._begin("final convergence", [0, 1], True)
+    scratch = ensemble(labels[:8] * 2)
+    for member, new in zip(made.members, scratch.members, strict=True):
+        new.add_training(more)
+        new.frozen = False
+        new.fit_normalisation()
+        now, wanted = member.weights(), new.weights()
+        assert now["statistics"] == wanted["statistics"]
+        assert all(torch.equal(now["model"][name], w) for name, w in wanted["model"].items())
+        assert member.frozen and member.has_scheduler
+    one.run("final convergence", [])
+    state = one.progress.state.convergence
+    assert state is not None and [s.stage for s in state.stages] == [BEFORE, FIRST]
+    for member, error in zip(made.members, before, strict=True):
+        assert member.errors_on(labels[12:]) != error
+
+
+def test_a_convergence_anew_that_is_worse_ends_with_the_weights_before(
+    labels: list[Label], tmp_path: Path
+) -> None:
+    made = ensemble(labels)
+    convergence(made, tmp_path / "a").run("initial convergence", [0, 1])
+    forces = made.forces(labels[0])
+    one = convergence(made, tmp_path / "b", replace(OPTIONS, max_epochs=1))
+    one.run("final convergence", [0, 1], anew=True)
+    assert (made.forces(labels[0]) == forces).all()
+
+
 def test_best_weights_that_an_older_program_chose_are_measured_first(
     labels: list[Label], tmp_path: Path
 ) -> None:
     made = ensemble(labels)
     one = convergence(made, tmp_path, replace(OPTIONS, max_epochs=10))
-    one._begin("final convergence", [0, 1])
+    one._begin("final convergence", [0, 1], False)
     state = one.progress.state.convergence
     assert state is not None
     known = state.stages[0].errors

@@ -33,10 +33,10 @@ LONG_CONVERGENCE = {
 SWA = {"swa": True, "start_swa": 40, "swa_lr": 0.02, "swa_energy_weight": 500.0}
 
 
-def inputs(folder: Path, **active_learning: Any) -> Path:
+def inputs(folder: Path, *, swa: bool = True, **active_learning: Any) -> Path:
     return write_inputs(
         folder,
-        mace={"TRAINING": SWA},
+        mace={"TRAINING": SWA if swa else {}},
         active_learning={"ACTIVE_LEARNING": {**LONG_CONVERGENCE, **active_learning}},
     )
 
@@ -75,3 +75,17 @@ def test_killed_in_both_stages(tmp_path: Path) -> None:
     assert_same_end(folder, unbroken)
     rates = {e["epoch"]: e["learning_rate"] for e in journal(unbroken, "epoch")}
     assert rates[80] == 0.02
+
+
+def test_a_convergence_anew_is_killed_and_goes_on(tmp_path: Path) -> None:
+    """Without a second stage, and of the best member only."""
+    changes = {"converge_from": "fresh", "converge_best": True}
+    unbroken = inputs(tmp_path / "unbroken", swa=False, **changes)
+    assert "final convergence: from initial weights, on all labels" in succeed(unbroken)
+    folder = inputs(tmp_path / "run", swa=False, **changes)
+    job = start(folder, 1)
+    wait_until(job, lambda: last_epoch(folder) >= 10, "10 epochs")
+    kill_all(job)
+    assert len(list(snapshots(folder)[-1].glob("best_before_*.pt"))) == 1
+    succeed(folder, 2)
+    assert_same_end(folder, unbroken)

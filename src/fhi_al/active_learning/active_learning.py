@@ -160,7 +160,7 @@ class ActiveLearningProcedure:
                 run.held_out().labels(),
                 run.ensemble.descriptors.of,
             )
-        run.convergence().run("final convergence", members)
+        run.convergence().run("final convergence", members, anew=self._options.converge_anew)
 
     def _members_to_converge(self) -> list[int]:
         if self._run.state.convergence is not None:

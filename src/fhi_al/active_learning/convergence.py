@@ -56,7 +56,7 @@ class Convergence:
     step: Callable[[], AbstractContextManager[None]]
     options: ConvergenceOptions
 
-    def run(self, phase: str, members: Sequence[int]) -> None:
+    def run(self, phase: str, members: Sequence[int], *, anew: bool = False) -> None:
         """Converge members.
 
         Parameters
@@ -65,9 +65,12 @@ class Convergence:
             Name under which the epochs are journalled.
         members : sequence of int
             Not used where an interrupted convergence goes on.
+        anew : bool
+            From initial weights instead of the present ones, to which a member falls back that has
+            not become better.  Nor is this used where an interrupted convergence goes on.
         """
         if self.progress.state.convergence is None:
-            self._begin(phase, members)
+            self._begin(phase, members, anew)
         elif not self._state.stages[-1].errors:
             self._measure_best(phase)
         while True:
@@ -111,16 +114,29 @@ class Convergence:
             and state.course.epoch < options.max_epochs
         )
 
-    def _begin(self, phase: str, members: Sequence[int]) -> None:
-        starting = []
+    def _begin(self, phase: str, members: Sequence[int], anew: bool) -> None:
+        stages = []
+        if anew:
+            stages.append(self._as_they_are(phase, ConvergenceStage.BEFORE, members))
+            for index in members:
+                self.training.ensemble.members[index].begin_anew()
+            log.info("%s: from initial weights, on all labels", phase)
         for index in members:
             self.training.ensemble.members[index].fresh_optimizer(scheduler=True)
-            # The weights it starts from are the first candidate for "best".
-            starting.append(self.training.unseen_errors(phase, 0, index))
-            self._remember(ConvergenceStage.FIRST, index)
-        first = StageErrors(ConvergenceStage.FIRST, tuple(starting))
+        # The weights it starts from are the first candidate for "best".
+        stages.append(self._as_they_are(phase, ConvergenceStage.FIRST, members))
         course = self._course_from(0, members)
-        self.progress.update(convergence=ConvergenceState(tuple(members), course, (first,)))
+        self.progress.update(convergence=ConvergenceState(tuple(members), course, tuple(stages)))
+
+    def _as_they_are(
+        self, phase: str, stage: ConvergenceStage, members: Sequence[int]
+    ) -> StageErrors:
+        """The members' weights count as the best of a stage."""
+        errors = []
+        for index in members:
+            errors.append(self.training.unseen_errors(phase, 0, index))
+            self._remember(stage, index)
+        return StageErrors(stage, tuple(errors))
 
     def _course_from(self, epoch: int, members: Sequence[int]) -> Course:
         errors = [self.training.ensemble.members[index].validate() for index in members]

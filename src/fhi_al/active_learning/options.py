@@ -234,6 +234,8 @@ class ActiveLearningOptions:
         The members that are converged at the end.
     share_all : bool
         They train on all labels then, but on those that they validate on.
+    converge_anew : bool
+        They are trained from initial weights, on all labels.
     figures : Path or None
         Folder of the figure of the calibration.
     compile_models : bool
@@ -248,6 +250,7 @@ class ActiveLearningOptions:
     sweep: SweepOptions
     converge: Literal["all", "best"] | None
     share_all: bool
+    converge_anew: bool
     figures: Path | None
     compile_models: bool
 

@@ -148,6 +148,7 @@ def _active_learning(
         ),
         converge=converged if al.converge_al else None,
         share_all=al.final_sets == "all",
+        converge_anew=al.converge_from == "fresh",
         figures=folder / "analysis" if al.analysis else None,
         compile_models=mace.misc.compile_final,
     )

@@ -110,8 +110,9 @@ def contradictions(errors: ReportedErrors) -> Iterator[str]:
     if unseen.n_points > own.n_points and _differ(own.mae_forces, unseen.mae_forces):
         yield (
             f"the validation force error, {_mev(own.mae_forces)} on {own.n_points} points a "
-            f"member, and that on all points a member has not trained on, {_mev(unseen.mae_forces)} on "
-            f"{unseen.n_points}, differ by more than a factor of two. Believe the latter"
+            f"member, and that on all points a member has not trained on, "
+            f"{_mev(unseen.mae_forces)} on {unseen.n_points}, differ by more than a factor of two. "
+            "Believe the latter"
         )
     if errors.md is not None:
         yield from _along_md(errors.md)

@@ -74,6 +74,18 @@ class Member:
             lambda: self.model.inference_weights(),
         )
 
+    def begin_anew(self) -> None:
+        """Take the initial weights again, with the constants of the training set as it is now.
+
+        Optimizer and moving average are fresh; the order of batches and the count of epochs go on.
+        """
+        self._evaluation.require_no_round()
+        self._model = self._backend.trainable(self.seed)
+        self.frozen = False
+        self.fit_normalisation()
+        self.frozen = True
+        self._count_change()
+
     def add_training(self, labels: Sequence[Label]) -> None:
         """Append labels to the training set; not during a training round."""
         self._evaluation.require_no_round()

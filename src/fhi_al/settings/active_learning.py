@@ -68,6 +68,12 @@ class ActiveLearning(Section):
         "Converge only the best member, not all: the one with the lowest force MAE on the"
         " validation points of all members that none has trained on.",
     )
+    converge_from: Annotated[Literal["current", "fresh"], Choice()] = setting(
+        "current",
+        "What the final convergence starts from: the `current` weights, or `fresh` ones, trained on"
+        " all labels with normalisation constants of their own; a member that is no better then"
+        " keeps its weights from before.",
+    )
     scheduler_initial: Boolean = setting(
         True,
         "Use the learning-rate scheduler (`TRAINING.scheduler`) while the initial dataset grows.",

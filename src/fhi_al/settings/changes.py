@@ -44,6 +44,7 @@ MAY_CHANGE: Mapping[str, frozenset[str]] = {
             "converge_initial",
             "converge_al",
             "converge_best",
+            "converge_from",
             "max_initial_epochs",
             "max_epochs_worker",
             "max_final_epochs",

@@ -136,6 +136,7 @@ def _idle_in_active_learning(
         yield "ACTIVE_LEARNING.calibration_warmup", "without calibrate"
     if not al.converge_al:
         yield "ACTIVE_LEARNING.converge_best", "without converge_al"
+        yield "ACTIVE_LEARNING.converge_from", "without converge_al"
     if not (al.converge_al or al.converge_initial):
         yield "ACTIVE_LEARNING.patience", "without converge_initial and converge_al"
         yield "ACTIVE_LEARNING.max_final_epochs", "without converge_initial and converge_al"
