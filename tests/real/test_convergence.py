@@ -151,6 +151,18 @@ def test_the_second_stage_begins_from_the_best_weights_of_the_first(
     assert "first stage forces" in caplog.text and "second stage forces" in caplog.text
 
 
+def test_the_second_stage_begins_early_where_the_first_does_not_improve(
+    labels: list[Label], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = ensemble(labels, swa=True, lr=1e-12, fit_atomic_energies=False)
+    options = replace(OPTIONS, patience=10, margin=1e-6, second_stage_start=50)
+    one = convergence(made, tmp_path, options)
+    with caplog.at_level(logging.INFO):
+        one.run("final convergence", [0, 1])
+    # The first loss, at epoch 5, is all that was new.
+    assert "second stage after 15 epochs: no improvement for 10 epochs" in caplog.text
+
+
 def test_a_second_stage_that_diverges_falls_back_to_the_first(
     labels: list[Label], tmp_path: Path
 ) -> None:

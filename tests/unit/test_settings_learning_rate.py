@@ -11,7 +11,10 @@ import pytest
 from fhi_al.core.improvement import BestError, with_error
 from fhi_al.core.stopping import convergence_stop
 from fhi_al.settings import ActiveLearning, Training, read_settings
-from fhi_al.settings.learning_rate import notes_on_the_learning_rate
+from fhi_al.settings.learning_rate import (
+    notes_on_the_learning_rate,
+    notes_on_the_second_stage,
+)
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -94,6 +97,27 @@ def test_no_note_about_what_is_not_used() -> None:
     assert not list(notes_on_the_learning_rate(ActiveLearning(**never), exponential))
 
 
+def test_the_first_stage_must_leave_room_for_the_rate_to_fall() -> None:
+    al = ActiveLearning(max_final_epochs=100)
+    (note,) = notes_on_the_learning_rate(al, Training(swa=True, start_swa=6))
+    assert "a convergence may end before it can (TRAINING.start_swa = 6)" in note
+    assert "raise start_swa above 7" in note
+    assert not list(notes_on_the_learning_rate(al, Training(swa=True)))
+
+
+def test_a_second_stage_that_does_not_begin_is_told() -> None:
+    al, late = ActiveLearning(max_final_epochs=100), Training(swa=True, start_swa=100)
+    (note,) = notes_on_the_second_stage(al, late)
+    assert "TRAINING.start_swa = 100" in note and "max_final_epochs = 100" in note
+    off = al.model_copy(update={"converge_al": False, "converge_initial": False})
+    (note,) = notes_on_the_second_stage(off, Training(swa=True))
+    assert "TRAINING.swa = true: has no effect without" in note
+    assert Training(swa=True).second_stage_start(102) == 75  # as MACE: 102 // 4 * 3
+    assert Training(start_swa=10).second_stage_start(102) is None
+    for training in (Training(swa=True), Training(start_swa=100)):
+        assert not list(notes_on_the_second_stage(al, training))
+
+
 def test_the_note_comes_with_the_settings_of_a_run(tmp_path: Path) -> None:
     (tmp_path / "mace_settings.yaml").write_text("TRAINING:\n  scheduler_patience: 50\n")
     (tmp_path / "active_learning_settings.yaml").write_text(
@@ -102,7 +126,7 @@ def test_the_note_comes_with_the_settings_of_a_run(tmp_path: Path) -> None:
     (note,) = [n for n in read_settings(tmp_path).notes if "learning rate" in n]
     assert note == (
         "TRAINING.scheduler_patience = 50: with valid_skip = 1 the learning rate falls after 51"
-        " epochs without improvement, but a convergence ends before it can"
-        " (ACTIVE_LEARNING.patience = 50): all of it is trained at lr. Lower scheduler_patience,"
+        " epochs without improvement, but a convergence may end before it can"
+        " (ACTIVE_LEARNING.patience = 50), all of it trained at lr. Lower scheduler_patience,"
         " or raise patience above 51."
     )

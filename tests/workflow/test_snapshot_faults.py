@@ -102,7 +102,7 @@ def killed_in_write(folder: Path, ranks: int, steps: Path, write: int, kill_at: 
 
 @pytest.mark.mpi
 @pytest.mark.real
-def test_a_mace_run_killed_inside_a_write_ends_as_the_unbroken_one(finished_run, tmp_path) -> None:
+def test_a_run_killed_inside_a_write_ends_as_the_unbroken_one(finished_run, tmp_path) -> None:
     folder = write_inputs(tmp_path / "run", models="mace")
     steps = tmp_path / "steps.txt"
     assert killed_in_write(folder, 2, steps, IN_ACTIVE_LEARNING, 15) != 0

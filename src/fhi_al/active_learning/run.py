@@ -135,14 +135,17 @@ class Run:
             "initial" or "final".
         members : sequence of int
         """
-        active = self.state.active
+        # Of the models that MD ran with; those of the initial phase, if no other were trained.
+        active, along_md = self.state.active, self.state.final_mae_forces
+        if active is not None and active.mae_forces is not None:
+            along_md = active.mae_forces
         with self.clock.section(clock.TRAINING):
             chosen = [self.ensemble.members[index] for index in members]
             validation = mean_errors([validation_errors(each) for each in chosen])
         unseen = mean_errors([self.training.unseen_errors(phase, None, k) for k in members])
         md = None
-        if phase == "final" and active is not None and active.mae_forces is not None:
-            md = md_estimate(self.report.journal.entries(), active.mae_forces)
+        if phase == "final" and along_md is not None:
+            md = md_estimate(self.report.journal.entries(), along_md)
         errors = ReportedErrors(validation, unseen, md)
         self.progress.update(final_mae_forces=validation.mae_forces, errors=errors)
         for message in contradictions(errors):

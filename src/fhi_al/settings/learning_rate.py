@@ -31,15 +31,16 @@ def notes_on_the_learning_rate(al: ActiveLearning, training: Training) -> Iterat
     if al.converge_al or al.converge_initial:
         if _validated(al.patience, al.valid_skip) <= wait:
             yield (
-                f"{needs}, but a convergence ends before it can (ACTIVE_LEARNING.patience ="
-                f" {al.patience}): all of it is trained at lr. Lower scheduler_patience, or raise"
+                f"{needs}, but a convergence may end before it can (ACTIVE_LEARNING.patience ="
+                f" {al.patience}), all of it trained at lr. Lower scheduler_patience, or raise"
                 f" patience above {wait}."
             )
-        if al.max_final_epochs <= at_least:
+        key, longest = _longest_with_scheduler(al, training)
+        if longest <= at_least:
             yield (
                 f"{needs}, but a convergence may end before it can"
-                f" (ACTIVE_LEARNING.max_final_epochs = {al.max_final_epochs}). Lower"
-                f" scheduler_patience or valid_skip, or raise max_final_epochs above {at_least}."
+                f" ({key} = {longest}). Lower scheduler_patience or valid_skip, or raise"
+                f" {key.partition('.')[2]} above {at_least}."
             )
     if al.scheduler_initial and al.max_initial_epochs <= at_least:
         yield (
@@ -47,6 +48,14 @@ def notes_on_the_learning_rate(al: ActiveLearning, training: Training) -> Iterat
             f" (ACTIVE_LEARNING.max_initial_epochs = {al.max_initial_epochs}). Lower"
             f" scheduler_patience, or raise max_initial_epochs above {at_least}."
         )
+
+
+def _longest_with_scheduler(al: ActiveLearning, training: Training) -> tuple[str, int]:
+    """Most epochs of a convergence with the scheduler at work, and the key that says so."""
+    start = training.second_stage_start(al.max_final_epochs)
+    if start is None or start >= al.max_final_epochs:
+        return "ACTIVE_LEARNING.max_final_epochs", al.max_final_epochs
+    return "TRAINING.start_swa", start
 
 
 def notes_on_the_second_stage(al: ActiveLearning, training: Training) -> Iterator[str]:
