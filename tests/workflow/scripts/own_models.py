@@ -18,6 +18,11 @@ if __name__ == "__main__":
         engine=Springs(molecule("H2O"), stiffness=30.0),
         model=Backend(PairPotential, members=2, num_functions=8, lr=0.05, batch_size=4),
         stop=Stop(max_md_steps=60),
-        options={**WATER.options, "max_final_epochs": 10, "analysis": True},
+        options={
+            **WATER.options,
+            "intermediate_gain": None,  # points are labelled while the models are poor
+            "max_final_epochs": 10,
+            "analysis": True,
+        },
         misc={"snapshot_interval": 0},
     ).run(sys.argv[1])
