@@ -208,7 +208,7 @@ def changed(value: Any) -> Iterator[Any]:
     elif isinstance(value, int):
         yield from (value + 1, value - 1, 2 * value)
     elif isinstance(value, float):
-        yield from (1.1 * value, 0.9 * value, 0.5) if value else (0.1, 1.0)
+        yield from (1.1 * value, 0.9 * value, 0.5 if value != 0.5 else 0.6) if value else (0.1, 1.0)
     elif isinstance(value, str):
         if "." in value and value.startswith("ase."):
             yield "ase.calculators.morse.MorsePotential"
@@ -418,8 +418,9 @@ class Search:
             value = (
                 default if default is not None else 1.0 if "float" in str(info.annotation) else 1
             )
+            # A budget of one is refused.
             return (
-                [value]
+                [value, *([1000] if isinstance(value, int) else [])]
                 if "| None" in str(info.annotation) or "Optional" in str(info.annotation)
                 else []
             )

@@ -202,9 +202,11 @@ def test_what_was_withdrawn_is_withdrawn_again_once_it_is_submitted(
     queue.submit(request(1))
     queue.submit(request(2))
     assert [each.key for each in queue.withdraw([request(2)])] == keys(2)
-    resumed = queue_in(tmp_path, EmtWorkers())  # where a worker is free for it
+    free = EmtWorkers()  # one of which is free for it
+    resumed = queue_in(tmp_path, free)
     resumed.submit(request(1))
     resumed.submit(request(2))
+    assert free.begun == keys(1)  # not computed in vain
     assert [each.key for each in resumed.withdraw([request(2)])] == keys(2)
     assert "cannot be repeated" not in caplog.text
     unlike = queue_in(tmp_path, EmtWorkers())

@@ -123,3 +123,12 @@ def test_in_the_end_all_labels_are_trained_on_however_often_it_is_killed(tmp_pat
     kill_all(job)
     succeed(killed)
     assert_same_end(killed, folder)
+
+
+def test_the_best_member_trains_on_the_points_of_the_others(tmp_path) -> None:
+    changes = {"converge_best": True, "sanity_action": "record", "max_final_epochs": 2}
+    folder = folder_of(tmp_path / "run", **SAMPLED, **changes)
+    succeed(folder)
+    every = places(folder, "initial", "active_learning", "sanity")
+    sets = zip(members(folder, "training"), members(folder, "validation"), strict=True)
+    assert sorted(train | valid == every for train, valid in sets) == [False, True]

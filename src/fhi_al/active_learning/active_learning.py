@@ -156,6 +156,7 @@ class ActiveLearningProcedure:
             # In no step of its own: what a snapshot holds is before it or well within.
             share_all(
                 [run.ensemble.members[index] for index in members],
+                run.ensemble.members,
                 [record for record in run.store if isinstance(record, Label)],
                 run.held_out().labels(),
                 run.ensemble.descriptors.of,

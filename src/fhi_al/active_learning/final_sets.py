@@ -24,11 +24,12 @@ MOST_COMPARED = 1000
 
 def share_all(
     members: Sequence[Member],
+    ensemble: Sequence[Member],
     labels: Sequence[Label],
     held_out: Sequence[Label],
     describe: Callable[[Sequence[Label]], list[Array]],
 ) -> None:
-    """Give every member all labels to train on but those it validates on and those held out.
+    """Give members all labels to train on but those it validates on and those held out.
 
     Steps of *ab initio* MD that are in no set are much like their neighbours: of these the most
     different ones join, as many as there are other points at most.
@@ -36,6 +37,9 @@ def share_all(
     Parameters
     ----------
     members : sequence of Member
+        Those that are converged.
+    ensemble : sequence of Member
+        All: what is in any of their sets joins as a whole.
     labels : sequence of Label
         All, in the order in which they were computed.
     held_out : sequence of Label
@@ -44,7 +48,7 @@ def share_all(
         Labels -> invariant features of each one's atoms, (n_atoms, n_features).
     """
     tested = {label.key for label in held_out}
-    in_sets = {label.key for m in members for label in (*m.training, *m.validation)}
+    in_sets = {label.key for m in ensemble for label in (*m.training, *m.validation)}
     frames = [
         label
         for label in labels

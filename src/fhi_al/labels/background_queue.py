@@ -142,7 +142,7 @@ class BackgroundLabelQueue:
             recorded = None
         if recorded is None:
             recorded = [key for key in self._queue if key in theirs]
-        self._completion_log.record(recorded)
+        self._completion_log.record(recorded, withdrawn=True)
         for key in recorded:
             for request in theirs[key]:
                 self._drop(key, request)
@@ -171,8 +171,11 @@ class BackgroundLabelQueue:
         errors = self._collect()
         if errors:
             raise errors[0]
-        while self._queue and self._workers.n_free() > 0:
-            request = self._requests[self._queue.pop(0)][0]
+        for key in [key for key in self._queue if not self._completion_log.is_taken_back(key)]:
+            if self._workers.n_free() == 0:
+                break
+            self._queue.remove(key)
+            request = self._requests[key][0]
             self._computing[request.key] = request
             self._workers.begin(Job(request.key, request.system, request.positions, request.cell))
 

@@ -36,6 +36,8 @@ class CompletionLog:
         self.path = path
         self.n_records = 0
         self._records: dict[int, list[str]] = {}
+        # Labels that were taken back -> number of the record.
+        self._withdrawn: dict[str, int] = {}
         self._end = 0
         self._stream: BinaryIO | None = None
         self._read()
@@ -49,10 +51,22 @@ class CompletionLog:
         """What had finished at the next record; None if it has not been written yet."""
         return self._records.get(self.n_records, []) if self.is_replaying else None
 
-    def record(self, finished: list[str]) -> None:
-        """Count a record and, unless an earlier run wrote it, write down what has finished."""
+    def is_taken_back(self, key: str) -> bool:
+        """Whether a record to come says that a label was taken back: computed in vain."""
+        return self._withdrawn.get(key, -1) >= self.n_records
+
+    def record(self, finished: list[str], *, withdrawn: bool = False) -> None:
+        """Count a record and, unless an earlier run wrote it, write down what has finished.
+
+        Parameters
+        ----------
+        finished : list of str
+        withdrawn : bool
+            These have not finished, but were taken back before they were begun.
+        """
         if finished and not self.is_replaying:
-            self._write({"look": self.n_records, "found": finished})
+            entry: dict[str, object] = {"look": self.n_records, "found": finished}
+            self._write({**entry, "withdrawn": True} if withdrawn else entry)
             self._records[self.n_records] = finished
         self.n_records += 1
         self._end = max(self._end, self.n_records if finished else 0)
@@ -73,9 +87,14 @@ class CompletionLog:
         if len(kept) == len(self._records):
             return
         self._records = kept
+        taken_back = {self._withdrawn[key] for key in self._withdrawn}
+        self._withdrawn = {k: n for k, n in self._withdrawn.items() if n < self.n_records}
         self.close()
         temporary = self.path.with_name(self.path.name + ".new")
-        lines = [_line({"look": number, "found": found}) for number, found in sorted(kept.items())]
+        lines = [
+            _line({"look": n, "found": found} | ({"withdrawn": True} if n in taken_back else {}))
+            for n, found in sorted(kept.items())
+        ]
         with temporary.open("wb") as stream:
             stream.writelines(lines)
             stream.flush()
@@ -100,6 +119,8 @@ class CompletionLog:
                 # A later line wins: a run that went another way has written its own.
                 if "found" in entry:
                     self._records[number] = list(entry["found"])
+                    if entry.get("withdrawn"):
+                        self._withdrawn |= dict.fromkeys(entry["found"], number)
                 self._end = max(self._end, number + ("found" in entry))
             except (ValueError, KeyError, TypeError):
                 log.warning(
