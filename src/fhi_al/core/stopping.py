@@ -40,7 +40,7 @@ def active_learning_stop(
     n_training : int
         Training points of one member.
     n_labels : int
-        Computed so far, and on their way.
+        Computed so far.
 
     Raises
     ------

@@ -171,6 +171,8 @@ class BackgroundLabelQueue:
         errors = self._collect()
         if errors:
             raise errors[0]
+        if not self._queue or self._workers.n_free() == 0:  # most calls: after every MD step
+            return
         for key in [key for key in self._queue if not self._completion_log.is_taken_back(key)]:
             if self._workers.n_free() == 0:
                 break

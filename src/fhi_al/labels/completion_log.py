@@ -87,7 +87,7 @@ class CompletionLog:
         if len(kept) == len(self._records):
             return
         self._records = kept
-        taken_back = {self._withdrawn[key] for key in self._withdrawn}
+        taken_back = set(self._withdrawn.values())
         self._withdrawn = {k: n for k, n in self._withdrawn.items() if n < self.n_records}
         self.close()
         temporary = self.path.with_name(self.path.name + ".new")

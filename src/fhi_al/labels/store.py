@@ -98,7 +98,7 @@ class LabelStore:
     @property
     def n_computed(self) -> int:
         """Results the engine computed: all but those the user brought."""
-        return sum(record.origin.phase != "imported" for record in self._records.values())
+        return self.computed_by_phase().total()
 
     def computed_by_phase(self) -> Counter[str]:
         """Those of :attr:`n_computed` by the phase that asked for them first."""
