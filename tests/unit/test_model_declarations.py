@@ -12,7 +12,7 @@ from pydantic import model_validator
 
 from fhi_al.engines.inputs import Inputs
 from fhi_al.engines.registry import engine_problems
-from fhi_al.settings import SettingsError, read_settings
+from fhi_al.settings import SettingsError, engine_names, read_settings
 from fhi_al.settings.from_python import settings_from
 from fhi_al.settings.mace import ModelArchitecture
 from fhi_al.settings.model_backends import ModelDeclaration
@@ -153,3 +153,15 @@ def test_a_rule_between_keys_of_an_engine_of_ones_own_is_a_problem_of_its_argume
     assert [p.partition("settings.yaml")[2] for p in problems] == [
         ":3: ACTIVE_LEARNING.reference_arguments = {'inner': 3}: inner must be below outer."
     ]
+
+
+def test_an_engine_installed_meanwhile_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert "late" not in engine_names.of_packages()
+    info = tmp_path / "late_engine-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: late-engine\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[fhi_al.engines]\nlate = late_engine:Kind\n")
+    assert "late" in engine_names.of_packages()

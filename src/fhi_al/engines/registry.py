@@ -7,7 +7,6 @@ The only place that tells kinds apart.  A package brings one by an entry point o
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from importlib.metadata import entry_points
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -22,7 +21,7 @@ from fhi_al.settings import Settings
 from fhi_al.settings.checked_file import broken_rule, instead
 from fhi_al.settings.engine_names import ARGUMENTS, BUILT_IN, GROUP, OBJECT
 from fhi_al.settings.keys import keys_of
-from fhi_al.settings.plugins import imported
+from fhi_al.settings.plugins import imported, of_packages
 from fhi_al.settings.problems import nearest
 from fhi_al.settings.value_types import Section
 
@@ -53,7 +52,7 @@ def _loaded(name: str) -> type[EngineKind]:
     if name in _BUILT_IN:
         found: type[EngineKind] = imported(_BUILT_IN[name])
         return found
-    (point,) = entry_points(group=GROUP, name=name)
+    (point,) = of_packages(GROUP).select(name=name)
     loaded: type[EngineKind] = point.load()
     return loaded
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ase.io
 import numpy as np
 from ase import Atoms
 from ase.stress import voigt_6_to_full_3x3_stress
@@ -95,6 +94,8 @@ def read_frames(path: Path) -> list[Frame]:
 
 def write_records(path: Path, records: Sequence[Record]) -> None:
     """Write results as extended xyz (energy eV, forces eV/A, stress eV/A^3, under REF_ keys)."""
+    import ase.io  # late, see md/atoms.py
+
     text = io.StringIO()
     ase.io.write(text, [_atoms(record) for record in records], format="extxyz")
     write_atomically(path, text.getvalue())
@@ -124,6 +125,8 @@ def _frames_of(text: str) -> Iterator[tuple[str, str | None]]:
 def _frame(path: Path, number: int, content: str, problem: str | None) -> Frame:
     if problem is not None:
         return Frame(path, number, None, (problem,))
+    import ase.io  # late, see md/atoms.py
+
     try:
         atoms: Any = ase.io.read(io.StringIO(content), format="extxyz")
     except Exception as error:  # ASE's reader raises whatever comes of a line it does not expect

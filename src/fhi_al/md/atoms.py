@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from ase import Atoms
-from ase.constraints import FixAtoms, FixCartesian, FixConstraint
 from ase.data import covalent_radii
 
 from fhi_al.core.structure import Array, Structure
+
+if TYPE_CHECKING:
+    from ase.constraints import FixConstraint
 
 
 def atoms_of(structure: Structure, positions: Array | None = None) -> Atoms:
@@ -33,6 +37,11 @@ def atoms_of(structure: Structure, positions: Array | None = None) -> Atoms:
 def constraints_of(structure: Structure) -> list[FixConstraint]:
     """ASE constraints that keep the fixed coordinates of a structure."""
     fixed = structure.fixed
+    if not fixed.any():
+        return []
+    # Late: ase.constraints takes half of a second (it imports spacegroups, k points, scipy).
+    from ase.constraints import FixAtoms, FixCartesian
+
     constraints: list[FixConstraint] = []
     whole = np.flatnonzero(fixed.all(axis=1))
     if len(whole):

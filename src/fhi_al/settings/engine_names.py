@@ -5,12 +5,12 @@ Of packages only the names are looked at: their code is loaded when one is chose
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
 from typing import Any
 
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
+from fhi_al.settings import plugins
 from fhi_al.settings.plugins import imported
 from fhi_al.settings.value_types import Choice
 
@@ -28,7 +28,7 @@ ARGUMENTS = "reference_arguments"
 
 def of_packages() -> tuple[str, ...]:
     """Names of the engines that installed packages bring."""
-    return tuple(sorted({point.name for point in entry_points(group=GROUP)} - set(BUILT_IN)))
+    return tuple(sorted(plugins.of_packages(GROUP).names - set(BUILT_IN)))
 
 
 def owners() -> dict[str, tuple[str, ...]]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from functools import lru_cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoints, entry_points
+from pathlib import Path
 from typing import Any
 
 from fhi_al.settings.problems import nearest
@@ -12,7 +15,26 @@ from fhi_al.settings.problems import nearest
 
 def names(group: str, built_in: Mapping[str, str]) -> list[str]:
     """All that can be named: built-in names and those of installed packages."""
-    return sorted({*built_in, *(point.name for point in entry_points(group=group))})
+    return sorted({*built_in, *of_packages(group).names})
+
+
+def of_packages(group: str) -> EntryPoints:
+    """The entry points of a group, of the packages that are installed now."""
+    return _found(group, tuple((folder, _changed(folder)) for folder in sys.path))
+
+
+# The metadata of a hundred packages take 15 ms to read, and settings ask several times.
+@lru_cache(maxsize=8)
+def _found(group: str, folders: tuple[tuple[str, int], ...]) -> EntryPoints:
+    return entry_points(group=group)
+
+
+def _changed(folder: str) -> int:
+    """When something was installed in a folder or taken away (ns); 0 if there is no such folder."""
+    try:
+        return Path(folder or ".").stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def named(group: str, name: str, built_in: Mapping[str, str]) -> Any:
@@ -34,7 +56,7 @@ def named(group: str, name: str, built_in: Mapping[str, str]) -> Any:
     """
     if name in built_in:
         return imported(built_in[name])
-    for point in entry_points(group=group, name=name):
+    for point in of_packages(group).select(name=name):
         return imported(point.value)
     if ":" in name:
         return imported(name)
