@@ -75,6 +75,8 @@ ACTIVE_LEARNING: dict[str, Any] = {
         "intermediate_gain": None,
         "sanity_action": "record",
         "final_sets": "own",
+        # See test_final_test.py.
+        "final_test": 0,
         "valid_ratio": 0.2,
         "valid_skip": 5,
         "num_trajectories": 2,

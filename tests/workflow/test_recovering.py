@@ -39,6 +39,12 @@ OLD_SETTINGS: dict[int, dict[str, Any]] = {
         "sanity_skip": 5,
         "min_distance": 0.95,
     },
+    # In a training round of shared sets, after a sanity check; with variables of a thermostat.
+    5: {
+        "initial_sets": "shared",
+        "sanity_action": "add_all",
+        "MD": {"thermostat": "NoseHoover"},
+    },
 }
 
 
@@ -52,7 +58,10 @@ def old_run(folder: Path, version: int, **changes: Any) -> Path:
             "ARCHITECTURE": {"num_channels": 2, "radial_MLP": [4]},
             "TRAINING": changes.pop("TRAINING", {}),
         },
-        active_learning={"ACTIVE_LEARNING": {"n_samples": 2, "max_MD_steps": 60, **changes}},
+        active_learning={
+            "MD": changes.pop("MD", {}),
+            "ACTIVE_LEARNING": {"n_samples": 2, "max_MD_steps": 60, **changes},
+        },
     )
     shutil.copytree(OLD_STATES / f"version_{version}" / "restart", folder / "restart")
     return folder

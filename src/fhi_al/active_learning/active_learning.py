@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 
 from fhi_al.active_learning.candidates import Candidates
 from fhi_al.active_learning.comparison import best_member
@@ -16,8 +18,10 @@ from fhi_al.active_learning.sweep import Sweep
 from fhi_al.active_learning.thresholds import describe
 from fhi_al.active_learning.trajectories import Trajectories
 from fhi_al.core.calibration import Pairs
+from fhi_al.core.final_test import n_test_labels
 from fhi_al.core.improvement import BestError
 from fhi_al.core.label import Label
+from fhi_al.core.reported_errors import contradictions
 from fhi_al.core.run_state import ActiveLearningState, Stage, SweepStage
 from fhi_al.core.threshold import MovingAverage
 from fhi_al.core.trajectory import TrajectoryState
@@ -80,8 +84,11 @@ class ActiveLearningProcedure:
                 self._trajectories.reinstate()
             while run.state.stage is Stage.ACTIVE_LEARNING:
                 self._sweep_or_stop()
-            if run.state.stage is Stage.FINAL_CONVERGENCE:
+            if run.state.stage is Stage.FINAL_CONVERGENCE and self._options.converge is not None:
                 self._converge()
+            if run.state.stage is not Stage.FINAL_TEST:
+                self._report_and_export()
+            self._test()
             self._finish()
         finally:
             stop_log(handler)
@@ -146,8 +153,7 @@ class ActiveLearningProcedure:
                 self._sweep.drain()
         log.info("active learning stops: %s", reason)
         self._progress.live = []
-        stage = Stage.DONE if self._options.converge is None else Stage.FINAL_CONVERGENCE
-        self._progress.update(stage=stage, stop_reason=reason)
+        self._progress.update(stage=Stage.FINAL_CONVERGENCE, stop_reason=reason)
 
     def _converge(self) -> None:
         run = self._run
@@ -171,22 +177,54 @@ class ActiveLearningProcedure:
             return [member.index for member in members]
         return [best_member(members)]
 
-    def _finish(self) -> None:
+    def _finished_members(self) -> Sequence[int]:
+        convergence = self._run.state.convergence
+        return convergence.members if convergence else range(len(self._run.ensemble.members))
+
+    def _report_and_export(self) -> None:
+        """What there is without the test, which may take hours of DFT, or fail."""
         run, options = self._run, self._options
-        convergence, export = run.state.convergence, run.report.export
-        members = convergence.members if convergence else range(len(run.ensemble.members))
-        self._progress.update(stage=Stage.DONE)
+        members, export = self._finished_members(), run.report.export
         run.report_errors("final", members)
-        run.report_test_errors("final")
         if options.figures is not None:
             draw_calibration(run.report.journal, options.figures)
         # The snapshot last: a run killed in between exports again.
         export.dataset("final", run.ensemble.members, run.store, run.held_out().labels())
+        is_best = run.state.convergence is not None and options.converge == "best"
         export.models(
             run.ensemble,
-            best=members[0] if convergence and options.converge == "best" else None,
+            best=members[0] if is_best else None,
             compiled=options.compile_models,
         )
+        self._progress.update(stage=Stage.FINAL_TEST)
+        run.save()
+
+    def _test(self) -> None:
+        """Measure the true error of the finished models, if labels are to be computed for that."""
+        run, options = self._run, self._options
+        n_labels = options.stop.kept_for_test
+        if math.isinf(options.stop.label_budget):
+            n_labels = n_test_labels(options.final_test, run.store.n_computed)
+        if run.state.final_test is None and n_labels == 0:
+            return
+        test = run.final_test()
+        found = test.run(self._finished_members(), n_labels, options.n_trajectories)
+        assert run.state.errors is not None
+        before = set(contradictions(run.state.errors))
+        errors = replace(run.state.errors, test=found)
+        self._progress.update(errors=errors)
+        log.info("final test: true errors in MD of the finished models: %s", found)
+        for message in contradictions(errors):
+            if message not in before:
+                log.warning("%s", message)
+
+    def _finish(self) -> None:
+        run = self._run
+        run.report_test_errors("final")
+        self._progress.update(stage=Stage.DONE)
+        if run.state.final_test is not None:
+            labels = run.held_out().labels()
+            run.report.export.dataset("final", run.ensemble.members, run.store, labels)
         run.save()
         log.info(
             "active learning done: force MAE on validation %.4f eV/A", run.state.final_mae_forces

@@ -38,12 +38,12 @@ class HeldOut:
     ) -> None:
         self._progress = progress
         self._members = members
-        self._store = store
+        self.store = store
         self._options = options
 
     def labels(self) -> list[Label]:
         """The points, in the order in which they were held out."""
-        return [self._store.label(key) for key in self._progress.state.test]
+        return [self.store.label(key) for key in self._progress.state.test]
 
     def unseen(self) -> list[Label]:
         """Those that no member has in its sets.

@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 _AT_ONCE = 200
 HELD_OUT = "held out"
 SANITY = "sanity checks"
+FINAL_MD = "MD of the final models"
+_GROUPS = {"sanity": SANITY, "test": FINAL_MD}
 
 
 def report_test_errors(
@@ -33,7 +35,8 @@ def report_test_errors(
     phase : str
         "initial" or "final".
     labels : sequence of Label
-        Points that no member has seen; sanity checks are reported apart.
+        Points that no member has seen; sanity checks, and the structures of the final models' MD,
+        are reported apart.
     predictor : Predictor
     member_names : sequence of str
         For the tables.
@@ -42,11 +45,11 @@ def report_test_errors(
     Returns
     -------
     float or None
-        Force MAE in eV/A of the mean on the points that are no sanity checks; None without any.
+        Force MAE in eV/A of the mean on the points that were held out; None without any.
     """
-    groups: dict[str, list[Label]] = {HELD_OUT: [], SANITY: []}
+    groups: dict[str, list[Label]] = {HELD_OUT: [], SANITY: [], FINAL_MD: []}
     for label in labels:
-        groups[SANITY if label.origin.phase == "sanity" else HELD_OUT].append(label)
+        groups[_GROUPS.get(label.origin.phase, HELD_OUT)].append(label)
     maes: dict[str, float] = {}
     for group, chosen in groups.items():
         if not chosen:

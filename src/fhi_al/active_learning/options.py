@@ -240,6 +240,8 @@ class ActiveLearningOptions:
         Folder of the figure of the calibration.
     compile_models : bool
         Whether the final models are written as TorchScript, too.
+    final_test : int or "auto"
+        Labels for the test of the final models; see :func:`fhi_al.core.final_test.n_test_labels`.
     """
 
     n_trajectories: int
@@ -253,6 +255,7 @@ class ActiveLearningOptions:
     converge_anew: bool
     figures: Path | None
     compile_models: bool
+    final_test: int | Literal["auto"]
 
 
 @dataclass(frozen=True)

@@ -59,10 +59,10 @@ class Points:
 
     def may_label(self) -> bool:
         """Whether the budget allows for one more label, pending ones already counted."""
-        if math.isinf(self._stop.label_budget):
+        if math.isinf(self._stop.labels_before_test):
             return True
         coming = len(self._trajectories.state.pending)
-        return self._store.n_computed + coming < self._stop.label_budget
+        return self._store.n_computed + coming < self._stop.labels_before_test
 
     def add(self, pending: PendingLabel, label: Label, is_here: bool) -> None:
         """Add a point to the same set of every member, or hold it out.

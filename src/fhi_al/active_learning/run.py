@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fhi_al.active_learning.convergence import Convergence
+from fhi_al.active_learning.final_test import FinalTest
 from fhi_al.active_learning.held_out import HeldOut
 from fhi_al.active_learning.held_out_errors import report_test_errors
 from fhi_al.active_learning.options import LoopOptions
@@ -68,6 +69,8 @@ class Run:
         Where it stands.
     dynamics : Dynamics
         MD on the ensemble's forces.
+    final_dynamics : Dynamics
+        That of the final test.
     sampling_driver : callable
         (MD step) -> Driver of the initial dataset's trajectory.
     labels : LabelQueue
@@ -83,6 +86,7 @@ class Run:
     options: LoopOptions
     progress: Progress
     dynamics: Dynamics
+    final_dynamics: Dynamics
     sampling_driver: Callable[[int], Driver]
     labels: LabelQueue
     completion_log: CompletionLog
@@ -150,6 +154,18 @@ class Run:
         self.progress.update(final_mae_forces=validation.mae_forces, errors=errors)
         for message in contradictions(errors):
             log.warning("%s", message)
+
+    def final_test(self) -> FinalTest:
+        """What tests its finished models."""
+        return FinalTest(
+            self.progress,
+            self.final_dynamics,
+            self.labels,
+            self.held_out(),
+            self.options.active_learning.criterion.uncertainty,
+            self.step,
+            self.clock,
+        )
 
     def report_test_errors(self, phase: str) -> None:
         """Measure the errors on the test set with the weights as they are.

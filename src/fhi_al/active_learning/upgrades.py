@@ -105,6 +105,16 @@ def _from_4(files: Files) -> Files:
     return {**files, "run.json": json.dumps(content).encode()}
 
 
+def _from_5(files: Files) -> Files:
+    """Version 5 knew no test of the final models."""
+    content: dict[str, Any] = json.loads(files["run.json"])
+    state = content["state"]
+    state["final_test"] = None
+    if state["errors"] is not None:
+        state["errors"]["test"] = None
+    return {**files, "run.json": json.dumps(content).encode()}
+
+
 def _convergence_of_4(before: dict[str, Any]) -> dict[str, Any]:
     epoch = before["ensemble"]["epoch"]
     unknown = {"best": math.inf, "best_epoch": epoch, "epoch": epoch}
@@ -134,4 +144,5 @@ _UPGRADES: dict[int, Callable[[Files], Files]] = {
     2: _from_2,
     3: _from_3,
     4: _from_4,
+    5: _from_5,
 }

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mpi4py import MPI
 
+from fhi_al.active_learning.final_test import canonical
 from fhi_al.active_learning.progress import Progress
 from fhi_al.active_learning.propagation import Dynamics
 from fhi_al.active_learning.restart import Continuation
@@ -174,14 +175,17 @@ def _wire(
     training = _training_rounds(settings, inputs.systems, ensemble, pool, progress, report, supply)
     snapshots = _snapshots(definition, assignment, progress, training, report, supply)
     conditions = md_conditions(settings, definition.objects.integrator)
+    limits = checks.geometry_limits(settings)
+    predictor = _predictor(ensemble, pool, settings.al.md_dtype)
     run = Run(
         folder=folder,
         options=loop_options(settings, folder, definition.objects.uncertainty),
         progress=progress,
-        dynamics=Dynamics(
+        dynamics=Dynamics(inputs.systems, _drivers(inputs.systems, conditions, limits), predictor),
+        final_dynamics=Dynamics(
             inputs.systems,
-            _drivers(inputs.systems, conditions, checks.geometry_limits(settings)),
-            _predictor(ensemble, pool, settings.al.md_dtype),
+            _drivers(inputs.systems, [canonical(each) for each in conditions], limits),
+            predictor,
         ),
         sampling_driver=SamplingDriver(settings, inputs.systems[0], conditions[0], supply.queue).at,
         labels=supply.queue,

@@ -50,7 +50,7 @@ class Needs:
 EVERYTHING = Needs(initial_data=False, sampling=True, labels=True, cluster=True, models=True)
 
 
-def needs_of(command: Command, stage: Stage | None) -> Needs:
+def needs_of(command: Command, stage: Stage | None, *, tests: bool) -> Needs:
     """What a command needs for what it still has to do.
 
     Parameters
@@ -58,15 +58,15 @@ def needs_of(command: Command, stage: Stage | None) -> Needs:
     command : Command
     stage : Stage or None
         Of the run in the folder; None if there is none.
+    tests : bool
+        Whether labels are computed for a test of the final models.
     """
     stage = stage or Stage.INITIAL_SAMPLING
     # It samples nothing.
     initial_data = command is Command.ACTIVE_LEARNING and stage.is_initial
     sampling = stage is Stage.INITIAL_SAMPLING and not initial_data
-    learns = command is not Command.INITIAL_DATASET and stage not in (
-        Stage.FINAL_CONVERGENCE,
-        Stage.DONE,
-    )
+    no_labels = {Stage.DONE} if tests else {Stage.FINAL_CONVERGENCE, Stage.FINAL_TEST, Stage.DONE}
+    learns = command is not Command.INITIAL_DATASET and stage not in no_labels
     finished = stage is Stage.DONE or (command is Command.INITIAL_DATASET and not stage.is_initial)
     labels = sampling or learns
     return Needs(

@@ -19,6 +19,7 @@ from fhi_al.active_learning.options import (
     SweepOptions,
 )
 from fhi_al.core.calibration import default_limit
+from fhi_al.core.final_test import n_test_labels
 from fhi_al.core.stopping import StopRules
 from fhi_al.core.threshold import ThresholdRule
 from fhi_al.core.trajectory import Limits
@@ -130,7 +131,12 @@ def _active_learning(
     return ActiveLearningOptions(
         n_trajectories=al.num_trajectories,
         limits=Limits(al.max_MD_steps or math.inf, al.max_epochs_worker, al.max_rollbacks),
-        stop=StopRules(al.desired_acc, al.max_set_size or math.inf, al.label_budget or math.inf),
+        stop=StopRules(
+            al.desired_acc,
+            al.max_set_size or math.inf,
+            al.label_budget or math.inf,
+            kept_for_test=n_test_labels(al.final_test, al.label_budget or 0),
+        ),
         criterion=criterion(al, measure),
         labelling=LabellingOptions(
             sanity_skip=al.sanity_skip if al.analysis else None,
@@ -151,4 +157,5 @@ def _active_learning(
         converge_anew=al.converge_from == "fresh",
         figures=folder / "analysis" if al.analysis else None,
         compile_models=mace.misc.compile_final,
+        final_test=al.final_test,
     )

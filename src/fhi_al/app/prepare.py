@@ -67,7 +67,7 @@ def prepare(definition: Definition, command: Command) -> Prepared:
     found = continuation(folder / "restart", definition.values(), inputs.systems, changes)
     if found is not None:
         inputs = inputs.with_masses(found.masses)
-    needs = needs_of(command, found.stage if found else None)
+    needs = needs_of(command, found.stage if found else None, tests=settings.al.final_test != 0)
     problems: list[str] = []
     data = None
     try:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fhi_al.core.structure import Array
 
-Phase = Literal["initial", "active_learning", "sanity", "imported"]
+Phase = Literal["initial", "active_learning", "sanity", "test", "imported"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Origin:
         """What a structure from here is called where its file gives no name."""
         if self.phase == "imported":
             return "Default"
-        return "initial" if self.phase == "initial" else "active_learning"
+        return self.phase if self.phase in ("initial", "test") else "active_learning"
 
 
 @dataclass(frozen=True, eq=False)

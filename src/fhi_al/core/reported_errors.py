@@ -46,6 +46,46 @@ class MDEstimate:
 
 
 @dataclass(frozen=True)
+class TestErrors:
+    """Errors of the final models on structures of their own MD, labelled for this alone.
+
+    Parameters
+    ----------
+    mae_forces, standard_error : float
+        Mean over the structures and its standard error, in eV/A.
+    mae_energy_per_atom : float
+        In eV.
+    n_points : int
+    n_failures : int
+        Times that their MD ended in a structure that makes no sense.
+    md_ps : float
+        Simulated time of all trajectories, in ps.
+    """
+
+    mae_forces: float
+    standard_error: float
+    mae_energy_per_atom: float
+    n_points: int
+    n_failures: int
+    md_ps: float
+
+    def __str__(self) -> str:
+        failures = (
+            f"; their MD of {self.md_ps:.1f} ps ended {self.n_failures} times in a structure that "
+            "makes no sense"
+            if self.n_failures
+            else ""
+        )
+        if not self.n_points:
+            return f"no structure was labelled{failures}"
+        return (
+            f"forces {1000 * self.mae_forces:.1f} +- {1000 * self.standard_error:.1f} meV/A, "
+            f"energies {1000 * self.mae_energy_per_atom:.2f} meV/atom on {self.n_points} "
+            f"structures{failures}"
+        )
+
+
+@dataclass(frozen=True)
 class ReportedErrors:
     """Errors of the models that are kept, as means over the members.
 
@@ -57,11 +97,14 @@ class ReportedErrors:
         Cross-validation: each member on points that it has not trained on.
     md : MDEstimate or None
         None before active learning.
+    test : TestErrors or None
+        None without a test of the final models.
     """
 
     validation: UnseenErrors
     unseen: UnseenErrors
     md: MDEstimate | None = None
+    test: TestErrors | None = None
 
 
 def md_estimate(entries: Iterable[Mapping[str, Any]], validation: float) -> MDEstimate:
@@ -116,6 +159,24 @@ def contradictions(errors: ReportedErrors) -> Iterator[str]:
         )
     if errors.md is not None:
         yield from _along_md(errors.md)
+    if errors.test is not None:
+        yield from _in_the_test(errors.test, unseen)
+
+
+def _in_the_test(test: TestErrors, unseen: UnseenErrors) -> Iterator[str]:
+    if test.n_points and _differ(test.mae_forces, unseen.mae_forces):
+        yield (
+            f"the force error of the final models is {_mev(test.mae_forces)} on {test.n_points} "
+            f"structures of their own MD, and {_mev(unseen.mae_forces)} on the {unseen.n_points} "
+            "labels that they have not trained on: more than a factor of two apart. Believe the "
+            "former"
+        )
+    if test.n_failures:
+        yield (
+            f"the final models' own MD ended {test.n_failures} times in {test.md_ps:.1f} ps in a "
+            "structure that makes no sense: they are not good enough for MD yet. More labels "
+            "(desired_acc, max_MD_steps, label_budget) are the cure"
+        )
 
 
 def _along_md(md: MDEstimate) -> Iterator[str]:

@@ -24,6 +24,7 @@ class Stage(StrEnum):
     INITIAL_DONE = "initial dataset done"
     ACTIVE_LEARNING = "active learning"
     FINAL_CONVERGENCE = "final convergence"
+    FINAL_TEST = "final test"
     DONE = "done"
 
     @property
@@ -172,6 +173,48 @@ class ActiveLearningState:
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """A structure of the final models' own MD, and how far the members disagree on it in eV/A."""
+
+    trajectory: int
+    frame: Frame
+    uncertainty: float
+
+
+@dataclass(frozen=True)
+class FinalTestState:
+    """The test of the final models after a whole step: a block of their MD, or some labels.
+
+    Parameters
+    ----------
+    n_labels : int
+        To be computed.
+    systems : tuple of int
+        Of each trajectory.
+    blocks : int
+        Blocks of MD done.
+    failures : int
+        Times that a trajectory ended in a structure that makes no sense.
+    candidates : tuple of Candidate
+        Met in MD; empty once those that get labels are chosen.
+    pending : tuple of Candidate
+        Chosen, and not labelled yet.
+    has_chosen : bool
+    keys : tuple of str
+        Of the labels.
+    """
+
+    n_labels: int
+    systems: tuple[int, ...]
+    blocks: int = 0
+    failures: int = 0
+    candidates: tuple[Candidate, ...] = ()
+    pending: tuple[Candidate, ...] = ()
+    has_chosen: bool = False
+    keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class RunState:
     """Where a run stands.
 
@@ -201,6 +244,8 @@ class RunState:
         How far the record of what ends in the background is used up.
     training_failures_in_row : tuple of int
         For each member: training rounds since one last stayed finite; empty before the first.
+    final_test : FinalTestState or None
+        None before the test of the final models.
     """
 
     stage: Stage = Stage.INITIAL_SAMPLING
@@ -216,3 +261,4 @@ class RunState:
     test_mae_forces: float | None = None
     events: int = 0
     training_failures_in_row: tuple[int, ...] = ()
+    final_test: FinalTestState | None = None

@@ -12,11 +12,20 @@ from fhi_al.core.trajectory import Status, TrajectoryState
 
 @dataclass(frozen=True)
 class StopRules:
-    """Stop rules: target force MAE (eV/A), size of a member's training set, labels in all."""
+    """Stop rules: target force MAE (eV/A), size of a member's training set, labels in all.
+
+    ``kept_for_test`` of the labels are not active learning's.
+    """
 
     desired_acc: float
     max_set_size: float = math.inf
     label_budget: float = math.inf
+    kept_for_test: int = 0
+
+    @property
+    def labels_before_test(self) -> float:
+        """Labels that the initial dataset and active learning may cost."""
+        return self.label_budget - self.kept_for_test
 
 
 class NobodyLeft(Exception):
@@ -54,8 +63,9 @@ def active_learning_stop(
         )
     if n_training >= rules.max_set_size:
         return f"the training set has {n_training} points (max_set_size = {rules.max_set_size:g})"
-    if n_labels >= rules.label_budget:
-        return f"{n_labels} labels are computed (label_budget = {rules.label_budget:g})"
+    if n_labels >= rules.labels_before_test:
+        kept = f", less {rules.kept_for_test} for the final test" if rules.kept_for_test else ""
+        return f"{n_labels} labels are computed (label_budget = {rules.label_budget:g}{kept})"
     if all(trajectory.status.is_over for trajectory in trajectories):
         retired = sum(trajectory.status is Status.RETIRED for trajectory in trajectories)
         if retired == len(trajectories):

@@ -37,11 +37,12 @@ def summary(
     ]
     if state.errors is not None:
         lines += _errors(state.errors)
-    if state.test:
+    n_test = len(state.test) - (len(state.final_test.keys) if state.final_test else 0)
+    if n_test:
         test = state.test_mae_forces
         mae_test = "not measured yet" if test is None else f"{test:.4f} eV/A"
         lines.append(
-            f"test set: {len(state.test)} points, sanity checks included; force MAE of the "
+            f"test set: {n_test} points, sanity checks included; force MAE of the "
             f"ensemble's mean on those held out: {mae_test}"
         )
     trajectories = state.active.trajectories if state.active else ()
@@ -80,6 +81,7 @@ def _by_phase(store: LabelStore) -> str:
         "initial": "initial dataset",
         "active_learning": "active learning",
         "sanity": "sanity checks",
+        "test": "final test",
     }
     counts = store.computed_by_phase()
     found = [f"{name} {counts[phase]}" for phase, name in names.items() if counts[phase]]
@@ -88,6 +90,8 @@ def _by_phase(store: LabelStore) -> str:
 
 def _errors(errors: ReportedErrors) -> Iterator[str]:
     """What is known of the models' errors, and from how many points."""
+    if errors.test is not None:
+        yield f"true errors of the final models in MD of their own: {errors.test}"
     yield f"errors on each member's own validation points: {errors.validation}"
     yield f"cross-validation, on all points that a member has not trained on: {errors.unseen}"
     md = errors.md

@@ -16,6 +16,7 @@ from fhi_al.settings.value_types import (
     Boolean,
     Choice,
     CountOrAuto,
+    CountOrNoneOrAuto,
     FilePath,
     Integer,
     Number,
@@ -320,6 +321,14 @@ class ActiveLearning(Section):
         ge=0,
         lt=1,
         try_=0.1,
+    )
+    final_test: CountOrNoneOrAuto = setting(
+        "auto",
+        "Labels of structures that the finished models come to in MD of their own (canonical, at"
+        " `MD.temperature`), for their true error: nothing is trained on them or decided by them."
+        " `auto`: one for each ten computed before, at most 10. 0: no such test. Part of"
+        " `label_budget`.",
+        try_="auto",
     )
     sanity_action: Annotated[Literal["record", "add", "add_all"], Choice()] = setting(
         "add_all",

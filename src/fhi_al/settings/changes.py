@@ -56,6 +56,7 @@ MAY_CHANGE: Mapping[str, frozenset[str]] = {
             "label_budget",
             "initial_share",
             "final_sets",
+            "final_test",
             "intermediate_gain",
             "valid_skip",
             "sanity_skip",

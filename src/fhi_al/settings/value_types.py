@@ -65,17 +65,21 @@ def read_integer(value: object) -> int:
     return int(number)
 
 
-def read_count_or_auto(value: object) -> int | str:
-    """A whole number of at least 1, or ``auto``."""
-    if isinstance(value, str) and value.strip().casefold() == "auto":
-        return "auto"
-    try:
-        number = read_integer(value)
-    except PydanticCustomError:
-        number = 0
-    if number < 1:
-        raise refuse("must be a whole number of at least 1, or auto")
-    return number
+def count_or_auto(least: int) -> Callable[[object], int | str]:
+    """A reader of a whole number of at least `least`, or ``auto``."""
+
+    def read(value: object) -> int | str:
+        if isinstance(value, str) and value.strip().casefold() == "auto":
+            return "auto"
+        try:
+            number = read_integer(value)
+        except PydanticCustomError:
+            number = least - 1
+        if number < least:
+            raise refuse(f"must be a whole number of at least {least}, or auto")
+        return number
+
+    return read
 
 
 def read_boolean(value: object) -> bool:
@@ -183,7 +187,8 @@ def optional(read: Callable[[object], Any]) -> Callable[[object], Any]:
 
 Number = Annotated[float, BeforeValidator(read_number)]
 Integer = Annotated[int, BeforeValidator(read_integer)]
-CountOrAuto = Annotated[int | Literal["auto"], BeforeValidator(read_count_or_auto)]
+CountOrAuto = Annotated[int | Literal["auto"], BeforeValidator(count_or_auto(1))]
+CountOrNoneOrAuto = Annotated[int | Literal["auto"], BeforeValidator(count_or_auto(0))]
 Boolean = Annotated[bool, BeforeValidator(read_boolean)]
 FilePath = Annotated[Path, BeforeValidator(read_path)]
 PlainName = Annotated[str, BeforeValidator(read_plain_name)]

@@ -1,0 +1,264 @@
+"""The true error of the finished models: labels of structures that their own MD comes to.
+
+Validation points are of the same short trajectories as what was trained on.  What a user wants to
+know is the error where MD will go.  Owns ``state.final_test``; decides nothing else.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+
+import numpy as np
+
+from fhi_al.active_learning.frames import frame_of, request_of
+from fhi_al.active_learning.held_out import HeldOut
+from fhi_al.active_learning.progress import Progress
+from fhi_al.active_learning.propagation import Dynamics, Propagation
+from fhi_al.core.final_test import stratified
+from fhi_al.core.held_out import prediction_errors
+from fhi_al.core.label import Label
+from fhi_al.core.reported_errors import TestErrors
+from fhi_al.core.run_state import Candidate, FinalTestState
+from fhi_al.core.trajectory import TrajectoryState
+from fhi_al.core.uncertainty import Measure
+from fhi_al.labels.serial_queue import LabelQueue
+from fhi_al.labels.validation import LabelRequest
+from fhi_al.md.driver import MDPoint, random_stream
+from fhi_al.md.integrators import MDConditions
+from fhi_al.md.live_trajectory import LiveTrajectory
+from fhi_al.report import clock
+from fhi_al.report.clock import Clock
+
+log = logging.getLogger(__name__)
+
+# Purpose numbers of the random streams; those of the initial dataset and of active learning are
+# others.
+TEST_STREAM = 2
+CHOICE_STREAM = 3
+# Langevin's friction in 1/fs: a tenth of a picosecond makes any start a canonical one, whatever the
+# thermostat of the run is good for.
+FRICTION_PER_FS = 0.01
+BLOCK_FS = 25.0
+# What is left of a start after two and a half times the inverse of the friction: 8 %.
+BLOCKS_BEFORE = 10
+BLOCKS = 20
+MOST_TRAJECTORIES = 4
+# Structures to choose from, for each label.
+CANDIDATES_PER_LABEL = 5
+# Of each trajectory, on average, after which the models count as useless in MD.
+MOST_FAILURES = 5
+
+
+def canonical(conditions: MDConditions) -> MDConditions:
+    """The conditions of the test: the run's, with a thermostat that samples well.
+
+    NVE, and an integrator of the user's own, stay what they are.
+    """
+    if conditions.thermostat is None or conditions.own_integrator is not None:
+        return conditions
+    return replace(conditions, thermostat="Langevin", friction=FRICTION_PER_FS)
+
+
+class FinalTest:
+    """The test of the finished models.
+
+    Parameters
+    ----------
+    progress : Progress
+        With the trajectories of the test in its ``live`` meanwhile.
+    dynamics : Dynamics
+        Under :func:`canonical` conditions.
+    queue : LabelQueue
+    held_out : HeldOut
+        Gets the labels: no member ever trains on them.
+    measure : callable
+        The uncertainty, by which structures are spread.
+    step : callable
+        Returns a context manager in which a step is done as a whole or not at all.
+    clock : Clock
+    """
+
+    def __init__(
+        self,
+        progress: Progress,
+        dynamics: Dynamics,
+        queue: LabelQueue,
+        held_out: HeldOut,
+        measure: Measure,
+        step: Callable[[], AbstractContextManager[None]],
+        clock: Clock,
+    ) -> None:
+        self._progress = progress
+        self._dynamics = dynamics
+        self._queue = queue
+        self._held_out = held_out
+        self._measure = measure
+        self._step = step
+        self._clock = clock
+        self._propagation = Propagation(dynamics, queue.pump)
+        self._submitted: set[tuple[int, int]] = set()
+
+    def run(self, members: Sequence[int], n_labels: int, n_trajectories: int) -> TestErrors:
+        """Move, choose, label, compare; from where an interrupted test stands.
+
+        Parameters
+        ----------
+        members : sequence of int
+            The finished ones.  One alone drives the MD, several with their mean.
+        n_labels, n_trajectories : int
+            At most; not used where an interrupted test goes on.
+
+        Raises
+        ------
+        EngineError
+            If the reference engine fails for good.
+        """
+        if self._progress.state.final_test is None:
+            self._begin(n_labels, n_trajectories)
+        member = members[0] if len(members) == 1 else None
+        while not self._state.has_chosen:
+            with self._step():
+                if self._has_moved():
+                    self._choose()
+                else:
+                    self._move(member)
+        while self._state.pending:
+            with self._step():
+                self._take_in()
+        self._progress.live = []
+        return self._errors(members)
+
+    @property
+    def _state(self) -> FinalTestState:
+        state = self._progress.state.final_test
+        assert state is not None
+        return state
+
+    def _update(self, **changes: object) -> None:
+        self._progress.update(final_test=replace(self._state, **changes))  # type: ignore[arg-type]
+
+    def _begin(self, n_labels: int, n_trajectories: int) -> None:
+        """From labelled structures, drawn at random: evenly over the systems."""
+        n = min(n_trajectories, max(MOST_TRAJECTORIES, len(self._dynamics.systems)))
+        systems = tuple(index % len(self._dynamics.systems) for index in range(n))
+        labels = [record for record in self._held_out.store if isinstance(record, Label)]
+        self._progress.live = []
+        for index, system in enumerate(systems):
+            driver = self._dynamics.driver(system, 0)
+            generator = random_stream(driver.conditions.seed, TEST_STREAM, index)
+            own = [label for label in labels if label.system == system]
+            start = own[generator.integers(len(own))]
+            at = MDPoint(start.positions, np.zeros_like(start.positions), start.cell)
+            point = driver.new_velocities(at, generator)
+            self._progress.live.append(LiveTrajectory.at(point, generator))
+        self._progress.update(final_test=FinalTestState(n_labels, systems))
+        log.info(
+            "final test: %d trajectories of %.0f fs on the finished models' forces, %d labels",
+            n,
+            self._n_blocks() * BLOCK_FS,
+            n_labels,
+        )
+
+    def _n_blocks(self) -> int:
+        state = self._state
+        needed = -(-CANDIDATES_PER_LABEL * state.n_labels // len(state.systems))
+        return BLOCKS_BEFORE + max(BLOCKS, needed)
+
+    def _has_moved(self) -> bool:
+        state = self._state
+        if state.failures >= MOST_FAILURES * len(state.systems):
+            return True
+        return state.blocks >= self._n_blocks()
+
+    def _trajectories(self) -> list[TrajectoryState]:
+        return [
+            TrajectoryState(index, system=system)
+            for index, system in enumerate(self._state.systems)
+        ]
+
+    def _steps_per_block(self, system: int) -> int:
+        return max(1, round(BLOCK_FS / self._dynamics.driver(system, 0).conditions.timestep))
+
+    def _move(self, member: int | None) -> None:
+        state, live = self._state, self._progress.live
+        n_steps = [self._steps_per_block(system) for system in state.systems]
+        with self._clock.section(clock.MD):
+            failures = self._propagation.advance(self._trajectories(), live, n_steps, member)
+        blocks, found = state.blocks + 1, list(state.candidates)
+        for index, (one, failure) in enumerate(zip(live, failures, strict=True)):
+            if failure is None and blocks > BLOCKS_BEFORE:
+                assert one.forces is not None
+                uncertainty = self._measure(one.forces)
+                if np.isfinite(uncertainty):
+                    frame = frame_of(one.point, blocks * n_steps[index])
+                    found.append(Candidate(index, frame, float(uncertainty)))
+            elif failure is not None:
+                log.warning("final test, trajectory %d: %s; begun anew", index, failure)
+                one.roll_back(self._dynamics.driver(state.systems[index], 0))
+        n_failures = sum(failure is not None for failure in failures)
+        self._update(blocks=blocks, failures=state.failures + n_failures, candidates=tuple(found))
+
+    def _choose(self) -> None:
+        """Spread over what the members' disagreement is, whatever its size means."""
+        state = self._state
+        seed = self._dynamics.driver(0, 0).conditions.seed
+        places = stratified(
+            [each.uncertainty for each in state.candidates],
+            state.n_labels,
+            random_stream(seed, CHOICE_STREAM),
+        )
+        chosen = tuple(state.candidates[place] for place in places)
+        self._update(has_chosen=True, candidates=(), pending=chosen)
+
+    def _take_in(self) -> None:
+        for candidate in self._state.pending:
+            if _name(candidate) not in self._submitted:
+                self._submitted.add(_name(candidate))
+                self._queue.submit(self._request(candidate))
+        for outcome in self._queue.poll(wait=True):
+            name = (outcome.request.origin.trajectory, outcome.request.origin.step)
+            pending = tuple(each for each in self._state.pending if _name(each) != name)
+            keys = self._state.keys
+            if isinstance(outcome.record, Label):
+                self._held_out.keep(outcome.record)
+                keys = (*keys, outcome.record.key)
+            self._update(pending=pending, keys=keys)
+
+    def _request(self, candidate: Candidate) -> LabelRequest:
+        system = self._state.systems[candidate.trajectory]
+        return request_of(candidate.frame, system, "test", candidate.trajectory)
+
+    def _errors(self, members: Sequence[int]) -> TestErrors:
+        """Means over the members."""
+        state = self._state
+        labels = [self._held_out.store.label(key) for key in state.keys]
+        md_ps = 1e-3 * state.blocks * BLOCK_FS * len(state.systems)
+        if not labels:
+            return TestErrors(np.inf, np.inf, np.inf, 0, state.failures, md_ps)
+        with self._clock.section(clock.MD):
+            predicted = self._dynamics.predictor.as_trained.predict(labels)
+        each = [
+            [
+                prediction_errors([label], [float(p.energies[k])], [p.forces[k]])
+                for label, p in zip(labels, predicted, strict=True)
+            ]
+            for k in members
+        ]
+        forces = np.mean([[one.mae_forces for one in errors] for errors in each], axis=0)
+        energies = np.mean([[one.mae_energy_per_atom for one in errors] for errors in each])
+        spread = float(forces.std(ddof=1)) if len(labels) > 1 else float("inf")
+        return TestErrors(
+            mae_forces=float(forces.mean()),
+            standard_error=spread / len(labels) ** 0.5,
+            mae_energy_per_atom=float(energies),
+            n_points=len(labels),
+            n_failures=state.failures,
+            md_ps=md_ps,
+        )
+
+
+def _name(candidate: Candidate) -> tuple[int, int]:
+    return candidate.trajectory, candidate.frame.step

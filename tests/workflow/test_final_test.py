@@ -1,0 +1,94 @@
+"""The true error of the finished models, measured in MD of their own."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ase.io import read
+from run_folder import (
+    assert_same_end,
+    copy_of,
+    journal,
+    kill_all,
+    labels,
+    start,
+    succeed,
+    wait_for_labels,
+    write_inputs,
+)
+
+pytestmark = [pytest.mark.mpi, pytest.mark.real]
+
+
+def folder_of(path: Path, models: str = "pair", **changes: Any) -> Path:
+    return write_inputs(path, models=models, active_learning={"ACTIVE_LEARNING": changes})
+
+
+def labels_of_the_test(folder: Path) -> list[dict[str, Any]]:
+    return [record for record in labels(folder) if record["origin"]["phase"] == "test"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
+    """A run's folder, its inputs, its output."""
+    folder = folder_of(tmp_path_factory.mktemp("final_test") / "run", final_test=3)
+    inputs = copy_of(folder, folder.with_name("inputs"))
+    return folder, inputs, succeed(folder)
+
+
+def test_structures_of_the_models_own_md_are_labelled_and_never_trained_on(finished) -> None:
+    folder, _, output = finished
+    records = labels_of_the_test(folder)
+    assert len(records) == 3 and labels(folder)[-3:] == records
+    test = read(folder / "data" / "final" / "test" / "combined.xyz", ":")
+    of_md = [atoms for atoms in test if atoms.info["config_type"] == "test"]
+    in_file = [atoms.positions for atoms in of_md]
+    np.testing.assert_allclose(in_file, [r["positions"] for r in records], atol=1e-7)
+    for kind in ("training", "validation"):
+        sets = read(folder / "data" / "final" / kind / "combined.xyz", ":")
+        assert not [atoms for atoms in sets if atoms.info["config_type"] == "test"]
+    # Thermal structures, far from each other and from where they began.
+    steps = [record["origin"]["step"] for record in records]
+    assert min(steps) > 250
+    assert "final test 3" in output
+
+
+def test_the_error_that_is_told_is_the_one_on_these_structures(finished) -> None:
+    folder, _, output = finished
+    (line,) = re.findall(r"final test: true errors in MD of the finished models: (.*)", output)
+    found = re.match(r"forces ([\d.]+) \+- ([\d.]+) meV/A, energies [\d.]+ meV/atom on 3", line)
+    assert found
+    mean, *members = [e for e in journal(folder, "test") if e["points"] == "MD of the final models"]
+    assert mean["model"] == "ensemble_mean" and mean["n_points"] == 3
+    assert float(found[1]) == pytest.approx(
+        1000 * np.mean([member["mae_forces"] for member in members]), abs=0.06
+    )
+    assert f"summary: true errors of the final models in MD of their own: {line}" in output
+
+
+def test_a_run_killed_in_the_test_has_its_models_and_ends_the_same(finished, tmp_path) -> None:
+    folder, inputs, _ = finished
+    killed = copy_of(inputs, tmp_path / "killed")
+    job = start(killed, 1)
+    # One of the test's is there, another one under way.
+    wait_for_labels(job, killed, len(labels(folder)) - 2)
+    kill_all(job)
+    assert (killed / "model").is_dir() and list((killed / "model").glob("*.model"))
+    succeed(killed)
+    assert_same_end(killed, folder)
+
+
+def test_a_budget_has_room_for_the_test_in_parallel_mode_too(tmp_path) -> None:
+    changes = {"label_budget": 40, "max_MD_steps": None, "c_x": 0.9, "final_test": "auto"}
+    changes |= {"max_initial_epochs": 5, "initial_sampling": "foundation", "parallel": True}
+    changes |= {"foundation_calculator": "tblite.ase.TBLite", "n_samples": 3}
+    changes |= {"foundation_arguments": {"method": "GFN1-xTB", "verbosity": 0}}
+    folder = folder_of(tmp_path / "run", **changes)
+    output = succeed(folder, 2)
+    assert len(labels(folder)) == 40
+    assert "(label_budget = 40, less 4 for the final test)" in output
+    assert len(labels_of_the_test(folder)) == 4
