@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from fhi_al.core.convergence import UnseenErrors
 from fhi_al.core.reported_errors import (
+    FinalErrors,
     MDEstimate,
     ReportedErrors,
     contradictions,
@@ -85,3 +87,24 @@ def test_means_are_over_members_and_points_those_of_the_fewest() -> None:
     found = mean_errors([UnseenErrors(0.01, 0.002, 9), UnseenErrors(0.03, 0.004, 7)])
     assert (found.mae_forces, found.n_points) == (pytest.approx(0.02), 7)
     assert found.mae_energy_per_atom == pytest.approx(0.003)
+
+
+@pytest.mark.parametrize(("true", "warns"), [(0.0115, True), (0.0095, False), (0.0024, True)])
+def test_the_true_error_overrules_that_of_points_like_the_training_points(
+    true: float, warns: bool
+) -> None:
+    unseen = UnseenErrors(0.005, 0.001, 7)
+    test = FinalErrors(true, 0.002, 0.001, n_points=10, n_failures=0, md_ps=2.0)
+    messages = list(contradictions(ReportedErrors(unseen, unseen, None, test)))
+    assert len(messages) == warns
+    if warns:
+        assert f"{1000 * true:.1f} meV/A on 10 structures of their own MD" in messages[0]
+        assert "5.0 meV/A on the 7 labels" in messages[0] and "Believe the former" in messages[0]
+
+
+def test_models_whose_md_breaks_down_are_told_of_even_without_a_label() -> None:
+    unseen = UnseenErrors(0.005, 0.001, 7)
+    nothing = FinalErrors(math.inf, math.inf, math.inf, n_points=0, n_failures=20, md_ps=0.5)
+    (message,) = contradictions(ReportedErrors(unseen, unseen, None, nothing))
+    assert "ended 20 times in 0.5 ps" in message
+    assert str(nothing).startswith("no structure was labelled; their MD of 0.5 ps ended 20 times")

@@ -20,7 +20,7 @@ from fhi_al.active_learning.propagation import Dynamics, Propagation
 from fhi_al.core.final_test import stratified
 from fhi_al.core.held_out import prediction_errors
 from fhi_al.core.label import Label
-from fhi_al.core.reported_errors import TestErrors
+from fhi_al.core.reported_errors import FinalErrors
 from fhi_al.core.run_state import Candidate, FinalTestState
 from fhi_al.core.trajectory import TrajectoryState
 from fhi_al.core.uncertainty import Measure
@@ -101,7 +101,7 @@ class FinalTest:
         self._propagation = Propagation(dynamics, queue.pump)
         self._submitted: set[tuple[int, int]] = set()
 
-    def run(self, members: Sequence[int], n_labels: int, n_trajectories: int) -> TestErrors:
+    def run(self, members: Sequence[int], n_labels: int, n_trajectories: int) -> FinalErrors:
         """Move, choose, label, compare; from where an interrupted test stands.
 
         Parameters
@@ -231,13 +231,13 @@ class FinalTest:
         system = self._state.systems[candidate.trajectory]
         return request_of(candidate.frame, system, "test", candidate.trajectory)
 
-    def _errors(self, members: Sequence[int]) -> TestErrors:
+    def _errors(self, members: Sequence[int]) -> FinalErrors:
         """Means over the members."""
         state = self._state
         labels = [self._held_out.store.label(key) for key in state.keys]
         md_ps = 1e-3 * state.blocks * BLOCK_FS * len(state.systems)
         if not labels:
-            return TestErrors(np.inf, np.inf, np.inf, 0, state.failures, md_ps)
+            return FinalErrors(np.inf, np.inf, np.inf, 0, state.failures, md_ps)
         with self._clock.section(clock.MD):
             predicted = self._dynamics.predictor.as_trained.predict(labels)
         each = [
@@ -250,7 +250,7 @@ class FinalTest:
         forces = np.mean([[one.mae_forces for one in errors] for errors in each], axis=0)
         energies = np.mean([[one.mae_energy_per_atom for one in errors] for errors in each])
         spread = float(forces.std(ddof=1)) if len(labels) > 1 else float("inf")
-        return TestErrors(
+        return FinalErrors(
             mae_forces=float(forces.mean()),
             standard_error=spread / len(labels) ** 0.5,
             mae_energy_per_atom=float(energies),

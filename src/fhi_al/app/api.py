@@ -25,6 +25,7 @@ from fhi_al.app.dynamics import Dynamics
 from fhi_al.app.open import ServedToTheEnd, check_alone, opened
 from fhi_al.app.structures import geometry_of
 from fhi_al.core.errors import InputError
+from fhi_al.core.reported_errors import ReportedErrors
 from fhi_al.engines.aims_input.control import read_control
 from fhi_al.engines.aims_input.errors import AimsInputError
 from fhi_al.engines.engine import ReferenceEngine
@@ -57,6 +58,8 @@ class Result:
     n_labels : int
         Reference calculations that gave a label.
     stop_reason : str
+    errors : ReportedErrors or None
+        What is known of the models' errors, the true one of ``final_test`` included.
     """
 
     folder: Path
@@ -64,6 +67,7 @@ class Result:
     force_mae: float
     n_labels: int
     stop_reason: str
+    errors: ReportedErrors | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,4 +245,5 @@ def _result_of(run: Run) -> Result:
         force_mae=state.final_mae_forces,
         n_labels=run.store.n_labels,
         stop_reason=state.stop_reason,
+        errors=state.errors,
     )

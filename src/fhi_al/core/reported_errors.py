@@ -46,7 +46,7 @@ class MDEstimate:
 
 
 @dataclass(frozen=True)
-class TestErrors:
+class FinalErrors:
     """Errors of the final models on structures of their own MD, labelled for this alone.
 
     Parameters
@@ -97,14 +97,14 @@ class ReportedErrors:
         Cross-validation: each member on points that it has not trained on.
     md : MDEstimate or None
         None before active learning.
-    test : TestErrors or None
+    test : FinalErrors or None
         None without a test of the final models.
     """
 
     validation: UnseenErrors
     unseen: UnseenErrors
     md: MDEstimate | None = None
-    test: TestErrors | None = None
+    test: FinalErrors | None = None
 
 
 def md_estimate(entries: Iterable[Mapping[str, Any]], validation: float) -> MDEstimate:
@@ -163,7 +163,7 @@ def contradictions(errors: ReportedErrors) -> Iterator[str]:
         yield from _in_the_test(errors.test, unseen)
 
 
-def _in_the_test(test: TestErrors, unseen: UnseenErrors) -> Iterator[str]:
+def _in_the_test(test: FinalErrors, unseen: UnseenErrors) -> Iterator[str]:
     if test.n_points and _differ(test.mae_forces, unseen.mae_forces):
         yield (
             f"the force error of the final models is {_mev(test.mae_forces)} on {test.n_points} "
