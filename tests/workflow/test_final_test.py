@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,9 @@ from run_folder import (
 pytestmark = [pytest.mark.mpi, pytest.mark.real]
 
 
-def folder_of(path: Path, models: str = "pair", **changes: Any) -> Path:
-    return write_inputs(path, models=models, active_learning={"ACTIVE_LEARNING": changes})
+def folder_of(path: Path, **changes: Any) -> Path:
+    md = {"timestep": 1.0}  # half of the steps
+    return write_inputs(path, active_learning={"ACTIVE_LEARNING": changes, "MD": md})
 
 
 def labels_of_the_test(folder: Path) -> list[dict[str, Any]]:
@@ -62,11 +64,18 @@ def test_the_error_that_is_told_is_the_one_on_these_structures(finished) -> None
     (line,) = re.findall(r"final test: true errors in MD of the finished models: (.*)", output)
     found = re.match(r"forces ([\d.]+) \+- ([\d.]+) meV/A, energies [\d.]+ meV/atom on 3", line)
     assert found
-    mean, *members = [e for e in journal(folder, "test") if e["points"] == "MD of the final models"]
-    assert mean["model"] == "ensemble_mean" and mean["n_points"] == 3
-    assert float(found[1]) == pytest.approx(
-        1000 * np.mean([member["mae_forces"] for member in members]), abs=0.06
-    )
+    each = list(csv.DictReader((folder / "results" / "final_test.csv").open()))
+    errors, sizes = ([float(row[k]) for row in each] for k in ("mae_forces", "uncertainty"))
+    # Of all models on the same structures, in test_errors.csv: those of the two members.
+    rows = [e for e in journal(folder, "test") if e["points"] == "MD of the final models"]
+    plain = [row["mae_forces"] for row in rows if row["model"] != "ensemble_mean"]
+    assert np.mean(errors) == pytest.approx(np.mean(plain), rel=1e-9)
+    # Drawn in proportion to its uncertainty, a structure counts in proportion to its inverse.
+    mean = float(each[0]["mean_uncertainty"])
+    weighted = [mean / size * error for size, error in zip(sizes, errors, strict=True)]
+    assert float(found[1]) == pytest.approx(1000 * np.mean(weighted), abs=0.06)
+    standard_error = np.std(weighted, ddof=1) / len(each) ** 0.5
+    assert float(found[2]) == pytest.approx(1000 * standard_error, abs=0.06)
     assert f"summary: true errors of the final models in MD of their own: {line}" in output
 
 

@@ -17,7 +17,7 @@ from fhi_al.active_learning.frames import frame_of, request_of
 from fhi_al.active_learning.held_out import HeldOut
 from fhi_al.active_learning.progress import Progress
 from fhi_al.active_learning.propagation import Dynamics, Propagation
-from fhi_al.core.final_test import stratified
+from fhi_al.core.final_test import drawn, mean_of_drawn
 from fhi_al.core.held_out import prediction_errors
 from fhi_al.core.label import Label
 from fhi_al.core.reported_errors import FinalErrors
@@ -31,6 +31,7 @@ from fhi_al.md.integrators import MDConditions
 from fhi_al.md.live_trajectory import LiveTrajectory
 from fhi_al.report import clock
 from fhi_al.report.clock import Clock
+from fhi_al.report.journal import Journal
 
 log = logging.getLogger(__name__)
 
@@ -44,10 +45,12 @@ FRICTION_PER_FS = 0.01
 BLOCK_FS = 25.0
 # What is left of a start after two and a half times the inverse of the friction: 8 %.
 BLOCKS_BEFORE = 10
-BLOCKS = 20
+LEAST_BLOCKS = 20
 MOST_TRAJECTORIES = 4
-# Structures to choose from, for each label.
-CANDIDATES_PER_LABEL = 5
+# Structures to choose from.  The fewer atoms, the fewer modes, the wider the errors are spread:
+# of a water molecule a tenth of the structures has half of the error.
+CANDIDATES_PER_LABEL = 30
+ATOMS_OF_CANDIDATES = 900
 # Of each trajectory, on average, after which the models count as useless in MD.
 MOST_FAILURES = 5
 
@@ -78,7 +81,7 @@ class FinalTest:
         The uncertainty, by which structures are spread.
     step : callable
         Returns a context manager in which a step is done as a whole or not at all.
-    clock : Clock
+    journal, clock : Journal, Clock
     """
 
     def __init__(
@@ -89,6 +92,7 @@ class FinalTest:
         held_out: HeldOut,
         measure: Measure,
         step: Callable[[], AbstractContextManager[None]],
+        journal: Journal,
         clock: Clock,
     ) -> None:
         self._progress = progress
@@ -97,6 +101,7 @@ class FinalTest:
         self._held_out = held_out
         self._measure = measure
         self._step = step
+        self._journal = journal
         self._clock = clock
         self._propagation = Propagation(dynamics, queue.pump)
         self._submitted: set[tuple[int, int]] = set()
@@ -164,8 +169,9 @@ class FinalTest:
 
     def _n_blocks(self) -> int:
         state = self._state
-        needed = -(-CANDIDATES_PER_LABEL * state.n_labels // len(state.systems))
-        return BLOCKS_BEFORE + max(BLOCKS, needed)
+        n_atoms = min(len(system) for system in self._dynamics.systems)
+        n = min(CANDIDATES_PER_LABEL * state.n_labels, ATOMS_OF_CANDIDATES // n_atoms)
+        return BLOCKS_BEFORE + max(LEAST_BLOCKS, -(-n // len(state.systems)))
 
     def _has_moved(self) -> bool:
         state = self._state
@@ -202,16 +208,16 @@ class FinalTest:
         self._update(blocks=blocks, failures=state.failures + n_failures, candidates=tuple(found))
 
     def _choose(self) -> None:
-        """Spread over what the members' disagreement is, whatever its size means."""
         state = self._state
         seed = self._dynamics.driver(0, 0).conditions.seed
-        places = stratified(
-            [each.uncertainty for each in state.candidates],
-            state.n_labels,
-            random_stream(seed, CHOICE_STREAM),
+        uncertainties = [each.uncertainty for each in state.candidates]
+        places = drawn(uncertainties, state.n_labels, random_stream(seed, CHOICE_STREAM))
+        self._update(
+            has_chosen=True,
+            candidates=(),
+            pending=tuple(state.candidates[place] for place in places),
+            mean_uncertainty=float(np.mean(uncertainties)) if uncertainties else 0.0,
         )
-        chosen = tuple(state.candidates[place] for place in places)
-        self._update(has_chosen=True, candidates=(), pending=chosen)
 
     def _take_in(self) -> None:
         for candidate in self._state.pending:
@@ -220,12 +226,13 @@ class FinalTest:
                 self._queue.submit(self._request(candidate))
         for outcome in self._queue.poll(wait=True):
             name = (outcome.request.origin.trajectory, outcome.request.origin.step)
-            pending = tuple(each for each in self._state.pending if _name(each) != name)
-            keys = self._state.keys
+            (candidate,) = (each for each in self._state.pending if _name(each) == name)
+            pending = tuple(each for each in self._state.pending if each is not candidate)
+            labelled = self._state.labelled
             if isinstance(outcome.record, Label):
                 self._held_out.keep(outcome.record)
-                keys = (*keys, outcome.record.key)
-            self._update(pending=pending, keys=keys)
+                labelled = (*labelled, (outcome.record.key, candidate.uncertainty))
+            self._update(pending=pending, labelled=labelled)
 
     def _request(self, candidate: Candidate) -> LabelRequest:
         system = self._state.systems[candidate.trajectory]
@@ -234,7 +241,7 @@ class FinalTest:
     def _errors(self, members: Sequence[int]) -> FinalErrors:
         """Means over the members."""
         state = self._state
-        labels = [self._held_out.store.label(key) for key in state.keys]
+        labels = [self._held_out.store.label(key) for key, _ in state.labelled]
         md_ps = 1e-3 * state.blocks * BLOCK_FS * len(state.systems)
         if not labels:
             return FinalErrors(np.inf, np.inf, np.inf, 0, state.failures, md_ps)
@@ -248,16 +255,21 @@ class FinalTest:
             for k in members
         ]
         forces = np.mean([[one.mae_forces for one in errors] for errors in each], axis=0)
-        energies = np.mean([[one.mae_energy_per_atom for one in errors] for errors in each])
-        spread = float(forces.std(ddof=1)) if len(labels) > 1 else float("inf")
-        return FinalErrors(
-            mae_forces=float(forces.mean()),
-            standard_error=spread / len(labels) ** 0.5,
-            mae_energy_per_atom=float(energies),
-            n_points=len(labels),
-            n_failures=state.failures,
-            md_ps=md_ps,
-        )
+        energies = np.mean([[one.mae_energy_per_atom for one in errors] for errors in each], axis=0)
+        uncertainties = [uncertainty for _, uncertainty in state.labelled]
+        for k, (label, uncertainty) in enumerate(zip(labels, uncertainties, strict=True)):
+            self._journal.add(
+                "final test",
+                trajectory=label.origin.trajectory,
+                md_step=label.origin.step,
+                uncertainty=uncertainty,
+                mean_uncertainty=state.mean_uncertainty,
+                mae_forces=float(forces[k]),
+                mae_energy_per_atom=float(energies[k]),
+            )
+        mae, standard_error = mean_of_drawn(forces, uncertainties, state.mean_uncertainty)
+        mae_energy, _ = mean_of_drawn(energies, uncertainties, state.mean_uncertainty)
+        return FinalErrors(mae, standard_error, mae_energy, len(labels), state.failures, md_ps)
 
 
 def _name(candidate: Candidate) -> tuple[int, int]:

@@ -164,6 +164,7 @@ class Run:
             self.held_out(),
             self.options.active_learning.criterion.uncertainty,
             self.step,
+            self.report.journal,
             self.clock,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -27,24 +28,65 @@ def n_test_labels(wanted: int | Literal["auto"], n_computed: int) -> int:
     return wanted
 
 
-def stratified(values: Sequence[float], n: int, generator: np.random.Generator) -> list[int]:
-    """A random sample with one from each of ``n`` parts of equal size of the sorted values.
+def drawn(sizes: Sequence[float], n: int, generator: np.random.Generator) -> list[int]:
+    """A systematic sample with probabilities proportional to size.
 
-    Where an error goes with the values, its mean over the sample scatters less than that over
-    structures drawn from all, and is unbiased like it.
+    Errors are about proportional to uncertainties, and a few structures have most of both: drawn in
+    proportion to their uncertainty they say more of the mean error than any others would.
 
     Parameters
     ----------
-    values : sequence of float
+    sizes : sequence of float
+        Not negative.
     n : int
-        At most as many as there are values are drawn.
+        At most so many are drawn; fewer if one would be drawn twice.
     generator : numpy.random.Generator
 
     Returns
     -------
     list of int
-        Places in ``values``, in ascending order.
+        Places in ``sizes``, in ascending order.
+
+    Notes
+    -----
+    W. G. Cochran, Sampling Techniques, 3rd ed. (Wiley 1977), section 9A: the mean of a quantity y
+    is the mean over the sample of mean(size) * y / size; see :func:`mean_of_drawn`.
     """
-    order = np.argsort(values, kind="stable")
-    parts = np.array_split(order, min(n, len(order))) if len(order) else []
-    return sorted(int(generator.choice(part)) for part in parts)
+    if not len(sizes):
+        return []
+    array = np.asarray(sizes, dtype=float)
+    if not array.any():
+        array = np.ones_like(array)
+    order = np.argsort(array, kind="stable")
+    ends = np.cumsum(array[order])
+    marks = (generator.random() + np.arange(n)) * ends[-1] / n
+    places = np.minimum(np.searchsorted(ends, marks, side="right"), len(order) - 1)
+    return sorted({int(order[place]) for place in places})
+
+
+def mean_of_drawn(
+    values: Sequence[float], sizes: Sequence[float], mean_size: float
+) -> tuple[float, float]:
+    """Mean of a quantity over all that a sample was drawn from, and its standard error.
+
+    Parameters
+    ----------
+    values : sequence of float
+        Of the structures in the sample, at least one.
+    sizes : sequence of float
+        Theirs.
+    mean_size : float
+        Of all.
+
+    Returns
+    -------
+    tuple of float
+        The standard error is inf of a single structure.
+    """
+    ratios = np.ones(len(sizes))
+    if mean_size > 0:
+        ratios = mean_size / np.asarray(sizes)
+    weighted = ratios * np.asarray(values)
+    if len(weighted) == 1:
+        return float(weighted[0]), math.inf
+    return float(weighted.mean()), float(weighted.std(ddof=1) / math.sqrt(len(weighted)))

@@ -52,10 +52,11 @@ class FinalErrors:
     Parameters
     ----------
     mae_forces, standard_error : float
-        Mean over the structures and its standard error, in eV/A.
+        Over the structures that MD comes to, and its standard error, in eV/A.
     mae_energy_per_atom : float
         In eV.
     n_points : int
+        Labelled ones.
     n_failures : int
         Times that their MD ended in a structure that makes no sense.
     md_ps : float

@@ -200,8 +200,10 @@ class FinalTestState:
     pending : tuple of Candidate
         Chosen, and not labelled yet.
     has_chosen : bool
-    keys : tuple of str
-        Of the labels.
+    mean_uncertainty : float
+        Of all candidates, in eV/A.
+    labelled : tuple of (key, uncertainty)
+        Of the labels that are there.
     """
 
     n_labels: int
@@ -211,7 +213,8 @@ class FinalTestState:
     candidates: tuple[Candidate, ...] = ()
     pending: tuple[Candidate, ...] = ()
     has_chosen: bool = False
-    keys: tuple[str, ...] = ()
+    mean_uncertainty: float = 0.0
+    labelled: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)

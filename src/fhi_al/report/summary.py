@@ -37,7 +37,7 @@ def summary(
     ]
     if state.errors is not None:
         lines += _errors(state.errors)
-    n_test = len(state.test) - (len(state.final_test.keys) if state.final_test else 0)
+    n_test = len(state.test) - (len(state.final_test.labelled) if state.final_test else 0)
     if n_test:
         test = state.test_mae_forces
         mae_test = "not measured yet" if test is None else f"{test:.4f} eV/A"

@@ -48,6 +48,17 @@ _RESULTS: dict[str, tuple[str, tuple[str, ...]]] = {
             "rmse_energy_per_atom",
         ),
     ),
+    "final test": (
+        "final_test.csv",
+        (
+            "trajectory",
+            "md_step",
+            "uncertainty",
+            "mean_uncertainty",
+            "mae_forces",
+            "mae_energy_per_atom",
+        ),
+    ),
 }
 _ANALYSIS: dict[str, tuple[str, tuple[str, ...]]] = {
     "check": (
