@@ -22,7 +22,7 @@ from fhi_al.active_learning.unseen import unseen_labels
 from fhi_al.core.convergence import ConvergenceStage, StageErrors
 from fhi_al.core.label import Label
 from fhi_al.models.ensemble import Ensemble
-from fhi_al.models.loss import Loss
+from fhi_al.models.loss import Loss, LossWeights
 from fhi_al.models.training import SerialTrainingPool
 from fhi_al.report.clock import Clock
 from fhi_al.report.journal import Journal
@@ -43,9 +43,9 @@ def labels() -> list[Label]:
 class DivergesInTheSecondStage(PairPotential):
     """A pair potential whose loss is infinite with the energies' weight of a second stage."""
 
-    def loss(self, energy_weight: float, forces_weight: float) -> Loss:
-        is_second = energy_weight == self.settings.training.swa_energy_weight
-        return super().loss(math.inf if is_second else energy_weight, forces_weight)
+    def loss(self, weights: LossWeights) -> Loss:
+        is_second = weights.energy == self.settings.training.swa_energy_weight
+        return super().loss(replace(weights, energy=math.inf) if is_second else weights)
 
 
 def ensemble(labels: list[Label], backend: Any = PairPotential, **training: Any) -> Ensemble:

@@ -16,6 +16,7 @@ from fhi_al.engines.aims_input.engine_input import (
 )
 from fhi_al.engines.aims_input.errors import AimsInputError
 from fhi_al.engines.aims_input.geometry import Geometry, parse_geometry, with_masses
+from fhi_al.engines.aims_input.stress import stress_note
 
 PATH = Path("control.in")
 H_BLOCK = "  species H   # light\n    nucleus 1\n    basis_dep_cutoff 1e-4\n"
@@ -131,6 +132,11 @@ def test_relaxation_that_is_switched_off_is_let_through() -> None:
         ("xc pbe", True, False, "no k_grid"),
         ("k_grid 2 2 2", False, False, "no lattice vectors"),
         ("xc pbe", False, True, "molecule has no stress"),
+        ("k_grid 1 1 1\ncompute_numerical_stress .true.", True, True, "SCFs of strained cells"),
+        ("k_grid 1 1 1\ncompute_numerical_stress T", True, False, "SCFs of strained cells"),
+        ("k_grid 1 1 1\ntotal_energy_method rpa", True, True, "which correlation after the SCF"),
+        ("k_grid 1 1 1\nxc xyg3", True, True, "an analytical stress"),
+        ("k_grid 1 1 1\nexternal_pressure 0.01", True, True, "the stress of the structure alone"),
     ],
 )
 def test_contradictions_are_named(text: str, periodic: bool, stress: bool, words: str) -> None:
@@ -140,6 +146,20 @@ def test_contradictions_are_named(text: str, periodic: bool, stress: bool, words
     assert words in str(problem)
     with pytest.raises(AimsInputError, match=r"\."):
         engine_input(control, geometry, None, stress)
+
+
+def test_what_is_without_a_stress_does_well_where_none_is_asked_for() -> None:
+    for line in ("total_energy_method rpa", "external_pressure 0.1", "xc xyg3"):
+        control = parse(f"k_grid 1 1 1\n{line}\ncompute_numerical_stress .false.\n{H_BLOCK}")
+        assert control_problems(control, crystal(), None, False) == []
+
+
+def test_functionals_whose_stress_depends_on_the_version_are_noted() -> None:
+    for line in ("xc scan", "xc libxc MGGA_X_R2SCAN+MGGA_C_R2SCAN", "xc M06-L 0.5"):
+        note = stress_note(parse(f"k_grid 1 1 1\n{line}\n{H_BLOCK}"))
+        assert note is not None and note.startswith(f"control.in:2: {line}: ")
+    for line in ("xc pbe", "xc hse06 0.11", "spin none"):
+        assert stress_note(parse(f"{line}\n{H_BLOCK}")) is None
 
 
 def test_all_problems_are_told_at_once() -> None:

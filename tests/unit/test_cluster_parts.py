@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -65,6 +66,20 @@ def test_a_result_of_something_else_or_a_damaged_one_counts_as_none(tmp_path: Pa
     for damaged in (text[:-20], "", "[]", "null", json.dumps({**json.loads(text), "version": 2})):
         (tmp_path / RESULT).write_text(damaged)
         assert read_result(tmp_path, ENGINE, "k", 2) is None
+
+
+@pytest.mark.parametrize(
+    ("stress", "converged", "does"),
+    [(None, True, False), (np.eye(3), True, True), (None, False, True)],
+    ids=["without", "with", "unconverged"],
+)
+def test_a_result_of_a_launch_without_stress_does_not_do_for_one_with(
+    tmp_path: Path, stress: Any, converged: bool, does: bool
+) -> None:
+    result = ReferenceResult(-1.0, np.zeros((2, 3)), stress, converged)
+    write_result(tmp_path, ENGINE, "k", result, 1.0)
+    assert (read_result(tmp_path, ENGINE, "k", 2, wants_stress=True) is not None) == does
+    assert read_result(tmp_path, ENGINE, "k", 2) is not None
 
 
 def test_a_job_is_not_told_that_it_belongs_to_the_drivers_mpi_job() -> None:

@@ -142,6 +142,22 @@ def test_a_bad_stress_makes_a_bad_label(stress: Array) -> None:
     assert label_problem(-1.0, GOOD, True, 2, LABEL_LIMITS, np.eye(3)) is None
 
 
+def test_a_large_stress_makes_a_bad_label_where_one_is_asked_for() -> None:
+    limits = LabelLimits(100.0, 50.0, max_stress=2.0)
+    stress = np.diag([1.0, 0.5, -2.5])  # eV/A^3
+    found = label_problem(-1.0, GOOD, True, 2, limits, stress)
+    assert found == (
+        "the largest component of the stress is 2.5 eV/A^3, more than max_stress = 2 eV/A^3"
+    )
+    assert label_problem(-1.0, GOOD, True, 2, limits, 0.8 * stress) is None
+    assert label_problem(-1.0, GOOD, True, 2, LABEL_LIMITS, stress) is None
+
+
+def test_limits_without_a_stress_have_the_name_they_had_before_there_was_any() -> None:
+    assert LABEL_LIMITS.name == "LabelLimits(max_force=100.0, max_energy_per_atom=50.0)"
+    assert LabelLimits(100.0, 50.0, max_stress=2.0).name != LABEL_LIMITS.name
+
+
 @pytest.mark.parametrize(
     ("energy", "problem"),
     [

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fhi_al.core.structure import structure
 from fhi_al.engines.aims_input.control import parse_control
 from fhi_al.engines.aims_input.engine_input import engine_input
 from fhi_al.engines.aims_input.geometry import parse_geometry
-from fhi_al.engines.fingerprint import fingerprint
+from fhi_al.engines.fingerprint import VERSION, fingerprint, of_aims_inputs, plain
 from fhi_al.engines.spec import AimsCommandSpec, AseSpec, AsiSpec
 from fhi_al.engines.tblite import tblite_spec
 from fhi_al.labels.older_fingerprints import older_names, write_down
@@ -43,11 +46,11 @@ atom 0 0 0 C
 WATER = structure([8, 1, 1], [[0.0, 0.0, 0.1173], [0.0, 0.7572, -0.4692], [0.0, -0.7572, -0.4692]])
 
 
-def aims(control: str = CONTROL, geometry: str = GEOMETRY) -> AsiSpec:
+def aims(control: str = CONTROL, geometry: str = GEOMETRY, stress: bool = False) -> AsiSpec:
     parsed = parse_control(control, Path("control.in"))
     read = parse_geometry(geometry, Path("geometry.in"), parsed.nuclei)
-    text = engine_input(parsed, read, None, stress=False).text
-    return AsiSpec(Path("lib.so"), Path("aims"), text, read)
+    text = engine_input(parsed, read, None, stress).text
+    return AsiSpec(Path("lib.so"), Path("aims"), text, read, stress)
 
 
 @pytest.mark.parametrize(
@@ -91,6 +94,28 @@ def test_what_may_change_a_label_is_another_engine(old: str, new: str) -> None:
     assert old in CONTROL
     changed = aims(CONTROL.replace(old, new))
     assert fingerprint([changed]).value != fingerprint([aims()]).value
+
+
+def test_asking_for_a_stress_makes_no_other_engine() -> None:
+    without, stressed = aims(), aims(stress=True)
+    assert "compute_analytical_stress .true." in stressed.text
+    assert fingerprint([stressed]) == fingerprint([without])
+    command = AimsCommandSpec(("aims",), without.text, without.geometry)
+    other = AimsCommandSpec(("aims",), stressed.text, without.geometry, stress=True)
+    assert fingerprint([other]) == fingerprint([command])
+    crystal = structure([6], [[0.0, 0.0, 0.0]], 3 * np.eye(3))
+    specs = [tblite_spec("GFN1-xTB", crystal, stress=stress) for stress in (False, True)]
+    assert fingerprint(specs[:1]) == fingerprint(specs[1:])
+
+
+def test_a_line_about_the_stress_that_once_made_another_engine_is_known() -> None:
+    """Programs without stress hashed it as any other line."""
+    mine = aims("compute_analytical_stress .true.\n" + CONTROL)
+    found = fingerprint([mine])
+    assert found.value == fingerprint([aims()]).value
+    before = {**mine.identity(), **of_aims_inputs(mine.control, mine.geometry, stress_lines=True)}
+    content = json.dumps([plain(before)], sort_keys=True).encode()
+    assert found.matches(VERSION + hashlib.sha256(content).hexdigest()[:16])
 
 
 def test_tags_of_geometry_in_count_and_their_comments_do_not() -> None:

@@ -141,7 +141,7 @@ TABLE = [
     ),
     al("  training_ranks: many\n", 4, "ACTIVE_LEARNING.training_ranks", "at least 1, or auto"),
     # not supported yet, by name
-    mace("  compute_stress: true\n", 3, "GENERAL.compute_stress", "not supported yet"),
+    mace("  compute_stress: 1\n", 3, "GENERAL.compute_stress", "must be true or false"),
     mace("  compute_forces: false\n", 3, "GENERAL.compute_forces", "forces are always computed"),
     mace("TRAINING:\n  swa: true\n  loss: forces_only\n", 4, "TRAINING.swa", "train energies"),
     mace(
@@ -152,8 +152,10 @@ TABLE = [
     ),
     mace("TRAINING:\n  start_swa: 0\n", 4, "TRAINING.start_swa", "at least 1"),
     mace("TRAINING:\n  swa_lr: 0\n", 4, "TRAINING.swa_lr", "above 0"),
-    mace("TRAINING:\n  loss: universal\n", 4, "TRAINING.loss", "not supported yet"),
-    mace("TRAINING:\n  loss: Stress\n", 4, "TRAINING.loss", "not supported yet"),
+    mace("TRAINING:\n  loss: universal\n", 4, "TRAINING.loss", "Set GENERAL.compute_stress to tr"),
+    mace("TRAINING:\n  loss: Stress\n", 4, "TRAINING.loss", "Set GENERAL.compute_stress to true"),
+    mace("MISC:\n  error_table: PerAtomMAEstressvirials\n", 4, "MISC.error_table", "the stress"),
+    al("  stress_threshold: 0\n", 4, "ACTIVE_LEARNING.stress_threshold", "above 0 eV/A^3"),
     mace("ARCHITECTURE:\n  model: PolarMACE\n", 4, "ARCHITECTURE.model", "not supported yet"),
     al("MD:\n  stat_ensemble: NPT\n", 5, "MD.stat_ensemble", "not supported yet"),
     al("MD:\n  pressure: 0.1\n", 5, "MD.pressure", "not supported yet"),

@@ -24,8 +24,8 @@ SPECIFIED = {
         " gate MLP_irreps interaction_first compute_avg_num_neighbors",
         "TRAINING": "valid_fraction batch_size valid_batch_size weight_decay scaling lr amsgrad"
         " optimizer scheduler lr_scheduler_gamma lr_factor scheduler_patience swa start_swa swa_lr"
-        " swa_energy_weight swa_forces_weight ema ema_decay"
-        " max_num_epochs loss energy_weight forces_weight virials_weight stress_weight"
+        " swa_energy_weight swa_forces_weight swa_stress_weight swa_virials_weight ema ema_decay"
+        " max_num_epochs loss energy_weight forces_weight virials_weight stress_weight huber_delta"
         " config_type_weights patience clip_grad eval_interval",
         "MISC": "device keep_checkpoints restart_latest error_table log_level",
     },
@@ -83,6 +83,9 @@ def test_the_original_fixture_holds_every_key_of_the_original_program() -> None:
         "swa_lr",
         "swa_energy_weight",
         "swa_forces_weight",
+        "swa_stress_weight",
+        "swa_virials_weight",
+        "huber_delta",
     }
     for kind, sections in SPECIFIED.items():
         data = yaml.safe_load((folder / f"{kind}_settings.yaml").read_text())

@@ -118,7 +118,14 @@ ON_TBLITE: dict[str, tuple[Spoil, tuple[str, ...]]] = {
         (MACE, "ARCHITECTURE.atomic_energies", "no energy for O"),
     ),
     "NPT": (line(AL, "friction", "  stat_ensemble: NPT"), (AL, "NPT", "not supported")),
-    "stress": (line(MACE, "seed", "  compute_stress: true"), (MACE, "compute_stress", "supported")),
+    "stress of a molecule": (
+        line(MACE, "seed", "  compute_stress: true"),
+        (MACE, "GENERAL.compute_stress", "geometry.in is a molecule, which has no stress"),
+    ),
+    "threshold of a stress that no label has": (
+        line(AL, "ensemble_size", "  stress_threshold: 0.01"),
+        (AL, "ACTIVE_LEARNING.stress_threshold", "Set GENERAL.compute_stress"),
+    ),
     "misspelt argument": (
         line(AL, "reference_method", "  reference_arguments: {max_iteratoins: 9}"),
         (AL, "ACTIVE_LEARNING.reference_arguments", "did you mean max_iterations?"),

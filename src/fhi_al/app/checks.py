@@ -15,7 +15,7 @@ from ase.data import chemical_symbols
 from fhi_al.app.cluster_checks import cluster_problems
 from fhi_al.app.needs import EVERYTHING, Needs
 from fhi_al.core.errors import InputError
-from fhi_al.core.plausible import GeometryLimits, geometry_problem, motion_problem
+from fhi_al.core.plausible import GeometryLimits, LabelLimits, geometry_problem, motion_problem
 from fhi_al.core.structure import Structure
 from fhi_al.engines import registry
 from fhi_al.engines.inputs import Inputs as Inputs
@@ -57,7 +57,7 @@ def check(folder: Path, settings: Settings, inputs: Inputs, needs: Needs = EVERY
     InputError
         With all problems found.
     """
-    problems = list(_structure_problems(settings, inputs))
+    problems = [*_structure_problems(settings, inputs), *_stress_problems(settings, inputs)]
     if needs.cluster:
         problems += cluster_problems(settings)
     if needs.labels:
@@ -73,6 +73,37 @@ def check(folder: Path, settings: Settings, inputs: Inputs, needs: Needs = EVERY
 def geometry_limits(settings: Settings) -> GeometryLimits:
     """When a structure of this run makes no sense."""
     return GeometryLimits(settings.al.min_distance, settings.al.max_distance)
+
+
+def label_limits(settings: Settings) -> LabelLimits:
+    """What a label of this run must not exceed."""
+    al = settings.al
+    max_stress = al.max_stress if settings.computes_stress else None
+    return LabelLimits(al.max_force, al.max_energy_per_atom, max_stress)
+
+
+def _stress_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:
+    """What is asked of the stress of systems that have none, or of labels that have none."""
+    if settings.computes_stress:
+        for geometry in inputs.geometries:
+            if not geometry.structure.pbc:
+                yield str(
+                    settings.problem(
+                        "mace",
+                        "GENERAL.compute_stress",
+                        f"{geometry.path} is a molecule, which has no stress: expected three"
+                        " lattice_vector lines. Set it to false",
+                    )
+                )
+    elif settings.mace is not None and settings.al.stress_threshold is not None:
+        yield str(
+            settings.problem(
+                "active_learning",
+                f"{AL}.stress_threshold",
+                "is about the stress, which labels do not have. Set GENERAL.compute_stress in"
+                " mace_settings.yaml to true, or remove this key",
+            )
+        )
 
 
 def _structure_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:

@@ -15,7 +15,6 @@ from fhi_al.active_learning.restart import Continuation
 from fhi_al.app import checks
 from fhi_al.core.errors import InputError
 from fhi_al.core.members import member_names, member_seeds
-from fhi_al.core.plausible import LabelLimits
 from fhi_al.core.structure import Structure
 from fhi_al.settings import Settings
 
@@ -56,14 +55,13 @@ def initial_data(
             ]
         )
     problems, e0_sum, source = _models(settings, inputs, files)
-    al = settings.al
     given = _e0_sum(settings, inputs.systems[0])
     if given is not None:
         e0_sum, source = given, "the sum of the E0s (ARCHITECTURE.atomic_energies)"
     expected = Expected(
         inputs.systems[0],
         checks.geometry_limits(settings),
-        LabelLimits(al.max_force, al.max_energy_per_atom),
+        checks.label_limits(settings),
         e0_sum,
         source,
     )

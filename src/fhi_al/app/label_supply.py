@@ -15,7 +15,6 @@ from mpi4py import MPI
 from fhi_al.app import checks
 from fhi_al.app.cluster_options import cluster_options
 from fhi_al.app.rank_assignment import RankAssignment
-from fhi_al.core.plausible import LabelLimits
 from fhi_al.core.structure import Structure
 from fhi_al.engines import registry
 from fhi_al.engines.fingerprint import Fingerprint, fingerprint
@@ -84,9 +83,9 @@ def wire_labels(
     cluster: ClusterWorkers | None = None
     if computes and al.cluster is not None:
         cluster = ClusterWorkers(specs, cluster_options(settings), folder / "cluster")
-    limits = LabelLimits(al.max_force, al.max_energy_per_atom)
+    limits = checks.label_limits(settings)
     engine = fingerprint(specs) if computes else None
-    store = _store(restart, engine, repr(limits))
+    store = _store(restart, engine, limits.name)
     parts.callback(store.close)
     completion_log = CompletionLog(restart / "order.jsonl")
     parts.callback(completion_log.close)
@@ -101,6 +100,7 @@ def wire_labels(
         e0_sums=[_e0_sum(settings, system) for system in inputs.systems],
         max_failures=al.max_label_failures,
         last_output=output,
+        wants_stress=settings.computes_stress,
     )
     queue: SerialLabelQueue | BackgroundLabelQueue
     if al.parallel and computes:

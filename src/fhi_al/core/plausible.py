@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,10 +32,18 @@ class LabelLimits:
         Largest norm of the force on an atom that is believed, in eV/A.
     max_energy_per_atom : float
         Largest distance of the energy from its reference, in eV per atom.
+    max_stress : float or None
+        Largest component of the stress that is believed, in eV/A^3; None where none is asked for.
     """
 
     max_force: float
     max_energy_per_atom: float
+    max_stress: float | None = field(default=None, repr=False)
+
+    @property
+    def name(self) -> str:
+        """What tells them from others in the store: as programs without a stress wrote them."""
+        return repr(self) + ("" if self.max_stress is None else f", max_stress={self.max_stress}")
 
 
 @dataclass(frozen=True)
@@ -191,6 +199,13 @@ def label_problem(
         return "the energy or a force is not finite"
     if stress is not None and not (stress.shape == (3, 3) and np.isfinite(stress).all()):
         return "the stress is not finite, or not (3, 3)"
+    if stress is not None and limits.max_stress is not None:
+        most = float(np.abs(stress).max())
+        if most > limits.max_stress:
+            return (
+                f"the largest component of the stress is {most:.3g} eV/A^3, more than max_stress = "
+                f"{limits.max_stress:g} eV/A^3"
+            )
     largest = float(np.linalg.norm(forces, axis=1).max())
     if largest > limits.max_force:
         return (

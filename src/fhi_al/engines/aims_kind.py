@@ -16,6 +16,7 @@ from fhi_al.engines.aims_input.engine_input import (
 )
 from fhi_al.engines.aims_input.errors import AimsInputError
 from fhi_al.engines.aims_input.geometry import Geometry, with_masses
+from fhi_al.engines.aims_input.stress import stress_note
 from fhi_al.engines.asi_library import library_problem
 from fhi_al.engines.command import command_problem
 from fhi_al.engines.inputs import Inputs
@@ -35,6 +36,7 @@ class Aims(EngineKind):
         " library's, compared with it"
     )
     calls_are_collective = True
+    has_stress = True  # by name: which methods have none is said of control.in
     needs_control = True
     needs_job = True
 
@@ -88,8 +90,9 @@ class Aims(EngineKind):
     def spec(self, run: EngineContext, geometry: Geometry) -> EngineSpec:
         """The user's control.in with what is needed; the executable where there is a cluster."""
         assert run.inputs.control is not None
-        text = engine_input(run.inputs.control, geometry, _species_dir(run), stress=False).text
-        return self._spec(run, text, geometry, run.folder / "aims")
+        stress = run.wants_stress(geometry)
+        text = engine_input(run.inputs.control, geometry, _species_dir(run), stress).text
+        return self._spec(run, text, geometry, run.folder / "aims", stress)
 
     def atom_spec(self, run: EngineContext, atom: Geometry) -> EngineSpec:
         """The user's control.in without what is about the system.
@@ -105,22 +108,28 @@ class Aims(EngineKind):
         return self._spec(run, text, atom, run.folder / "aims" / f"atom_{symbol}")
 
     def _spec(
-        self, run: EngineContext, text: str, geometry: Geometry, work_dir: Path
+        self,
+        run: EngineContext,
+        text: str,
+        geometry: Geometry,
+        work_dir: Path,
+        stress: bool = False,
     ) -> EngineSpec:
         if run.al.cluster is not None:
             assert run.al.cluster.aims_command is not None
             command = tuple(shlex.split(run.al.cluster.aims_command))
-            return AimsCommandSpec(command, text, geometry)
+            return AimsCommandSpec(command, text, geometry, stress)
         assert run.al.aims_lib_path is not None
         library = run.settings.resolve(run.al.aims_lib_path)
-        return AsiSpec(library, work_dir, text, geometry)
+        return AsiSpec(library, work_dir, text, geometry, stress)
 
     def problems(self, run: EngineContext) -> Iterator[str]:
         """Of control.in, species defaults and library."""
         assert run.inputs.control is not None
         folder = _species_dir(run)
         for geometry in run.inputs.geometries:
-            for error in control_problems(run.inputs.control, geometry, folder, False):
+            stress = run.wants_stress(geometry)
+            for error in control_problems(run.inputs.control, geometry, folder, stress):
                 if error.path == folder:
                     # What has to be corrected is the key that names the folder.
                     message = f"{error.what}: {error.expected}. {error.fix}"
@@ -139,9 +148,11 @@ class Aims(EngineKind):
                 yield run.problem("cluster.aims_command", problem)
 
     def notes(self, run: EngineContext) -> Iterator[str]:
-        """Radicals that are computed without spin."""
+        """Radicals that are computed without spin; functionals that may have no stress."""
         assert run.inputs.control is not None
         for geometry in run.inputs.geometries:
+            if run.wants_stress(geometry) and (note := stress_note(run.inputs.control)):
+                yield note
             if note := aims_note(run.inputs.control, geometry.structure):
                 yield note
 
@@ -149,7 +160,8 @@ class Aims(EngineKind):
         """What is added to the user's control.in, for the log."""
         assert run.inputs.control is not None
         geometry = run.inputs.geometries[0]
-        return engine_input(run.inputs.control, geometry, _species_dir(run), stress=False).added
+        stress = run.wants_stress(geometry)
+        return engine_input(run.inputs.control, geometry, _species_dir(run), stress).added
 
 
 def _species_dir(run: EngineContext) -> Path | None:

@@ -107,6 +107,18 @@ def default_arguments(path: str) -> dict[str, Any]:
     return dict(getattr(import_calculator(path), "default_parameters", {}))
 
 
+def declared_properties(path: str) -> tuple[str, ...]:
+    """What the class of a calculator says that it computes; empty if it says nothing.
+
+    Not what a function that makes one will, nor one that cannot be imported.
+    """
+    try:
+        declared = getattr(import_calculator(path), "implemented_properties", ())
+    except EngineError:
+        return ()
+    return tuple(declared) if isinstance(declared, list | tuple) else ()
+
+
 def calculator_problem(spec: AseSpec) -> str | None:
     """Why the calculator cannot be had, found without making it; None if nothing says so."""
     try:

@@ -6,7 +6,11 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from fhi_al.engines.aims_input.geometry import Geometry
-from fhi_al.engines.ase_calculator import calculator_problem, default_arguments
+from fhi_al.engines.ase_calculator import (
+    calculator_problem,
+    declared_properties,
+    default_arguments,
+)
 from fhi_al.engines.isolated_atom import arguments_of_atom, left_out
 from fhi_al.engines.kind import AL, EngineContext, EngineKind
 from fhi_al.engines.open_shell import tblite_note
@@ -27,6 +31,7 @@ class AseCalculator(EngineKind):
         "scf_warm_start",
     )
     energy = "the calculator's free_energy where it has it, else its energy"
+    has_stress = True
 
     @classmethod
     def rules(cls, al: ActiveLearning) -> Iterator[Clash]:
@@ -66,6 +71,17 @@ class AseCalculator(EngineKind):
             if problem is not None:
                 yield run.problem(self._key(run), problem)
 
+    def stress_problem(self, run: EngineContext, geometry: Geometry) -> str | None:
+        """A calculator whose class says what it computes, and no stress among it."""
+        path = self._calculator(run)
+        declared = declared_properties(path)
+        if not declared or "stress" in declared:
+            return None
+        return (
+            f"{path} computes {', '.join(declared)}, no stress. Set it to false, or take another"
+            " calculator"
+        )
+
     def notes(self, run: EngineContext) -> Iterator[str]:
         """Radicals that tblite computes without spin."""
         for geometry in run.inputs.geometries:
@@ -85,6 +101,7 @@ class AseCalculator(EngineKind):
             self._calculator(run),
             geometry.structure,
             arguments,
+            stress=run.wants_stress(geometry),
             cold_start=not run.al.scf_warm_start,
             reuse=run.al.reuse_calculator,
         )
@@ -112,6 +129,10 @@ class TBLite(AseCalculator):
         return "reference_arguments" if run.al.reference_arguments else "reference_engine"
 
     def _spec(self, run: EngineContext, geometry: Geometry, arguments: dict[str, Any]) -> AseSpec:
-        warm = run.al.scf_warm_start
-        method = run.al.reference_method
-        return tblite_spec(method, geometry.structure, arguments, scf_warm_start=warm)
+        return tblite_spec(
+            run.al.reference_method,
+            geometry.structure,
+            arguments,
+            stress=run.wants_stress(geometry),
+            scf_warm_start=run.al.scf_warm_start,
+        )

@@ -3,13 +3,14 @@
     from fhi_al.engines.conformance import check
     check(MySpec(structure, ...))
 
-Takes about 15 calculations.  Imports no test framework.
+Takes about 15 calculations, and four more for a stress.  Imports no test framework.
 """
 
 from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -74,7 +75,9 @@ def check(
     if structure is None:
         raise ValueError("an engine needs a structure to be checked on")
     try:
-        problems += _of_engine(engine, structure, tolerance, np.random.default_rng(seed))
+        wants_stress = isinstance(given, EngineSpec) and given.wants_stress
+        rng = np.random.default_rng(seed)
+        problems += _of_engine(engine, structure, tolerance, rng, wants_stress)
     finally:
         engine.close()
     engine.close()
@@ -89,11 +92,19 @@ def _of_spec(spec: EngineSpec) -> list[str]:
         return [f"the spec cannot be pickled: {type(error).__name__}: {error}"]
     if fingerprint([copy]) != fingerprint([spec]):
         return ["a pickled spec has another fingerprint: identity() must be made of plain values"]
+    if spec.wants_stress:
+        without: Any = replace(spec, stress=False)  # type: ignore[type-var]
+        if not fingerprint([without]).matches(fingerprint([spec]).value):
+            return ["with and without a stress the fingerprints differ: leave it out of identity()"]
     return []
 
 
 def _of_engine(
-    engine: ReferenceEngine, system: Structure, tolerance: float, rng: np.random.Generator
+    engine: ReferenceEngine,
+    system: Structure,
+    tolerance: float,
+    rng: np.random.Generator,
+    wants_stress: bool,
 ) -> list[str]:
     positions = system.positions + RATTLE_A * rng.standard_normal(system.positions.shape)
     other = system.positions + RATTLE_A * rng.standard_normal(system.positions.shape)
@@ -106,6 +117,8 @@ def _of_engine(
     if problems:
         return problems
     problems += _of_forces(computed, positions, first, tolerance, rng)
+    if wants_stress and first.stress is None:
+        problems.append("the spec asks for a stress, and the result has none")
     if first.stress is not None:
         problems += _of_stress(computed, positions, system, first.stress, tolerance)
     computed(other)
@@ -165,14 +178,24 @@ def _of_stress(
     stress: Array,
     tolerance: float,
 ) -> list[str]:
-    energies = []
-    for strain in (STRAIN, -STRAIN):
-        stretched = np.diag([1.0 + strain, 1.0, 1.0])
-        energies.append(computed(positions @ stretched, system.cell @ stretched).energy)
-    slope = (energies[0] - energies[1]) / (2 * STRAIN * abs(np.linalg.det(system.cell)))
-    if abs(stress[0, 0] - slope) <= tolerance:
-        return []
-    return [f"stress xx is {stress[0, 0]:.6f} eV/A^3, the energy's derivative {slope:.6f}"]
+    if not np.allclose(stress, stress.T, rtol=0.0, atol=tolerance):
+        return ["the stress is not symmetric"]
+    problems = []
+    for a, b in ((0, 0), (1, 2)):
+        energies = []
+        for size in (STRAIN, -STRAIN):
+            strain = np.zeros((3, 3))
+            strain[a, b] += size / 2
+            strain[b, a] += size / 2
+            stretched = np.eye(3) + strain
+            energies.append(computed(positions @ stretched, system.cell @ stretched).energy)
+        slope = (energies[0] - energies[1]) / (2 * STRAIN * abs(np.linalg.det(system.cell)))
+        if not abs(stress[a, b] - slope) <= tolerance:
+            problems.append(
+                f"stress {'xyz'[a]}{'xyz'[b]} is {stress[a, b]:.6f} eV/A^3, the energy's derivative"
+                f" {slope:.6f} (sign? ASE's: positive where the crystal is stretched)"
+            )
+    return problems
 
 
 def _of_failures(computed: Callable[..., ReferenceResult], points: Array) -> list[str]:

@@ -19,6 +19,7 @@ import numpy as np
 from fhi_al.core.structure import Structure
 from fhi_al.engines.aims_input.control import parse_control
 from fhi_al.engines.aims_input.geometry import Geometry
+from fhi_al.engines.aims_input.stress import KEYWORD, NUMERICAL
 from fhi_al.engines.aims_input.text import tokens_of
 
 # In front of every fingerprint; those of programs before have nothing there.
@@ -39,6 +40,10 @@ class Identified(Protocol):
 
     def older_identity(self) -> Sequence[str] | None:
         """What was hashed of it before there were versions; None if there was nothing like it."""
+        ...
+
+    def identity_before_stress(self) -> Any | None:
+        """What programs without stress gave as identity, where it was another; else None."""
         ...
 
     @property
@@ -71,18 +76,23 @@ class Fingerprint:
 
 def fingerprint(specs: Collection[Identified]) -> Fingerprint:
     """The fingerprint of engines, one for each system of a run."""
-    content = [plain(spec.identity()) for spec in specs]
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
-    value = VERSION + digest.hexdigest()[:16]
+    value = _of_identities([spec.identity() for spec in specs])
+    before = _of_identities([spec.identity_before_stress() or spec.identity() for spec in specs])
+    same = () if before == value else (before,)
     parts = [spec.older_identity() for spec in specs]
     older = [part for part in parts if part is not None]
     if len(older) < len(parts):
-        return Fingerprint(value)
+        return Fingerprint(value, same)
     old = hashlib.sha256()
     for part in older:
         old.update("\0".join(part).encode())
     notes = dict.fromkeys(spec.older_note for spec in specs if spec.older_note)
-    return Fingerprint(value, (old.hexdigest()[:16],), "; ".join(notes))
+    return Fingerprint(value, (*same, old.hexdigest()[:16]), "; ".join(notes))
+
+
+def _of_identities(identities: Sequence[Any]) -> str:
+    content = json.dumps([plain(each) for each in identities], sort_keys=True)
+    return VERSION + hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def plain(value: Any) -> Any:
@@ -110,9 +120,9 @@ def of_system(system: Structure) -> dict[str, Any]:
     }
 
 
-def of_system_before(system: Structure, stress: bool) -> list[str]:
-    """As older programs hashed it."""
-    parts = [repr(system.numbers.tolist()), repr(system.pbc), repr(stress)]
+def of_system_before(system: Structure) -> list[str]:
+    """As older programs hashed it, none of which asked for a stress."""
+    parts = [repr(system.numbers.tolist()), repr(system.pbc), repr(False)]
     return [
         *parts,
         repr(system.initial_moments.tolist()),
@@ -120,11 +130,18 @@ def of_system_before(system: Structure, stress: bool) -> list[str]:
     ]
 
 
-def of_aims_inputs(control: str, geometry: Geometry) -> dict[str, Any]:
+def of_aims_inputs(control: str, geometry: Geometry, stress_lines: bool = False) -> dict[str, Any]:
     """What a complete control.in and the tags of geometry.in mean.
 
     General keywords in alphabetical order, those of one name in their own; the species blocks that
     the geometry uses line by line, since the order of basis functions shows in the last bits.
+
+    Parameters
+    ----------
+    control : str
+    geometry : Geometry
+    stress_lines : bool
+        Whether asking for a stress makes a difference: it does not change energy and forces.
     """
     parsed = parse_control(control, Path("control.in"))
     in_blocks: set[int] = set()
@@ -139,7 +156,9 @@ def of_aims_inputs(control: str, geometry: Geometry) -> dict[str, Any]:
     general = [
         content
         for number, line in enumerate(parsed.lines, start=1)
-        if number not in in_blocks and (content := line_content(line))
+        if number not in in_blocks
+        and (content := line_content(line))
+        and (stress_lines or content[0] not in (KEYWORD, NUMERICAL))
     ]
     return {
         "control": sorted(general, key=lambda content: content[0]),
@@ -154,7 +173,7 @@ def of_aims_inputs(control: str, geometry: Geometry) -> dict[str, Any]:
 
 def of_aims_inputs_before(control: str, geometry: Geometry) -> list[str]:
     """As older programs hashed it, without the system."""
-    parts = [control, repr(geometry.species)]
+    parts = [control.replace(f"{KEYWORD} .true.\n", ""), repr(geometry.species)]
     parts += [repr(geometry.atom_lines), repr(geometry.other_lines)]
     if any(geometry.vector_lines):
         parts += [repr(geometry.vector_lines)]

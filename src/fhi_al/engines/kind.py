@@ -47,6 +47,10 @@ class EngineContext:
         """The ACTIVE_LEARNING section."""
         return self.settings.al
 
+    def wants_stress(self, geometry: Geometry) -> bool:
+        """Whether the labels of a system are to have a stress."""
+        return self.settings.computes_stress and geometry.structure.pbc
+
     def problem(self, key: str, message: str) -> str:
         """A problem with a key of ACTIVE_LEARNING, with its file, line and value."""
         return str(self.settings.problem("active_learning", f"{AL}.{key}", message))
@@ -71,6 +75,9 @@ class EngineKind(ABC):
         Whether it reads control.in.
     needs_job : bool
         Whether isolated atoms, too, are computed on the cluster, where there is one.
+    has_stress : bool
+        Whether its labels have a stress where ``GENERAL.compute_stress`` asks for it
+        (:meth:`EngineContext.wants_stress`); the settings are refused otherwise.
     """
 
     keys: ClassVar[type[Section] | None] = None
@@ -79,6 +86,7 @@ class EngineKind(ABC):
     calls_are_collective: ClassVar[bool] = False
     needs_control: ClassVar[bool] = False
     needs_job: ClassVar[bool] = False
+    has_stress: ClassVar[bool] = False
 
     @classmethod
     def rules(cls, al: ActiveLearning) -> Iterator[Clash]:
@@ -111,6 +119,15 @@ class EngineKind(ABC):
         :meth:`EngineContext.problem` makes one about a key.
         """
         yield from ()
+
+    def stress_problem(self, run: EngineContext, geometry: Geometry) -> str | None:
+        """Why labels of a periodic system would have no stress, as it is said of a key; or None."""
+        if self.has_stress:
+            return None
+        return (
+            f"reference_engine {run.al.reference_engine} gives no stress. Set it to false, or take"
+            " another engine"
+        )
 
     def notes(self, run: EngineContext) -> Iterator[str]:
         """What may not be meant, of inputs that are in order, as sentences without a full stop."""

@@ -59,6 +59,15 @@ class OwnObject(EngineKind):
         name = f"{kind.__module__}.{kind.__qualname__}"
         return OwnObjectSpec(run.inputs.engine, name, geometry.structure)
 
+    def stress_problem(self, run: EngineContext, geometry: Geometry) -> str | None:
+        """An object says by ``has_stress = True`` that its results have one."""
+        if run.inputs.engine is None or getattr(run.inputs.engine, "has_stress", False):
+            return None
+        return (
+            f"{type(run.inputs.engine).__name__} does not say that it gives a stress: expected its"
+            " attribute has_stress to be True. Set it, or set compute_stress to false"
+        )
+
     def problems(self, run: EngineContext) -> Iterator[str]:
         """Whether there is an object, and whether it can be sent where it has to go."""
         if run.inputs.engine is None:

@@ -98,12 +98,19 @@ def engine_problems(folder: Path, settings: Settings, inputs: Inputs) -> Iterato
         kind = engine_kind(settings)
         run = _context(kind, folder, settings, inputs)
         yield from kind.problems(run)
+        yield from _stress_problems(kind, run)
         if settings.al.cluster is not None:
             engine_specs(folder, settings, inputs)
     except InputError as error:
         yield from error.problems
     except AimsInputError:
         pass  # said by the kind
+
+
+def _stress_problems(kind: EngineKind, run: EngineContext) -> Iterator[str]:
+    for geometry in run.inputs.geometries:
+        if run.wants_stress(geometry) and (problem := kind.stress_problem(run, geometry)):
+            yield str(run.settings.problem("mace", "GENERAL.compute_stress", problem))
 
 
 def engine_notes(folder: Path, settings: Settings, inputs: Inputs) -> list[str]:

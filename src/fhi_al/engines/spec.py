@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from mpi4py import MPI
 
 TBLITE = "tblite.ase:TBLite"
+# In fingerprints from before there was a choice: a label with a stress is the same otherwise.
+_NO_STRESS = {"stress": False}
 
 
 class EngineSpec:
@@ -82,17 +84,25 @@ class EngineSpec:
         return made
 
     def identity(self) -> dict[str, Any]:
-        """What decides the value of a label besides the geometry: all fields, if not overridden."""
+        """What decides the value of a label besides the geometry.
+
+        All fields but the structure and ``stress``, if not overridden: a label with a stress is the
+        same label otherwise.
+        """
         own = {
             each.name: getattr(self, each.name)
             for each in fields(self)  # type: ignore[arg-type]
-            if each.name != "structure"
+            if each.name not in ("structure", "stress")
         }
         kind = f"{type(self).__module__}.{type(self).__qualname__}"
         return {"engine": kind, **own, **of_system(self.structure)}
 
     def older_identity(self) -> list[str] | None:
         """What programs without versions of fingerprints hashed; None: there was no such engine."""
+        return None
+
+    def identity_before_stress(self) -> dict[str, Any] | None:
+        """What programs without stress gave as identity, where it was another; else None."""
         return None
 
     @property
@@ -107,6 +117,11 @@ class EngineSpec:
     def for_job(self) -> EngineSpec | None:
         """To be built by a job of its own on a cluster; None if that cannot be."""
         return None if self.is_collective else self
+
+    @property
+    def wants_stress(self) -> bool:
+        """Whether its labels are to have a stress: its field ``stress``, if it has one."""
+        return bool(getattr(self, "stress", False))
 
     @property
     def log(self) -> Path | None:
@@ -166,13 +181,17 @@ class AsiSpec(EngineSpec):
     def identity(self) -> dict[str, Any]:
         """What decides the value of a label besides the geometry."""
         inputs = of_aims_inputs(self.control, self.geometry)
-        return {"engine": "FHI-aims, library", "stress": self.stress, **inputs}
+        return {"engine": "FHI-aims, library", **_NO_STRESS, **inputs}
+
+    def identity_before_stress(self) -> dict[str, Any] | None:
+        """With the lines about stress in the user's control.in."""
+        return _with_stress_lines(self.identity(), self.control, self.geometry)
 
     def older_identity(self) -> list[str]:
         """What older programs hashed."""
         return [
             *of_aims_inputs_before(self.control, self.geometry),
-            *of_system_before(self.geometry.structure, self.stress),
+            *of_system_before(self.geometry.structure),
         ]
 
 
@@ -214,14 +233,14 @@ class AseSpec(EngineSpec):
             "engine": self._dotted,
             "arguments": self.arguments,
             "cold start": self.cold_start,
-            "stress": self.stress,
+            **_NO_STRESS,
             **of_system(self.structure),
         }
 
     def older_identity(self) -> list[str]:
         """What older programs hashed."""
         parts = [self._dotted, repr(sorted(self.arguments.items())), repr(self.cold_start)]
-        return [*parts, *of_system_before(self.structure, self.stress)]
+        return [*parts, *of_system_before(self.structure)]
 
     @property
     def older_note(self) -> str:
@@ -277,12 +296,23 @@ class AimsCommandSpec(EngineSpec):
         # Not the library's: the energy is read from the output, which knows several, whereas the
         # library's is what the library says.
         inputs = of_aims_inputs(self.control, self.geometry)
-        return {"engine": "FHI-aims, executable", "stress": self.stress, **inputs}
+        return {"engine": "FHI-aims, executable", **_NO_STRESS, **inputs}
+
+    def identity_before_stress(self) -> dict[str, Any] | None:
+        """With the lines about stress in the user's control.in."""
+        return _with_stress_lines(self.identity(), self.control, self.geometry)
 
     def older_identity(self) -> list[str]:
         """What older programs hashed."""
         return [
             *of_aims_inputs_before(self.control, self.geometry),
             "executable",
-            *of_system_before(self.geometry.structure, self.stress),
+            *of_system_before(self.geometry.structure),
         ]
+
+
+def _with_stress_lines(
+    identity: dict[str, Any], control: str, geometry: Geometry
+) -> dict[str, Any] | None:
+    before = identity | of_aims_inputs(control, geometry, stress_lines=True)
+    return None if before["control"] == identity["control"] else before

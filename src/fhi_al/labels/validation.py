@@ -60,6 +60,8 @@ class LabelValidator:
         Failures in a row that stop the run.
     last_output : callable
         The engines' own last lines; may be empty.
+    wants_stress : bool
+        A result without a stress is an error of the engine.
 
     Attributes
     ----------
@@ -76,6 +78,7 @@ class LabelValidator:
         e0_sums: Sequence[float | None],
         max_failures: int,
         last_output: Callable[[], str] = lambda: "",
+        wants_stress: bool = False,
     ) -> None:
         self.store = store
         self._systems = systems
@@ -83,6 +86,7 @@ class LabelValidator:
         self._e0_sums = e0_sums
         self._max_failures = max_failures
         self._last_output = last_output
+        self._wants_stress = wants_stress
         self.failures_in_row = 0
 
     def last_output(self) -> str:
@@ -93,8 +97,19 @@ class LabelValidator:
     def store_result(
         self, request: LabelRequest, result: ReferenceResult | str
     ) -> Label | Rejected:
-        """Write a result, or why there is none, to the disk."""
+        """Write a result, or why there is none, to the disk.
+
+        Raises
+        ------
+        EngineError
+            If it has no stress where one is wanted: no other would have.
+        """
         record = self._judged(request, result)
+        if self._wants_stress and isinstance(record, Label) and record.stress is None:
+            raise EngineError(
+                "reference engine: gave a label without the stress that GENERAL.compute_stress"
+                " asks for: expected (3, 3) in eV/A^3. Set it to false, or take another engine"
+            )
         self.store.append(record)
         if isinstance(record, Rejected):
             log.warning(

@@ -83,7 +83,8 @@ def reference_tensors(
     -------
     dict
         ``forces`` (n_atoms of all, 3) in eV/A, ``stress`` (n_structures, 3, 3) in eV/A^3; by
-        structure ``weight``, ``energy_weight``, ``forces_weight``, ``stress_weight``.
+        structure ``weight``, ``energy_weight``, ``forces_weight``, ``stress_weight`` (0 for a label
+        without a stress), and ``volume`` in A^3 (0 for a molecule).
     """
     labels = [graph.label for graph in graphs]
     no_stress = np.zeros((3, 3))
@@ -94,6 +95,7 @@ def reference_tensors(
         "energy_weight": np.ones(len(graphs)),
         "forces_weight": np.ones(len(graphs)),
         "stress_weight": [float(label.stress is not None) for label in labels],
+        "volume": [abs(np.linalg.det(label.cell)) for label in labels],
     }
     return {
         name: torch.as_tensor(value, dtype=dtype, device=device) for name, value in values.items()

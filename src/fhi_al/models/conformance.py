@@ -24,6 +24,7 @@ from ase import Atoms
 
 from fhi_al.models.conformance_case import ALLOWED, Case
 from fhi_al.models.conformance_case import BrokenPromise as BrokenPromise
+from fhi_al.models.ensemble import Ensemble
 from fhi_al.models.interface import Prediction
 from fhi_al.models.state_bytes import copied, packed, unpacked
 from fhi_al.settings.mace import MaceSettings
@@ -124,6 +125,7 @@ class _Check(Case):
         if self._dtype == "float64":
             yield _Promise("forces are minus the gradient of the energy", self._gradient)
             yield _Promise("stress is the derivative by strain over the volume", self._strain)
+            yield _Promise("a loss of the stress trains the stress", self._stress_training)
         yield _Promise("moving everything changes nothing", self._translation)
         yield _Promise("rotating everything rotates the forces", self._rotation)
         yield _Promise("the order of equal atoms does not matter", self._permutation)
@@ -229,6 +231,28 @@ class _Check(Case):
             size = max(1.0, float(np.abs(found).max()))
             self._near(
                 found[0, a, b], slope, 1e-5 * size, f"component {'xyz'[a]}{'xyz'[b]}: stress"
+            )
+
+    def _stress_training(self) -> None:
+        general = self._settings.general.model_copy(update={"compute_stress": True})
+        for loss in ("stress", "virials"):
+            weights = {"stress_weight": 1e4, "virials_weight": 1e2, "forces_weight": 0.0}
+            training = self._settings.training.model_copy(update={"loss": loss, **weights})
+            settings = self._settings.model_copy(update={"general": general, "training": training})
+            member = Ensemble(settings, self._elements, (11,)).members[0]
+            member.add_training(self._labels[:-2])
+            member.add_validation([label for label in self._labels if label.stress is not None])
+            member.fit_normalisation()
+            before = member.validate().mae_stress
+            for _ in range(N_EPOCHS):
+                _epoch(member)
+            after = member.validate().mae_stress
+            if before is None or after is None:
+                raise self._broken("errors on labels with a stress have no error of the stress")
+            self._demand(
+                after < before,
+                f"with loss {loss} the stress MAE went from {before:.4g} to {after:.4g} eV/A^3 in "
+                f"{N_EPOCHS} epochs",
             )
 
     def _translation(self) -> None:

@@ -64,7 +64,7 @@ class Case:
         return made
 
     def _label(self, atoms: Atoms) -> Label:
-        """Energy 5 (1 - r/r_max)^3 eV of each pair, and -10 Z eV of each atom."""
+        """Energy 5 (1 - r/r_max)^3 eV of each pair, -10 Z eV of each atom; a crystal's stress."""
         r_max = self._ensemble.r_max
         first, distances, vectors = neighbor_list("idD", atoms, r_max)
         left = 1 - distances / r_max
@@ -73,6 +73,10 @@ class Case:
         slopes = (-15.0 / r_max * left**2 / distances)[:, np.newaxis] * vectors
         np.add.at(forces, first, slopes)
         cell = atoms.cell.array.copy()
+        stress = None
+        if atoms.pbc.all():
+            slope = (-7.5 / r_max * left**2 / distances)[:, np.newaxis] * vectors
+            stress = vectors.T @ slope / atoms.get_volume()
         return Label(
             key=geometry_key(0, atoms.positions, cell),
             system=0,
@@ -82,7 +86,7 @@ class Case:
             pbc=bool(atoms.pbc.any()),
             energy=energy,
             forces=forces,
-            stress=None,
+            stress=stress,
             origin=Origin("initial", 0, 0),
         )
 

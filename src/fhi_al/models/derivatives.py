@@ -54,5 +54,7 @@ def energy_and_derivatives(
         gradients = tuple(torch.zeros_like(each) for each in wanted)
     found = {"energy": energy, "forces": -gradients[0]}
     if stress:
-        found["stress"] = gradients[1] / torch.linalg.det(cells).abs().view(-1, 1, 1)
+        volumes = torch.linalg.det(cells).abs().view(-1, 1, 1)
+        # A molecule may have none: a number that nothing is made of, rather than NaN for all.
+        found["stress"] = gradients[1] / torch.where(volumes > 0, volumes, 1.0)
     return found

@@ -60,7 +60,10 @@ class ValidationErrors:
     mae_energy_per_atom, rmse_energy_per_atom : float
         In eV.
     loss : float
-        Of the set as if it were one batch, with the first stage's weights of energies and forces.
+        Of the set as if it were one batch, with the first stage's weights.
+    mae_stress, rmse_stress : float or None
+        Over all nine components, in eV/A^3; None if no label has a stress, or no error is asked
+        for.
     """
 
     mae_forces: float
@@ -68,6 +71,8 @@ class ValidationErrors:
     mae_energy_per_atom: float
     rmse_energy_per_atom: float
     loss: float
+    mae_stress: float | None = None
+    rmse_stress: float | None = None
 
 
 @dataclass(frozen=True)
@@ -380,9 +385,13 @@ class Predictor(Protocol):
         ...
 
     def predict(
-        self, geometries: Sequence[Geometry], members: Sequence[int] | None = None
+        self,
+        geometries: Sequence[Geometry],
+        members: Sequence[int] | None = None,
+        *,
+        stress: bool = False,
     ) -> list[Prediction]:
-        """What members (None: all of them) predict for each structure.
+        """What members (None: all of them) predict for each structure, the stress if asked for.
 
         Structures may differ in their atoms.  The last bits of the numbers depend on which
         structures are predicted together.

@@ -33,7 +33,7 @@ from fhi_al.models.interface import (
     Prediction,
     ValidationErrors,
 )
-from fhi_al.models.loss import EnergyForcesLoss, Loss
+from fhi_al.models.loss import EnergyForcesLoss, Loss, LossWeights
 from fhi_al.models.neighbours import neighbours
 from fhi_al.models.normalisation import fitted_normalisation
 from fhi_al.models.out_of_memory import in_halves
@@ -61,11 +61,12 @@ class TorchBackend(ABC):
         self.elements = tuple(sorted({int(number) for number in elements}))
         self.dtype = str(settings.general.default_dtype)
         self.device = torch.device(settings.misc.device if device is None else device)
-        weights = self.settings.training
-        self._loss = self.loss(float(weights.energy_weight), float(weights.forces_weight))
-        self._second_loss = self.loss(
-            float(weights.swa_energy_weight), float(weights.swa_forces_weight)
-        )
+        training = self.settings.training
+        self._loss = self.loss(LossWeights.first_stage(training))
+        self._second_loss = self.loss(LossWeights.second_stage(training))
+        # What is trained on, and of what errors are reported.
+        self._trains_stress = bool(training.has_stress_loss)
+        self._reports_stress = self._trains_stress or bool(settings.general.compute_stress)
         self._labels = LabelGraphs(self.elements, self.search, self._weight, self._tensors_of_one)
 
     # What a backend has to say.
@@ -123,9 +124,10 @@ class TorchBackend(ABC):
         """Which atoms belong to which structure: :func:`fhi_al.models.batches.places_in_batch`."""
         return places_in_batch(n_atoms, self.device)
 
-    def loss(self, energy_weight: float, forces_weight: float) -> Loss:
+    def loss(self, weights: LossWeights) -> Loss:
         """What is minimised; the second stage of a convergence has other weights."""
-        return EnergyForcesLoss(str(self.settings.training.loss), energy_weight, forces_weight)
+        training = self.settings.training
+        return EnergyForcesLoss(str(training.loss), weights, float(training.huber_delta))
 
     def optimizer_options(self, module: torch.nn.Module) -> dict[str, Any]:
         """Arguments of torch's Adam."""
@@ -257,22 +259,22 @@ class TorchBackend(ABC):
         """See :meth:`fhi_al.models.interface.ModelBackend.errors`."""
 
         def predicted(samples: Sequence[LabelGraph]) -> list[dict[str, Array]]:
-            return [self._evaluated(model, self.inputs(samples, model.dtype), stress=False)]
+            inputs = self.inputs(samples, model.dtype)
+            return [self._evaluated(model, inputs, stress=self._reports_stress)]
 
-        found = [one for batch in batches for one in in_halves(batch, predicted)]
-        energies, forces = (
-            np.concatenate([one[name] for one in found]) for name in ("energy", "forces")
-        )
+        parts = [one for batch in batches for one in in_halves(batch, predicted)]
+        found = {name: np.concatenate([one[name] for one in parts]) for name in parts[0]}
         samples = [sample for batch in batches for sample in batch]
         wanted = relative_energies(samples, model.normalisation.atomic_energies)
         output = {
             name: torch.as_tensor(values, dtype=model.dtype, device=self.device)
-            for name, values in (("energy", energies), ("forces", forces))
+            for name, values in found.items()
         }
         with default_dtype(model.dtype), torch.no_grad():
             reference = self._reference(samples, model.normalisation, model.dtype)
             loss = float(self._loss(output, reference))
-        return validation_errors(samples, energies - wanted, forces, loss)
+        energies = found["energy"] - wanted
+        return validation_errors(samples, energies, found["forces"], loss, found.get("stress"))
 
     def energy_errors(
         self, model: TorchInference, batches: Sequence[Sequence[LabelGraph]]
@@ -309,7 +311,7 @@ class TorchBackend(ABC):
     ) -> torch.Tensor:
         """See :meth:`fhi_al.models.torch_model.TorchParts.training_loss`."""
         tensors = self.training_batch(samples, constants)
-        output = self.outputs(module, tensors, training=True, stress=False)
+        output = self.outputs(module, tensors, training=True, stress=self._trains_stress)
         loss = self._second_loss if second_stage else self._loss
         return loss(output, tensors, energy_share, forces_share)
 

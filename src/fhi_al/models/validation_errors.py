@@ -13,7 +13,11 @@ from fhi_al.models.interface import ValidationErrors
 
 
 def validation_errors(
-    samples: Sequence[LabelGraph], energies: Array, forces: Array, loss: float
+    samples: Sequence[LabelGraph],
+    energies: Array,
+    forces: Array,
+    loss: float,
+    stress: Array | None = None,
 ) -> ValidationErrors:
     """Mean absolute and root mean square errors.
 
@@ -26,18 +30,31 @@ def validation_errors(
     forces : (n_atoms of all, 3)
         Predicted, in eV/A.
     loss : float
+    stress : (n_structures, 3, 3), optional
+        Predicted, in eV/A^3; compared where a label has one.
     """
     n_atoms = np.array([sample.n_atoms for sample in samples])
     counts = np.array([sample.weight > 0 for sample in samples])
     per_atom = (energies / n_atoms)[counts]
     wanted = np.concatenate([sample.label.forces for sample in samples])
     components = (forces - wanted)[np.repeat(counts, n_atoms)]
+    if stress is not None:
+        pairs = zip(samples, stress, counts, strict=True)
+        of_stress = [
+            found - sample.label.stress
+            for sample, found, known in pairs
+            if known and sample.label.stress is not None
+        ]
+    else:
+        of_stress = []
     return ValidationErrors(
         mae_forces=_mae(components),
         rmse_forces=_rmse(components),
         mae_energy_per_atom=_mae(per_atom),
         rmse_energy_per_atom=_rmse(per_atom),
         loss=loss,
+        mae_stress=_mae(np.array(of_stress)) if of_stress else None,
+        rmse_stress=_rmse(np.array(of_stress)) if of_stress else None,
     )
 
 

@@ -263,6 +263,15 @@ class ActiveLearning(Section):
     uncertainty_type: Annotated[
         Literal["max_atomic_sd", "mean_atomic_sd", "ensemble_sd"], Choice()
     ] = setting("max_atomic_sd", "How the spread of the members' forces becomes one number.")
+    stress_threshold: OptionalNumber = setting(
+        None,
+        "A structure gets a label also if the spread of the members' stress exceeds this, whatever"
+        " the forces say; with `compute_stress`.",
+        unit="eV/A^3",
+        gt=0,
+        try_=0.005,
+        shown_default="forces alone decide",
+    )
     threshold_warmup: Integer = setting(
         10, "Uncertainties seen before the threshold first triggers.", ge=1, try_=10
     )
@@ -346,6 +355,14 @@ class ActiveLearning(Section):
         unit="eV",
         gt=0,
         try_=50.0,
+    )
+    max_stress: Number = setting(
+        10.0,
+        "A label with a larger component of the stress is discarded, with `compute_stress`; 1"
+        " eV/A^3 are 160 GPa.",
+        unit="eV/A^3",
+        gt=0,
+        try_=10.0,
     )
     max_rollbacks: Integer = setting(
         10,

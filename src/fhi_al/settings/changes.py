@@ -11,7 +11,10 @@ from typing import Any
 
 # Limits, targets and decisions that only the steps to come depend on; folders; what is logged.
 MAY_CHANGE: Mapping[str, frozenset[str]] = {
-    "GENERAL": frozenset({"log_dir", "checkpoints_dir", "results_dir", "model_dir"}),
+    # Labels that were computed without a stress have weight zero where one would count.
+    "GENERAL": frozenset(
+        {"compute_stress", "log_dir", "checkpoints_dir", "results_dir", "model_dir"}
+    ),
     "ARCHITECTURE": frozenset(),
     "TRAINING": frozenset(
         {
@@ -20,6 +23,7 @@ MAY_CHANGE: Mapping[str, frozenset[str]] = {
             *("lr_factor", "lr_scheduler_gamma", "scheduler_patience"),
             # All of them say what a convergence does that has not come to its second stage.
             *("swa", "start_swa", "swa_lr", "swa_energy_weight", "swa_forces_weight"),
+            *("swa_stress_weight", "swa_virials_weight"),
             *("valid_fraction", "max_num_epochs", "patience", "eval_interval"),
         }
     ),
@@ -62,6 +66,7 @@ MAY_CHANGE: Mapping[str, frozenset[str]] = {
             "sanity_skip",
             "sanity_action",
             "c_x",
+            "stress_threshold",
             "candidate_order",
             "duplicate_distance",
             "threshold_type",
@@ -83,6 +88,7 @@ MAY_CHANGE: Mapping[str, frozenset[str]] = {
             "max_label_failures",
             "max_force",
             "max_energy_per_atom",
+            "max_stress",
             "max_rollbacks",
             "max_training_failures",
             "min_distance",

@@ -58,6 +58,18 @@ def check_mace(mace: MaceSettings) -> Iterator[Clash]:
         )
     if isinstance(architecture, Architecture):
         yield from _mace_architecture(architecture, mace.misc.enable_cueq)
+    if training.has_stress_loss and not mace.general.compute_stress:
+        yield Clash(
+            ("TRAINING.loss", "GENERAL.compute_stress"),
+            "trains on stress, which labels do not have. Set GENERAL.compute_stress to true, or"
+            " use loss: weighted",
+        )
+    if mace.misc.error_table.endswith("stressvirials") and not mace.general.compute_stress:
+        yield Clash(
+            ("MISC.error_table", "GENERAL.compute_stress"),
+            "shows errors of the stress, which labels do not have. Set GENERAL.compute_stress to"
+            " true, or use PerAtomRMSE",
+        )
     weight = training.forces_weight
     if training.loss != "forces_only":
         weight += training.energy_weight

@@ -9,7 +9,7 @@ from fhi_al.settings.active_learning import ActiveLearningSettings
 from fhi_al.settings.checked_file import CheckedFile
 from fhi_al.settings.cross_checks import selectors
 from fhi_al.settings.keys import key_at
-from fhi_al.settings.mace import Architecture, MaceSettings
+from fhi_al.settings.mace import Architecture, MaceSettings, Training
 from fhi_al.settings.problems import nearest, shown
 from fhi_al.settings.retired import SUPERSEDED
 from fhi_al.settings.value_types import Choice
@@ -79,10 +79,24 @@ def _idle_in_mace(mace: MaceSettings) -> Iterator[tuple[str, str]]:
     if not training.swa:
         for key in ("start_swa", "swa_lr", "swa_energy_weight", "swa_forces_weight"):
             yield f"TRAINING.{key}", "without swa"
-    yield "TRAINING.virials_weight", f"with loss {training.loss}"
-    yield "TRAINING.stress_weight", f"with loss {training.loss}"
+    yield from _idle_weights(training)
+    if training.loss in ("huber", "universal"):
+        yield "TRAINING.config_type_weights", f"with loss {training.loss}, but for weights of 0"
     if isinstance(mace.architecture, Architecture):
         yield from _idle_in_architecture(mace.architecture)
+
+
+def _idle_weights(training: Training) -> Iterator[tuple[str, str]]:
+    """Of the stress and the virials, and what only Huber's losses look at."""
+    losses = {"stress": ("stress", "huber", "universal"), "virials": ("virials",)}
+    for name, having_it in losses.items():
+        if training.loss not in having_it:
+            yield f"TRAINING.{name}_weight", f"with loss {training.loss}"
+            yield f"TRAINING.swa_{name}_weight", f"with loss {training.loss}"
+        elif not training.swa:
+            yield f"TRAINING.swa_{name}_weight", "without swa"
+    if training.loss not in ("huber", "universal"):
+        yield "TRAINING.huber_delta", f"with loss {training.loss}"
 
 
 def _idle_in_architecture(architecture: Architecture) -> Iterator[tuple[str, str]]:

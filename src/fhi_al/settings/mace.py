@@ -29,11 +29,9 @@ from fhi_al.settings.value_types import (
     OptionalNumber,
     PlainName,
     Section,
-    only_false,
     setting,
 )
 
-_NO_STRESS = "is not supported yet: it trains on stress, and only energies and forces are stored"
 _NO_DIPOLE = "is not supported: it trains on dipoles, and only energies and forces are stored"
 _NO_FORCE_FIELD = "is not supported: it gives no energies and forces to run MD with"
 
@@ -62,22 +60,27 @@ MODELS_REFUSED = {
     "AtomicDielectricMACE": _NO_FORCE_FIELD,
     "EnergyDipolesMACE": _NO_DIPOLE,
 }
+# Losses with a term for the stress, or the virials (minus stress times volume, by atom).
+STRESS_LOSSES = frozenset({"stress", "virials", "universal", "huber"})
 LOSSES_REFUSED = {
     "ef": "ignores energy_weight and forces_weight; use weighted with both set to 1",
-    "virials": _NO_STRESS,
-    "stress": _NO_STRESS,
-    "huber": _NO_STRESS,
-    "universal": _NO_STRESS,
     "dipole": _NO_DIPOLE,
     "dipole_polar": _NO_DIPOLE,
     "energy_forces_dipole": _NO_DIPOLE,
 }
+LossName = Literal[
+    "weighted",
+    "forces_only",
+    "l1l2energyforces",
+    "stress",
+    "virials",
+    "universal",
+    "huber",
+]
 OPTIMIZERS_REFUSED = {
     "schedulefree": "is not supported yet: it needs another way of evaluating; use adam or adamw",
 }
 ERROR_TABLES_REFUSED = {
-    "PerAtomRMSEstressvirials": _NO_STRESS,
-    "PerAtomMAEstressvirials": _NO_STRESS,
     "DipoleRMSE": _NO_DIPOLE,
     "DipoleMAE": _NO_DIPOLE,
     "DipolePolarRMSE": _NO_DIPOLE,
@@ -100,8 +103,10 @@ class General(Section):
     default_dtype: Annotated[Literal["float32", "float64"], Choice()] = setting(
         "float64", "Precision of the models in training and MD."
     )
-    compute_stress: Annotated[bool, BeforeValidator(only_false(_NO_STRESS))] = setting(
-        False, "Train on stress as well. Only `false` is supported so far."
+    compute_stress: Boolean = setting(
+        False,
+        "Labels have a stress, too, of which errors are reported and which `TRAINING.loss` may"
+        " train on; periodic systems only, and engines that have one.",
     )
     seed: Integer = setting(
         123, "Seed of the ensemble; every member derives its own.", ge=0, le=LARGEST_SEED
@@ -220,6 +225,12 @@ class Training(Section):
     swa_forces_weight: Number = setting(
         100.0, "Weight of the forces in the loss of the second stage.", ge=0
     )
+    swa_stress_weight: Number = setting(
+        10.0, "Weight of the stress in the loss of the second stage.", ge=0
+    )
+    swa_virials_weight: Number = setting(
+        10.0, "Weight of the virials in the loss of the second stage.", ge=0
+    )
     ema: Boolean = setting(
         False, "Exponential moving average of the weights, for validation, MD and saved models."
     )
@@ -229,9 +240,13 @@ class Training(Section):
         "Superseded by ACTIVE_LEARNING.max_initial_epochs, max_epochs_worker, max_final_epochs.",
         ge=1,
     )
-    loss: Annotated[
-        Literal["weighted", "forces_only", "l1l2energyforces"], Choice(LOSSES_REFUSED)
-    ] = setting("weighted", "Loss function: squared errors, those of forces only, or absolute.")
+    loss: Annotated[LossName, Choice(LOSSES_REFUSED)] = setting(
+        "weighted",
+        "Loss function: squared errors (`weighted`), those of forces only, or absolute; with"
+        " `compute_stress` also squared errors with those of the `stress` (eV/A^3) or of the"
+        " `virials` (eV per atom), or Huber's with the stress (`huber`, `universal`). Labels"
+        " without a stress have weight zero there.",
+    )
     energy_weight: Number = setting(1.0, "Weight of the energy per atom in the loss.", ge=0)
     forces_weight: Number = setting(100.0, "Weight of the forces in the loss.", ge=0)
     fit_atomic_energies: Boolean = setting(
@@ -242,10 +257,16 @@ class Training(Section):
         " `ARCHITECTURE.atomic_energies` are given.",
     )
     virials_weight: Number = setting(
-        1.0, "Weight of the virials; no supported loss has them yet.", ge=0
+        1.0, "Weight of the virials per atom in the loss, with `loss: virials`.", ge=0
     )
     stress_weight: Number = setting(
-        1.0, "Weight of the stress; no supported loss has it yet.", ge=0
+        1.0, "Weight of the stress in the loss, with `loss: stress`, `huber` or `universal`.", ge=0
+    )
+    huber_delta: Number = setting(
+        0.01,
+        "Error (eV, eV/A, eV/A^3) from which on the losses `huber` and `universal` are linear.",
+        gt=0,
+        try_=0.01,
     )
     config_type_weights: Annotated[dict[str, float], BeforeValidator(read_weights)] = setting(
         lambda: {"Default": 1.0},
@@ -265,6 +286,11 @@ class Training(Section):
             return None
         # MACE's own rule.
         return self.start_swa or max(1, max_epochs // 4 * 3)
+
+    @property
+    def has_stress_loss(self) -> bool:
+        """Whether the loss has a term for the stress or the virials."""
+        return self.loss in STRESS_LOSSES
 
     @property
     def energies_improve(self) -> bool:
@@ -289,9 +315,18 @@ class Misc(Section):
         False, "Superseded: a run always continues from `restart/` if there is one."
     )
     error_table: Annotated[
-        Literal["PerAtomRMSE", "TotalRMSE", "PerAtomMAE", "TotalMAE"],
+        Literal[
+            "PerAtomRMSE",
+            "TotalRMSE",
+            "PerAtomMAE",
+            "TotalMAE",
+            "PerAtomRMSEstressvirials",
+            "PerAtomMAEstressvirials",
+        ],
         Choice(ERROR_TABLES_REFUSED),
-    ] = setting("PerAtomRMSE", "Errors shown in the logs.")
+    ] = setting(
+        "PerAtomRMSE", "Errors shown in the logs, those of the stress with `...stressvirials`."
+    )
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], Choice()] = (
         setting("INFO", "Least important messages that are logged.")
     )

@@ -68,6 +68,11 @@ class Settings:
         """The MISC section of the active-learning settings."""
         return self.active_learning.misc
 
+    @property
+    def computes_stress(self) -> bool:
+        """Whether labels have a stress; never where no model is trained."""
+        return self.mace is not None and self.mace.general.compute_stress
+
     def resolve(self, path: Path) -> Path:
         """An absolute path: relative ones count from the run's folder, ``~`` is the home folder."""
         return (self.folder / path.expanduser()).resolve()

@@ -91,17 +91,6 @@ def read_boolean(value: object) -> bool:
     return value
 
 
-def only_false(reason: str) -> Callable[[object], bool]:
-    """A reader of a boolean that may only be false so far; `reason` says why."""
-
-    def read(value: object) -> bool:
-        if read_boolean(value):
-            raise refuse(reason)
-        return False
-
-    return read
-
-
 def read_text(value: object) -> str:
     """A text that is not empty."""
     if not isinstance(value, str):

@@ -15,6 +15,8 @@ from ase.data import atomic_numbers
 from fhi_al.engines.aims_input.control import Control, parse_control
 from fhi_al.engines.aims_input.errors import AimsInputError
 from fhi_al.engines.aims_input.geometry import Geometry
+from fhi_al.engines.aims_input.stress import KEYWORD as STRESS
+from fhi_al.engines.aims_input.stress import is_true, numerical_stress_problems, stress_problems
 from fhi_al.engines.aims_input.text import lines_of, read_text, tokens_of
 
 # Keywords that move atoms or the cell inside the engine: FHI_AL does the moving.
@@ -51,6 +53,9 @@ def control_problems(
     """
     problems = _moves(control)
     problems += _contradictions(control, stress)
+    problems += numerical_stress_problems(control)
+    if stress:
+        problems += stress_problems(control)
     problems += _k_point_problems(control, geometry)
     if stress and not geometry.structure.pbc:
         problems.append(
@@ -171,7 +176,7 @@ def _species_file(control: Control, name: str, species_dir: Path | None) -> Path
 def _needed(stress: bool) -> tuple[str, ...]:
     # postprocess_anyway: without it FHI-aims stops after a failed SCF and the flag cannot be read.
     basic = ("compute_forces", "postprocess_anyway")
-    return (*basic, "compute_analytical_stress") if stress else basic
+    return (*basic, STRESS) if stress else basic
 
 
 def _moves(control: Control) -> list[AimsInputError]:
@@ -203,13 +208,8 @@ def _contradictions(control: Control, stress: bool) -> list[AimsInputError]:
             "Take the line out.",
         )
         for number, keyword, values in control.keywords()
-        if keyword in _needed(stress) and not _is_true(values)
+        if keyword in _needed(stress) and not is_true(values)
     ]
-
-
-def _is_true(values: list[str]) -> bool:
-    # Fortran reads a logical by its first letter after an optional point.
-    return bool(values) and values[0].lower().lstrip(".").startswith("t")
 
 
 def _k_point_problems(control: Control, geometry: Geometry) -> list[AimsInputError]:

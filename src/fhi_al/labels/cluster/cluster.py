@@ -95,7 +95,13 @@ class ClusterWorkers:
         """
         if job.key in self._out or any(done.key == job.key for done in self._ready):
             raise ValueError(f"job {job.key} is out already")
-        found = read_result(self._job_folder(job), self._engine, job.key, len(job.positions))
+        found = read_result(
+            self._job_folder(job),
+            self._engine,
+            job.key,
+            len(job.positions),
+            self._specs[job.system].wants_stress,
+        )
         if found is not None:
             log.debug("job %s was finished by an earlier launch", job.key)
             self._ready.append(Finished(job.key, *found))

@@ -72,7 +72,8 @@ def main() -> int:
 def _compute(job: JobInput) -> None:
     folder = Path(job.folder)
     # A worker that its driver took for lost may have finished after all.
-    if read_result(folder, job.engine, job.key, len(job.spec.structure)) is not None:
+    n_atoms, wants_stress = len(job.spec.structure), job.spec.wants_stress
+    if read_result(folder, job.engine, job.key, n_atoms, wants_stress) is not None:
         return
     started = time.monotonic()
     result = _result(job)

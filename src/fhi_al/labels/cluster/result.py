@@ -49,9 +49,18 @@ def write_result(
 
 
 def read_result(
-    folder: Path, engine: Fingerprint, key: str, n_atoms: int
+    folder: Path, engine: Fingerprint, key: str, n_atoms: int, wants_stress: bool = False
 ) -> tuple[ReferenceResult, float] | None:
     """The result that lies in a job's folder, and the wall time of its calculation in s.
+
+    Parameters
+    ----------
+    folder : Path
+    engine : Fingerprint
+    key : str
+    n_atoms : int
+    wants_stress : bool
+        One without a stress, of a launch that did not ask for it, does not do.
 
     Returns
     -------
@@ -59,9 +68,12 @@ def read_result(
         None if there is none, it is another engine's or geometry's, or it is damaged.
     """
     try:
-        return parsed_result((folder / RESULT).read_text(), engine, key, n_atoms)
+        found = parsed_result((folder / RESULT).read_text(), engine, key, n_atoms)
     except OSError:
         return None
+    if found is not None and wants_stress and found[0].converged and found[0].stress is None:
+        return None
+    return found
 
 
 def parsed_result(

@@ -60,6 +60,7 @@ _TRAINING = (
     "forces_weight",
     "virials_weight",
     "stress_weight",
+    "huber_delta",
     "scaling",
 )
 # What the weights depend on: a state saved with another value cannot be loaded.

@@ -21,6 +21,7 @@ from fhi_al.core.label import Label
 from fhi_al.core.structure import Array
 from fhi_al.models.graphs import Neighbours, Tensors
 from fhi_al.models.interface import NormalisationConstants
+from fhi_al.models.loss import LossWeights
 from fhi_al.models.mace import quiet_mace
 from fhi_al.models.mace.arguments import architecture_identity, mace_arguments
 from fhi_al.models.mace.descriptors import invariant_features
@@ -80,11 +81,9 @@ class MaceBackend(TorchBackend):
         pairs, _, unit_shifts, cell = get_neighborhood(positions, self.r_max, pbc, cell)
         return Neighbours(pairs, unit_shifts, cell)
 
-    def loss(self, energy_weight: float, forces_weight: float) -> MaceLoss:
+    def loss(self, weights: LossWeights) -> MaceLoss:
         """MACE's loss, with these weights."""
-        arguments = copy.copy(self.arguments)
-        arguments.energy_weight, arguments.forces_weight = energy_weight, forces_weight
-        return MaceLoss(arguments, DTYPES[self.dtype], self.device)
+        return MaceLoss(self.arguments, weights, DTYPES[self.dtype], self.device)
 
     def optimizer_options(self, module: torch.nn.Module) -> dict[str, Any]:
         """MACE's parameter groups."""

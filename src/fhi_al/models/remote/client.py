@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from mpi4py import MPI
 
 from fhi_al.core.errors import EngineError
@@ -21,6 +20,7 @@ from fhi_al.models.remote.messages import (
     PREDICT,
     SETUP,
     TRAIN,
+    MemberPrediction,
     PredictionResult,
     PredictionTask,
     TrainingResult,
@@ -256,7 +256,11 @@ class RemotePredictor:
         return self._as_trained
 
     def predict(
-        self, geometries: Sequence[Geometry], members: Sequence[int] | None = None
+        self,
+        geometries: Sequence[Geometry],
+        members: Sequence[int] | None = None,
+        *,
+        stress: bool = False,
     ) -> list[Prediction]:
         """See :meth:`fhi_al.models.interface.Predictor.predict`.
 
@@ -268,27 +272,32 @@ class RemotePredictor:
         pool, every = self._pool, self._pool.ensemble.members
         chosen = tuple(range(len(every)) if members is None else members)
         if pool.is_under_way or not geometries:
-            return self._local.predict(geometries, chosen)
+            return self._local.predict(geometries, chosen, stress=stress)
         pool.set_up()
         tasks = assigned(len(geometries), chosen, pool.ranks)
         here = tasks.pop(0, ())
         requests = {
-            rank: pool.others[rank].prediction_request(geometries, theirs, every, self._dtype)
+            rank: pool.others[rank].prediction_request(
+                geometries, theirs, every, self._dtype, stress
+            )
             for rank, theirs in tasks.items()
         }
         mpi.tell_each(pool.comm, {rank: (PREDICT, one) for rank, one in requests.items()})
-        found = [broken(len(chosen), len(geometry.numbers)) for geometry in geometries]
+        found = [broken(len(chosen), len(one.numbers), stress=stress) for one in geometries]
         place = {member: k for k, member in enumerate(chosen)}
 
-        def fill(task: PredictionTask, predicted: Sequence[tuple[float, np.ndarray]]) -> None:
-            for index, (energy, forces) in enumerate(predicted, start=task.first):
-                found[index].energies[place[task.member]] = energy
-                found[index].forces[place[task.member]] = forces
+        def fill(task: PredictionTask, predicted: Sequence[MemberPrediction]) -> None:
+            for index, one in enumerate(predicted, start=task.first):
+                whole, at = found[index], place[task.member]
+                whole.energies[at], whole.forces[at] = one.energy, one.forces
+                if whole.stress is not None:
+                    whole.stress[at] = one.stress
 
         try:
             for task in here:
-                own = self._local.predict(geometries[task.first : task.last], [task.member])
-                fill(task, [(float(p.energies[0]), p.forces[0]) for p in own])
+                some = geometries[task.first : task.last]
+                own = self._local.predict(some, [task.member], stress=stress)
+                fill(task, [MemberPrediction.of(each) for each in own])
         finally:
             # Before anything else is sent to them: they wait until their answers are taken.
             results = self._results(set(tasks))

@@ -94,6 +94,7 @@ class OtherRank:
         tasks: Sequence[PredictionTask],
         members: Sequence[Member],
         dtype: str,
+        stress: bool,
     ) -> PredictionRequest:
         """What the rank must be sent for its tasks; counts as sent from here on."""
         first, last = min(task.first for task in tasks), max(task.last for task in tasks)
@@ -108,4 +109,5 @@ class OtherRank:
             tuple(PredictionTask(t.member, t.first - first, t.last - first) for t in tasks),
             weights,
             dtype,
+            stress,
         )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fhi_al.core.label import Label
 from fhi_al.core.structure import Array
-from fhi_al.models.interface import EpochRecord, Geometry, InferenceWeights
+from fhi_al.models.interface import EpochRecord, Geometry, InferenceWeights, Prediction
 
 SETUP, TRAIN, PREDICT = "train setup", "train", "predict"
 
@@ -137,12 +137,40 @@ class PredictionRequest:
         Member -> weights to predict with, where they are others than the rank has been sent.
     dtype : str
         Precision to predict in.
+    stress : bool
+        Predict the stress, too.
     """
 
     geometries: tuple[SentGeometry, ...]
     tasks: tuple[PredictionTask, ...]
     weights: dict[int, InferenceWeights]
     dtype: str
+    stress: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class MemberPrediction:
+    """What one member predicts for one structure.
+
+    Parameters
+    ----------
+    energy : float
+        In eV.
+    forces : (n_atoms, 3)
+        In eV/A.
+    stress : (3, 3) or None
+        In eV/A^3; None if it was not asked for.
+    """
+
+    energy: float
+    forces: Array
+    stress: Array | None
+
+    @classmethod
+    def of(cls, found: Prediction) -> MemberPrediction:
+        """A prediction of one member."""
+        stress = None if found.stress is None else found.stress[0]
+        return cls(float(found.energies[0]), found.forces[0], stress)
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,14 +180,14 @@ class PredictionResult:
     Parameters
     ----------
     predicted : tuple
-        For each task, for each of its structures: energy in eV and (n_atoms, 3) forces in eV/A.
+        For each task, for each of its structures.
     seconds : float
         Spent on it.
     failure : str
         What went wrong; empty if nothing did.
     """
 
-    predicted: tuple[tuple[tuple[float, Array], ...], ...]
+    predicted: tuple[tuple[MemberPrediction, ...], ...]
     seconds: float
     failure: str = ""
 

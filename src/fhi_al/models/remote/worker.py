@@ -16,6 +16,7 @@ from fhi_al.models.remote.messages import (
     PREDICT,
     SETUP,
     TRAIN,
+    MemberPrediction,
     PredictionRequest,
     PredictionResult,
     TrainingRequest,
@@ -157,9 +158,11 @@ class TrainingRank:
         )
         return tuple(
             tuple(
-                (float(found.energies[0]), found.forces[0])
+                MemberPrediction.of(found)
                 for found in predictor.predict(
-                    request.geometries[task.first : task.last], [task.member]
+                    request.geometries[task.first : task.last],
+                    [task.member],
+                    stress=request.stress,
                 )
             )
             for task in request.tasks
