@@ -41,7 +41,7 @@ FRICTION = 0.01  # 1/fs: the run's own, 0.001, needs ten times as long for the s
 
 def independent(temperature: float, timestep: float) -> list[Atoms]:
     """Structures of canonical MD of the reference method, with energies and forces."""
-    start = read(INPUTS / "geometry.in", format="aims")
+    start: Any = read(INPUTS / "geometry.in", format="aims")
     conditions = MDConditions("Langevin", temperature, timestep, FRICTION, 100.0, 0.01, 1)
     calculator = TBLite(method=METHOD, verbosity=0)
     driver = Driver(structure(start.numbers, start.positions), conditions, calculator, SANE)
