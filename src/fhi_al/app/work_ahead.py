@@ -9,6 +9,7 @@ from ase.data import chemical_symbols
 
 from fhi_al.app.checks import Inputs
 from fhi_al.app.needs import EVERYTHING, Needs
+from fhi_al.core.final_test import LABELS_PER_TEST_LABEL, MOST_LABELS
 from fhi_al.core.split import n_to_sample
 from fhi_al.engines.aims_input.geometry import Geometry
 from fhi_al.settings import ActiveLearning, Settings
@@ -34,7 +35,41 @@ def work_ahead(settings: Settings, inputs: Inputs, needs: Needs = EVERYTHING) ->
         lines.append(
             f"final convergence: at most {al.max_final_epochs} epochs of {members} member(s)"
         )
-    return lines
+    if needs.labels and al.final_test != 0:
+        lines.append(f"final test: {_test_labels(al)} of structures of the finished models' own MD")
+    if needs.labels and al.label_budget is not None:
+        lines.append(f"label_budget: at most {al.label_budget} reference calculations in all")
+    return lines + list(_advice(settings, needs))
+
+
+# Vibrations of a molecule decay and mix in a tenth of a picosecond and more.
+SHORT_MD_FS = 500.0
+
+
+def _advice(settings: Settings, needs: Needs) -> Iterator[str]:
+    """Where the same labels, or fewer, give better models."""
+    al = settings.al
+    if needs.sampling and al.initial_sampling == "aimd":
+        yield (
+            f"advice: initial_sampling: aimd computes {al.skip_step_initial} MD steps for each "
+            "point, neighbours on one short trajectory. Of a cheap method's MD only the points are "
+            "computed, and they are farther apart: initial_sampling: mace-mp0, or foundation with "
+            "foundation_calculator: tblite.ase.TBLite, foundation_arguments: {method: GFN1-xTB}"
+        )
+    longest_fs = (al.max_MD_steps or 0) * min(md.timestep for md in settings.md)
+    if needs.labels and 0 < longest_fs < SHORT_MD_FS:
+        yield (
+            f"advice: max_MD_steps: {al.max_MD_steps} lets a trajectory run {longest_fs:g} fs: it "
+            "hardly leaves where it starts. The models' MD is cheap, labels are asked for only "
+            f"where they disagree: take {SHORT_MD_FS / min(md.timestep for md in settings.md):.0f} "
+            "or more"
+        )
+
+
+def _test_labels(al: ActiveLearning) -> str:
+    if al.final_test == "auto":
+        return f"a label for each {LABELS_PER_TEST_LABEL} computed before, at most {MOST_LABELS},"
+    return f"{al.final_test} labels"
 
 
 def _active_learning_ahead(al: ActiveLearning) -> Iterator[str]:
