@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,9 @@ def from_ase(atoms: Any) -> Structure:
         tblite_spec("GFN1-xTB", from_ase(bulk("C", "diamond", 3.567, cubic=True)), stress=True),
         AseSpec("ase.calculators.emt:EMT", from_ase(bulk("Cu", cubic=True)), stress=True),
         MorseSpec(TRIMER, 1.0, 1.5),
+        MorseSpec(from_ase(bulk("C", "fcc", 2.1, cubic=True)), 1.0, 1.5, stress=True),
     ],
-    ids=["tblite", "crystal", "EMT", "package"],
+    ids=["tblite", "crystal", "EMT", "package", "crystal of a package"],
 )
 def test_engines_conform(spec: EngineSpec) -> None:
     check(spec)
@@ -66,6 +68,58 @@ class Broken:
 
     def close(self) -> None:
         self._engine.close()
+
+
+class StressedCopper:
+    """EMT on a crystal whose stress is spoilt."""
+
+    def __init__(self, spoil: Callable[[np.ndarray], np.ndarray]) -> None:
+        self.system = from_ase(bulk("Cu", a=3.5, cubic=True))
+        self._engine = AseEngine(AseSpec("ase.calculators.emt:EMT", self.system, stress=True))
+        self._spoil = spoil
+
+    def calculate(self, positions: Any, cell: Any) -> ReferenceResult:
+        found = self._engine.calculate(positions, cell)
+        stress = None if found.stress is None else self._spoil(found.stress)
+        return replace(found, stress=stress)
+
+    def close(self) -> None:
+        self._engine.close()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda stress: -stress, "stress xx is "),
+        (lambda stress: stress + 0.01 * (1 - np.eye(3)), "stress yz is "),
+        (lambda stress: stress + 0.1 * np.eye(3, k=1), "the stress is not symmetric"),
+        (lambda stress: stress[0], "the stress is (3,)"),
+    ],
+    ids=["sign", "shear", "asymmetric", "shape"],
+)
+def test_what_is_wrong_with_a_stress_is_said(
+    spoil: Callable[[np.ndarray], np.ndarray], words: str
+) -> None:
+    engine = StressedCopper(spoil)
+    with pytest.raises(NotConforming) as caught:
+        check(engine, engine.system)
+    assert words in str(caught.value)
+
+
+@dataclass(frozen=True, eq=False)
+class Forgetful(AseSpec):
+    """Asks for a stress, and calls labels with it others."""
+
+    engine_class = "fhi_al.engines.ase_calculator:AseEngine"
+
+    def identity(self) -> dict[str, Any]:
+        return {**super().identity(), "stress": self.stress}
+
+
+def test_a_stress_must_not_make_another_engine() -> None:
+    spec = Forgetful("ase.calculators.emt:EMT", from_ase(bulk("Cu", cubic=True)), stress=True)
+    with pytest.raises(NotConforming, match="with and without a stress the fingerprints differ"):
+        check(spec)
 
 
 def hartree(result: ReferenceResult, call: int) -> ReferenceResult:

@@ -41,6 +41,27 @@ def test_without_energies_the_forces_alone_decide() -> None:
     assert not is_better(found, UnseenErrors(0.02, 0.01, 5), with_energies=False)
 
 
+@pytest.mark.parametrize(
+    ("found", "with_stress", "better"),
+    [
+        (UnseenErrors(0.021, 0.01, 5, mae_stress=0.0019), True, True),  # 0.9975 in all
+        (UnseenErrors(0.021, 0.01, 5, mae_stress=0.0019), False, False),
+        (UnseenErrors(0.019, 0.01, 5, mae_stress=0.0022), True, False),  # 1.045
+        (UnseenErrors(0.019, 0.01, 5, mae_stress=0.0022), False, True),
+        (UnseenErrors(0.019, 0.01, 5), True, True),  # not known: forces and energies
+        (UnseenErrors(0.019, 0.01, 5, mae_stress=math.nan), True, False),
+    ],
+)
+def test_the_stress_counts_as_the_energies_do_where_it_is_trained_on(
+    found: UnseenErrors, with_stress: bool, better: bool
+) -> None:
+    before = UnseenErrors(0.02, 0.01, 5, mae_stress=0.002)
+    assert is_better(found, before, with_energies=True, with_stress=with_stress) is better
+    stages = (StageErrors(FIRST, (before,)), StageErrors(SECOND, (found,)))
+    kept = best_stage(stages, 0, with_energies=True, with_stress=with_stress)
+    assert kept is (SECOND if better else FIRST)
+
+
 def test_anything_is_better_than_weights_that_are_not_there_or_have_no_error() -> None:
     found = UnseenErrors(9.0, 9.0, 5)
     assert is_better(found, UnseenErrors(), with_energies=True)

@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from fhi_al.core.structure import Array
-from fhi_al.core.uncertainty import MEASURES, UncertaintyType, atomic_spread, force_error
+from fhi_al.core.uncertainty import (
+    MEASURES,
+    UncertaintyType,
+    atomic_spread,
+    force_error,
+    stress_spread,
+)
 
 KINDS: tuple[UncertaintyType, ...] = ("max_atomic_sd", "mean_atomic_sd", "ensemble_sd")
 
@@ -84,3 +90,14 @@ def test_forces_of_all_members_are_no_prediction() -> None:
     # They would broadcast to a number that is no error of anything.
     with pytest.raises(ValueError, match=r"expected \(n_atoms, 3\)"):
         force_error(np.zeros((4, 2, 3)), np.zeros((2, 3)), MEASURES["max_atomic_sd"])
+
+
+def test_the_spread_of_the_stress_is_the_deviation_over_members_and_components() -> None:
+    one = np.zeros((3, 3))
+    one[0, 0] = 0.9
+    # Mean 0.3 in one of nine components; deviations -0.3, -0.3, 0.6 there: mean of squares 0.18/9.
+    spread = stress_spread(np.array([np.zeros((3, 3)), np.zeros((3, 3)), one]))
+    assert spread == pytest.approx(np.sqrt(0.54 / 27), rel=1e-12)
+    assert stress_spread(np.ones((4, 3, 3))) == 0.0
+    with pytest.raises(ValueError, match="expected \\(n_members, 3, 3\\)"):
+        stress_spread(np.zeros((3, 3)))

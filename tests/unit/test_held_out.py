@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -82,12 +82,17 @@ class Off:
         return self
 
     def predict(
-        self, geometries: Sequence[object], members: Sequence[int] | None = None
+        self,
+        geometries: Sequence[object],
+        members: Sequence[int] | None = None,
+        *,
+        stress: bool = False,
     ) -> list[Prediction]:
         return [
             Prediction(
                 np.array([label.energy, label.energy]),
                 np.array([label.forces + 0.1, label.forces + 0.3]),
+                np.array([np.full((3, 3), 0.02), np.full((3, 3), 0.04)]) if stress else None,
             )
             for label in self._labels
             if any(label is geometry for geometry in geometries)
@@ -106,6 +111,16 @@ def test_errors_are_of_the_mean_and_of_each_member_and_sanity_checks_apart(tmp_p
         for model in ("ensemble_mean", "a", "b")
     ]
     assert [row[2] for row in rows] == pytest.approx([0.2, 0.1, 0.3] * 2, rel=1e-12)
+
+
+def test_errors_of_the_stress_are_of_the_labels_that_have_one(tmp_path: Path) -> None:
+    points = [some_label(0), replace(some_label(1), stress=np.zeros((3, 3)))]
+    journal = Journal(tmp_path / "journal.jsonl")
+    report_test_errors("final", points, Off(points), ("a", "b"), journal)
+    found = [(e["mae_stress"], e["rmse_stress"]) for e in journal.entries()]
+    assert found == [pytest.approx((x, x), rel=1e-12) for x in (0.03, 0.02, 0.04)]
+    report_test_errors("final", points[:1], Off(points), ("a", "b"), journal)
+    assert [e["mae_stress"] for e in journal.entries()][3:] == [None] * 3
 
 
 def test_without_points_there_is_no_error(tmp_path: Path) -> None:

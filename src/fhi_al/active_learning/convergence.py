@@ -39,7 +39,8 @@ class Convergence:
     A stage ends when neither the validation errors of forces and energies nor the training loss
     have fallen for ``patience`` epochs, in the mean over the members.  A second stage (``swa``)
     goes on from each member's best weights with other weights in the loss.  Each member ends with
-    its best weights by forces and energies on labels that it has not trained on.
+    its best weights by forces, energies and, if it is trained on, the stress of labels that it has
+    not trained on.
 
     Parameters
     ----------
@@ -198,7 +199,10 @@ class Convergence:
         for index, best in zip(state.members, now.errors, strict=True):
             found = self.training.unseen_errors(phase, state.course.epoch, index)
             if index not in state.diverged and is_better(
-                found, best, with_energies=self.options.with_energies
+                found,
+                best,
+                with_energies=self.options.with_energies,
+                with_stress=self.options.with_stress,
             ):
                 self._remember(now.stage, index)
                 best = found
@@ -234,9 +238,14 @@ class Convergence:
         )
 
     def _keep_best(self, phase: str, reason: str) -> None:
-        state, with_energies = self._state, self.options.with_energies
+        state, options = self._state, self.options
         for place, index in enumerate(state.members):
-            kept = best_stage(state.stages, place, with_energies=with_energies)
+            kept = best_stage(
+                state.stages,
+                place,
+                with_energies=options.with_energies,
+                with_stress=options.with_stress,
+            )
             member = self.training.ensemble.members[index]
             member.set_weights(self.progress.best_weights[kept, index])
             log.info(

@@ -66,18 +66,22 @@ def _errors(
 ) -> dict[str, PredictionErrors]:
     """Errors by model, those of the mean first."""
     predicted: list[Prediction] = []
+    with_stress = any(label.stress is not None for label in labels)
     for first in range(0, len(labels), _AT_ONCE):
-        predicted += predictor.as_trained.predict(labels[first : first + _AT_ONCE])
+        some = labels[first : first + _AT_ONCE]
+        predicted += predictor.as_trained.predict(some, stress=with_stress)
     mean = prediction_errors(
         labels,
         [float(each.energies.mean()) for each in predicted],
         [each.forces.mean(axis=0) for each in predicted],
+        [each.stress.mean(axis=0) for each in predicted if each.stress is not None] or None,
     )
     return {"ensemble_mean": mean} | {
         name: prediction_errors(
             labels,
             [float(each.energies[k]) for each in predicted],
             [each.forces[k] for each in predicted],
+            [each.stress[k] for each in predicted if each.stress is not None] or None,
         )
         for k, name in enumerate(member_names)
     }
@@ -96,3 +100,11 @@ def _log_errors(group: str, model: str, errors: PredictionErrors) -> None:
         errors.mae_energy_per_atom,
         errors.rmse_energy_per_atom,
     )
+    if errors.mae_stress is not None and errors.rmse_stress is not None:
+        log.info(
+            "test set, %s, %s: stress MAE %.5f, RMSE %.5f eV/A^3",
+            group,
+            model,
+            errors.mae_stress,
+            errors.rmse_stress,
+        )

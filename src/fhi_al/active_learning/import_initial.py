@@ -38,6 +38,8 @@ def import_initial(run: Run, data: InitialData) -> None:
         data.files.models[0].parent,
         mae,
     )
+    if data.lacking:
+        log.warning("%s", data.lacking)
     run.save()
 
 

@@ -17,6 +17,7 @@ from fhi_al.core.errors import InputError
 from fhi_al.core.label import Label
 from fhi_al.core.plausible import GeometryLimits, LabelLimits, geometry_problem, label_problem
 from fhi_al.core.structure import Structure
+from fhi_al.labels.without_stress import without_stress
 from fhi_al.labels.xyz import Frame, read_frames
 from fhi_al.md.atoms import radii_of
 from fhi_al.parallel.layout import ranges
@@ -65,12 +66,15 @@ class InitialData:
         The sets of each member.
     test : list of Label
         Points of the test set.
+    lacking : str or None
+        What is to be known of labels that have no stress though the run asks for it.
     """
 
     files: InitialFiles
     training: tuple[list[Label], ...]
     validation: tuple[list[Label], ...]
     test: list[Label]
+    lacking: str | None = None
 
     def labels(self) -> Iterator[Label]:
         """All labels, in the order of the files; several files may have the same."""
@@ -87,6 +91,7 @@ class InitialData:
             f"starts from {self.files.training[0].parent.parent}: {', '.join(sizes)} points of the "
             f"members (training + validation), {len(self.test)} of the test set",
             f"starts from the models {', '.join(str(path) for path in self.files.models)}",
+            *([self.lacking] if self.lacking else []),
         ]
 
 
@@ -106,6 +111,8 @@ class Expected:
         Sum of the E0s of the system's atoms, in eV; None if nobody knows.
     e0_words : str
         Whose they are.
+    stress : bool
+        Labels are to have a stress; those without one are told.
     """
 
     system: Structure
@@ -113,6 +120,7 @@ class Expected:
     labels: LabelLimits
     e0_sum: float | None = None
     e0_words: str = ""
+    stress: bool = False
 
 
 def initial_files(dataset_folder: Path, model_folder: Path, names: Sequence[str]) -> InitialFiles:
@@ -163,11 +171,13 @@ def read_initial_data(files: InitialFiles, expected: Expected) -> InitialData:
     if problems:
         raise InputError(problems)
     labels = {path: [f.label for f in found if f.label] for path, found in frames.items()}
+    once = {label.key: label for each in labels.values() for label in each}
     return InitialData(
         files,
         tuple(labels[path] for path in files.training),
         tuple(labels[path] for path in files.validation),
         labels[files.test],
+        without_stress(once.values()) if expected.stress else None,
     )
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
+from fhi_al.active_learning.disagreement import Disagreement
 from fhi_al.active_learning.frames import frame_of, request_of
 from fhi_al.active_learning.options import Criterion, LabellingOptions
 from fhi_al.active_learning.points import Points
@@ -15,8 +15,8 @@ from fhi_al.active_learning.propagation import Dynamics
 from fhi_al.active_learning.thresholds import Thresholds
 from fhi_al.active_learning.trajectories import Trajectories
 from fhi_al.core.label import Label, Phase
-from fhi_al.core.run_state import PendingLabel, Vector
-from fhi_al.core.threshold import crosses, observed
+from fhi_al.core.run_state import PendingLabel
+from fhi_al.core.threshold import observed
 from fhi_al.core.trajectory import (
     Checked,
     Exploded,
@@ -28,8 +28,6 @@ from fhi_al.core.trajectory import (
 )
 from fhi_al.labels.serial_queue import LabelQueue, Outcome
 from fhi_al.labels.validation import LabelRequest
-from fhi_al.md.live_trajectory import LiveTrajectory
-from fhi_al.report import clock
 from fhi_al.report.clock import Clock
 from fhi_al.report.journal import Journal
 
@@ -66,11 +64,10 @@ class Labelling:
         self._trajectories = trajectories
         self._points = points
         self._queue = queue
-        self._dynamics = dynamics
         self._journal = journal
-        self._clock = clock
         self._criterion = criterion
         self._options = options
+        self._disagreement = Disagreement(dynamics, criterion, clock)
         self._thresholds = Thresholds(trajectories.progress, criterion, journal)
         # Of the pending labels, those that the queue has been handed.
         self._submitted: set[tuple[int, int]] = set()
@@ -85,15 +82,13 @@ class Labelling:
         """
         index = before.index
         now = self._trajectories.state.trajectories[index]
-        point = self._trajectories.live[index].point
-        forces = self._trajectories.live[index].forces
-        assert forces is not None
-        uncertainty = self._criterion.uncertainty(forces)
-        if not np.isfinite(uncertainty):
+        live = self._trajectories.live[index]
+        spread = self._disagreement.at(now.system, live)
+        if not spread.is_finite:
             self._trajectories.apply(index, Exploded(0, "the uncertainty is not finite"))
             return
-        limit = self._thresholds.observe(now.system, uncertainty)
-        crossed = crosses(uncertainty, limit) and self._points.has_room()
+        limit = self._thresholds.observe(now.system, spread.forces)
+        crossed = self._disagreement.is_too_large(spread, limit) and self._points.has_room()
         skip = self._options.sanity_skip
         is_due = skip is not None and sanity_check_due(before.step, now.step, skip)
         sanity = is_due and (crossed or self._points.may_label())
@@ -102,9 +97,11 @@ class Labelling:
             sweep=self._trajectories.state.sweep,
             trajectory=index,
             md_step=now.step,
-            uncertainty=uncertainty,
+            uncertainty=spread.forces,
             threshold=limit,
             crosses=crossed,
+            stress_uncertainty=spread.stress,
+            stress_threshold=self._criterion.stress_limit,
         )
         if crossed:
             since = now.step - now.last_crossing
@@ -113,27 +110,20 @@ class Labelling:
             )
         self._trajectories.apply(index, Checked(crossed))
         if crossed or sanity:
-            frame = frame_of(point, now.step)
-            mean_forces = self._mean_forces(now.system, self._trajectories.live[index])
+            forces, stress = self._disagreement.means(now.system, live)
             state = self._trajectories.state
             pending = PendingLabel(
-                index, frame, state.epochs, uncertainty, limit, crossed, sanity, mean_forces
+                trajectory=index,
+                frame=frame_of(live.point, now.step),
+                epochs=state.epochs,
+                uncertainty=spread.forces,
+                threshold=limit,
+                crossed=crossed,
+                is_sanity_check=sanity,
+                forces=forces,
+                stress=stress,
             )
             self._trajectories.update(pending=(*state.pending, pending))
-
-    def _mean_forces(self, system: int, live: LiveTrajectory) -> tuple[Vector, ...]:
-        """Whose error will be measured: in the precision of training, whatever moves the atoms."""
-        forces, predictor = live.forces, self._dynamics.predictor
-        assert forces is not None
-        if predictor.as_trained is not predictor:
-            structure = replace(
-                self._dynamics.systems[system],
-                positions=live.point.positions,
-                cell=live.point.cell,
-            )
-            with self._clock.section(clock.MD):
-                forces = predictor.as_trained.predict([structure])[0].forces
-        return tuple((x, y, z) for x, y, z in forces.mean(axis=0).tolist())
 
     def take_in(self, *, wait: bool) -> None:
         """Take in what the queue has finished of the pending labels.
@@ -203,23 +193,16 @@ class Labelling:
         """Those on whose structures the ensemble does not disagree any more."""
         state = self._trajectories.state
         systems = [state.trajectories[pending.trajectory].system for pending in waiting]
-        structures = [
-            replace(
-                self._dynamics.systems[system],
-                positions=np.array(pending.frame.positions),
-                cell=np.array(pending.frame.cell),
-            )
-            for system, pending in zip(systems, waiting, strict=True)
+        points = [
+            (np.array(pending.frame.positions), np.array(pending.frame.cell)) for pending in waiting
         ]
-        with self._clock.section(clock.MD):
-            predicted = self._dynamics.predictor.predict(structures)
-        learnt = []
-        for pending, system, prediction in zip(waiting, systems, predicted, strict=True):
-            uncertainty = self._criterion.uncertainty(prediction.forces)
-            limit = self._thresholds.limit(system)
-            if np.isfinite(uncertainty) and not crosses(uncertainty, limit):
-                learnt.append(pending)
-        return learnt
+        found = zip(waiting, systems, self._disagreement.on(systems, points), strict=True)
+        return [
+            pending
+            for pending, system, spread in found
+            if spread.is_finite
+            and not self._disagreement.is_too_large(spread, self._thresholds.limit(system))
+        ]
 
     def _withdrawn(self, pending: Sequence[PendingLabel]) -> list[PendingLabel]:
         """Those that could be taken back from the queue."""
@@ -269,6 +252,9 @@ class Labelling:
         histories[system] = observed(histories[system], mae, self._criterion.rule.window)
         self._trajectories.update(true_errors=tuple(histories))
         average = histories[system].mean
+        mae_stress = None
+        if pending.stress is not None and label.stress is not None:
+            mae_stress = float(np.abs(np.array(pending.stress) - label.stress).mean())
         match self._options.sanity_action:
             case "record":
                 joins = False
@@ -286,6 +272,7 @@ class Labelling:
             mae_forces=mae,
             max_force_error=float(np.linalg.norm(difference, axis=1).max()),
             joined=joins or pending.crossed,
+            mae_stress=mae_stress,
         )
         return joins
 

@@ -120,6 +120,8 @@ class ConvergenceOptions:
     with_energies : bool
         Whether energy errors, too, say when to stop and which weights are best: not if nothing
         makes them fall.
+    with_stress : bool
+        Whether errors of the stress, too, say which weights are best: if it is trained on.
     """
 
     patience: int
@@ -128,6 +130,7 @@ class ConvergenceOptions:
     epochs_per_round: int
     second_stage_start: int | None = None
     with_energies: bool = True
+    with_stress: bool = False
 
 
 @dataclass(frozen=True)
@@ -162,11 +165,17 @@ class Criterion:
         As long as the uncertainty is not calibrated.
     calibration : CalibrationOptions or None
         None: true errors are not recorded.
+    with_stress : bool
+        Labels have a stress: the members' spread of it is recorded.
+    stress_limit : float or None
+        Spread in eV/A^3 above which a structure needs a label, too; None: the forces alone decide.
     """
 
     uncertainty: Measure
     rule: ThresholdRule
     calibration: CalibrationOptions | None = None
+    with_stress: bool = False
+    stress_limit: float | None = None
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from fhi_al.models.interface import EpochRecord, ValidationErrors
 from fhi_al.models.training import TrainingPool, TrainingRound
 from fhi_al.report import clock
 from fhi_al.report.clock import Clock
-from fhi_al.report.error_table import ErrorTable, error_summary, mean
+from fhi_al.report.error_table import ErrorTable, error_summary, mean, mean_of_known
 from fhi_al.report.journal import Journal
 
 log = logging.getLogger(__name__)
@@ -261,6 +261,7 @@ class TrainingRounds:
             n_validation=len(self.ensemble.members[0].validation),
             training_loss=loss,
             mae_forces=result.mae,
+            mae_stress=mean_of_known([each.mae_stress for each in errors]),
         )
         return result
 
@@ -321,4 +322,6 @@ class TrainingRounds:
                 rmse_forces=errors.rmse_forces if errors else None,
                 mae_energy_per_atom=errors.mae_energy_per_atom if errors else None,
                 rmse_energy_per_atom=errors.rmse_energy_per_atom if errors else None,
+                mae_stress=errors.mae_stress if errors else None,
+                rmse_stress=errors.rmse_stress if errors else None,
             )

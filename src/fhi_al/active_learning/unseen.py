@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 
 from fhi_al.core.convergence import UnseenErrors, evenly_spread
 from fhi_al.core.label import Label
+from fhi_al.models.interface import ValidationErrors
 from fhi_al.models.member import Member
 
 # Bounds the time that errors on them take.
@@ -62,10 +63,16 @@ def unseen_errors(member: Member, labels: Sequence[Label]) -> UnseenErrors:
     if not labels:
         return validation_errors(member)
     found = member.errors_on(labels)
-    return UnseenErrors(found.mae_forces, found.mae_energy_per_atom, len(labels))
+    return _of(found, len(labels))
 
 
 def validation_errors(member: Member) -> UnseenErrors:
     """Errors of the weights that MD uses, on the member's own validation set."""
     found = member.validate()
-    return UnseenErrors(found.mae_forces, found.mae_energy_per_atom, len(member.validation))
+    return _of(found, len(member.validation))
+
+
+def _of(found: ValidationErrors, n_points: int) -> UnseenErrors:
+    return UnseenErrors(
+        found.mae_forces, found.mae_energy_per_atom, n_points, mae_stress=found.mae_stress
+    )

@@ -106,12 +106,21 @@ def _from_4(files: Files) -> Files:
 
 
 def _from_5(files: Files) -> Files:
-    """Version 5 knew no test of the final models."""
+    """Version 5 knew no test of the final models, and no stress."""
     content: dict[str, Any] = json.loads(files["run.json"])
     state = content["state"]
     state["final_test"] = None
     if state["errors"] is not None:
         state["errors"]["test"] = None
+        for name in ("validation", "unseen"):
+            state["errors"][name]["mae_stress"] = None
+    if state["convergence"] is not None:
+        for stage in state["convergence"]["stages"]:
+            for errors in stage["errors"]:
+                errors["mae_stress"] = None
+    if state["active"] is not None:
+        for pending in state["active"]["pending"]:
+            pending["stress"] = None
     return {**files, "run.json": json.dumps(content).encode()}
 
 

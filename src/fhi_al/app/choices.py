@@ -150,6 +150,9 @@ class Threshold:
         Uncertainties seen before it first triggers, and that it goes over.
     quantile : float or None
         Use this quantile instead of the moving average.
+    stress : float or None
+        A structure needs a label also if the spread of the members' stress is over this, in
+        eV/A^3; with ``MACE(compute_stress=True)``.
     """
 
     uncertainty: str | Callable[[Array], float] = "max_atomic_sd"
@@ -157,6 +160,7 @@ class Threshold:
     warmup: int = 10
     window: int = 400
     quantile: float | None = None
+    stress: float | None = None
 
     def keys(self) -> Keys:
         """Its keys of ACTIVE_LEARNING."""
@@ -169,6 +173,8 @@ class Threshold:
             given["uncertainty_type"] = self.uncertainty
         if self.quantile is not None:
             given |= {"threshold_type": "quantile", "threshold_quantile": self.quantile}
+        if self.stress is not None:
+            given["stress_threshold"] = self.stress
         return given
 
 

@@ -64,6 +64,7 @@ def initial_data(
         checks.label_limits(settings),
         e0_sum,
         source,
+        settings.computes_stress,
     )
     data = None
     try:

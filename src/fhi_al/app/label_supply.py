@@ -30,6 +30,7 @@ from fhi_al.labels.older_fingerprints import older_names, write_down
 from fhi_al.labels.serial_queue import SerialLabelQueue
 from fhi_al.labels.store import LabelStore
 from fhi_al.labels.validation import LabelValidator
+from fhi_al.labels.without_stress import without_stress
 from fhi_al.labels.workers import Workers
 from fhi_al.process.soft_stop import SoftStop
 from fhi_al.report import clock
@@ -87,6 +88,8 @@ def wire_labels(
     engine = fingerprint(specs) if computes else None
     store = _store(restart, engine, limits.name)
     parts.callback(store.close)
+    if settings.computes_stress and (lacking := without_stress(store)):
+        log.warning("%s: %s", store.path, lacking)
     completion_log = CompletionLog(restart / "order.jsonl")
     parts.callback(completion_log.close)
 
@@ -154,8 +157,13 @@ def _dft_seconds(assignment: RankAssignment, stopwatch: Clock) -> dict[int, floa
     return dict.fromkeys(assignment.layout.labelling, stopwatch.in_this_launch()[clock.DFT])
 
 
-def require_same_engine(folder: Path, settings: Settings, inputs: checks.Inputs) -> None:
+def require_same_engine(folder: Path, settings: Settings, inputs: checks.Inputs) -> str | None:
     """Return if the engine is that of the labels in a run's folder; changes nothing.
+
+    Returns
+    -------
+    str or None
+        What is to be known of labels that have no stress though the run asks for it.
 
     Raises
     ------
@@ -165,7 +173,8 @@ def require_same_engine(folder: Path, settings: Settings, inputs: checks.Inputs)
     restart = folder / "restart"
     engine = fingerprint(registry.engine_specs(folder, settings, inputs))
     labels = restart / "labels.jsonl"
-    label_file.require_same_engine(labels, engine.value, older_names(restart, engine))
+    found = label_file.require_same_engine(labels, engine.value, older_names(restart, engine))
+    return without_stress(found) if settings.computes_stress else None
 
 
 def _store(restart: Path, engine: Fingerprint | None, limits: str) -> LabelStore:

@@ -52,6 +52,7 @@ def loop_options(settings: Settings, folder: Path, measure: Measure | None = Non
             epochs_per_round=al.valid_skip,
             second_stage_start=mace.training.second_stage_start(al.max_final_epochs),
             with_energies=mace.training.energies_improve,
+            with_stress=mace.training.has_stress_loss,
         ),
         split=SplitOptions(
             valid_ratio=al.valid_ratio,
@@ -80,7 +81,9 @@ def md_conditions(settings: Settings, own_integrator: Any = None) -> list[MDCond
     ]
 
 
-def criterion(al: ActiveLearning, measure: Measure | None = None) -> Criterion:
+def criterion(
+    al: ActiveLearning, measure: Measure | None = None, with_stress: bool = False
+) -> Criterion:
     """When a structure needs a label."""
     calibration = None
     if al.analysis:
@@ -92,7 +95,13 @@ def criterion(al: ActiveLearning, measure: Measure | None = None) -> Criterion:
     rule = ThresholdRule(
         al.c_x, al.threshold_warmup, al.threshold_window, al.threshold_type, al.threshold_quantile
     )
-    return Criterion(measure or MEASURES[al.uncertainty_type], rule, calibration)
+    return Criterion(
+        measure or MEASURES[al.uncertainty_type],
+        rule,
+        calibration,
+        with_stress,
+        al.stress_threshold,
+    )
 
 
 def _error_limit(al: ActiveLearning) -> float:
@@ -137,7 +146,7 @@ def _active_learning(
             al.label_budget or math.inf,
             kept_for_test=n_test_labels(al.final_test, al.label_budget or 0),
         ),
-        criterion=criterion(al, measure),
+        criterion=criterion(al, measure, settings.computes_stress),
         labelling=LabellingOptions(
             sanity_skip=al.sanity_skip if al.analysis else None,
             sanity_action=al.sanity_action,

@@ -104,17 +104,19 @@ def checked(define: Define, process: Process, command: Command = Command.ALL) ->
     run = prepare(define(), command)
     folder, settings = run.definition.folder, run.definition.settings
     inputs, found, needs = run.definition.inputs, run.found, run.needs
+    lacking: str | None = None
     if needs.labels:
         # Imported here: wiring takes MPI and more, which a check of settings can do without.
         from fhi_al.app.label_supply import require_same_engine
 
-        require_same_engine(folder, settings, inputs)
+        lacking = require_same_engine(folder, settings, inputs)
     begun = [] if found is None else [f"continues the run in restart/: {found.stage}"]
     added = added_to_control(folder, settings, inputs) if needs.labels else ()
     return [
         settings.as_yaml("mace"),
         settings.as_yaml("active_learning"),
         *(f"note: {note}" for note in [*settings.notes, *notes_on_engine(run)]),
+        *([f"restart/labels.jsonl: {lacking}"] if lacking else []),
         *(f"added to control.in: {line}" for line in added),
         *work_ahead(settings, inputs, needs),
         *(_layout_of(settings, process) if needs.models else []),

@@ -41,20 +41,26 @@ class UnseenErrors:
     mae_energy_per_atom : float
         In eV.
     n_points : int
+    mae_stress : float or None
+        In eV/A^3; None if no label has a stress.
     """
 
     mae_forces: float = math.inf
     mae_energy_per_atom: float = math.inf
     n_points: int = 0
+    mae_stress: float | None = None
 
     def __str__(self) -> str:
+        stress = "" if self.mae_stress is None else f", stress {1000 * self.mae_stress:.2f} meV/A^3"
         return (
             f"forces {1000 * self.mae_forces:.1f} meV/A, energies "
-            f"{1000 * self.mae_energy_per_atom:.2f} meV/atom on {self.n_points} points"
+            f"{1000 * self.mae_energy_per_atom:.2f} meV/atom{stress} on {self.n_points} points"
         )
 
 
-def is_better(found: UnseenErrors, than: UnseenErrors, *, with_energies: bool) -> bool:
+def is_better(
+    found: UnseenErrors, than: UnseenErrors, *, with_energies: bool, with_stress: bool = False
+) -> bool:
     """Whether the forces are better by a larger factor than the energies are worse, or the reverse.
 
     Parameters
@@ -62,18 +68,24 @@ def is_better(found: UnseenErrors, than: UnseenErrors, *, with_energies: bool) -
     found, than : UnseenErrors
         On the same labels.
     with_energies : bool
-        False: forces alone decide.
+        False: they do not count.
+    with_stress : bool
+        The stress counts as the energies do, if it is known of both.
 
     Returns
     -------
     bool
-        (F_found / F_than) (E_found / E_than) < 1; NaN is worse than any number.
+        (F_found / F_than) (E_found / E_than) (S_found / S_than) < 1; NaN is worse than any number.
     """
-    return _product(found, with_energies) < _product(than, with_energies)
+    with_stress = with_stress and None not in (found.mae_stress, than.mae_stress)
+    return _product(found, with_energies, with_stress) < _product(than, with_energies, with_stress)
 
 
-def _product(errors: UnseenErrors, with_energies: bool) -> float:
+def _product(errors: UnseenErrors, with_energies: bool, with_stress: bool) -> float:
     value = errors.mae_forces * (errors.mae_energy_per_atom if with_energies else 1.0)
+    if with_stress:
+        assert errors.mae_stress is not None
+        value *= errors.mae_stress
     return math.inf if math.isnan(value) else value
 
 
@@ -176,7 +188,7 @@ class ConvergenceState:
 
 
 def best_stage(
-    stages: Sequence[StageErrors], place: int, *, with_energies: bool
+    stages: Sequence[StageErrors], place: int, *, with_energies: bool, with_stress: bool = False
 ) -> ConvergenceStage:
     """The stage whose best weights a member keeps.
 
@@ -186,12 +198,17 @@ def best_stage(
         At least one, in their order: of equally good ones the first.
     place : int
         Of the member in each of them.
-    with_energies : bool
+    with_energies, with_stress : bool
         See :func:`is_better`.
     """
     best = stages[0]
     for each in stages[1:]:
-        if is_better(each.errors[place], best.errors[place], with_energies=with_energies):
+        if is_better(
+            each.errors[place],
+            best.errors[place],
+            with_energies=with_energies,
+            with_stress=with_stress,
+        ):
             best = each
     return best.stage
 

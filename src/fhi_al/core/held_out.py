@@ -27,6 +27,8 @@ class PredictionErrors:
         Mean absolute error of the worst 1 % of the components (at least of one), in eV/A.
     mae_energy_per_atom, rmse_energy_per_atom : float
         In eV.
+    mae_stress, rmse_stress : float or None
+        Over all nine components, in eV/A^3; None if no label has a stress.
     """
 
     n_points: int
@@ -35,10 +37,15 @@ class PredictionErrors:
     worst_forces: float
     mae_energy_per_atom: float
     rmse_energy_per_atom: float
+    mae_stress: float | None = None
+    rmse_stress: float | None = None
 
 
 def prediction_errors(
-    labels: Sequence[Label], energies: Sequence[float], forces: Sequence[Array]
+    labels: Sequence[Label],
+    energies: Sequence[float],
+    forces: Sequence[Array],
+    stress: Sequence[Array] | None = None,
 ) -> PredictionErrors:
     """Errors of predictions for labelled points.
 
@@ -50,6 +57,8 @@ def prediction_errors(
         Predicted, in eV.
     forces : sequence of (n_atoms, 3)
         Predicted, in eV/A.
+    stress : sequence of (3, 3), optional
+        Predicted, in eV/A^3; compared where a label has one.
 
     Raises
     ------
@@ -71,6 +80,13 @@ def prediction_errors(
         ]
     )
     absolute = np.abs(components)
+    of_stress = np.array(
+        [
+            predicted - label.stress
+            for label, predicted in zip(labels, stress or [], strict=stress is not None)
+            if label.stress is not None
+        ]
+    )
     n_worst = max(1, math.ceil(WORST_SHARE * len(absolute)))
     return PredictionErrors(
         n_points=len(labels),
@@ -79,4 +95,6 @@ def prediction_errors(
         worst_forces=float(np.sort(absolute)[-n_worst:].mean()),
         mae_energy_per_atom=float(np.abs(per_atom).mean()),
         rmse_energy_per_atom=float(np.sqrt(np.square(per_atom).mean())),
+        mae_stress=float(np.abs(of_stress).mean()) if of_stress.size else None,
+        rmse_stress=float(np.sqrt(np.square(of_stress).mean())) if of_stress.size else None,
     )

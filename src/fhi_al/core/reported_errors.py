@@ -141,10 +141,12 @@ def md_estimate(entries: Iterable[Mapping[str, Any]], validation: float) -> MDEs
 
 def mean_errors(each: Sequence[UnseenErrors]) -> UnseenErrors:
     """Mean over at least one member; the points are those of the member with the fewest."""
+    stress = [one.mae_stress for one in each if one.mae_stress is not None]
     return UnseenErrors(
         _mean([one.mae_forces for one in each]),
         _mean([one.mae_energy_per_atom for one in each]),
         min(one.n_points for one in each),
+        _mean(stress) if stress else None,
     )
 
 

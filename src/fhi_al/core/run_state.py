@@ -104,6 +104,8 @@ class PendingLabel:
         Why the label is wanted: one of them, or both.
     forces : tuple of (x, y, z)
         The ensemble's mean force on each atom in eV/A.
+    stress : tuple of three rows or None
+        The ensemble's mean stress in eV/A^3; None where labels have none.
     """
 
     trajectory: int
@@ -114,6 +116,7 @@ class PendingLabel:
     crossed: bool
     is_sanity_check: bool
     forces: tuple[Vector, ...]
+    stress: tuple[Vector, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,29 @@ MEASURES: Mapping[UncertaintyType, SpreadMeasure] = {
 }
 
 
+def stress_spread(stress: Array) -> float:
+    """Spread of the members' stress of one structure.
+
+    Parameters
+    ----------
+    stress : (n_members, 3, 3)
+        In eV/A^3.
+
+    Returns
+    -------
+    float
+        sqrt(mean over members and components of (S[m] - mean_m S)^2) in eV/A^3.
+
+    Raises
+    ------
+    ValueError
+        If ``stress`` is not (n_members, 3, 3).
+    """
+    if stress.ndim != 3 or stress.shape[1:] != (3, 3):
+        raise ValueError(f"stress has shape {stress.shape}, expected (n_members, 3, 3)")
+    return float(np.sqrt(np.mean((stress - stress.mean(axis=0)) ** 2)))
+
+
 def force_error(predicted: Array, true: Array, measure: Measure) -> float:
     """True error of one structure in eV/A, reduced as the uncertainty is, to compare with it.
 

@@ -21,8 +21,8 @@ class LabelStoreError(RuntimeError):
     """The store on disk is damaged in a way that a killed run cannot explain."""
 
 
-def require_same_engine(path: Path, engine: str, older: Collection[str] = ()) -> None:
-    """Return if a run with this engine can go on with the labels in a file; changes nothing.
+def require_same_engine(path: Path, engine: str, older: Collection[str] = ()) -> Collection[Record]:
+    """What a file holds, if a run with this engine can go on with it; changes nothing.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def require_same_engine(path: Path, engine: str, older: Collection[str] = ()) ->
     LabelStoreError
         As :class:`LabelStore`.
     """
-    LabelFile(path, engine, "", older)
+    return LabelFile(path, engine, "", older).records.values()
 
 
 class LabelFile:

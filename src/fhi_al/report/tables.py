@@ -28,11 +28,21 @@ _RESULTS: dict[str, tuple[str, tuple[str, ...]]] = {
             "rmse_forces",
             "mae_energy_per_atom",
             "rmse_energy_per_atom",
+            "mae_stress",
+            "rmse_stress",
         ),
     ),
     "ensemble": (
         "ensemble_errors.csv",
-        ("phase", "epoch", "n_training", "n_validation", "training_loss", "mae_forces"),
+        (
+            "phase",
+            "epoch",
+            "n_training",
+            "n_validation",
+            "training_loss",
+            "mae_forces",
+            "mae_stress",
+        ),
     ),
     "test": (
         "test_errors.csv",
@@ -46,6 +56,8 @@ _RESULTS: dict[str, tuple[str, tuple[str, ...]]] = {
             "worst_forces",
             "mae_energy_per_atom",
             "rmse_energy_per_atom",
+            "mae_stress",
+            "rmse_stress",
         ),
     ),
     "final test": (
@@ -63,7 +75,16 @@ _RESULTS: dict[str, tuple[str, tuple[str, ...]]] = {
 _ANALYSIS: dict[str, tuple[str, tuple[str, ...]]] = {
     "check": (
         "uncertainty_history.csv",
-        ("sweep", "trajectory", "md_step", "uncertainty", "threshold", "crosses"),
+        (
+            "sweep",
+            "trajectory",
+            "md_step",
+            "uncertainty",
+            "threshold",
+            "crosses",
+            "stress_uncertainty",
+            "stress_threshold",
+        ),
     ),
     "crossing": ("md_steps_between_crossings.csv", ("trajectory", "md_step", "steps_since_last")),
     "sanity": (
@@ -77,6 +98,7 @@ _ANALYSIS: dict[str, tuple[str, tuple[str, ...]]] = {
             "mae_forces",
             "max_force_error",
             "joined",
+            "mae_stress",
         ),
     ),
     "calibration": (

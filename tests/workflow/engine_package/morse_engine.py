@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
+from ase.stress import voigt_6_to_full_3x3_stress
 from numpy.typing import NDArray
 
 from fhi_al.core.structure import Structure
@@ -30,6 +31,7 @@ class MorseSpec(EngineSpec):
     structure: Structure
     depth: float
     distance: float
+    stress: bool = False
     engine_class = "morse_engine:Morse"
 
 
@@ -40,14 +42,16 @@ class Morse:
         from ase.calculators.morse import MorsePotential  # not needed where only specs are
 
         self._numbers, self._pbc = spec.structure.numbers, spec.structure.pbc
+        self._stress = spec.stress
         self._calculator = MorsePotential(epsilon=spec.depth, r0=spec.distance, rho0=3.0)
 
     def calculate(self, positions: NDArray, cell: NDArray) -> ReferenceResult:
-        """Energy in eV and forces in eV/A; the cell is of zeros for a molecule."""
+        """Energy in eV, forces in eV/A, stress in eV/A^3; the cell is of zeros for a molecule."""
         atoms = Atoms(self._numbers, positions, cell=cell, pbc=self._pbc)
         self._calculator.calculate(atoms, ["energy", "forces"])
         results = self._calculator.results
-        return ReferenceResult(results["energy"], np.array(results["forces"]), None, True)
+        stress = voigt_6_to_full_3x3_stress(results["stress"]) if self._stress else None
+        return ReferenceResult(results["energy"], np.array(results["forces"]), stress, True)
 
     def close(self) -> None:
         """Nothing to give back."""
@@ -58,7 +62,9 @@ class MorseKind(EngineKind):
 
     keys = Keys
     energy = "the sum of the pairs' energies"
+    has_stress = True  # with GENERAL.compute_stress
 
     def spec(self, run: EngineContext, geometry: Geometry) -> MorseSpec:
         """The engine of a system."""
-        return MorseSpec(geometry.structure, run.keys.depth, run.keys.distance)
+        keys, stress = run.keys, run.wants_stress(geometry)
+        return MorseSpec(geometry.structure, keys.depth, keys.distance, stress)
