@@ -89,6 +89,15 @@ def test_labels_equal_a_fresh_tblite(
             assert label["stress"] is None
 
 
+def test_forces_and_stress_are_the_derivatives_of_the_energy(
+    asi_library: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    job = run_mpi("asi_conformance.py", 1, "carbon", asi_library, tmp_path / "work")
+    assert job.exit_code == 0, job.output
+    assert job.result == [[]]
+
+
 def test_keywords_of_control_in_reach_the_library(labels: Callable[..., Labels]) -> None:
     width = 0.2  # eV
     (label,) = labels("water", 2, "1", "charge 1", f"occupation_type gaussian {width}")

@@ -140,6 +140,16 @@ def test_predictions_are_the_same_wherever_they_are_made(
 
 
 @pytest.mark.parametrize("training_ranks", ["0,1", "1,2"])
+def test_stress_is_predicted_where_it_is_asked_for(found_on: Found, training_ranks: str) -> None:
+    found = found_on(training_ranks)["predictions"]
+    *crystals, molecule = found["stress"]
+    assert crystals == [0.0] * 3
+    assert molecule != molecule  # NaN: it has none
+    assert min(found["sizes of it"][:3]) > 1e-6  # eV/A^3
+    assert found["without"] == [True] * 4
+
+
+@pytest.mark.parametrize("training_ranks", ["0,1", "1,2"])
 def test_two_precisions_are_predicted_with_on_the_same_ranks(
     found_on: Found, training_ranks: str
 ) -> None:

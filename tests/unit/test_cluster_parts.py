@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
 import subprocess
 import sys
 import time
@@ -12,14 +14,18 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+from ase.build import bulk
+from ase.calculators.emt import EMT
 
 from fhi_al.core.errors import EngineError
 from fhi_al.core.structure import structure
 from fhi_al.engines.command import command_problem
 from fhi_al.engines.engine import ReferenceResult
 from fhi_al.engines.fingerprint import Fingerprint, fingerprint
+from fhi_al.engines.spec import AseSpec
 from fhi_al.engines.tblite import tblite_spec
 from fhi_al.labels.cluster.cluster import ClusterWorkers
+from fhi_al.labels.cluster.job import JobInput
 from fhi_al.labels.cluster.options import ClusterOptions
 from fhi_al.labels.cluster.processes import (
     end_processes,
@@ -80,6 +86,20 @@ def test_a_result_of_a_launch_without_stress_does_not_do_for_one_with(
     write_result(tmp_path, ENGINE, "k", result, 1.0)
     assert (read_result(tmp_path, ENGINE, "k", 2, wants_stress=True) is not None) == does
     assert read_result(tmp_path, ENGINE, "k", 2) is not None
+
+
+def test_a_job_computes_the_stress_that_its_spec_asks_for(tmp_path: Path) -> None:
+    crystal = bulk("Cu", "fcc", a=3.7, cubic=True)
+    system = structure(crystal.numbers, crystal.positions, crystal.cell.array)
+    spec = AseSpec("ase.calculators.emt:EMT", system, stress=True)
+    engine = fingerprint([spec])
+    given = JobInput(spec, engine, "k", system.positions, system.cell, str(tmp_path))
+    command = [sys.executable, "-m", "fhi_al.labels.cluster.job", str(os.getpid())]
+    subprocess.run(command, input=pickle.dumps(given), cwd=tmp_path, check=True, timeout=60)
+    found = read_result(tmp_path, engine, "k", 4, wants_stress=True)
+    assert found is not None and found[0].stress is not None
+    crystal.calc = EMT()
+    assert np.abs(found[0].stress - crystal.get_stress(voigt=False)).max() < 1e-12  # eV/A^3
 
 
 def test_a_job_is_not_told_that_it_belongs_to_the_drivers_mpi_job() -> None:

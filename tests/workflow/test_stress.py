@@ -24,6 +24,7 @@ from run_folder import (
     wait_for_labels,
     write_inputs,
 )
+from tblite.ase import TBLite
 
 pytestmark = [pytest.mark.mpi, pytest.mark.real]
 
@@ -153,6 +154,37 @@ def test_other_ranks_train_and_label_with_stress(tmp_path: Path) -> None:
     errors = [e["mae_stress"] for e in journal(folder, "epoch") if e["mae_forces"] is not None]
     assert errors and all(error > 0 for error in errors)
     assert all(e["stress_uncertainty"] > 0 for e in journal(folder, "check"))
+
+
+def test_the_library_of_fhi_aims_is_asked_for_the_stress(
+    tmp_path: Path,
+    asi_library: Path,
+) -> None:
+    folder = tmp_path / "run"
+    half = 3.5 / 2
+    geometry = f"""\
+lattice_vector 0 {half} {1.02 * half}
+lattice_vector {half} 0.05 {half}
+lattice_vector {0.97 * half} {half} 0
+atom 0 0 0 C
+atom {0.52 * half} {0.49 * half} {0.5 * half} C
+"""
+    write_inputs(
+        folder,
+        geometry=geometry,
+        asi_library=asi_library,
+        mace=STRESS,
+        active_learning={"ACTIVE_LEARNING": SMALLEST},
+    )
+    (folder / "control.in").write_text("xc gfn1\nk_grid 1 1 1\n")
+    (folder / "species" / "06_C_default").write_text("  species C\n    nucleus 6\n")
+    assert "added to control.in: compute_analytical_stress .true." in succeed(folder, 2)
+    labels = labels_of(folder)
+    assert len(labels) > 5
+    for label in labels[::5]:
+        atoms = Atoms(label["numbers"], label["positions"], cell=label["cell"], pbc=True)
+        atoms.calc = TBLite(method="GFN1-xTB", verbosity=0)
+        assert np.abs(label["stress"] - atoms.get_stress(voigt=False)).max() < 1e-8  # eV/A^3
 
 
 def test_the_spread_of_the_stress_alone_asks_for_labels(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from fhi_al.settings.mace import MaceSettings
 from fhi_al.settings.md import MolecularDynamics
 from fhi_al.settings.model_backends import MACE, ModelDeclaration, declaration
 from fhi_al.settings.problems import Problem, SettingsError
+from fhi_al.settings.stress import notes_on_the_stress
 from fhi_al.settings.yaml_reading import NUMBER, Document, read_document
 
 FileKind = Literal["mace", "active_learning"]
@@ -241,6 +242,7 @@ def checked_settings(
     if mace is not None:
         notes += notes_on_the_learning_rate(active_learning.active_learning, mace.training)
         notes += notes_on_the_second_stage(active_learning.active_learning, mace.training)
+        notes += notes_on_the_stress(active_learning.active_learning, mace)
     return Settings(mace, active_learning, folder, tuple(notes), files)
 
 

@@ -32,9 +32,18 @@ atom_frac 0.25 0.75 0.75 C
 atom_frac 0.75 0.25 0.75 C
 atom_frac 0.75 0.75 0.25 C
 """
+# Two atoms, out of their places and the cell out of its shape: there are forces and a shear.
+CARBON = f"""\
+lattice_vector 0 {A} {1.02 * A}
+lattice_vector {A} 0.05 {A}
+lattice_vector {0.97 * A} {A} 0
+atom 0 0 0 C
+atom {0.52 * A} {0.49 * A} {0.5 * A} C
+"""
 SYSTEMS = {
     "water": (WATER, "xc gfn2\n"),
     "diamond": (DIAMOND, "xc gfn1\nk_grid 1 1 1\n"),
+    "carbon": (CARBON, "xc gfn1\nk_grid 1 1 1\n"),
     "oxygen": ("atom 0 0 0 O\n    initial_moment 2\n", "xc gfn2\nspin collinear\n"),
 }
 SPECIES = "".join(

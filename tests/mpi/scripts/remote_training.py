@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase.build import bulk
 from mpi4py import MPI
 
 from fhi_al.models.remote.worker import TrainingRank
@@ -333,7 +334,23 @@ def predictions() -> dict[str, Any]:
         ]
         for there, here in ((single, local), (single.as_trained, ensemble), (single, ensemble))
     ]
-    return {"differences": same, "sent": sizes, "precisions": precisions}
+    crystals = [bulk("O", "fcc", a=length, cubic=True) for length in (4.0, 4.3, 4.6)]
+    structures = [*crystals, LABELS[0]]
+    here, there = (p.predict(structures, stress=True) for p in (ensemble, shared))
+    stress = [
+        float(np.abs(one.stress - other.stress).max())
+        for one, other in zip(here, there, strict=True)
+        if one.stress is not None and other.stress is not None
+    ]
+    sizes_of_it = [float(np.abs(one.stress).max()) for one in here if one.stress is not None]
+    return {
+        "differences": same,
+        "sent": sizes,
+        "precisions": precisions,
+        "stress": stress,
+        "sizes of it": sizes_of_it,
+        "without": [one.stress is None for one in shared.predict(structures)],
+    }
 
 
 with mpi.communicator() as comm, torch_set_up():
