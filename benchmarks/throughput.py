@@ -185,7 +185,8 @@ def measure(comm: Any, given: argparse.Namespace) -> None:
     """Let all ways take turns and print what came out."""
     import torch
 
-    from fhi_al.models.remote.client import RemotePredictor, RemoteTrainingPool
+    from fhi_al.models.remote.client import RemoteTrainingPool
+    from fhi_al.models.remote.predictor import RemotePredictor
 
     torch.set_num_threads(1)
     labels = ethanol_labels(N_TRAINING + N_VALIDATION)

@@ -11,7 +11,6 @@ from ase.build import molecule
 from fhi_al.core.label import Label, Origin
 from fhi_al.core.structure import geometry_key
 from fhi_al.models.ensemble import Ensemble
-from fhi_al.models.member import Member
 from fhi_al.settings.mace import Architecture, General, MaceSettings, Misc, Training
 
 SEEDS = (11, 22)
@@ -64,16 +63,6 @@ def fitted(labels: list[Label], seeds: tuple[int, ...] = SEEDS, **changes: Any) 
     for member in made.members:
         member.fit_normalisation()
     return made
-
-
-def train_epoch(member: Member) -> float:
-    """One epoch of a member without pausing; its loss."""
-    epoch = member.train_epoch()
-    while True:
-        try:
-            next(epoch)
-        except StopIteration as end:
-            return float(end.value)
 
 
 def water_labels(n_labels: int) -> list[Label]:

@@ -11,10 +11,11 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from mace.calculators import MACECalculator
-from models_parts import label, settings, train_epoch
+from models_parts import label, settings
 
 from fhi_al.core.label import Label
 from fhi_al.models.ensemble import Ensemble
+from fhi_al.models.training import whole_epoch
 
 pytestmark = pytest.mark.real
 
@@ -86,7 +87,7 @@ def test_float32_trains_and_predicts_with_the_energies_of_float64(
     assert fits[0].atomic_energies == fits[1].atomic_energies == (COPPER, GOLD)
     assert fits[0].shift == pytest.approx(fits[1].shift, abs=NEAR)
     assert fits[0].scale == pytest.approx(fits[1].scale, rel=1e-4)
-    losses = [train_epoch(made.members[0]) for made in (single, double)]
+    losses = [whole_epoch(made.members[0]) for made in (single, double)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 

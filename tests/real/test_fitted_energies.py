@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from ase import Atoms
 from mace.calculators import MACECalculator
-from models_parts import fitted, train_epoch, water_labels
+from models_parts import fitted, water_labels
 
 from fhi_al.core.label import Label
 from fhi_al.models.ensemble import Ensemble
-from fhi_al.models.training import SerialTrainingPool
+from fhi_al.models.training import SerialTrainingPool, whole_epoch
 
 pytestmark = pytest.mark.real
 
@@ -52,7 +52,7 @@ def test_the_mean_error_is_gone_after_a_validation(labels, dtype, given) -> None
 def test_forces_weights_and_the_differences_of_given_e0s_stay(labels) -> None:
     made = fitted(labels, atomic_energies=E0S)
     member = made.members[0]
-    train_epoch(member)
+    whole_epoch(member)
     before, forces = member.weights(), made.member_forces(0, labels[0])
     member.fit_atomic_energies()
     after = member.weights()

@@ -13,7 +13,7 @@ import torch
 from ase.build import bulk, molecule
 from mace.data import AtomicData, Configuration
 from mace.tools import torch_geometric
-from models_parts import ELEMENTS, ensemble, fitted, label, settings, train_epoch, water_labels
+from models_parts import ELEMENTS, ensemble, fitted, label, settings, water_labels
 
 import fhi_al.models.mace.backend as mace_backend
 from fhi_al.core.label import Label
@@ -23,7 +23,7 @@ from fhi_al.models.ensemble import Ensemble
 from fhi_al.models.interface import NormalisationConstants
 from fhi_al.models.mace.backend import MaceBackend
 from fhi_al.models.out_of_memory import TooLarge
-from fhi_al.models.training import SerialTrainingPool
+from fhi_al.models.training import SerialTrainingPool, whole_epoch
 
 pytestmark = pytest.mark.real
 
@@ -203,7 +203,7 @@ class LittleMemory:
 def test_validation_goes_on_in_halves_when_memory_is_short(labels: list[Label]) -> None:
     member = fitted(labels, (1,)).members[0]
     expected = member.validate()
-    train_epoch(member)
+    whole_epoch(member)
     wanted = member.validate()
     assert wanted != expected
     member.add_validation(labels[:0])
@@ -229,7 +229,7 @@ def test_a_step_in_parts_is_the_step_of_the_whole_batch(
         member = fitted(mixed, (1,), loss=loss, clip_grad=clip, batch_size=7).members[0]
         memory = LittleMemory(member.model.module, room)
         with caplog.at_level(logging.WARNING):
-            losses.append(train_epoch(member))
+            losses.append(whole_epoch(member))
         sizes.append(memory.sizes)
         return [each.detach().clone() for each in member.model.module.parameters()]
 
@@ -250,7 +250,7 @@ def test_a_structure_that_does_not_fit_ends_training_with_a_clear_error(
     before = [each.detach().clone() for each in member.model.module.parameters()]
     LittleMemory(member.model.module, 0)
     with pytest.raises(TooLarge, match="one structure alone does not fit"):
-        train_epoch(member)
+        whole_epoch(member)
     assert all(
         torch.equal(a, b) for a, b in zip(before, member.model.module.parameters(), strict=True)
     )

@@ -14,13 +14,13 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk
-from models_parts import ELEMENTS, ensemble, fitted, settings, train_epoch, water_labels
+from models_parts import ELEMENTS, ensemble, fitted, settings, water_labels
 
 from fhi_al.core.label import Label
 from fhi_al.core.structure import structure
 from fhi_al.models.devices import cuequivariance_problem
 from fhi_al.models.ensemble import Ensemble, device_problem
-from fhi_al.models.training import SerialTrainingPool
+from fhi_al.models.training import SerialTrainingPool, whole_epoch
 
 pytestmark = pytest.mark.real
 
@@ -146,7 +146,7 @@ def test_member_takes_over_an_exported_model(
     made.load_exported(path, 0)
     assert np.array_equal(made.forces(labels[0])[0], trained.forces(labels[0])[1])
     assert made.members[0].frozen
-    assert np.isfinite(train_epoch(made.members[0]))
+    assert np.isfinite(whole_epoch(made.members[0]))
 
 
 COMPILED = """
@@ -189,7 +189,7 @@ def test_cuequivariance_computes_and_exports_the_same(labels: list[Label], tmp_p
     pytest.importorskip("cuequivariance_torch")
     usual, quick = fitted(labels, (1,)), fitted(labels, (1,), enable_cueq=True)
     for made in (usual, quick):
-        train_epoch(made.members[0])
+        whole_epoch(made.members[0])
     expected = usual.forces(labels[0])
     np.testing.assert_allclose(quick.forces(labels[0]), expected, atol=1e-10)  # eV/A, float64
     (path,) = quick.export(tmp_path, "quick")

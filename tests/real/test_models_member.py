@@ -18,7 +18,6 @@ from models_parts import (
     fitted,
     label,
     settings,
-    train_epoch,
     water_labels,
 )
 
@@ -29,7 +28,7 @@ from fhi_al.models.mace.exports import normalisation_of
 from fhi_al.models.mace.runtime_model import to_mace_model
 from fhi_al.models.state_bytes import packed, unpacked
 from fhi_al.models.torch_model import TorchModel
-from fhi_al.models.training import SerialTrainingPool
+from fhi_al.models.training import SerialTrainingPool, whole_epoch
 
 pytestmark = pytest.mark.real
 
@@ -92,7 +91,7 @@ def test_every_structure_is_trained_on_once_per_epoch(
     member = fitted(labels[:11], seeds=(3,)).members[0]
     for _ in range(2):
         seen.append([])
-        train_epoch(member)
+        whole_epoch(member)
     assert sizes == [5, 2, 5, 2]
     assert sorted(seen[0]) == sorted(seen[1]) == sorted(label.energy for label in labels[:7])
     assert seen[0] != seen[1]  # shuffled anew
@@ -105,7 +104,7 @@ def test_one_point_and_a_batch_larger_than_the_set(labels: list[Label]) -> None:
     member.add_validation(labels[1:2])
     # One structure has no standard deviation: the scale must not become NaN or 0.
     assert member.fit_normalisation().scale == 1.0
-    assert math.isfinite(train_epoch(member))
+    assert math.isfinite(whole_epoch(member))
     assert math.isfinite(member.validate().mae_forces)
 
 
@@ -119,7 +118,7 @@ def test_equilibrium_of_one_element_has_usable_statistics() -> None:
     found = member.fit_normalisation()
     assert found.scale == 1.0
     assert found.avg_num_neighbors == 18.0  # 12 + 6 neighbours of fcc within 4 A
-    assert math.isfinite(train_epoch(member))
+    assert math.isfinite(whole_epoch(member))
 
 
 def test_isolated_atom_has_no_neighbours_to_average() -> None:
@@ -158,7 +157,7 @@ def test_shift_of_scale_shift_mace_is_the_mean_interaction_energy(labels: list[L
 def test_user_energies_are_never_touched(labels: list[Label]) -> None:
     energies = {1: -11.682, 6: -50.0, 8: -104.037}
     member = fitted(labels, (1,), atomic_energies=energies).members[0]
-    train_epoch(member)
+    whole_epoch(member)
     assert member.normalisation.atomic_energies == (-11.682, -104.037)
 
 
@@ -208,7 +207,7 @@ def test_validation_uses_the_averaged_weights_where_ema_is_on(
 ) -> None:
     member = fitted(labels, (1,), ema=ema).members[0]
     for _ in range(3):
-        train_epoch(member)
+        whole_epoch(member)
     raw = numbers(member)
     used = [parameter.detach().clone() for parameter in member.inference_model.module.parameters()]
     assert same(raw, used) is not ema
@@ -219,11 +218,11 @@ def test_validation_uses_the_averaged_weights_where_ema_is_on(
 def test_snapshot_of_the_best_weights_comes_back(labels: list[Label]) -> None:
     made = fitted(labels, (1,))
     member = made.members[0]
-    train_epoch(member)
+    whole_epoch(member)
     best, error, forces = member.weights(), member.validate(), made.forces(labels[0])
     raw = numbers(member)
     for _ in range(3):
-        train_epoch(member)
+        whole_epoch(member)
     assert member.validate() != error
     member.set_weights(best)
     assert same(raw, numbers(member))
@@ -234,7 +233,7 @@ def test_snapshot_of_the_best_weights_comes_back(labels: list[Label]) -> None:
 def test_fresh_optimizer_keeps_what_md_uses(labels: list[Label]) -> None:
     made = fitted(labels, (1,))
     member = made.members[0]
-    train_epoch(member)
+    whole_epoch(member)
     forces = made.forces(labels[0])
     assert member.model.optimisation.optimizer.state_dict()["state"]
     member.fresh_optimizer(scheduler=False)
@@ -246,7 +245,7 @@ def test_second_stage_starts_from_what_md_uses(labels: list[Label]) -> None:
     made = fitted(labels, (1,), swa_lr=0.003)
     member = made.members[0]
     member.fresh_optimizer(scheduler=True)
-    train_epoch(member)
+    whole_epoch(member)
     forces = made.forces(labels[0])
     raw = numbers(member)
     member.begin_second_stage()
@@ -272,7 +271,7 @@ def test_second_stage_minimises_the_loss_with_its_own_weights(
         keys = {"loss": loss, "swa_energy_weight": energy, "swa_forces_weight": forces}
         (member,) = fitted(labels, (1,), batch_size=100, **keys).members
         member.begin_second_stage()
-        return train_epoch(member)
+        return whole_epoch(member)
 
     energy, forces = of(1.0, 0.0), of(0.0, 1.0)
     assert energy > 0 and forces > 0
@@ -284,28 +283,28 @@ def test_second_stage_goes_on_bit_for_bit_with_the_rate_of_the_settings(
 ) -> None:
     first = fitted(labels, (1,), swa_lr=0.003, batch_size=100).members[0]
     first.begin_second_stage()
-    train_epoch(first)
+    whole_epoch(first)
     saved = unpacked(packed(first.state()))
     losses = []
     for rate in (0.003, 0.001):
         again = ensemble(labels, (1,), swa_lr=rate, batch_size=100).members[0]
         again.load_state(saved)
         assert (again.learning_rate, again.in_second_stage) == (rate, True)
-        losses.append([train_epoch(again) for _ in range(2)])
-    unbroken = [train_epoch(first) for _ in range(2)]
+        losses.append([whole_epoch(again) for _ in range(2)])
+    unbroken = [whole_epoch(first) for _ in range(2)]
     assert losses[0] == unbroken
     assert losses[1][0] == unbroken[0] and losses[1][1] != unbroken[1]  # as begun; then slower
 
 
 def test_a_state_of_a_program_with_one_stage_is_one_of_the_first(labels: list[Label]) -> None:
     member = fitted(labels, (1,)).members[0]
-    train_epoch(member)
+    whole_epoch(member)
     state = member.state()
     del state["optimisation"]["second_stage"]
     again = ensemble(labels, (1,)).members[0]
     again.load_state(state)
     assert not again.in_second_stage
-    assert train_epoch(again) == train_epoch(member)
+    assert whole_epoch(again) == whole_epoch(member)
 
 
 def test_plateau_counts_epochs_however_rarely_they_are_validated(labels: list[Label]) -> None:
@@ -369,7 +368,7 @@ def test_weights_that_blew_up_are_seen(labels: list[Label]) -> None:
     broken = replace(labels[0], key="broken", energy=math.nan)
     with pytest.raises(ValueError, match="label broken cannot be trained on"):
         member.add_training([broken])
-        train_epoch(member)
+        whole_epoch(member)
     next(member.model.module.parameters()).data[0] = math.inf
     assert not member.is_finite()
 
@@ -391,7 +390,7 @@ def test_weight_of_a_label_follows_its_origin(labels: list[Label]) -> None:
 def test_training_needs_statistics_and_validation_needs_labels() -> None:
     member = Ensemble(settings(), ELEMENTS, (1,)).members[0]
     with pytest.raises(RuntimeError, match="fit_normalisation"):
-        train_epoch(member)
+        whole_epoch(member)
     with pytest.raises(RuntimeError, match="no validation labels"):
         member.validate()
     with pytest.raises(ValueError, match="no training labels"):

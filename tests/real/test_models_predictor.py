@@ -11,12 +11,13 @@ from ase import Atoms
 from ase.build import molecule
 from mace.data import AtomicData, Configuration
 from mace.tools import torch_geometric
-from models_parts import fitted, train_epoch, water_labels
+from models_parts import fitted, water_labels
 
 from fhi_al.models import predictor
 from fhi_al.models.default_dtype import default_dtype
 from fhi_al.models.ensemble import Ensemble
 from fhi_al.models.out_of_memory import TooLarge
+from fhi_al.models.training import whole_epoch
 
 pytestmark = pytest.mark.real
 
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.real
 def trained() -> Ensemble:
     made = fitted(water_labels(12))
     for member in made.members:
-        train_epoch(member)
+        whole_epoch(member)
     return made
 
 
@@ -136,7 +137,7 @@ def test_float32_is_near_and_follows_the_weights() -> None:
             error = np.abs(exact.forces - rounded.forces).max()
             assert 0 < error < 1e-4  # eV/A; 7 digits
             seen.append(rounded.forces)
-        train_epoch(made.members[1])
+        whole_epoch(made.members[1])
     assert np.array_equal(seen[0][0], seen[4][0])
     assert not np.array_equal(seen[0][1], seen[4][1])
     assert made.members[0].model.module.node_embedding.linear.weight.dtype == torch.float64

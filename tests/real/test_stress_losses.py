@@ -10,7 +10,7 @@ import pytest
 import torch
 from ase.build import bulk
 from ase.calculators.lj import LennardJones
-from models_parts import label, settings, train_epoch
+from models_parts import label, settings
 from pair_potential import PairPotential
 
 from fhi_al.core.label import Label
@@ -21,7 +21,9 @@ from fhi_al.models.mace.arguments import mace_arguments
 from fhi_al.models.mace.backend import MaceBackend
 from fhi_al.models.mace.loss import MaceLoss
 from fhi_al.models.torch_backend import TorchBackend
-from fhi_al.settings.mace import STRESS_LOSSES, MaceSettings
+from fhi_al.models.training import whole_epoch
+from fhi_al.settings.mace import MaceSettings
+from fhi_al.settings.mace_choices import STRESS_LOSSES
 from fhi_al.settings.model_backends import declaration
 
 pytestmark = pytest.mark.real
@@ -171,7 +173,7 @@ def test_stress_is_learnt_also_from_a_set_in_which_some_labels_have_none(kind: s
     member.fit_normalisation()
     before = member.validate().mae_stress
     for _ in range(60):
-        assert np.isfinite(train_epoch(member))
+        assert np.isfinite(whole_epoch(member))
     found = member.validate()
     assert before is not None and found.mae_stress is not None and found.rmse_stress is not None
     assert found.mae_stress < 0.5 * before
@@ -193,9 +195,9 @@ def test_the_second_stage_has_stress_weights_of_its_own() -> None:
         member.add_training(labels[:4])
         member.add_validation(labels[4:])
         member.fit_normalisation()
-        first = train_epoch(member)
+        first = whole_epoch(member)
         member.begin_second_stage()
-        losses[weight] = first, train_epoch(member)
+        losses[weight] = first, whole_epoch(member)
     assert losses[10.0][0] == losses[1e4][0]
     assert losses[10.0][1] < losses[1e4][1]
 
@@ -218,7 +220,7 @@ def test_molecules_may_stand_beside_crystals_in_a_batch_with_stress() -> None:
     member.add_validation([other, molecule])
     member.fit_normalisation()
     for _ in range(3):
-        assert np.isfinite(train_epoch(member))
+        assert np.isfinite(whole_epoch(member))
     assert member.is_finite()
     assert np.isfinite(member.validate().loss)
 
@@ -249,7 +251,7 @@ def test_mace_learns_stress(kind: str) -> None:
     member.fit_normalisation()
     before = member.validate().mae_stress
     for _ in range(15):
-        train_epoch(member)
+        whole_epoch(member)
     after = member.validate().mae_stress
     assert before is not None and after is not None
     assert after < 0.7 * before

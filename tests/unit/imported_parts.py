@@ -9,7 +9,8 @@ import ase.io
 import numpy as np
 from ase import Atoms
 
-from fhi_al.active_learning.initial_data import Expected, InitialFiles, initial_files
+from fhi_al.active_learning.imported_frames import Expected
+from fhi_al.active_learning.initial_data import InitialFiles, initial_files
 from fhi_al.core.plausible import GeometryLimits, LabelLimits
 from fhi_al.core.structure import structure
 

@@ -13,7 +13,8 @@ from imported_parts import ENERGY, diamond, frame, water, write_frames, write_in
 from label_parts import bits, some_label, some_rejected
 
 from fhi_al.active_learning.import_initial import store_imported
-from fhi_al.active_learning.initial_data import Expected, InitialFiles, read_initial_data
+from fhi_al.active_learning.imported_frames import Expected
+from fhi_al.active_learning.initial_data import InitialFiles, read_initial_data
 from fhi_al.core.errors import InputError
 from fhi_al.core.label import Label
 from fhi_al.labels.store import LabelStore

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from fhi_al.active_learning.initial_data import InitialData, same_label
+from fhi_al.active_learning.imported_frames import same_label
+from fhi_al.active_learning.initial_data import InitialData
 from fhi_al.active_learning.run import Run
 from fhi_al.core.label import Label
 from fhi_al.core.run_state import Stage

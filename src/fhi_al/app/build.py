@@ -38,11 +38,8 @@ from fhi_al.md.integrators import MDConditions
 from fhi_al.md.together import BatchedForceCalculator
 from fhi_al.models.ensemble import Ensemble
 from fhi_al.models.interface import Predictor
-from fhi_al.models.remote.client import (
-    RemotePredictor,
-    RemoteTrainingPool,
-    TrainingPlacement,
-)
+from fhi_al.models.remote.client import RemoteTrainingPool, TrainingPlacement
+from fhi_al.models.remote.predictor import RemotePredictor
 from fhi_al.models.torch_set_up import torch_set_up
 from fhi_al.models.training import SerialTrainingPool, TrainingPool
 from fhi_al.process.soft_stop import SoftStop

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
+from fhi_al.active_learning.imported_frames import Expected
 from fhi_al.active_learning.initial_data import (
-    Expected,
     InitialData,
     InitialFiles,
     initial_files,

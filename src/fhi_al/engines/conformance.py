@@ -87,6 +87,7 @@ def check(
 
 def _of_spec(spec: EngineSpec) -> list[str]:
     try:
+        # Its own bytes, as mpi4py sends them to other ranks.
         copy = pickle.loads(pickle.dumps(spec))
     except Exception as error:  # of foreign fields
         return [f"the spec cannot be pickled: {type(error).__name__}: {error}"]

@@ -18,9 +18,9 @@ from fhi_al.engines.inputs import Inputs
 from fhi_al.engines.kind import AL, EngineContext, EngineKind
 from fhi_al.engines.spec import EngineSpec
 from fhi_al.settings import Settings
-from fhi_al.settings.checked_file import broken_rule, instead
 from fhi_al.settings.engine_names import ARGUMENTS, BUILT_IN, GROUP, OBJECT
 from fhi_al.settings.keys import keys_of
+from fhi_al.settings.messages import broken_rule, instead
 from fhi_al.settings.plugins import imported, of_packages
 from fhi_al.settings.problems import nearest
 from fhi_al.settings.value_types import Section

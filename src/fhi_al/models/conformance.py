@@ -27,6 +27,7 @@ from fhi_al.models.conformance_case import BrokenPromise as BrokenPromise
 from fhi_al.models.ensemble import Ensemble
 from fhi_al.models.interface import Prediction
 from fhi_al.models.state_bytes import copied, packed, unpacked
+from fhi_al.models.training import whole_epoch
 from fhi_al.settings.mace import MaceSettings
 from fhi_al.settings.model_backends import declaration
 
@@ -153,7 +154,7 @@ class _Check(Case):
         member.add_validation(self._labels[-2:])
         member.fit_normalisation()
         before = copied(dict(member.model.inference_weights().tensors))
-        losses = [_epoch(member) for _ in range(N_EPOCHS)]
+        losses = [whole_epoch(member) for _ in range(N_EPOCHS)]
         self._demand(bool(np.isfinite(losses).all()), f"losses {losses}: not finite")
         self._demand(member.is_finite(), "is_finite() is False")
         after = dict(member.model.inference_weights().tensors)
@@ -245,7 +246,7 @@ class _Check(Case):
             member.fit_normalisation()
             before = member.validate().mae_stress
             for _ in range(N_EPOCHS):
-                _epoch(member)
+                whole_epoch(member)
             after = member.validate().mae_stress
             if before is None or after is None:
                 raise self._broken("errors on labels with a stress have no error of the stress")
@@ -312,7 +313,7 @@ class _Check(Case):
     def _weights(self) -> None:
         member = self._member
         before, weights = self._predict(self._molecule), member.weights()
-        _epoch(member)
+        whole_epoch(member)
         changed = self._predict(self._molecule)
         self._demand(
             not np.array_equal(changed.forces, before.forces), "an epoch changes no prediction"
@@ -329,14 +330,14 @@ class _Check(Case):
             twin.add_validation(member.validation)
         twin.load_state(unpacked(packed(member.state())))
         self._demand(_equal(member.state(), twin.state()), "the state read back is another")
-        losses = [_epoch(one) for one in (member, twin)]
+        losses = [whole_epoch(one) for one in (member, twin)]
         self._demand(losses[0] == losses[1], f"the epoch after it has the losses {losses}")
         self._demand(_equal(member.state(), twin.state()), "the states after an epoch differ")
 
     def _second_stage(self) -> None:
         member, training = self._member, self._settings.training
         before, state = self._predict(self._molecule), member.state()
-        first = _epoch(member)
+        first = whole_epoch(member)
         member.load_state(state)
         member.begin_second_stage()
         found = self._predict(self._molecule)
@@ -356,7 +357,7 @@ class _Check(Case):
         if self._has_other_loss():
             member.load_state(state)
             member.begin_second_stage()
-            loss = _epoch(member)
+            loss = whole_epoch(member)
             self._demand(loss != first, f"the loss is {loss:.4g}, as in the first stage")
         member.load_state(state)
 
@@ -396,16 +397,6 @@ class _Check(Case):
             rest = small - sum(e0s[number] for number in atoms.numbers)
             found = large - LARGE_E0 * len(atoms)
             self._near(found, rest, 1e-6, f"{atoms.symbols}: relative to E0s of -535 keV")
-
-
-def _epoch(member: Any) -> float:
-    """Train an epoch; its mean loss."""
-    epoch = member.train_epoch()
-    while True:
-        try:
-            next(epoch)
-        except StopIteration as end:
-            return float(end.value)
 
 
 def _equal(one: Any, other: Any) -> bool:

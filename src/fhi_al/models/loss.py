@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import torch
 
-from fhi_al.settings.mace import STRESS_LOSSES
+from fhi_al.settings.mace_choices import STRESS_LOSSES
 
 Tensors = Mapping[str, torch.Tensor]
 

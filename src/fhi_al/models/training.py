@@ -260,6 +260,16 @@ class LocalWork:
         self.is_done = True
 
 
+def whole_epoch(member: Member) -> float:
+    """Train a member for one epoch without pausing; its mean loss."""
+    epoch = member.train_epoch()
+    while True:
+        try:
+            next(epoch)
+        except StopIteration as end:
+            return float(end.value)
+
+
 def _batches_and_epochs(
     members: Sequence[Member], n_epochs: int, valid_skip: int
 ) -> Generator[EpochRecord | None, None, None]:

@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
 
 from fhi_al.settings import retired
 from fhi_al.settings.keys import (
-    FILE_NAMES,
     LAYOUTS,
     OTHER_SPELLINGS,
     Layout,
     keys_below,
     keys_of,
-    sections_of,
     value_at,
 )
-from fhi_al.settings.problems import Problem, nearest, shown
+from fhi_al.settings.messages import (
+    about_unknown_key,
+    about_unknown_section,
+    broken_rule,
+    instead,
+    sentence,
+)
+from fhi_al.settings.problems import Problem, shown
 from fhi_al.settings.value_types import Section
 from fhi_al.settings.yaml_reading import Document, KeyPath
-
-_BOUNDS = {
-    "greater_than": ("gt", "above"),
-    "greater_than_equal": ("ge", "at least"),
-    "less_than": ("lt", "below"),
-    "less_than_equal": ("le", "at most"),
-}
 
 
 @dataclass
@@ -76,7 +72,7 @@ class CheckedFile:
                 text = f"{label} = {shown(self.given[label])}"
             elif value is not None:
                 text = f"{label} = {shown(value)} (the default)"
-        return Problem(self.file, self.lines.get(label), label, _sentence(f"{text}: {message}"))
+        return Problem(self.file, self.lines.get(label), label, sentence(f"{text}: {message}"))
 
     def value(self, label: str) -> Any:
         """The validated value of a key, or None if there is no such key."""
@@ -177,34 +173,11 @@ def _is_numbered(content: Any) -> bool:
 
 
 def _unknown_section(checked: CheckedFile, name: str | int, document: Document) -> None:
-    layout = LAYOUTS[checked.kind]
     word = str(name)
-    message = f"unknown section {word}. "
-    homes = [
-        (file, section, key)
-        for file in _own_first(checked.kind)
-        for section, model in sections_of(file).items()
-        for key in keys_of(model)
-        if key.casefold() == word.casefold()
-    ]
-    elsewhere = [file for file, sections in LAYOUTS.items() if word in sections]
-    guess = nearest(word, layout)
-    if homes:
-        file, section, key = homes[0]
-        place = f"section {section}" + ("" if file == checked.kind else f" of {FILE_NAMES[file]}")
-        message = f"unknown section {word}: {key} is a key. It belongs in {place}."
-    elif elsewhere:
-        message += f"It belongs in {FILE_NAMES[elsewhere[0]]}."
-    elif guess is not None:
-        message += f"Did you mean {guess}?"
+    message, guess = about_unknown_section(checked.kind, word)
+    if guess is not None:
         checked.refused.add(guess)
-    else:
-        message += f"Expected {', '.join(layout)}."
     checked.problems.append(Problem(checked.file, document.lines.get((name,)), word, message))
-
-
-def _own_first(kind: str) -> list[str]:
-    return sorted(LAYOUTS, key=lambda name: name != kind)
 
 
 def _check_block(
@@ -248,7 +221,7 @@ def _check_block(
             else:
                 checked.notes.append(note)
         else:
-            message, guess = _about_unknown_key(checked.kind, label, str(key), known)
+            message, guess = about_unknown_key(checked.kind, label, str(key), known)
             checked.problems.append(Problem(checked.file, line, full, message))
             if guess is not None:
                 checked.refused.add(f"{label}.{guess}")
@@ -279,58 +252,3 @@ def _validated(
         return model.model_validate(values)
     except ValidationError:  # a rule between keys, of which some are not as they were given
         return model()
-
-
-def _about_unknown_key(
-    kind: str, label: str, key: str, known: Mapping[str, FieldInfo]
-) -> tuple[str, str | None]:
-    """What to say about a key that the section does not have, and the key it was taken for."""
-    start = f"unknown key {label}.{key}. "
-    synonym = retired.OTHER_NAMES.get(key.casefold())
-    if synonym in known:
-        return f"{start}Did you mean {synonym}?", synonym
-    by_folded = {name.casefold(): name for name in known}
-    if key.casefold() in by_folded:
-        guess = by_folded[key.casefold()]
-        return f"{start}Did you mean {guess}?", guess
-    for file in _own_first(kind):
-        for section, model in sections_of(file).items():
-            if key in keys_of(model):
-                place = section if file == kind else f"{section} of {FILE_NAMES[file]}"
-                return f"{start}It belongs in {place}.", None
-    near = nearest(key, known)
-    if near is not None:
-        return f"{start}Did you mean {near}?", near
-    for file in _own_first(kind):
-        for section, model in sections_of(file).items():
-            other = nearest(key, keys_of(model))
-            if other is not None:
-                place = section if file == kind else f"{section} of {FILE_NAMES[file]}"
-                return f"{start}Did you mean {other} in {place}?", None
-    return f"{start}The README lists all keys of {label}.", None
-
-
-def broken_rule(detail: ErrorDetails) -> str:
-    """What a rule between the keys of a section says, in the words of its ValueError."""
-    return str(detail.get("ctx", {}).get("error", detail["msg"]))
-
-
-def instead(detail: ErrorDetails, info: FieldInfo) -> str:
-    """What was expected instead of a value that a field refused, and what to try."""
-    extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
-    unit = f" {extra['unit']}" if extra.get("unit") else ""
-    if detail["type"] in _BOUNDS:
-        name, word = _BOUNDS[detail["type"]]
-        message = f"must be {word} {detail['ctx'][name]:.12g}{unit}"
-    else:
-        message = detail["msg"]
-    attempt = extra.get("try")
-    if attempt is None and isinstance(info.default, (bool, int, float)):
-        attempt = info.default
-    if attempt is None or "Did you mean" in message or "supported" in message:
-        return message
-    return f"{message}. Try {shown(attempt)}"
-
-
-def _sentence(text: str) -> str:
-    return text if text.endswith(("?", ".")) else f"{text}."

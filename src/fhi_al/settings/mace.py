@@ -11,6 +11,17 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny
 
+from fhi_al.settings.mace_choices import (
+    ERROR_TABLES_REFUSED,
+    LOSSES_REFUSED,
+    MODELS_REFUSED,
+    OPTIMIZERS_REFUSED,
+    STRESS_LOSSES,
+    ErrorTableName,
+    Interaction,
+    InteractionFirst,
+    LossName,
+)
 from fhi_al.settings.mace_values import (
     read_device,
     read_energies,
@@ -31,61 +42,6 @@ from fhi_al.settings.value_types import (
     Section,
     setting,
 )
-
-_NO_DIPOLE = "is not supported: it trains on dipoles, and only energies and forces are stored"
-_NO_FORCE_FIELD = "is not supported: it gives no energies and forces to run MD with"
-
-
-InteractionFirst = Literal[
-    "RealAgnosticResidualInteractionBlock",
-    "RealAgnosticInteractionBlock",
-    "RealAgnosticDensityInteractionBlock",
-    "RealAgnosticDensityResidualInteractionBlock",
-    "RealAgnosticResidualNonLinearInteractionBlock",
-]
-Interaction = Literal[
-    "RealAgnosticResidualInteractionBlock",
-    "RealAgnosticAttResidualInteractionBlock",
-    "RealAgnosticInteractionBlock",
-    "RealAgnosticDensityInteractionBlock",
-    "RealAgnosticDensityResidualInteractionBlock",
-    "RealAgnosticResidualNonLinearInteractionBlock",
-]
-MODELS_REFUSED = {
-    "PolarMACE": "is not supported yet: its charges are not read from the reference engine",
-    "MACELES": "is not supported yet: it needs the les package and settings of its own",
-    "BOTNet": "is no longer built by MACE; use MACE or ScaleShiftMACE",
-    "ScaleShiftBOTNet": "is no longer built by MACE; use MACE or ScaleShiftMACE",
-    "AtomicDipolesMACE": _NO_FORCE_FIELD,
-    "AtomicDielectricMACE": _NO_FORCE_FIELD,
-    "EnergyDipolesMACE": _NO_DIPOLE,
-}
-# Losses with a term for the stress, or the virials (minus stress times volume, by atom).
-STRESS_LOSSES = frozenset({"stress", "virials", "universal", "huber"})
-LOSSES_REFUSED = {
-    "ef": "ignores energy_weight and forces_weight; use weighted with both set to 1",
-    "dipole": _NO_DIPOLE,
-    "dipole_polar": _NO_DIPOLE,
-    "energy_forces_dipole": _NO_DIPOLE,
-}
-LossName = Literal[
-    "weighted",
-    "forces_only",
-    "l1l2energyforces",
-    "stress",
-    "virials",
-    "universal",
-    "huber",
-]
-OPTIMIZERS_REFUSED = {
-    "schedulefree": "is not supported yet: it needs another way of evaluating; use adam or adamw",
-}
-ERROR_TABLES_REFUSED = {
-    "DipoleRMSE": _NO_DIPOLE,
-    "DipoleMAE": _NO_DIPOLE,
-    "DipolePolarRMSE": _NO_DIPOLE,
-    "EnergyDipoleRMSE": _NO_DIPOLE,
-}
 
 
 class General(Section):
@@ -314,17 +270,7 @@ class Misc(Section):
     restart_latest: Boolean = setting(
         False, "Superseded: a run always continues from `restart/` if there is one."
     )
-    error_table: Annotated[
-        Literal[
-            "PerAtomRMSE",
-            "TotalRMSE",
-            "PerAtomMAE",
-            "TotalMAE",
-            "PerAtomRMSEstressvirials",
-            "PerAtomMAEstressvirials",
-        ],
-        Choice(ERROR_TABLES_REFUSED),
-    ] = setting(
+    error_table: Annotated[ErrorTableName, Choice(ERROR_TABLES_REFUSED)] = setting(
         "PerAtomRMSE", "Errors shown in the logs, those of the stress with `...stressvirials`."
     )
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], Choice()] = (

@@ -35,11 +35,8 @@ from models_parts import ELEMENTS, settings, water_labels  # noqa: E402
 from models_resume import fingerprint  # noqa: E402
 
 from fhi_al.models.ensemble import Ensemble  # noqa: E402
-from fhi_al.models.remote.client import (  # noqa: E402
-    RemotePredictor,
-    RemoteTrainingPool,
-    TrainingRankError,
-)
+from fhi_al.models.remote.client import RemoteTrainingPool, TrainingRankError  # noqa: E402
+from fhi_al.models.remote.predictor import RemotePredictor  # noqa: E402
 from fhi_al.models.torch_set_up import torch_set_up  # noqa: E402
 from fhi_al.models.training import SerialTrainingPool, TrainingPool  # noqa: E402
 from fhi_al.settings.mace import MaceSettings  # noqa: E402

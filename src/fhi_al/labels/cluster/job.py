@@ -58,6 +58,8 @@ def main() -> int:
     """
     end_with(int(sys.argv[1]))
     try:
+        # A pickle, for the arguments of a calculator may be any objects.  It comes from the worker
+        # that started this process, and it has it from the driver: nobody else writes it.
         _compute(pickle.load(sys.stdin.buffer))
     except EngineError as error:
         Path(CANNOT if isinstance(error, CannotCompute) else WHY).write_text(str(error))

@@ -72,6 +72,9 @@ def read_exported(path: Path) -> MaceModel:
         If the file cannot be read as a MACE model.
     """
     try:
+        # MACE saves whole modules, which cannot be read as weights only.  The path is one that the
+        # user names (a foundation model) or an export in this run's own folder; snapshots, which
+        # are what a run continues from, hold weights only.
         with quiet_mace():
             model = torch.load(path, map_location="cpu", weights_only=False)
         normalisation_of(model)

@@ -11,7 +11,7 @@ from mace.tools.scripts_utils import get_loss_fn
 
 from fhi_al.models.default_dtype import default_dtype
 from fhi_al.models.loss import LossWeights, Tensors
-from fhi_al.settings.mace import STRESS_LOSSES
+from fhi_al.settings.mace_choices import STRESS_LOSSES
 
 _REFERENCE = ("ptr", "energy", "forces", "weight", "energy_weight", "forces_weight")
 # Of the terms that are a mean over the structures; that of the forces is one over the atoms.

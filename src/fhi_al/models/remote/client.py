@@ -1,7 +1,4 @@
-"""Rank 0's side of training and predicting on other ranks.
-
-Rank 0 holds all members before and after.
-"""
+"""Rank 0's side of training on other ranks; it holds all members before and after."""
 
 from __future__ import annotations
 
@@ -12,20 +9,15 @@ from mpi4py import MPI
 
 from fhi_al.core.errors import EngineError
 from fhi_al.models.ensemble import Ensemble
-from fhi_al.models.interface import EpochRecord, Geometry, Prediction, Predictor
+from fhi_al.models.interface import EpochRecord
 from fhi_al.models.member import Member
-from fhi_al.models.predictor import broken
 from fhi_al.models.remote.held import OtherRank
 from fhi_al.models.remote.messages import (
-    PREDICT,
     SETUP,
     TRAIN,
-    MemberPrediction,
     PredictionResult,
-    PredictionTask,
     TrainingResult,
     TrainingSetup,
-    assigned,
 )
 from fhi_al.models.training import LocalWork, TrainingRound
 from fhi_al.parallel import mpi
@@ -202,7 +194,7 @@ class MembersAway:
             If the training has failed on a rank.
         """
         self._take_results()
-        _require_none_failed("training", "train", self._results)
+        require_none_failed("training", "train", self._results)
 
     def wait(self) -> None:
         """See :meth:`fhi_al.models.training.RemoteWork.wait`."""
@@ -233,96 +225,16 @@ class MembersAway:
                     self._pool.others[rank].forget()
 
 
-class RemotePredictor:
-    """On rank 0: predicts with the help of the ranks that train, unless they are training.
-
-    Parameters
-    ----------
-    pool : RemoteTrainingPool
-    dtype : str, optional
-        Precision of all predictions; that of training if it is left out.
-    """
-
-    def __init__(self, pool: RemoteTrainingPool, dtype: str | None = None) -> None:
-        trained_in = pool.ensemble.backend.dtype
-        self._pool = pool
-        self._dtype = trained_in if dtype is None else dtype
-        self._local = pool.ensemble.predictor(self._dtype)
-        self._as_trained = self if self._dtype == trained_in else RemotePredictor(pool)
-
-    @property
-    def as_trained(self) -> Predictor:
-        """See :attr:`fhi_al.models.interface.Predictor.as_trained`."""
-        return self._as_trained
-
-    def predict(
-        self,
-        geometries: Sequence[Geometry],
-        members: Sequence[int] | None = None,
-        *,
-        stress: bool = False,
-    ) -> list[Prediction]:
-        """See :meth:`fhi_al.models.interface.Predictor.predict`.
-
-        Raises
-        ------
-        TrainingRankError
-            If another rank cannot predict.
-        """
-        pool, every = self._pool, self._pool.ensemble.members
-        chosen = tuple(range(len(every)) if members is None else members)
-        if pool.is_under_way or not geometries:
-            return self._local.predict(geometries, chosen, stress=stress)
-        pool.set_up()
-        tasks = assigned(len(geometries), chosen, pool.ranks)
-        here = tasks.pop(0, ())
-        requests = {
-            rank: pool.others[rank].prediction_request(
-                geometries, theirs, every, self._dtype, stress
-            )
-            for rank, theirs in tasks.items()
-        }
-        mpi.tell_each(pool.comm, {rank: (PREDICT, one) for rank, one in requests.items()})
-        found = [broken(len(chosen), len(one.numbers), stress=stress) for one in geometries]
-        place = {member: k for k, member in enumerate(chosen)}
-
-        def fill(task: PredictionTask, predicted: Sequence[MemberPrediction]) -> None:
-            for index, one in enumerate(predicted, start=task.first):
-                whole, at = found[index], place[task.member]
-                whole.energies[at], whole.forces[at] = one.energy, one.forces
-                if whole.stress is not None:
-                    whole.stress[at] = one.stress
-
-        try:
-            for task in here:
-                some = geometries[task.first : task.last]
-                own = self._local.predict(some, [task.member], stress=stress)
-                fill(task, [MemberPrediction.of(each) for each in own])
-        finally:
-            # Before anything else is sent to them: they wait until their answers are taken.
-            results = self._results(set(tasks))
-        for rank, result in results.items():
-            for task, predicted in zip(tasks[rank], result.predicted, strict=True):
-                fill(task, predicted)
-        return found
-
-    def _results(self, ranks: set[int]) -> dict[int, PredictionResult]:
-        results: dict[int, PredictionResult] = {}
-        nap = mpi.Nap()
-        while len(results) < len(ranks):
-            arrived = mpi.answers(self._pool.comm, mpi.PREDICTION_TAG)
-            results.update(arrived)
-            for rank, result in arrived:
-                self._pool.worked(rank, result.seconds)
-            if not arrived:
-                nap.take()
-        _require_none_failed("MD forces", "predict", results)
-        return results
-
-
-def _require_none_failed(
+def require_none_failed(
     what: str, act: str, results: Mapping[int, TrainingResult | PredictionResult]
 ) -> None:
+    """Raise what other ranks have failed at.
+
+    Raises
+    ------
+    TrainingRankError
+        If one has: which, and why.
+    """
     failed = sorted((rank, one.failure) for rank, one in results.items() if one.failure)
     if failed:
         reasons = "; ".join(f"rank {rank}: {failure}" for rank, failure in failed)
