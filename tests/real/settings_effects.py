@@ -55,6 +55,7 @@ BASE: Values = {
     "ARCHITECTURE.atomic_energies": {1: -13.0, 8: -100.0},
     "ARCHITECTURE.model": "ScaleShiftMACE",
     "ARCHITECTURE.r_max": 3.0,
+    "ARCHITECTURE.num_interactions": 1,
     "ARCHITECTURE.num_channels": 2,
     "ARCHITECTURE.max_L": 0,
     "ARCHITECTURE.max_ell": 1,
@@ -106,6 +107,7 @@ SITUATIONS: dict[str, Values] = {
         "MD.thermostat": "Andersen",
         "ARCHITECTURE.model": "MACE",
         "ARCHITECTURE.interaction_first": "RealAgnosticInteractionBlock",
+        "ARCHITECTURE.num_interactions": 2,
     },
     "any calculator samples and labels": {
         "ACTIVE_LEARNING.reference_engine": "ase",
@@ -435,7 +437,6 @@ class Search:
     def _outcome(
         self, situation: str, label: str, value: Any, describe: Callable[[Path], Description]
     ) -> Outcome:
-        before = self._description(situation, label, describe)
         try:
             settings = self._settings(inputs(situation, label) | {label: value})
         except SettingsError as error:
@@ -445,6 +446,7 @@ class Search:
             if note.startswith(f"{plain} = ") and ("no effect" in note or "superseded" in note):
                 return Outcome.TOLD
         after = describe(self._folder)
+        before = self._description(situation, label, describe)
         is_same = all(after.get(path) == text for path, text in before.items())
         return Outcome.NONE if is_same else Outcome.EFFECT
 

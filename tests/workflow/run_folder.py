@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import yaml
 from asi.harness import mpirun
+from preloaded.launch import preloaded
 
 TIMEOUT_S = 150.0
 KILL_TIMEOUT_S = 30.0
@@ -168,16 +169,33 @@ def start(
     *options: str,
     command: str = "FHI_AL",
     env: dict[str, str] | None = None,
+    preload: bool = False,
 ) -> subprocess.Popen[str]:
-    """Start a command under mpirun, as the leader of its own process group."""
-    program = Path(sys.executable).parent / command
+    """Start a command under mpirun, as the leader of its own process group.
+
+    With ``preload`` its ranks have imported the libraries before they start, see
+    preloaded/launch.py.
+    """
+    program = [str(Path(sys.executable).parent / command)]
+    if preload:
+        program = preloaded(program[0], mace=needs_mace(folder, *options))
     return subprocess.Popen(
-        [mpirun(), "-n", str(ranks), str(program), "--workdir", str(folder), *options],
+        [mpirun(), "-n", str(ranks), *program, "--workdir", str(folder), *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": python_path(), **(env or {})},
+    )
+
+
+def needs_mace(folder: Path, *options: str) -> bool:
+    """Whether a run imports MACE."""
+    settings = folder / "active_learning_settings.yaml"
+    return (
+        "--check" not in options
+        and settings.exists()
+        and b"model_backend" not in settings.read_bytes()
     )
 
 
@@ -317,10 +335,16 @@ def run(
     *options: str,
     command: str = "FHI_AL",
     timeout_s: float = TIMEOUT_S,
-    **how: Any,
+    env: dict[str, str] | None = None,
 ) -> tuple[int, str]:
-    """Run a command to its end; ``how`` is passed on to :func:`start`."""
-    return finish(start(folder, ranks, *options, command=command, **how), timeout_s)
+    """Run a command to its end, on ranks that have the libraries if they can be forked.
+
+    Those know nothing of variables that are read when Python starts or a library is loaded; those
+    of the ASI library (``ASI_*``) are read later.
+    """
+    preload = all(name.startswith("ASI_") for name in env or {})
+    job = start(folder, ranks, *options, command=command, env=env, preload=preload)
+    return finish(job, timeout_s)
 
 
 def succeed(folder: Path, ranks: int = 1, *options: str, **how: Any) -> str:

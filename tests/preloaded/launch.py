@@ -1,0 +1,57 @@
+"""Ranks that have imported the libraries before they start.
+
+A command takes three seconds of CPU to import torch, and five more with MACE: most of the time of
+a run of the tests.  Under mpirun, ``client.py`` hands its output, its environment and its
+connection to mpirun to a rank that ``server.py`` forks from a process that has those libraries,
+but nothing of ours and no MPI, and ends as the rank ends.  For commands that run to their end and
+are not watched: what is killed, gets a signal, or starts with another PYTHONPATH is a process of
+its own, as with users.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+CLIENT = Path(__file__).with_name("client.py")
+SERVER = Path(__file__).with_name("server.py")
+
+# What takes longest.  torch.optim imports torch._dynamo when the first optimizer is made, which
+# imports tabulate when Python ends.
+LIBRARIES = (
+    *("torch", "torch._dynamo", "tabulate", "tblite.interface", "scipy.integrate"),
+    *("ase.io.extxyz", "ase.constraints", "ase.md", "pydantic", "yaml", "matplotlib.figure"),
+)
+MACE = ("mace.modules", "mace.tools", "mace.data", "mace.calculators")
+
+
+def preloaded(program: str, *, mace: bool) -> list[str]:
+    """The command that starts a Python program as a rank that has the libraries."""
+    socket = _server((*MACE, *LIBRARIES) if mace else LIBRARIES)
+    return [sys.executable, "-I", "-S", str(CLIENT), str(socket), program]
+
+
+@functools.cache
+def _server(modules: tuple[str, ...]) -> Path:
+    """The socket of a server, which is started once and ends with this process."""
+    socket = Path(tempfile.mkdtemp(prefix="preloaded")) / "socket"
+    server = subprocess.Popen(
+        [sys.executable, str(SERVER), str(socket), *modules],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+    )
+    assert server.stdout is not None
+    # MACE says something when it is imported.
+    assert "ready\n" in iter(server.stdout.readline, ""), "no server of preloaded ranks"
+    # Its standard input is kept open, and so the server, until this process ends.
+    atexit.register(lambda: server.stdin)
+    return socket
