@@ -128,6 +128,18 @@ def test_errors_of_the_stress_are_in_tables_log_and_summary(finished: tuple[Path
     assert "stress MAE" in output
 
 
+def test_the_final_test_measures_the_stress(tmp_path: Path) -> None:
+    folder = inputs(tmp_path / "run", final_test=1)
+    text = (folder / AL_FILE).read_text()
+    # Fewer steps for the same time.
+    (folder / AL_FILE).write_text(text.replace("timestep: 0.5", "timestep: 2.5"))
+    output = succeed(folder)
+    (row,) = rows_of(folder / "results" / "final_test.csv")
+    assert 0 < float(row["mae_stress"]) < 1  # eV/A^3
+    found = f", stress {1000 * float(row['mae_stress']):.2f} meV/A^3 on 1 structures"
+    assert found in output
+
+
 def test_a_killed_run_with_stress_ends_as_one_that_nothing_interrupted(
     finished: tuple[Path, str], tmp_path: Path
 ) -> None:

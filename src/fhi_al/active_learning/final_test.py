@@ -246,16 +246,26 @@ class FinalTest:
         if not labels:
             return FinalErrors(np.inf, np.inf, np.inf, 0, state.failures, md_ps)
         with self._clock.section(clock.MD):
-            predicted = self._dynamics.predictor.as_trained.predict(labels)
+            predicted = self._dynamics.predictor.as_trained.predict(
+                labels, stress=all(label.stress is not None for label in labels)
+            )
         each = [
             [
-                prediction_errors([label], [float(p.energies[k])], [p.forces[k]])
+                prediction_errors(
+                    [label],
+                    [float(p.energies[k])],
+                    [p.forces[k]],
+                    None if p.stress is None else [p.stress[k]],
+                )
                 for label, p in zip(labels, predicted, strict=True)
             ]
             for k in members
         ]
         forces = np.mean([[one.mae_forces for one in errors] for errors in each], axis=0)
         energies = np.mean([[one.mae_energy_per_atom for one in errors] for errors in each], axis=0)
+        # NaN where there is none.
+        of_members = [[one.mae_stress for one in errors] for errors in each]
+        stress = np.array(of_members, dtype=np.float64).mean(axis=0)
         uncertainties = [uncertainty for _, uncertainty in state.labelled]
         for k, (label, uncertainty) in enumerate(zip(labels, uncertainties, strict=True)):
             self._journal.add(
@@ -266,10 +276,16 @@ class FinalTest:
                 mean_uncertainty=state.mean_uncertainty,
                 mae_forces=float(forces[k]),
                 mae_energy_per_atom=float(energies[k]),
+                mae_stress=float(stress[k]) if np.isfinite(stress[k]) else None,
             )
         mae, standard_error = mean_of_drawn(forces, uncertainties, state.mean_uncertainty)
         mae_energy, _ = mean_of_drawn(energies, uncertainties, state.mean_uncertainty)
-        return FinalErrors(mae, standard_error, mae_energy, len(labels), state.failures, md_ps)
+        mae_stress = None
+        if np.isfinite(stress).all():
+            mae_stress, _ = mean_of_drawn(stress, uncertainties, state.mean_uncertainty)
+        return FinalErrors(
+            mae, standard_error, mae_energy, len(labels), state.failures, md_ps, mae_stress
+        )
 
 
 def _name(candidate: Candidate) -> tuple[int, int]:

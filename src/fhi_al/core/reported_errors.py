@@ -61,6 +61,8 @@ class FinalErrors:
         Times that their MD ended in a structure that makes no sense.
     md_ps : float
         Simulated time of all trajectories, in ps.
+    mae_stress : float or None
+        In eV/A^3; None if labels have no stress.
     """
 
     mae_forces: float
@@ -69,8 +71,10 @@ class FinalErrors:
     n_points: int
     n_failures: int
     md_ps: float
+    mae_stress: float | None = None
 
     def __str__(self) -> str:
+        stress = "" if self.mae_stress is None else f", stress {1000 * self.mae_stress:.2f} meV/A^3"
         failures = (
             f"; their MD of {self.md_ps:.1f} ps ended {self.n_failures} times in a structure that "
             "makes no sense"
@@ -81,7 +85,7 @@ class FinalErrors:
             return f"no structure was labelled{failures}"
         return (
             f"forces {1000 * self.mae_forces:.1f} +- {1000 * self.standard_error:.1f} meV/A, "
-            f"energies {1000 * self.mae_energy_per_atom:.2f} meV/atom on {self.n_points} "
+            f"energies {1000 * self.mae_energy_per_atom:.2f} meV/atom{stress} on {self.n_points} "
             f"structures{failures}"
         )
 

@@ -69,6 +69,7 @@ _RESULTS: dict[str, tuple[str, tuple[str, ...]]] = {
             "mean_uncertainty",
             "mae_forces",
             "mae_energy_per_atom",
+            "mae_stress",
         ),
     ),
 }
