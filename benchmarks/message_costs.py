@@ -33,8 +33,8 @@ from fhi_al.core.threshold import MovingAverage, observed
 from fhi_al.core.trajectory import Limits, Moved, TrajectoryState, after
 from fhi_al.engines.engine import ReferenceResult
 from fhi_al.labels.store import LabelStore
-from fhi_al.md.driver import MDPoint
 from fhi_al.md.live_trajectory import LiveTrajectory
+from fhi_al.md.point import MDPoint
 from fhi_al.parallel import mpi
 from fhi_al.report.journal import Journal
 

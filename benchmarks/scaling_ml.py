@@ -33,10 +33,10 @@ from fhi_al.core.plausible import GeometryLimits
 from fhi_al.core.structure import Structure, geometry_key, structure
 from fhi_al.core.trajectory import TrajectoryState
 from fhi_al.labels.store import LabelStore
-from fhi_al.md.driver import Driver, random_stream
-from fhi_al.md.integrators import MDConditions
+from fhi_al.md.conditions import MDConditions
 from fhi_al.md.live_trajectory import LiveTrajectory
-from fhi_al.md.together import BatchedForceCalculator
+from fhi_al.md.point import random_stream
+from fhi_al.md.system import MDSystem
 from fhi_al.models.ensemble import Ensemble
 from fhi_al.models.torch_set_up import torch_set_up
 from fhi_al.models.training import SerialTrainingPool
@@ -89,9 +89,9 @@ def distorted(seed: int) -> Label:
 def step_of(ensemble: Ensemble, system: Structure, n_trajectories: int) -> Callable[[], None]:
     """A function that moves trajectories by STEPS steps."""
     conditions = MDConditions("Langevin", 10.0, 0.1, 0.01, 100.0, 0.01, 1)
-    driver = Driver(system, conditions, BatchedForceCalculator(), GeometryLimits())
-    live = [LiveTrajectory.start(driver, random_stream(1, k)) for k in range(n_trajectories)]
-    propagation = Propagation(Dynamics((system,), lambda system, md: driver, ensemble))
+    md_system = MDSystem(system, conditions, GeometryLimits())
+    live = [LiveTrajectory.start(md_system, random_stream(1, k)) for k in range(n_trajectories)]
+    propagation = Propagation(Dynamics((system,), lambda system, md: md_system, ensemble))
     states = [TrajectoryState(k) for k in range(n_trajectories)]
 
     def act() -> None:

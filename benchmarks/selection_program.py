@@ -151,7 +151,7 @@ def main(folder: Path) -> None:
     from fhi_al.active_learning.propagation import Propagation
     from fhi_al.core.trajectory import TrajectoryState
     from fhi_al.md.live_trajectory import LiveTrajectory
-    from fhi_al.md.validating import MDFailure
+    from fhi_al.md.point import MDFailure
 
     visited: list[Array] = []
     advance = Propagation.advance

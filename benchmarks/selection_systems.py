@@ -4,7 +4,7 @@ label-efficiency and calibration benchmarks work with.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +18,12 @@ from fhi_al.core.label import Label, Origin
 from fhi_al.core.plausible import GeometryLimits
 from fhi_al.core.structure import Structure, geometry_key, structure
 from fhi_al.md.atoms import atoms_of
-from fhi_al.md.driver import Driver, random_stream
-from fhi_al.md.integrators import MDConditions
+from fhi_al.md.conditions import MDConditions
+from fhi_al.md.engine import advance
+from fhi_al.md.evaluation import Evaluation, MovingStructure, forces_of_calculator
 from fhi_al.md.live_trajectory import LiveTrajectory
-from fhi_al.md.together import BatchedForceCalculator, advance_together
-from fhi_al.md.validating import MDFailure
+from fhi_al.md.point import MDFailure, random_stream
+from fhi_al.md.system import MDSystem
 from fhi_al.models.ensemble import Ensemble
 from fhi_al.models.training import SerialTrainingPool
 from fhi_al.settings.mace import MaceSettings
@@ -72,11 +73,11 @@ class System:
         """The reference method, from scratch for each geometry: no label depends on another."""
         return TBLite(method=self.method, verbosity=0, cache_api=False)
 
-    def driver(self, calculator: BaseCalculator, temperature: float | None = None) -> Driver:
+    def md(self, temperature: float | None = None) -> MDSystem:
         """Langevin MD at the system's temperature in K, or at another one."""
         kelvin = self.temperature if temperature is None else temperature
         conditions = MDConditions("Langevin", kelvin, self.timestep, FRICTION, 100.0, 0.01, 1)
-        return Driver(self.structure, conditions, calculator, SANE)
+        return MDSystem(self.structure, conditions, SANE)
 
 
 SYSTEMS = {
@@ -92,16 +93,28 @@ def reference_md(
 
     The first `n_before` steps from the start geometry are left out.
     """
-    driver = system.driver(system.reference())
-    generator = random_stream(seed)
-    point = driver.start(generator)
-    if n_before:
-        point = driver.advance(point, n_before, generator)
+    return sampled(system.md(), system.reference(), n_frames, stride, seed, n_before)
+
+
+def sampled(
+    md: MDSystem,
+    calculator: BaseCalculator,
+    n_frames: int,
+    stride: int,
+    seed: int,
+    n_before: int = 0,
+) -> list[Array]:
+    """Positions, (n_atoms, 3) in A, every `stride` steps of MD with a calculator's forces."""
+    forces = forces_of_calculator(calculator)
+    trajectory = LiveTrajectory.start(md, random_stream(seed))
     frames = []
-    for _ in range(n_frames):
-        point = driver.advance(point, stride, generator)
+    for n_steps in ([n_before] if n_before else []) + [stride] * n_frames:
+        (point,) = advance([trajectory], [md], [n_steps], forces)
+        if isinstance(point, MDFailure):
+            raise point
+        trajectory.point = point
         frames.append(point.positions)
-    return frames
+    return frames[-n_frames:]
 
 
 def labelled(system: System, frames: Sequence[Array]) -> list[Label]:
@@ -185,22 +198,22 @@ def sane_steps(
 
     Atoms overlap, one is far from all others, or it is ten times too hot; at most `n_steps`.
     """
-    driver = system.driver(BatchedForceCalculator(), temperature)
+    md = system.md(temperature)
     generators = [random_stream(7, k) for k in range(n_trajectories)]
-    points = {k: driver.start(generators[k]) for k in range(n_trajectories)}
+    points = {k: md.start(generators[k]) for k in range(n_trajectories)}
     sane = [0] * n_trajectories
+
+    def forces(pending: Mapping[int, MovingStructure]) -> dict[int, Evaluation | MDFailure]:
+        found = ensemble.predict(list(pending.values()), [0])
+        return {place: Evaluation(one.forces[0]) for place, one in zip(pending, found, strict=True)}
+
     for _ in range(n_steps // BLOCK):
         moving = list(points)
-        ended = advance_together(
+        ended = advance(
             [LiveTrajectory.at(points[k], generators[k]) for k in moving],
-            [driver] * len(moving),
+            [md] * len(moving),
             [BLOCK] * len(moving),
-            lambda pending: {
-                place: found.forces[0]
-                for place, found in zip(
-                    pending, ensemble.predict(list(pending.values()), [0]), strict=True
-                )
-            },
+            forces,
         )
         for k, point in zip(moving, ended, strict=True):
             if isinstance(point, MDFailure):

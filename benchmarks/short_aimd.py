@@ -25,12 +25,12 @@ import yaml
 from ase import Atoms
 from ase.io import read
 from mace.calculators import MACECalculator
-from selection_systems import SANE
+from selection_systems import SANE, sampled
 from tblite.ase import TBLite
 
 from fhi_al.core.structure import structure
-from fhi_al.md.driver import Driver, random_stream
-from fhi_al.md.integrators import MDConditions
+from fhi_al.md.conditions import MDConditions
+from fhi_al.md.system import MDSystem
 from fhi_al.storage.atomic_file import write_atomically
 
 INPUTS = Path(__file__).with_name("short_aimd")
@@ -44,13 +44,10 @@ def independent(temperature: float, timestep: float) -> list[Atoms]:
     start: Any = read(INPUTS / "geometry.in", format="aims")
     conditions = MDConditions("Langevin", temperature, timestep, FRICTION, 100.0, 0.01, 1)
     calculator = TBLite(method=METHOD, verbosity=0)
-    driver = Driver(structure(start.numbers, start.positions), conditions, calculator, SANE)
-    generator = random_stream(77)
-    point = driver.advance(driver.start(generator), BEFORE, generator)
+    md = MDSystem(structure(start.numbers, start.positions), conditions, SANE)
     found = []
-    for _ in range(N_STRUCTURES):
-        point = driver.advance(point, STRIDE, generator)
-        atoms = Atoms(start.numbers, point.positions)
+    for positions in sampled(md, calculator, N_STRUCTURES, STRIDE, seed=77, n_before=BEFORE):
+        atoms = Atoms(start.numbers, positions)
         atoms.calc = TBLite(method=METHOD, verbosity=0)
         atoms.info["energy"] = atoms.get_potential_energy()
         atoms.arrays["f"] = atoms.get_forces()

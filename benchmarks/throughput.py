@@ -71,19 +71,19 @@ class Trajectories:
         from fhi_al.core.plausible import GeometryLimits
         from fhi_al.core.structure import structure
         from fhi_al.core.trajectory import TrajectoryState
-        from fhi_al.md.driver import Driver, random_stream
-        from fhi_al.md.integrators import MDConditions
+        from fhi_al.md.conditions import MDConditions
         from fhi_al.md.live_trajectory import LiveTrajectory
-        from fhi_al.md.together import BatchedForceCalculator
+        from fhi_al.md.point import random_stream
+        from fhi_al.md.system import MDSystem
 
         atoms = molecule("CH3CH2OH")
         system = structure(atoms.numbers, atoms.positions)
         conditions = MDConditions("Langevin", 500.0, 0.5, 0.01, 100.0, 0.01, 1)
-        driver = Driver(system, conditions, BatchedForceCalculator(), GeometryLimits())
+        md = MDSystem(system, conditions, GeometryLimits())
         self._starts = [
-            LiveTrajectory.start(driver, random_stream(1, k)) for k in range(N_TRAJECTORIES)
+            LiveTrajectory.start(md, random_stream(1, k)) for k in range(N_TRAJECTORIES)
         ]
-        self._propagation = Propagation(Dynamics((system,), lambda system, md: driver, predictor))
+        self._propagation = Propagation(Dynamics((system,), lambda _, __: md, predictor))
         self._states = [TrajectoryState(k) for k in range(N_TRAJECTORIES)]
         self.begin_again()
         self._member = member

@@ -14,6 +14,8 @@ from ase.md.langevin import Langevin as AseLangevin
 from objects import WATER
 
 from fhi_al import Backend, ReferenceResult, Threshold
+from fhi_al.md.integrator import Integrator
+from fhi_al.md.langevin import LANGEVIN
 from fhi_al.models.torch_backend import TorchBackend
 from fhi_al.settings.mace import ModelArchitecture
 from fhi_al.settings.value_types import Integer, Number, setting
@@ -86,8 +88,25 @@ def second_largest(forces: np.ndarray) -> float:
     return float(np.sort(spread)[-2])
 
 
+def with_half(constants):
+    """What an integrator goes by, at half of the temperature."""
+    return replace(constants, temperature=constants.temperature / 2)
+
+
+# An integrator: Langevin at half of the temperature.
+COOLED = Integrator(
+    first_half=lambda state, c, forces, noise: LANGEVIN.first_half(
+        state, with_half(c), forces, noise
+    ),
+    second_half=lambda state, c, forces, noise: LANGEVIN.second_half(
+        state, with_half(c), forces, noise
+    ),
+    draw=LANGEVIN.draw,
+)
+
+
 def cooled(atoms, conditions, generator):
-    """An integrator: Langevin at half of the temperature, random numbers from the generator."""
+    """The same in ASE's form: one trajectory at a time, random numbers from the generator."""
     return AseLangevin(
         atoms,
         timestep=conditions.timestep * units.fs,
@@ -104,7 +123,7 @@ if __name__ == "__main__":
         engine=Springs(molecule("H2O"), stiffness=30.0),
         model=Backend(LinearModel, members=2, num_bins=16, lr=0.05, batch_size=4),
         criterion=Threshold(second_largest, c_x=0.1),
-        integrator=cooled,
+        integrator=COOLED,
     )
     result = job.run(sys.argv[1] if len(sys.argv) > 1 else "springs")
     if result is not None:

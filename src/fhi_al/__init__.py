@@ -23,12 +23,13 @@ if TYPE_CHECKING:
         TBLite,
         Threshold,
     )
-    from fhi_al.app.dynamics import NVE, Andersen, Berendsen, Bussi, Langevin, NoseHoover
+    from fhi_al.app.dynamics import NPT, NVE, Andersen, Berendsen, Bussi, Langevin, NoseHoover
     from fhi_al.app.open import open_run
     from fhi_al.engines.engine import ReferenceResult
 
 __all__ = [
     "MACE",
+    "NPT",
     "NVE",
     "ActiveLearning",
     "ActiveLearningProcedure",
@@ -58,7 +59,15 @@ _HOMES = {
         *["MACE", "Aims", "AseCalculator", "Backend"],
         *["InitialDataset", "Stop", "TBLite", "Threshold"],
     ],
-    "fhi_al.app.dynamics": ["NVE", "Andersen", "Berendsen", "Bussi", "Langevin", "NoseHoover"],
+    "fhi_al.app.dynamics": [
+        "NPT",
+        "NVE",
+        "Andersen",
+        "Berendsen",
+        "Bussi",
+        "Langevin",
+        "NoseHoover",
+    ],
     "fhi_al.app.open": ["open_run"],
     "fhi_al.engines.engine": ["ReferenceResult"],
 }

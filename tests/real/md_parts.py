@@ -11,8 +11,12 @@ from ase.calculators.calculator import Calculator, all_changes
 
 from fhi_al.core.plausible import GeometryLimits
 from fhi_al.core.structure import Array, Structure, structure
-from fhi_al.md.driver import Driver, MDPoint
-from fhi_al.md.integrators import MDConditions, Thermostat
+from fhi_al.md.conditions import MDConditions, Thermostat
+from fhi_al.md.engine import advance
+from fhi_al.md.evaluation import forces_of_calculator
+from fhi_al.md.live_trajectory import LiveTrajectory
+from fhi_al.md.point import MDFailure, MDPoint
+from fhi_al.md.system import MDSystem
 
 THERMOSTATS: tuple[Thermostat | None, ...] = (None, *get_args(Thermostat))
 
@@ -83,12 +87,31 @@ def conditions(thermostat: Thermostat | None, **changes: Any) -> MDConditions:
     return MDConditions(thermostat, **{**values, **changes})
 
 
+class Alone:
+    """Moves one trajectory of a system at a time, on an ASE calculator's forces."""
+
+    def __init__(self, system: MDSystem, calculator: Any) -> None:
+        self.system = system
+        self.start = system.start
+        self.conditions = system.conditions
+        self._forces = forces_of_calculator(calculator)
+
+    def advance(self, point: MDPoint, n_steps: int, generator: np.random.Generator) -> MDPoint:
+        """The point some steps later; raises MDFailure."""
+        (end,) = advance(
+            [LiveTrajectory.at(point, generator)], [self.system], [n_steps], self._forces
+        )
+        if isinstance(end, MDFailure):
+            raise end
+        return end
+
+
 def driver(
     system: Structure, thermostat: Thermostat | None, calculator: Any = None, **changes: Any
-) -> Driver:
-    """A driver on springs, unless another calculator is given."""
+) -> Alone:
+    """A system on springs, unless another calculator is given."""
     calculator = Springs(system.positions) if calculator is None else calculator
-    return Driver(system, conditions(thermostat, **changes), calculator, GeometryLimits())
+    return Alone(MDSystem(system, conditions(thermostat, **changes), GeometryLimits()), calculator)
 
 
 def bits(point: MDPoint) -> tuple[Any, ...]:

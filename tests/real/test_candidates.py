@@ -27,10 +27,10 @@ from fhi_al.core.run_state import ActiveLearningState, Frame, PendingLabel, RunS
 from fhi_al.core.structure import structure
 from fhi_al.core.threshold import MovingAverage
 from fhi_al.core.trajectory import Limits, Status, TrajectoryState
-from fhi_al.md.driver import Driver, random_stream
-from fhi_al.md.integrators import MDConditions
+from fhi_al.md.conditions import MDConditions
 from fhi_al.md.live_trajectory import LiveTrajectory
-from fhi_al.md.together import BatchedForceCalculator
+from fhi_al.md.point import random_stream
+from fhi_al.md.system import MDSystem
 from fhi_al.models.ensemble import Ensemble
 from fhi_al.report.clock import Clock
 from fhi_al.report.journal import Journal
@@ -139,13 +139,13 @@ def parts_of(made: Ensemble, folder: Path, positions: list[Any], **changes: Any)
         pairs=(Pairs(),),
     )
     system = structure([8, 1, 1], positions[0])
-    driver = Driver(system, CONDITIONS, BatchedForceCalculator(), GeometryLimits())
-    live = [LiveTrajectory.start(driver, random_stream(1, k)) for k in range(len(positions))]
+    md_system = MDSystem(system, CONDITIONS, GeometryLimits())
+    live = [LiveTrajectory.start(md_system, random_stream(1, k)) for k in range(len(positions))]
     progress = Progress(RunState(active=active), live)
     journal = Journal(folder / "journal.jsonl")
     preferred: list[Sequence[str]] = []
     candidates = Candidates(
-        Trajectories(progress, lambda system, md: driver, Limits(1000, 5, 10)),
+        Trajectories(progress, lambda system, md: md_system, Limits(1000, 5, 10)),
         (system,),
         made,
         preferred.append,

@@ -89,7 +89,6 @@ HOMES = [
         ["parallel/mpi.py", "labels/", "engines/", "models/remote/", "app/", "cli.py"],
     ),
     (("asi4py",), ["engines/"]),
-    (("greenlet",), ["md/together.py"]),
     (("parsl",), ["labels/cluster/parsl.py"]),
     (("psutil",), ["labels/cluster/processes.py"]),
     (("pydantic",), ["settings/", "engines/registry.py", "active_learning/snapshot.py"]),

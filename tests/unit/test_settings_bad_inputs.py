@@ -157,8 +157,7 @@ TABLE = [
     mace("MISC:\n  error_table: PerAtomMAEstressvirials\n", 4, "MISC.error_table", "the stress"),
     al("  stress_threshold: 0\n", 4, "ACTIVE_LEARNING.stress_threshold", "above 0 eV/A^3"),
     mace("ARCHITECTURE:\n  model: PolarMACE\n", 4, "ARCHITECTURE.model", "not supported yet"),
-    al("MD:\n  stat_ensemble: NPT\n", 5, "MD.stat_ensemble", "not supported yet"),
-    al("MD:\n  pressure: 0.1\n", 5, "MD.pressure", "not supported yet"),
+    al("MD:\n  barostat: Parrinello\n", 5, "MD.barostat", "CellRescaling"),
     al("MD:\n  - seed: 1\n  - seed: 2\n", 4, "MD", "several MD settings are not supported yet"),
     al("MD:\n  0: {seed: 1}\n  1: {seed: 2}\n", 4, "MD", "several MD settings are not supported"),
     # between keys

@@ -117,7 +117,10 @@ ON_TBLITE: dict[str, tuple[Spoil, tuple[str, ...]]] = {
         line(MACE, "max_L", "  atomic_energies: {1: -11.7}"),
         (MACE, "ARCHITECTURE.atomic_energies", "no energy for O"),
     ),
-    "NPT": (line(AL, "friction", "  stat_ensemble: NPT"), (AL, "NPT", "not supported")),
+    "NPT without a stress, and of a molecule": (
+        line(AL, "friction", "  stat_ensemble: NPT"),
+        (AL, "MD.stat_ensemble = NPT: needs the stress", "is a molecule, which has no cell"),
+    ),
     "stress of a molecule": (
         line(MACE, "seed", "  compute_stress: true"),
         (MACE, "GENERAL.compute_stress", "geometry.in is a molecule, which has no stress"),

@@ -25,8 +25,8 @@ from fhi_al.core.reported_errors import contradictions
 from fhi_al.core.run_state import ActiveLearningState, Stage, SweepStage
 from fhi_al.core.threshold import MovingAverage
 from fhi_al.core.trajectory import TrajectoryState
-from fhi_al.md.driver import random_stream
 from fhi_al.md.live_trajectory import LiveTrajectory
+from fhi_al.md.point import random_stream
 from fhi_al.report.calibration_figure import draw_calibration
 from fhi_al.report.logs import log_to_file, stop_log
 from fhi_al.report.pulse import Pulse
@@ -52,7 +52,7 @@ class ActiveLearningProcedure:
         self._progress = run.progress
         self._options = options
         self._pulse = Pulse()
-        self._trajectories = Trajectories(run.progress, run.dynamics.driver, options.limits)
+        self._trajectories = Trajectories(run.progress, run.dynamics.md_system, options.limits)
         self._sweep = _sweep(run, self._trajectories)
 
     @property
@@ -133,10 +133,10 @@ class ActiveLearningProcedure:
         run.save()
 
     def _at_start(self, trajectory: TrajectoryState) -> LiveTrajectory:
-        driver = self._run.dynamics.driver(trajectory.system, trajectory.md)
-        seed = driver.conditions.seed
+        system = self._run.dynamics.md_system(trajectory.system, trajectory.md)
+        seed = system.conditions.seed
         return LiveTrajectory.start(
-            driver, random_stream(seed, TRAJECTORY_STREAM, trajectory.index)
+            system, random_stream(seed, TRAJECTORY_STREAM, trajectory.index)
         )
 
     def _sweep_or_stop(self) -> None:

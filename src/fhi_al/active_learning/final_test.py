@@ -26,9 +26,9 @@ from fhi_al.core.trajectory import TrajectoryState
 from fhi_al.core.uncertainty import Measure
 from fhi_al.labels.serial_queue import LabelQueue
 from fhi_al.labels.validation import LabelRequest
-from fhi_al.md.driver import MDPoint, random_stream
-from fhi_al.md.integrators import MDConditions
+from fhi_al.md.conditions import Barostat, MDConditions
 from fhi_al.md.live_trajectory import LiveTrajectory
+from fhi_al.md.point import MDPoint, random_stream
 from fhi_al.report import clock
 from fhi_al.report.clock import Clock
 from fhi_al.report.journal import Journal
@@ -62,7 +62,8 @@ def canonical(conditions: MDConditions) -> MDConditions:
     """
     if conditions.thermostat is None or conditions.own_integrator is not None:
         return conditions
-    return replace(conditions, thermostat="Langevin", friction=FRICTION_PER_FS)
+    barostat: Barostat | None = None if conditions.barostat is None else "CellRescaling"
+    return replace(conditions, thermostat="Langevin", friction=FRICTION_PER_FS, barostat=barostat)
 
 
 class FinalTest:
@@ -152,12 +153,12 @@ class FinalTest:
         labels = [record for record in self._held_out.store if isinstance(record, Label)]
         self._progress.live = []
         for index, system in enumerate(systems):
-            driver = self._dynamics.driver(system, 0)
-            generator = random_stream(driver.conditions.seed, TEST_STREAM, index)
+            md_system = self._dynamics.md_system(system, 0)
+            generator = random_stream(md_system.conditions.seed, TEST_STREAM, index)
             own = [label for label in labels if label.system == system]
             start = own[generator.integers(len(own))]
             at = MDPoint(start.positions, np.zeros_like(start.positions), start.cell)
-            point = driver.new_velocities(at, generator)
+            point = md_system.new_velocities(at, generator)
             self._progress.live.append(LiveTrajectory.at(point, generator))
         self._progress.update(final_test=FinalTestState(n_labels, systems))
         log.info(
@@ -186,7 +187,7 @@ class FinalTest:
         ]
 
     def _steps_per_block(self, system: int) -> int:
-        return max(1, round(BLOCK_FS / self._dynamics.driver(system, 0).conditions.timestep))
+        return max(1, round(BLOCK_FS / self._dynamics.md_system(system, 0).conditions.timestep))
 
     def _move(self, member: int | None) -> None:
         state, live = self._state, self._progress.live
@@ -203,13 +204,13 @@ class FinalTest:
                     found.append(Candidate(index, frame, float(uncertainty)))
             elif failure is not None:
                 log.warning("final test, trajectory %d: %s; begun anew", index, failure)
-                one.roll_back(self._dynamics.driver(state.systems[index], 0))
+                one.roll_back(self._dynamics.md_system(state.systems[index], 0))
         n_failures = sum(failure is not None for failure in failures)
         self._update(blocks=blocks, failures=state.failures + n_failures, candidates=tuple(found))
 
     def _choose(self) -> None:
         state = self._state
-        seed = self._dynamics.driver(0, 0).conditions.seed
+        seed = self._dynamics.md_system(0, 0).conditions.seed
         uncertainties = [each.uncertainty for each in state.candidates]
         places = drawn(uncertainties, state.n_labels, random_stream(seed, CHOICE_STREAM))
         self._update(

@@ -8,7 +8,7 @@ from fhi_al.core.label import Origin, Phase
 from fhi_al.core.run_state import Frame
 from fhi_al.core.structure import Array
 from fhi_al.labels.validation import LabelRequest
-from fhi_al.md.driver import MDPoint
+from fhi_al.md.point import MDPoint
 
 
 def frame_of(point: MDPoint, step: int) -> Frame:

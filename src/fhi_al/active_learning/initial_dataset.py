@@ -38,7 +38,7 @@ class InitialDatasetProcedure:
         self._pulse = Pulse()
         self._held_out = run.held_out()
         self._points = SampledPoints(
-            run.progress, run.sampling_driver, run.labels, run.clock, self._options.sampling
+            run.progress, run.sampling_md, run.labels, run.clock, self._options.sampling
         )
 
     @property

@@ -9,10 +9,11 @@ from ase import Atoms
 
 from fhi_al.core.structure import Array, Structure
 from fhi_al.core.trajectory import TrajectoryState
-from fhi_al.md.driver import Driver, MDPoint
+from fhi_al.md.engine import advance
+from fhi_al.md.evaluation import Evaluation, MovingStructure
 from fhi_al.md.live_trajectory import LiveTrajectory
-from fhi_al.md.together import advance_together, is_at
-from fhi_al.md.validating import MDFailure
+from fhi_al.md.point import MDFailure, MDPoint
+from fhi_al.md.system import MDSystem
 from fhi_al.models.interface import Prediction, Predictor
 
 
@@ -23,14 +24,14 @@ class Dynamics:
     Parameters
     ----------
     systems : tuple of Structure
-    driver : callable
-        (system, md) -> Driver that is advanced together with others.
+    md_system : callable
+        (system, md) -> MDSystem.
     predictor : Predictor
         Of the ensemble's forces.
     """
 
     systems: tuple[Structure, ...]
-    driver: Callable[[int, int], Driver]
+    md_system: Callable[[int, int], MDSystem]
     predictor: Predictor
 
 
@@ -74,9 +75,9 @@ class Propagation:
             Why each ended in a structure that makes no sense; None if it did not.
         """
         evaluation = _Evaluation(self._dynamics.predictor, self._between, member)
-        points = advance_together(
+        points = advance(
             live,
-            [self._dynamics.driver(state.system, state.md) for state in states],
+            [self._dynamics.md_system(state.system, state.md) for state in states],
             n_steps,
             evaluation.forces,
             known=[None if one.forces is None else _driving(one.forces, member) for one in live],
@@ -127,25 +128,30 @@ class _Evaluation:
         self._predictor = predictor
         self._between = between
         self._member = member
-        self._last: dict[int, tuple[Atoms, Prediction]] = {}
+        self._last: dict[int, tuple[MovingStructure, Prediction]] = {}
 
-    def forces(self, pending: Mapping[int, Atoms]) -> dict[int, Array]:
-        """Driving forces, (n_atoms, 3) in eV/A, by the places of the trajectories in the move."""
+    def forces(self, pending: Mapping[int, MovingStructure]) -> dict[int, Evaluation | MDFailure]:
+        """What drives trajectories, by their places in the move."""
         self._between()
         members = None if self._member is None else [self._member]
-        predicted = self._predictor.predict(list(pending.values()), members)
-        driving = {}
-        for (place, atoms), prediction in zip(pending.items(), predicted, strict=True):
-            self._last[place] = (atoms.copy(), prediction)
-            driving[place] = prediction.forces.mean(axis=0)
+        structures = list(pending.values())
+        stress = any(one.needs_stress for one in structures)
+        predicted = self._predictor.predict(structures, members, stress=stress)
+        driving: dict[int, Evaluation | MDFailure] = {}
+        for (place, structure), prediction in zip(pending.items(), predicted, strict=True):
+            self._last[place] = (structure, prediction)
+            mean_stress = None
+            if structure.needs_stress and prediction.stress is not None:
+                mean_stress = prediction.stress.mean(axis=0)
+            driving[place] = Evaluation(prediction.forces.mean(axis=0), mean_stress)
         return driving
 
     def of_all_members_at(self, place: int, point: MDPoint) -> Array | None:
         """Every member's forces of the last step, if all predicted it and it ended there."""
         if self._member is not None or place not in self._last:
             return None
-        at, prediction = self._last[place]
-        return prediction.forces if is_at(at, point.positions, point.cell) else None
+        structure, prediction = self._last[place]
+        return prediction.forces if structure.is_at(point) else None
 
 
 def _driving(forces: Array, member: int | None) -> Array:

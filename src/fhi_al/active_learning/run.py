@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from fhi_al.active_learning.held_out_errors import report_test_errors
 from fhi_al.active_learning.options import LoopOptions
 from fhi_al.active_learning.progress import Progress
 from fhi_al.active_learning.propagation import Dynamics
+from fhi_al.active_learning.sampled_points import SamplingMD
 from fhi_al.active_learning.steps import Steps
 from fhi_al.active_learning.training_rounds import TrainingRounds
 from fhi_al.active_learning.unseen import validation_errors
@@ -28,7 +29,6 @@ from fhi_al.core.run_state import RunState
 from fhi_al.labels.completion_log import CompletionLog
 from fhi_al.labels.serial_queue import LabelQueue
 from fhi_al.labels.store import LabelStore
-from fhi_al.md.driver import Driver
 from fhi_al.models.ensemble import Ensemble
 from fhi_al.report import clock
 from fhi_al.report.clock import Clock
@@ -71,8 +71,8 @@ class Run:
         MD on the ensemble's forces.
     final_dynamics : Dynamics
         That of the final test.
-    sampling_driver : callable
-        (MD step) -> Driver of the initial dataset's trajectory.
+    sampling_md : SamplingMD
+        What moves the initial dataset's trajectory.
     labels : LabelQueue
     completion_log : CompletionLog
         Of what ends in the background.
@@ -87,7 +87,7 @@ class Run:
     progress: Progress
     dynamics: Dynamics
     final_dynamics: Dynamics
-    sampling_driver: Callable[[int], Driver]
+    sampling_md: SamplingMD
     labels: LabelQueue
     completion_log: CompletionLog
     training: TrainingRounds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fhi_al.active_learning.errors import SamplingFailure
@@ -14,9 +15,11 @@ from fhi_al.core.label import Label
 from fhi_al.core.run_state import Frame, SamplingState
 from fhi_al.labels.serial_queue import LabelQueue
 from fhi_al.labels.validation import LabelRequest
-from fhi_al.md.driver import Driver, MDPoint, random_stream
+from fhi_al.md.engine import advance
+from fhi_al.md.evaluation import ForceFunction
 from fhi_al.md.live_trajectory import LiveTrajectory
-from fhi_al.md.validating import MDFailure
+from fhi_al.md.point import MDFailure, MDPoint, random_stream
+from fhi_al.md.system import MDSystem
 from fhi_al.report import clock
 from fhi_al.report.clock import Clock
 
@@ -26,14 +29,28 @@ log = logging.getLogger(__name__)
 SAMPLING_STREAM = 0
 
 
+@dataclass(frozen=True, eq=False)
+class SamplingMD:
+    """What moves the sampling trajectory.
+
+    Parameters
+    ----------
+    system : MDSystem
+    forces : callable
+        (MD step) -> the forces of a block that begins there.
+    """
+
+    system: MDSystem
+    forces: Callable[[int], ForceFunction]
+
+
 class SampledPoints:
     """The sampling trajectory of a run, and ``state.sampling``.
 
     Parameters
     ----------
     progress : Progress
-    driver : callable
-        (MD step) -> Driver of a block that begins there.
+    md : SamplingMD
     queue : LabelQueue
     clock : Clock
     options : SamplingOptions
@@ -42,13 +59,13 @@ class SampledPoints:
     def __init__(
         self,
         progress: Progress,
-        driver: Callable[[int], Driver],
+        md: SamplingMD,
         queue: LabelQueue,
         clock: Clock,
         options: SamplingOptions,
     ) -> None:
         self._progress = progress
-        self._driver = driver
+        self._md = md
         self._queue = queue
         self._clock = clock
         self._options = options
@@ -61,24 +78,27 @@ class SampledPoints:
 
     def begin(self) -> None:
         """Start the trajectory."""
-        driver = self._driver(0)
-        generator = random_stream(driver.conditions.seed, SAMPLING_STREAM)
-        self._progress.live = [LiveTrajectory.start(driver, generator)]
+        system = self._md.system
+        generator = random_stream(system.conditions.seed, SAMPLING_STREAM)
+        self._progress.live = [LiveTrajectory.start(system, generator)]
 
     def sample(self) -> None:
         """The next structure, ``skip_step_initial`` MD steps on, and its label."""
         live = self._progress.live[0]
-        driver = self._driver(self._state.md_steps)
         n_steps = self._options.skip_step
         md_step = self._state.md_steps + n_steps
         try:
             with self._clock.section(clock.MD):
-                live.point = driver.advance(live.point, n_steps, live.generator)
+                forces = self._md.forces(self._state.md_steps)
+                (end,) = advance([live], [self._md.system], [n_steps], forces)
+            if isinstance(end, MDFailure):
+                raise end
+            live.point = end
             self.update(md_steps=md_step)
             self._ask(live.point, md_step)
         except MDFailure as failure:
             self.update(md_steps=md_step)
-            self._roll_back(live, driver, failure)
+            self._roll_back(live, failure)
 
     def _ask(self, point: MDPoint, md_step: int) -> None:
         """Have a point labelled, now or in the background.
@@ -118,7 +138,7 @@ class SampledPoints:
             if isinstance(outcome.record, Label):
                 self.update(points=(*sampling.points, outcome.request.key))
 
-    def _roll_back(self, live: LiveTrajectory, driver: Driver, failure: MDFailure) -> None:
+    def _roll_back(self, live: LiveTrajectory, failure: MDFailure) -> None:
         sampling = self._state
         in_row = sampling.rollbacks_in_row + 1
         self.update(rollbacks=sampling.rollbacks + 1, rollbacks_in_row=in_row)
@@ -131,7 +151,7 @@ class SampledPoints:
         )
         if in_row >= self._options.max_rollbacks_in_row:
             raise SamplingFailure(_hopeless(in_row, failure)) from failure
-        live.roll_back(driver)
+        live.roll_back(self._md.system)
 
     def withdraw(self) -> None:
         """Take back the points that no engine has begun."""

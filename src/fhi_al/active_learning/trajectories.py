@@ -18,8 +18,8 @@ from fhi_al.core.trajectory import (
     after,
     reinstated,
 )
-from fhi_al.md.driver import Driver
 from fhi_al.md.live_trajectory import LiveTrajectory
+from fhi_al.md.system import MDSystem
 
 log = logging.getLogger(__name__)
 
@@ -30,17 +30,17 @@ class Trajectories:
     Parameters
     ----------
     progress : Progress
-    driver : callable
-        (system, md) -> Driver.
+    md_system : callable
+        (system, md) -> MDSystem.
     limits : Limits
     """
 
     def __init__(
-        self, progress: Progress, driver: Callable[[int, int], Driver], limits: Limits
+        self, progress: Progress, md_system: Callable[[int, int], MDSystem], limits: Limits
     ) -> None:
         self.progress = progress
         self.limits = limits
-        self._driver = driver
+        self._md_system = md_system
 
     @property
     def state(self) -> ActiveLearningState:
@@ -78,7 +78,7 @@ class Trajectories:
         if Instruction.SET_RESTART_POINT in instructions:
             live.restart_point = live.point
         if Instruction.ROLL_BACK in instructions:
-            live.roll_back(self._driver(now.system, now.md))
+            live.roll_back(self._md_system(now.system, now.md))
             log.warning(
                 "trajectory %d, MD step %d: %s; back to the last good point with new velocities "
                 "(rollback %d)",

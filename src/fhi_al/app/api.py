@@ -84,15 +84,16 @@ class ActiveLearning:
         :class:`fhi_al.engines.engine.ReferenceEngine`).
     model : MACE or Backend
         The ensemble: MACE, or any kind of models, also a class of your own.
-    md : Langevin, Bussi, NoseHoover, Berendsen, Andersen or NVE
+    md : Langevin, Bussi, NoseHoover, Berendsen, Andersen, NVE or NPT
     criterion : Threshold
         When a structure needs a label.
     stop : Stop
         When it is enough.
     initial : InitialDataset
-    integrator : callable, optional
-        ``integrator(atoms, generator)`` gives an ASE integrator on the atoms, in place of that of
-        ``md``, whose temperature and seed still hold for velocities and random streams.
+    integrator : Integrator or callable, optional
+        In place of that of ``md``, whose temperature and seed still hold for velocities and random
+        streams: a :class:`fhi_al.md.integrator.Integrator`, or a function ``(atoms, conditions,
+        generator)`` that gives an ASE integrator on the atoms and moves one trajectory at a time.
     options : mapping
         Other keys of the section ACTIVE_LEARNING, named as in the file.
     misc : mapping

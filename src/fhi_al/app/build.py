@@ -21,7 +21,7 @@ from fhi_al.active_learning.steps import Snapshots, Steps
 from fhi_al.active_learning.training_rounds import TrainingOptions, TrainingRounds
 from fhi_al.app import checks
 from fhi_al.app.definition import Definition
-from fhi_al.app.initial_sampling import SamplingDriver
+from fhi_al.app.initial_sampling import sampling_md
 from fhi_al.app.label_supply import LabelSupply, wire_labels
 from fhi_al.app.needs import Needs
 from fhi_al.app.options import loop_options, md_conditions
@@ -33,9 +33,8 @@ from fhi_al.core.structure import Structure
 from fhi_al.engines.aims_input.geometry import write_geometry
 from fhi_al.engines.registry import added_to_control
 from fhi_al.labels.background_queue import BackgroundLabelQueue
-from fhi_al.md.driver import Driver
-from fhi_al.md.integrators import MDConditions
-from fhi_al.md.together import BatchedForceCalculator
+from fhi_al.md.conditions import MDConditions
+from fhi_al.md.system import MDSystem
 from fhi_al.models.ensemble import Ensemble
 from fhi_al.models.interface import Predictor
 from fhi_al.models.remote.client import RemoteTrainingPool, TrainingPlacement
@@ -173,18 +172,19 @@ def _wire(
     snapshots = _snapshots(definition, assignment, progress, training, report, supply)
     conditions = md_conditions(settings, definition.objects.integrator)
     limits = checks.geometry_limits(settings)
+    md_systems = _md_systems(inputs.systems, conditions, limits)
     predictor = _predictor(ensemble, pool, settings.al.md_dtype)
     run = Run(
         folder=folder,
         options=loop_options(settings, folder, definition.objects.uncertainty),
         progress=progress,
-        dynamics=Dynamics(inputs.systems, _drivers(inputs.systems, conditions, limits), predictor),
+        dynamics=Dynamics(inputs.systems, md_systems, predictor),
         final_dynamics=Dynamics(
             inputs.systems,
-            _drivers(inputs.systems, [canonical(each) for each in conditions], limits),
+            _md_systems(inputs.systems, [canonical(each) for each in conditions], limits),
             predictor,
         ),
-        sampling_driver=SamplingDriver(settings, inputs.systems[0], conditions[0], supply.queue).at,
+        sampling_md=sampling_md(settings, md_systems(0, 0), supply.queue),
         labels=supply.queue,
         completion_log=supply.completion_log,
         training=training,
@@ -253,15 +253,15 @@ def _idle(
     return idle_shares(assignment.layout, wall_s, driving_s, others)
 
 
-def _drivers(
+def _md_systems(
     systems: Sequence[Structure], conditions: Sequence[MDConditions], limits: GeometryLimits
-) -> Callable[[int, int], Driver]:
-    drivers = {
-        (system, md): Driver(systems[system], conditions[md], BatchedForceCalculator(), limits)
+) -> Callable[[int, int], MDSystem]:
+    made = {
+        (system, md): MDSystem(systems[system], conditions[md], limits)
         for system in range(len(systems))
         for md in range(len(conditions))
     }
-    return lambda system, md: drivers[system, md]
+    return lambda system, md: made[system, md]
 
 
 def _training_pool(

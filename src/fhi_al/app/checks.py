@@ -64,6 +64,7 @@ def check(folder: Path, settings: Settings, inputs: Inputs, needs: Needs = EVERY
         problems += registry.engine_problems(folder, settings, inputs)
     if needs.models and settings.mace is not None:
         problems += _model_problems(settings, inputs)
+        problems += _npt_problems(settings, inputs)
     if needs.sampling and settings.mace is not None:
         problems += _foundation_problems(settings, inputs)
     if problems:
@@ -104,6 +105,32 @@ def _stress_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:
                 " mace_settings.yaml to true, or remove this key",
             )
         )
+
+
+def _npt_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:
+    """What a cell that moves lacks: a stress, three lattice vectors, atoms that move with it."""
+    if not any(md.stat_ensemble == "NPT" for md in settings.md):
+        return
+
+    def problem(message: str) -> str:
+        return str(settings.problem("active_learning", "MD.stat_ensemble", message))
+
+    if not settings.computes_stress:
+        yield problem(
+            "needs the stress, which labels and models do not have. Set GENERAL.compute_stress in"
+            " mace_settings.yaml to true, or use NVT"
+        )
+    for geometry in inputs.geometries:
+        if not geometry.structure.pbc:
+            yield problem(
+                f"{geometry.path} is a molecule, which has no cell that could move: expected three"
+                " lattice_vector lines. Use NVT"
+            )
+        elif geometry.structure.fixed.any():
+            yield problem(
+                f"{geometry.path} has atoms fixed by constrain_relaxation, which would not move"
+                " with the cell. Take these lines out, or use NVT"
+            )
 
 
 def _structure_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:
@@ -155,7 +182,10 @@ def _foundation_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:
     chosen = foundation_settings(settings)
     problem = foundation_problem(chosen)
     if problem is None and al.initial_sampling == "foundation":
-        problem = _sampling_problem(foundation_calculator(chosen), inputs.geometries[0].structure)
+        needs_stress = any(md.stat_ensemble == "NPT" for md in settings.md)
+        problem = _sampling_problem(
+            foundation_calculator(chosen), inputs.geometries[0].structure, needs_stress
+        )
     if problem is not None:
         key = "initial_sampling"
         if al.initial_sampling == "foundation":
@@ -163,18 +193,23 @@ def _foundation_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:
         yield str(settings.problem("active_learning", f"{AL}.{key}", problem))
 
 
-def _sampling_problem(calculator: BaseCalculator, system: Structure) -> str | None:
+def _sampling_problem(
+    calculator: BaseCalculator, system: Structure, needs_stress: bool
+) -> str | None:
     """Why a calculator cannot sample from a structure: its forces are tried once."""
+    wanted = ["energy", "forces", *(["stress"] if needs_stress else [])]
     try:
-        calculator.calculate(atoms_of(system), ["energy", "forces"], all_changes)
+        calculator.calculate(atoms_of(system), wanted, all_changes)
         forces = np.asarray(calculator.results["forces"])
     except Exception as error:  # what a foreign calculator raises cannot be foreseen
         return (
-            f"it cannot compute geometry.in ({type(error).__name__}: {error}): expected energy and "
-            "forces. Some models know periodic systems only; choose another one"
+            f"it cannot compute geometry.in ({type(error).__name__}: {error}): expected "
+            f"{', '.join(wanted)}. Some models know periodic systems only; choose another one"
         )
     if forces.shape != (len(system), 3) or not np.isfinite(forces).all():
         return "its forces on geometry.in are not finite: choose another one"
+    if needs_stress and not np.isfinite(calculator.results.get("stress", np.nan)).all():
+        return "it gives no stress for geometry.in, which NPT needs: choose another one"
     return None
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from fhi_al.app import checks
 from fhi_al.core.structure import Array
+from fhi_al.md.integrator import Integrator
 from fhi_al.settings import Settings, read_settings
 
 
@@ -24,7 +25,7 @@ class Objects:
     uncertainty : callable or None
         Of the members' forces, (n_members, n_atoms, 3) in eV/A.
     integrator : callable or None
-        See :class:`fhi_al.md.integrators.MDConditions`.
+        See :class:`fhi_al.md.conditions.MDConditions`.
     """
 
     uncertainty: Callable[[Array], float] | None = None
@@ -40,7 +41,9 @@ class Objects:
 
 
 def name_of(given: object) -> str:
-    """Module and name of a function, or of the class of an object."""
+    """Module and name of a function, of an integrator's first, or of the class of an object."""
+    if isinstance(given, Integrator):
+        given = given.first_half
     named: Any = given if hasattr(given, "__qualname__") else type(given)
     return f"{named.__module__}.{named.__qualname__}"
 

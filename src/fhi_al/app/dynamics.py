@@ -30,7 +30,35 @@ _MD_KEYS = {
     "friction_per_fs": "friction",
     "time_fs": "thermostat_time",
     "probability": "andersen_prob",
+    "pressure_GPa": "pressure",
+    "barostat_time_fs": "barostat_time",
 }
+
+
+@dataclass(frozen=True)
+class NPT(Dynamics):
+    """Constant pressure; of a crystal, with ``MACE(compute_stress=True)``.
+
+    Parameters
+    ----------
+    barostat : str
+        ``CellRescaling``, ``MTK``, ``MTKFlexible`` or ``Berendsen``.
+    thermostat : str
+        By its name; both MTK have chains of their own.
+    options : mapping
+        Other keys of the section MD: ``friction``, ``thermostat_time``, ``compressibility``, ...
+    """
+
+    pressure_GPa: float = 0.0  # noqa: N815
+    barostat_time_fs: float = 1000.0
+    barostat: str = "CellRescaling"
+    thermostat: str = "Langevin"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def keys(self) -> Mapping[str, Any]:
+        """See :meth:`Dynamics.keys`."""
+        given = {_MD_KEYS.get(one.name, one.name): getattr(self, one.name) for one in fields(self)}
+        return {"stat_ensemble": "NPT", **given.pop("options"), **given}
 
 
 @dataclass(frozen=True)

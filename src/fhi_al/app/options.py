@@ -6,6 +6,8 @@ import math
 from pathlib import Path
 from typing import Any, Literal
 
+from ase import units
+
 from fhi_al.active_learning.options import (
     ActiveLearningOptions,
     CalibrationOptions,
@@ -24,7 +26,7 @@ from fhi_al.core.stopping import StopRules
 from fhi_al.core.threshold import ThresholdRule
 from fhi_al.core.trajectory import Limits
 from fhi_al.core.uncertainty import MEASURES, Measure
-from fhi_al.md.integrators import MDConditions
+from fhi_al.md.conditions import MDConditions
 from fhi_al.settings import ActiveLearning, Settings
 
 
@@ -76,6 +78,10 @@ def md_conditions(settings: Settings, own_integrator: Any = None) -> list[MDCond
             andersen_prob=md.andersen_prob,
             seed=md.seed,
             own_integrator=own_integrator,
+            barostat=md.barostat if md.stat_ensemble == "NPT" else None,
+            pressure=(md.pressure or 0.0) * units.GPa,
+            barostat_time=md.barostat_time or 1000.0,
+            compressibility=md.compressibility / units.GPa,
         )
         for md in settings.md
     ]

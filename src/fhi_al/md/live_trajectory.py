@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from fhi_al.core.structure import Array
-from fhi_al.md.driver import Driver, MDPoint
+from fhi_al.md.point import MDPoint
+from fhi_al.md.system import MDSystem
 
 
 @dataclass
@@ -35,9 +36,9 @@ class LiveTrajectory:
     forces: Array | None = None
 
     @classmethod
-    def start(cls, driver: Driver, generator: np.random.Generator) -> LiveTrajectory:
+    def start(cls, system: MDSystem, generator: np.random.Generator) -> LiveTrajectory:
         """At the system's own geometry with velocities from its stream."""
-        return cls.at(driver.start(generator), generator)
+        return cls.at(system.start(generator), generator)
 
     @classmethod
     def at(cls, point: MDPoint, generator: np.random.Generator) -> LiveTrajectory:
@@ -48,9 +49,9 @@ class LiveTrajectory:
         """Itself as it is now; a point never changes, a random stream does."""
         return replace(self, generator=copy.deepcopy(self.generator))
 
-    def roll_back(self, driver: Driver) -> None:
+    def roll_back(self, system: MDSystem) -> None:
         """Return to the last good point with new velocities; the random stream goes on."""
-        self.point = driver.new_velocities(self.restart_point, self.generator)
+        self.point = system.new_velocities(self.restart_point, self.generator)
         self.forces = None
 
     def arrays(self, prefix: str) -> dict[str, Array]:

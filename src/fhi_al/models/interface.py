@@ -16,7 +16,11 @@ from fhi_al.core.structure import Array
 
 
 class Geometry(Protocol):
-    """What a prediction needs: a Structure, a Label and ASE's Atoms all have it."""
+    """What a prediction needs: a Structure, a Label and ASE's Atoms all have it.
+
+    A structure that moves by small steps may have a ``place``, a number by which its neighbours of
+    the step before are found (:mod:`fhi_al.models.neighbour_lists`).
+    """
 
     @property
     def numbers(self) -> Any: ...

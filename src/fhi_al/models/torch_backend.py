@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from fhi_al.models.interface import (
     ValidationErrors,
 )
 from fhi_al.models.loss import EnergyForcesLoss, Loss, LossWeights
+from fhi_al.models.neighbour_lists import NeighbourLists
 from fhi_al.models.neighbours import neighbours
 from fhi_al.models.normalisation import fitted_normalisation
 from fhi_al.models.out_of_memory import in_halves
@@ -117,8 +119,18 @@ class TorchBackend(ABC):
         }
 
     def search(self, positions: Array, pbc: tuple[bool, bool, bool], cell: Array) -> Neighbours:
-        """Neighbours of a structure within ``r_max``."""
-        return neighbours(positions, pbc, cell, self.r_max)
+        """Neighbours of a structure within ``r_max``.
+
+        A backend that has its own is asked for each structure of MD anew; one that has its own
+        :meth:`search_within` only when a list of more than these may lack one.
+        """
+        return self.search_within(positions, pbc, cell, self.r_max)
+
+    def search_within(
+        self, positions: Array, pbc: tuple[bool, bool, bool], cell: Array, cutoff: float
+    ) -> Neighbours:
+        """Neighbours of a structure within a cutoff in A."""
+        return neighbours(positions, pbc, cell, cutoff)
 
     def places(self, n_atoms: tuple[int, ...]) -> tuple[Any, Mapping[str, torch.Tensor]]:
         """Which atoms belong to which structure: :func:`fhi_al.models.batches.places_in_batch`."""
@@ -198,7 +210,17 @@ class TorchBackend(ABC):
 
     def sample(self, geometry: Geometry) -> Graph | LabelGraph | None:
         """See :meth:`fhi_al.models.interface.ModelBackend.sample`."""
+        place = getattr(geometry, "place", None)
+        if place is not None and self.lists is not None:
+            return graph_of(geometry, self.elements, partial(self.lists.neighbours, place))
         return self._labels.known(geometry) or graph_of(geometry, self.elements, self.search)
+
+    @cached_property
+    def lists(self) -> NeighbourLists | None:
+        """Of the neighbours of moving structures; None for a backend with a search of its own."""
+        if type(self).search is not TorchBackend.search:
+            return None
+        return NeighbourLists(self.search_within, self.r_max)
 
     def label_sample(self, label: Label) -> LabelGraph:
         """See :meth:`fhi_al.models.interface.ModelBackend.label_sample`."""

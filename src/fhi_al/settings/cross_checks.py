@@ -268,16 +268,10 @@ def _foundation(settings: ActiveLearningSettings) -> Iterator[Clash]:
 
 
 def _molecular_dynamics(settings: ActiveLearningSettings) -> Iterator[Clash]:
-    many = len(settings.md) > 1
-    if many:
+    if len(settings.md) > 1:
         yield Clash(
             ("MD",),
             f"{len(settings.md)} blocks: several MD settings are not supported yet. Keep one block"
             " for all trajectories",
             about_value=False,
         )
-    for index, block in enumerate(settings.md):
-        section = f"MD[{index}]" if many else "MD"
-        for key in ("pressure", "barostat_time"):
-            if getattr(block, key) is not None:
-                yield Clash((f"{section}.{key}",), "is not supported yet, as NPT is not. Remove it")

@@ -156,9 +156,19 @@ def _idle_in_active_learning(
         yield "ACTIVE_LEARNING.max_final_epochs", "without converge_initial and converge_al"
     for index, md in enumerate(settings.md):
         section = "MD" if len(settings.md) == 1 else f"MD[{index}]"
-        thermostat = md.thermostat if md.stat_ensemble == "NVT" else "NVE"
+        is_npt = md.stat_ensemble == "NPT"
+        thermostat = "NVE" if md.stat_ensemble == "NVE" else md.thermostat
+        if is_npt and md.barostat.startswith("MTK"):
+            thermostat = "NoseHoover"
+            if md.thermostat != thermostat:
+                yield f"{section}.thermostat", f"with {md.barostat}, which has chains of its own"
         if thermostat == "NVE":
             yield f"{section}.thermostat", "with NVE"
+        if not is_npt:
+            for key in ("barostat", "pressure", "barostat_time", "compressibility"):
+                yield f"{section}.{key}", f"with {md.stat_ensemble}"
+        elif md.barostat.startswith("MTK"):
+            yield f"{section}.compressibility", f"with {md.barostat}"
         if thermostat != "Langevin":
             yield f"{section}.friction", f"with {thermostat}"
         if thermostat not in ("Berendsen", "Bussi", "NoseHoover"):

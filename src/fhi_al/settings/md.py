@@ -14,22 +14,19 @@ from fhi_al.settings.value_types import (
     setting,
 )
 
-NPT_REFUSED = {
-    "NPT": "is not supported yet: it needs a model trained on stress. Use NVT or NVE",
-}
-
 
 class MolecularDynamics(Section):
     """The MD that samples, both for the initial dataset and in active learning."""
 
-    stat_ensemble: Annotated[Literal["NVT", "NVE"], Choice(NPT_REFUSED)] = setting(
-        "NVT", "Statistical ensemble; NPT is not supported yet."
+    stat_ensemble: Annotated[Literal["NVT", "NVE", "NPT"], Choice()] = setting(
+        "NVT",
+        "Statistical ensemble. NPT needs a crystal without fixed atoms, and `compute_stress`.",
     )
     thermostat: Annotated[
         Literal["Langevin", "Berendsen", "Andersen", "Bussi", "NoseHoover"], Choice()
     ] = setting(
         "Langevin",
-        "Thermostat, with NVT. Berendsen does not sample the canonical ensemble.",
+        "Thermostat, with NVT and NPT. Berendsen does not sample the canonical ensemble.",
     )
     temperature: Number = setting(
         300.0, "Temperature of the thermostat and of the first velocities.", unit="K", gt=0
@@ -39,7 +36,7 @@ class MolecularDynamics(Section):
         0.01, "Friction of the Langevin thermostat.", unit="1/fs", gt=0, le=1, try_=0.01
     )
     thermostat_time: Number = setting(
-        100.0, "Coupling time of Berendsen, Bussi and NoseHoover.", unit="fs", gt=0
+        100.0, "Coupling time of Berendsen, Bussi and NoseHoover, and of both MTK.", unit="fs", gt=0
     )
     andersen_prob: Number = setting(
         0.01, "Probability per step that Andersen redraws a velocity.", gt=0, le=1, try_=0.01
@@ -50,9 +47,22 @@ class MolecularDynamics(Section):
         ge=0,
         le=LARGEST_SEED,
     )
+    barostat: Annotated[Literal["CellRescaling", "MTK", "MTKFlexible", "Berendsen"], Choice()] = (
+        setting(
+            "CellRescaling",
+            "Barostat, with NPT. All but MTKFlexible keep the cell's shape; both MTK have chains of"
+            " their own in place of the thermostat; Berendsen samples no ensemble.",
+        )
+    )
     pressure: OptionalNumber = setting(
-        None, "Pressure, with NPT; not supported yet.", unit="eV/A^3"
+        None, "Pressure, with NPT; 0 if it is left out.", unit="GPa", gt=-1000, lt=1000
     )
     barostat_time: OptionalNumber = setting(
-        None, "Coupling time of the barostat, with NPT; not supported yet.", unit="fs", gt=0
+        None, "Coupling time of the barostat, with NPT; 1000 if it is left out.", unit="fs", gt=0
+    )
+    compressibility: Number = setting(
+        0.01,
+        "Rough guess, for CellRescaling and Berendsen: it scales their coupling time only.",
+        unit="1/GPa",
+        gt=0,
     )

@@ -76,9 +76,11 @@ class MaceBackend(TorchBackend):
         """See :meth:`fhi_al.models.interface.ModelBackend.identity`."""
         return architecture_identity(self.settings, self.elements)
 
-    def search(self, positions: Array, pbc: tuple[bool, bool, bool], cell: Array) -> Neighbours:
+    def search_within(
+        self, positions: Array, pbc: tuple[bool, bool, bool], cell: Array, cutoff: float
+    ) -> Neighbours:
         """Neighbours by MACE's own search, which writes into the cell of a molecule."""
-        pairs, _, unit_shifts, cell = get_neighborhood(positions, self.r_max, pbc, cell)
+        pairs, _, unit_shifts, cell = get_neighborhood(positions, cutoff, pbc, cell)
         return Neighbours(pairs, unit_shifts, cell)
 
     def loss(self, weights: LossWeights) -> MaceLoss:

@@ -98,12 +98,16 @@ class TrainingResult:
 
 @dataclass(frozen=True, eq=False)
 class SentGeometry:
-    """A structure on its way: (n_atoms,) numbers, (n_atoms, 3) positions and (3, 3) cell in A."""
+    """A structure on its way: (n_atoms,) numbers, (n_atoms, 3) positions and (3, 3) cell in A.
+
+    `place` is that of a trajectory among those that move together; None of any other structure.
+    """
 
     numbers: NDArray[np.int64]
     positions: Array
     cell: Array
     pbc: NDArray[np.bool_]
+    place: int | None = None
 
     @classmethod
     def of(cls, geometry: Geometry) -> SentGeometry:
@@ -113,6 +117,7 @@ class SentGeometry:
             np.array(geometry.positions, dtype=np.float64),
             np.array(geometry.cell, dtype=np.float64),
             np.array(geometry.pbc, dtype=bool),
+            getattr(geometry, "place", None),
         )
 
 

@@ -1,4 +1,4 @@
-"""The MD driver on ASE's integrators: physics, exact resume, fixed atoms, explosions."""
+"""One trajectory alone: physics, exact resume, fixed atoms, explosions."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from ase import units
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
-from md_parts import THERMOSTATS, Springs, bits, conditions, crystal, driver, molecule
+from md_parts import THERMOSTATS, Alone, Springs, bits, conditions, crystal, driver, molecule
 from scipy.stats import chi2
 
 from fhi_al.core.plausible import GeometryLimits
 from fhi_al.core.structure import Structure, structure
 from fhi_al.md.atoms import atoms_of, constraints_of
-from fhi_al.md.driver import Driver, MDPoint, hottest, random_stream
-from fhi_al.md.integrators import degrees_of_freedom
+from fhi_al.md.checks import hottest
+from fhi_al.md.conditions import degrees_of_freedom
 from fhi_al.md.live_trajectory import LiveTrajectory
-from fhi_al.md.validating import MDFailure
+from fhi_al.md.point import MDFailure, MDPoint, random_stream
+from fhi_al.md.system import MDSystem
 
 pytestmark = pytest.mark.real
 
@@ -181,7 +182,7 @@ def test_blocks_are_bitwise_one_block(name: str, thermostat: Any) -> None:
 def test_a_stored_trajectory_goes_on_bitwise(thermostat: Any) -> None:
     system = molecule()
     md = driver(system, thermostat)
-    trajectory = LiveTrajectory.start(md, random_stream(7))
+    trajectory = LiveTrajectory.start(md.system, random_stream(7))
     trajectory.point = md.advance(trajectory.point, 9, trajectory.generator)
     trajectory.restart_point = trajectory.point
     trajectory.point = md.advance(trajectory.point, 4, trajectory.generator)
@@ -195,13 +196,13 @@ def test_a_stored_trajectory_goes_on_bitwise(thermostat: Any) -> None:
         one.point = driver(system, thermostat).advance(one.point, 11, one.generator)
     assert bits(stored.point) == bits(trajectory.point)
     for one in (trajectory, stored):
-        one.roll_back(md)
+        one.roll_back(md.system)
     assert bits(stored.point) == bits(trajectory.point)
 
 
 def test_trajectories_of_one_snapshot_do_not_mix() -> None:
     md = driver(molecule(), "NoseHoover")
-    trajectories = [LiveTrajectory.start(md, random_stream(7, index)) for index in range(12)]
+    trajectories = [LiveTrajectory.start(md.system, random_stream(7, index)) for index in range(12)]
     arrays: dict[str, Any] = {}
     for index, trajectory in enumerate(trajectories):
         trajectory.point = md.advance(trajectory.point, 1 + index, trajectory.generator)
@@ -236,7 +237,7 @@ def test_trajectories_differ_and_seeds_repeat(thermostat: Any) -> None:
 
     def end(seed: int, *purpose: int) -> MDPoint:
         md = driver(system, thermostat)
-        trajectory = LiveTrajectory.start(md, random_stream(seed, *purpose))
+        trajectory = LiveTrajectory.start(md.system, random_stream(seed, *purpose))
         return md.advance(trajectory.point, 50, trajectory.generator)
 
     first = end(4, 1, 0)
@@ -357,7 +358,7 @@ def test_chance_does_not_reach_the_temperature_of_an_explosion() -> None:
     assert chi2.sf(10.0, 1) > 1e-3
 
 
-def test_a_system_that_cannot_move_has_no_driver() -> None:
+def test_a_system_that_cannot_move_is_refused() -> None:
     with pytest.raises(ValueError, match="every coordinate of the structure is fixed"):
         driver(molecule(np.ones((6, 3), dtype=bool)), "Bussi")
 
@@ -385,11 +386,11 @@ def test_conditions_without_motion_are_refused(change: dict[str, float]) -> None
 def test_fixed_coordinates_do_not_move_and_others_do(fixed: np.ndarray, thermostat: Any) -> None:
     system = molecule(fixed)
     md = driver(system, thermostat)
-    trajectory = LiveTrajectory.start(md, random_stream(8))
+    trajectory = LiveTrajectory.start(md.system, random_stream(8))
     assert not trajectory.point.momenta[fixed].any()
     for _ in range(3):
         trajectory.point = md.advance(trajectory.point, 20, trajectory.generator)
-    trajectory.roll_back(md)
+    trajectory.roll_back(md.system)
     trajectory.point = md.advance(trajectory.point, 30, trajectory.generator)
     assert np.array_equal(trajectory.point.positions[fixed], system.positions[fixed])
     assert not trajectory.point.momenta[fixed].any()
@@ -466,12 +467,8 @@ def test_a_molecule_that_flies_apart_ends_the_block() -> None:
             self.results["forces"][:] = 0.0
 
     system = molecule()
-    md = Driver(
-        system,
-        conditions(None, temperature=3000.0, timestep=20.0),
-        Free(system.positions),
-        GeometryLimits(min_distance=0.0),
-    )
+    hot = conditions(None, temperature=3000.0, timestep=20.0)
+    md = Alone(MDSystem(system, hot, GeometryLimits(min_distance=0.0)), Free(system.positions))
     with pytest.raises(MDFailure, match="flown apart"):
         md.advance(md.start(random_stream(1)), 100, random_stream(1))
 
@@ -488,7 +485,7 @@ def test_after_a_failure_it_goes_back_with_new_velocities_and_its_stream_goes_on
     system = molecule()
     springs = Broken(system.positions)
     md = driver(system, "NoseHoover", springs)
-    trajectory = LiveTrajectory.start(md, random_stream(1))
+    trajectory = LiveTrajectory.start(md.system, random_stream(1))
     first = trajectory.point
     trajectory.point = md.advance(trajectory.point, 5, trajectory.generator)
     springs.broken = True
@@ -497,13 +494,13 @@ def test_after_a_failure_it_goes_back_with_new_velocities_and_its_stream_goes_on
         md.advance(trajectory.point, 5, trajectory.generator)
     assert bits(trajectory.point) == before
     springs.broken = False
-    trajectory.roll_back(md)
+    trajectory.roll_back(md.system)
     assert np.array_equal(trajectory.point.positions, first.positions)
     assert not np.array_equal(trajectory.point.momenta, first.momenta)
     assert trajectory.point.thermostat == {}
     assert bits(trajectory.restart_point) == bits(first)
     once = trajectory.point
-    trajectory.roll_back(md)
+    trajectory.roll_back(md.system)
     assert not np.array_equal(trajectory.point.momenta, once.momenta)
     md.advance(trajectory.point, 5, trajectory.generator)
 

@@ -1,0 +1,116 @@
+"""One system under one set of conditions: its starts, its constants, what makes no sense in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from ase import units
+from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary, ZeroRotation
+
+from fhi_al.core.plausible import GeometryLimits
+from fhi_al.core.structure import Array, Structure
+from fhi_al.md.atoms import atoms_of, radii_of
+from fhi_al.md.conditions import MDConditions, can_drift, degrees_of_freedom
+from fhi_al.md.integrator import Integrator
+from fhi_al.md.integrators import integrator_of
+from fhi_al.md.point import MDPoint
+from fhi_al.md.state import Constants
+
+
+@dataclass(frozen=True, eq=False)
+class MDSystem:
+    """A system that MD moves.
+
+    Parameters
+    ----------
+    structure : Structure
+    conditions : MDConditions
+    limits : GeometryLimits
+
+    Raises
+    ------
+    ValueError
+        If every coordinate of the structure is fixed, or the cell of a molecule, or of a crystal
+        with fixed coordinates, is to move.
+    """
+
+    structure: Structure
+    conditions: MDConditions
+    limits: GeometryLimits
+
+    def __post_init__(self) -> None:
+        fixed = self.structure.fixed
+        if fixed.all():
+            raise ValueError(
+                "MDSystem: every coordinate of the structure is fixed, nothing can move"
+            )
+        if self.needs_stress and (fixed.any() or not self.structure.pbc):
+            raise ValueError(
+                "MDSystem: a barostat needs a periodic structure without fixed coordinates"
+            )
+
+    @cached_property
+    def integrator(self) -> Integrator:
+        """What moves it."""
+        return integrator_of(self.conditions)
+
+    @property
+    def needs_stress(self) -> bool:
+        """Whether its scheme needs the stress besides the forces."""
+        return self.integrator.needs_stress or self.conditions.barostat is not None
+
+    @cached_property
+    def radii(self) -> Array:
+        """Covalent radii in A, (n_atoms,)."""
+        return radii_of(self.structure)
+
+    @cached_property
+    def masses(self) -> Array:
+        """In u, (n_atoms,)."""
+        return np.array(atoms_of(self.structure).get_masses())
+
+    @cached_property
+    def constants(self) -> Constants:
+        """Of one trajectory of it."""
+        n_atoms, md, masses = len(self.structure), self.conditions, self.masses
+        return Constants(
+            owner=np.zeros(n_atoms, dtype=np.int64),
+            masses=masses[:, None],
+            free=~self.structure.fixed,
+            keeps_centre=np.array([can_drift(self.structure)]),
+            degrees_of_freedom=np.array([float(degrees_of_freedom(self.structure))]),
+            n_atoms=np.array([float(n_atoms)]),
+            total_mass=np.array([masses.sum()]),
+            timestep=np.array([md.timestep * units.fs]),
+            temperature=np.array([md.temperature * units.kB]),
+            friction=np.array([md.friction / units.fs]),
+            collision_probability=np.array([md.andersen_prob]),
+            thermostat_time=np.array([md.thermostat_time * units.fs]),
+            barostat_time=np.array([md.barostat_time * units.fs]),
+            pressure=np.array([md.pressure]),
+            compressibility=np.array([md.compressibility]),
+        )
+
+    def start(self, generator: np.random.Generator) -> MDPoint:
+        """The system's own geometry with velocities of the conditions' temperature."""
+        own = self.structure
+        point = MDPoint(own.positions.copy(), np.zeros((len(own), 3)), own.cell.copy())
+        return self.new_velocities(point, generator)
+
+    def new_velocities(self, point: MDPoint, generator: np.random.Generator) -> MDPoint:
+        """The point with fresh velocities and a fresh thermostat."""
+        atoms = atoms_of(self.structure, point.positions)
+        MaxwellBoltzmannDistribution(
+            atoms, temperature_K=self.conditions.temperature, rng=generator
+        )
+        if not atoms.constraints and len(atoms) > 1:
+            # Not rescaled to ASE's temperature of before, which counts the drift in: measured at
+            # 300 K, six atoms would start at 450 K, two at 1800 K.
+            Stationary(atoms, preserve_temperature=False)
+            if not self.structure.pbc:
+                # A linear molecule has a moment of inertia of zero; ASE divides by it, for nothing.
+                with np.errstate(invalid="ignore", divide="ignore"):
+                    ZeroRotation(atoms, preserve_temperature=False)
+        return replace(point, momenta=atoms.get_momenta(), thermostat={})
