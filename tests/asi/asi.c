@@ -124,8 +124,10 @@ void ASI_run(void) {
         fprintf(own_log, "calculation %d begins\n", n_runs);
         fflush(own_log);
     }
-    if (sleep_ms) usleep(1000 * atoi(sleep_ms));
+    /* It dies in the middle: calls of other groups that began with this one are under way. */
+    if (sleep_ms) usleep(500 * atoi(sleep_ms));
     die_if_told();
+    if (sleep_ms) usleep(500 * atoi(sleep_ms));
     if (rank == 0) {
         const char *warm = getenv("ASI_WARM_START");
         if (is_listed("ASI_FAIL_AT")) {

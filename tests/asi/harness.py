@@ -10,10 +10,11 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from asi.build import build_asi_library
+from preloaded.launch import preloaded
 
 SCRIPTS = Path(__file__).parents[1] / "mpi" / "scripts"
 SOURCE = Path(__file__).parents[2] / "src"
@@ -44,9 +45,16 @@ def run_mpi(
     *arguments: object,
     env: dict[str, str] | None = None,
     timeout_s: float = TIMEOUT_S,
+    preload: Literal["", "torch", "mace"] = "",
 ) -> MpiRun:
-    """Run a script of tests/mpi/scripts on so many ranks; a job that hangs is killed and fails."""
-    command = [mpirun(), "-n", str(ranks), sys.executable, str(SCRIPTS / script)]
+    """Run a script of tests/mpi/scripts on so many ranks; a job that hangs is killed and fails.
+
+    With ``preload`` its ranks have imported these libraries, see preloaded/launch.py.
+    """
+    program = [sys.executable, str(SCRIPTS / script)]
+    if preload:
+        program = preloaded(program[-1], mace=preload == "mace")
+    command = [mpirun(), "-n", str(ranks), *program]
     process = subprocess.Popen(
         [*command, *map(str, arguments)],
         stdout=subprocess.PIPE,

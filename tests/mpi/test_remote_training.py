@@ -41,7 +41,13 @@ def found_on(tmp_path_factory: pytest.TempPathFactory) -> Found:
             if not report.exists():
                 n_ranks, models, parts = JOBS[training_ranks]
                 arguments = (training_ranks, models, *parts)
-                job = run_mpi("remote_training.py", n_ranks, *arguments, timeout_s=400)
+                job = run_mpi(
+                    "remote_training.py",
+                    n_ranks,
+                    *arguments,
+                    timeout_s=400,
+                    preload="mace" if models == "mace" else "torch",
+                )
                 assert job.exit_code == 0, job.output
                 report.write_text(json.dumps(job.result))
         found: dict[str, Any] = json.loads(report.read_text())

@@ -3,19 +3,22 @@
 A command takes three seconds of CPU to import torch, and five more with MACE: most of the time of
 a run of the tests.  Under mpirun, ``client.py`` hands its output, its environment and its
 connection to mpirun to a rank that ``server.py`` forks from a process that has those libraries,
-but nothing of ours and no MPI, and ends as the rank ends.  For commands that run to their end and
-are not watched: what is killed, gets a signal, or starts with another PYTHONPATH is a process of
-its own, as with users.
+but nothing of ours and no MPI, and ends as the rank ends.  Who kills a client kills its rank: see
+``wait_until_dead``.  What gets a signal, is watched, is killed while it starts, or starts with
+another PYTHONPATH is a process of its own, as with users.
 """
 
 from __future__ import annotations
 
 import atexit
+import fcntl
 import functools
 import os
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Mapping
 from pathlib import Path
 
 CLIENT = Path(__file__).with_name("client.py")
@@ -34,6 +37,30 @@ def preloaded(program: str, *, mace: bool) -> list[str]:
     """The command that starts a Python program as a rank that has the libraries."""
     socket = _server((*MACE, *LIBRARIES) if mace else LIBRARIES)
     return [sys.executable, "-I", "-S", str(CLIENT), str(socket), program]
+
+
+def alive_file() -> dict[str, str]:
+    """Environment of a job for whose ranks somebody may wait."""
+    file, name = tempfile.mkstemp(prefix="preloaded_alive")
+    os.close(file)
+    return {"PRELOADED_ALIVE": name}
+
+
+def wait_until_dead(environment: Mapping[str, str], timeout_s: float) -> None:
+    """Wait for the forked ranks of a job, if it has any, whose clients are gone."""
+    if not environment:
+        return
+    file = Path(environment["PRELOADED_ALIVE"])
+    deadline = time.monotonic() + timeout_s
+    with file.open("rb") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                assert time.monotonic() < deadline, "forked ranks outlive their clients"
+                time.sleep(0.005)
+    file.unlink()
 
 
 @functools.cache

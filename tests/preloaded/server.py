@@ -87,6 +87,9 @@ def become(request: dict[str, Any], descriptors: list[int], environment: dict[st
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.environ.clear()
     os.environ.update(environment | request["environment"])
+    # Held until this process is gone, however it ends.
+    if "PRELOADED_ALIVE" in os.environ:
+        fcntl.flock(os.open(os.environ["PRELOADED_ALIVE"], os.O_RDONLY), fcntl.LOCK_SH)
     os.chdir(request["folder"])
     sys.argv = request["argv"]
     of_client = os.environ.get("PYTHONPATH", "").split(os.pathsep)

@@ -393,9 +393,10 @@ class Search:
         self._folder = folder
         self._before: dict[tuple[str, str, Callable[[Path], Description]], Description] = {}
 
-    def keys_without_effect(self, labels: Mapping[str, Any]) -> dict[str, str]:
-        """Why each key that changes nothing was not found to do so."""
-        return {label: why for label, info in labels.items() if (why := self._look(label, info))}
+    def found(self, labels: Mapping[str, Any]) -> tuple[int, dict[str, str]]:
+        """The number of keys, and why each that changes nothing was not found to do so."""
+        looks = {label: self._look(label, info) for label, info in labels.items()}
+        return len(labels), {label: why for label, why in looks.items() if why}
 
     def _look(self, label: str, info: Any) -> str:
         tried: list[str] = []
@@ -517,23 +518,29 @@ def use_it() -> None:
     )
 
 
-def main(folder: Path, what: str) -> None:
-    """Print the keys without effect, by name, as the last line.
+def main(folder: Path) -> None:
+    """Print, as the last line, how many keys there are and those without effect, by case.
+
+    The case ``all`` is that of every key; the others are those of an invented one that is
+    ``unread``, ``read in vain`` or ``used``.
 
     Parameters
     ----------
     folder : Path
         For the runs.
-    what : str
-        ``all``, one key, or an invented key that is ``unread``, ``read in vain`` or ``used``.
     """
     os.environ["PATH"] = f"{Path(__file__).with_name('fake_slurm')}:{os.environ['PATH']}"
-    every = keys()
-    labels = every if what == "all" else {what: every[what]} if what in every else invent()
-    {"read in vain": read_it_in_vain, "used": use_it}.get(what, lambda: None)()
     search = Search(folder)
-    print("\n" + json.dumps([len(labels), search.keys_without_effect(labels)]))
+    found = {"all": search.found(keys())}
+    invented = invent()
+    found["unread"] = search.found(invented)
+    read_it_in_vain()
+    found["read in vain"] = search.found(invented)
+    use_it()
+    # What decides something decides with its default value, too.
+    found["used"] = Search(folder).found(invented)
+    print("\n" + json.dumps(found))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]))

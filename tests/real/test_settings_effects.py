@@ -6,9 +6,11 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 pytestmark = pytest.mark.real
 
@@ -17,10 +19,34 @@ BACKENDS = Path(__file__).parents[1] / "backends"
 INVENTED = "ACTIVE_LEARNING.invented"
 
 
-def without_effect(folder: Path, what: str) -> tuple[int, dict[str, str]]:
-    """How many keys were looked at, and those without effect: of all, or of an invented one."""
+Found = Callable[[str], tuple[int, dict[str, str]]]
+
+
+@pytest.fixture(scope="session")
+def without_effect(tmp_path_factory: pytest.TempPathFactory) -> Found:
+    """How many keys were looked at, and those without effect, by the case.
+
+    One process looks at all: what the runs are without the keys is then described once.  The
+    processes of pytest-xdist share it.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+    def get(case: str) -> tuple[int, dict[str, str]]:
+        report = folder / "settings_effects.json"
+        with FileLock(f"{report}.lock"):
+            if not report.exists():
+                report.write_text(searched(folder / "settings_effects"))
+        n_keys, found = json.loads(report.read_text())[case]
+        return n_keys, found
+
+    return get
+
+
+def searched(folder: Path) -> str:
+    folder.mkdir()
     done = subprocess.run(
-        [sys.executable, SCRIPT, folder / "run", what],
+        [sys.executable, SCRIPT, folder / "run"],
         env={
             **os.environ,
             "PYTHONPATH": os.pathsep.join(map(str, (SCRIPT.parent, BACKENDS))),
@@ -31,23 +57,22 @@ def without_effect(folder: Path, what: str) -> tuple[int, dict[str, str]]:
         timeout=900,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    n_keys, found = json.loads(done.stdout.splitlines()[-1])
-    return n_keys, found
+    return done.stdout.splitlines()[-1]
 
 
-def test_every_key_has_an_effect_or_a_note_that_says_it_has_none(tmp_path: Path) -> None:
-    n_keys, found = without_effect(tmp_path, "all")
+def test_every_key_has_an_effect_or_a_note_that_says_it_has_none(without_effect: Found) -> None:
+    n_keys, found = without_effect("all")
     assert n_keys > 120
     assert found == {}
 
 
-@pytest.mark.parametrize("what", ["unread", "read in vain"])
-def test_an_invented_key_without_effect_is_found(tmp_path: Path, what: str) -> None:
-    n_keys, found = without_effect(tmp_path, what)
+@pytest.mark.parametrize("case", ["unread", "read in vain"])
+def test_an_invented_key_without_effect_is_found(without_effect: Found, case: str) -> None:
+    n_keys, found = without_effect(case)
     assert n_keys == 1
     assert list(found) == [INVENTED]
     assert "no effect of serial: 2" in found[INVENTED]
 
 
-def test_an_invented_key_with_an_effect_is_not(tmp_path: Path) -> None:
-    assert without_effect(tmp_path, "used") == (1, {})
+def test_an_invented_key_with_an_effect_is_not(without_effect: Found) -> None:
+    assert without_effect("used") == (1, {})

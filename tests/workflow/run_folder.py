@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import yaml
 from asi.harness import mpirun
-from preloaded.launch import preloaded
+from preloaded.launch import alive_file, preloaded, wait_until_dead
 
 TIMEOUT_S = 150.0
 KILL_TIMEOUT_S = 30.0
@@ -177,16 +177,30 @@ def start(
     preloaded/launch.py.
     """
     program = [str(Path(sys.executable).parent / command)]
+    alive: dict[str, str] = {}
     if preload:
         program = preloaded(program[0], mace=needs_mace(folder, *options))
-    return subprocess.Popen(
+        alive = alive_file()
+    job = subprocess.Popen(
         [mpirun(), "-n", str(ranks), *program, "--workdir", str(folder), *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": python_path(), **(env or {})},
+        env={
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": python_path(),
+            **(env or {}),
+            **alive,
+        },
     )
+    _ALIVE[job.pid] = alive
+    return job
+
+
+# Of jobs by their process number: what says whether forked ranks are there.
+_ALIVE: dict[int, dict[str, str]] = {}
 
 
 def needs_mace(folder: Path, *options: str) -> bool:
@@ -241,6 +255,7 @@ def kill_all(job: subprocess.Popen[str]) -> str:
         os.killpg(job.pid, signal.SIGKILL)
     output, _ = job.communicate(timeout=KILL_TIMEOUT_S)
     wait_until_gone(family)
+    wait_until_dead(_ALIVE.pop(job.pid, {}), KILL_TIMEOUT_S)
     return output
 
 
@@ -326,6 +341,7 @@ def finish(job: subprocess.Popen[str], timeout_s: float = TIMEOUT_S) -> tuple[in
         os.killpg(job.pid, signal.SIGKILL)
         output, _ = job.communicate()
         pytest.fail(f"the job hung for {timeout_s} s:\n{output}")
+    wait_until_dead(_ALIVE.pop(job.pid, {}), KILL_TIMEOUT_S)
     return job.returncode, output
 
 
@@ -337,12 +353,12 @@ def run(
     timeout_s: float = TIMEOUT_S,
     env: dict[str, str] | None = None,
 ) -> tuple[int, str]:
-    """Run a command to its end, on ranks that have the libraries if they can be forked.
+    """Run a command to its end, on forked ranks where they are the same as any others.
 
-    Those know nothing of variables that are read when Python starts or a library is loaded; those
-    of the ASI library (``ASI_*``) are read later.
+    They know nothing of variables that are read when Python starts or a library is loaded, and a
+    process that has torch does not die as others do.
     """
-    preload = all(name.startswith("ASI_") for name in env or {})
+    preload = set(env or {}) <= {"ASI_LOG", "ASI_SLEEP_MS"}
     job = start(folder, ranks, *options, command=command, env=env, preload=preload)
     return finish(job, timeout_s)
 

@@ -102,7 +102,7 @@ def test_killed_five_times_in_a_phase(finished_run, asi_library, tmp_path, phase
             time.sleep(generator.uniform(0.1, START_UP_S))
             kill_all(job)
         target = max(moment, progress(folder) + 1)
-        job = start(folder, 1 + n % n_ranks, env={"ASI_LOG": str(log)})
+        job = start(folder, 1 + n % n_ranks, env={"ASI_LOG": str(log)}, preload=True)
         wait_for_progress(job, folder, target)
         time.sleep(generator.uniform(0, LONGEST_DELAY_S))
         assert job.poll() is None, finish(job)[1]

@@ -233,7 +233,7 @@ def kill_and_resume(folder: Path, n_kills: int, seed: str) -> None:
     killed: set[str] = set()
     for n in range(n_kills):
         target = len(killed) + generator.randint(2, 7)
-        job = start(folder, 3 + n % 2, env=SLOW)
+        job = start(folder, 3 + n % 2, env=SLOW, preload=True)
         wait_for_labels(job, folder, target)
         time.sleep(generator.uniform(0, 0.5))
         kill_all(job)
