@@ -39,11 +39,10 @@ log = logging.getLogger(__name__)
 # others.
 TEST_STREAM = 2
 CHOICE_STREAM = 3
-# Langevin's friction in 1/fs: a tenth of a picosecond makes any start a canonical one, whatever the
-# thermostat of the run is good for.
-FRICTION_PER_FS = 0.01
+# Langevin's friction in 1/fs: vibrations, whatever the thermostat of the run is good for, forget
+# their energy in the time of a block, so that every block gives a new structure.
+FRICTION_PER_FS = 0.04
 BLOCK_FS = 25.0
-# What is left of a start after two and a half times the inverse of the friction: 8 %.
 BLOCKS_BEFORE = 10
 LEAST_BLOCKS = 20
 MOST_TRAJECTORIES = 4
