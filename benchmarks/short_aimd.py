@@ -17,6 +17,7 @@ import re
 import shutil
 import subprocess
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ N_STRUCTURES, STRIDE, BEFORE = 100, 200, 4000
 FRICTION = 0.01  # 1/fs: the run's own, 0.001, needs ten times as long for the same
 
 
+@cache
 def independent(temperature: float, timestep: float) -> list[Atoms]:
     """Structures of canonical MD of the reference method, with energies and forces."""
     start: Any = read(INPUTS / "geometry.in", format="aims")
