@@ -19,6 +19,7 @@ NAMES = sorted(path.parent.name for path in EXAMPLES.glob("*/active_learning_set
 FORMULAS = {
     "ethanol": (9, False),
     "diamond": (8, True),
+    "diamond_npt": (8, True),
     "aims_water": (3, False),
     "cluster": (3, False),
 }
@@ -52,7 +53,7 @@ def test_an_example_says_what_to_expect(name: str) -> None:
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("name", ["ethanol", "diamond", "cluster"])
+@pytest.mark.parametrize("name", ["ethanol", "diamond", "diamond_npt", "cluster"])
 def test_nothing_is_wrong_with_an_example_for_a_laptop(name: str) -> None:
     checks.check(EXAMPLES / name, *inputs_of(name))
 
