@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -290,3 +291,46 @@ def test_what_is_no_text_is_refused(files: InitialFiles) -> None:
     files.training[0].write_bytes(b"\xff\xfe\x00binary")
     (problem,) = problems_of(files)
     assert problem.startswith(f"{files.training[0]}: this is no text")
+
+
+def test_imported_labels_without_a_stress_are_told_where_the_run_asks_for_it(
+    files: InitialFiles,
+) -> None:
+    cell = 1.785 * (np.ones((3, 3)) - np.eye(3))
+
+    def crystal(seed: int, stress: object = None) -> Atoms:
+        generator = np.random.default_rng(seed)
+        points = np.array([[0.0, 0.0, 0.0], [0.8925, 0.8925, 0.8925]])
+        atoms = Atoms("CC", points + generator.normal(0.0, 0.02, (2, 3)), cell=cell, pbc=True)
+        atoms.info["REF_energy"] = -100.0
+        atoms.arrays["REF_forces"] = generator.normal(0.0, 0.5, (2, 3))
+        if stress is not None:
+            atoms.info["REF_stress"] = stress
+        return atoms
+
+    six = [-0.1, -0.2, -0.3, 0.01, 0.02, 0.03]  # xx, yy, zz, yz, xz, xy
+    for index, (training, validation) in enumerate(
+        zip(files.training, files.validation, strict=True)
+    ):
+        write_frames(training, [crystal(10 * index), crystal(10 * index + 1, six)])
+        write_frames(validation, [crystal(10 * index + 2, six)])
+    assert read_initial_data(files, diamond()).lacking is None
+    data = read_initial_data(files, replace(diamond(), stress=True))
+    assert data.lacking is not None
+    assert data.lacking.startswith("2 of 6 labels have no stress (imported frame 1, imported frame")
+    assert data.lacking in data.described()
+    stress = data.training[0][1].stress
+    assert stress is not None
+    assert stress.tolist() == [[-0.1, 0.03, 0.02], [0.03, -0.2, 0.01], [0.02, 0.01, -0.3]]
+
+
+def test_an_imported_stress_beyond_max_stress_is_refused(files: InitialFiles) -> None:
+    limits = replace(diamond().labels, max_stress=1.0)
+    cell = 1.785 * (np.ones((3, 3)) - np.eye(3))
+    for path in (*files.training, *files.validation):
+        atoms = Atoms("CC", [[0, 0, 0], [0.89, 0.9, 0.89]], cell=cell, pbc=True)
+        atoms.info |= {"REF_energy": -100.0, "REF_stress": 2.0 * np.eye(3)}
+        atoms.arrays["REF_forces"] = np.zeros((2, 3))
+        write_frames(path, [atoms])
+    with pytest.raises(InputError, match="more than max_stress = 1 eV/A"):
+        read_initial_data(files, replace(diamond(), labels=limits))
