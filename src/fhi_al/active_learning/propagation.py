@@ -143,7 +143,9 @@ class _Evaluation:
             mean_stress = None
             if structure.needs_stress and prediction.stress is not None:
                 mean_stress = prediction.stress.mean(axis=0)
-            driving[place] = Evaluation(prediction.forces.mean(axis=0), mean_stress)
+            forces = prediction.forces
+            mean = forces[0] if len(forces) == 1 else forces.mean(axis=0)
+            driving[place] = Evaluation(mean, mean_stress)
         return driving
 
     def of_all_members_at(self, place: int, point: MDPoint) -> Array | None:

@@ -15,7 +15,7 @@ import numpy as np
 from fhi_al.core.structure import Array
 from fhi_al.md.ase_integrator import advance_alone, is_ase_integrator
 from fhi_al.md.checks import heat_problems, structure_problems
-from fhi_al.md.evaluation import Evaluation, ForceFunction, MovingStructure
+from fhi_al.md.evaluation import Evaluation, ForceFunction, MovingStructure, not_finite
 from fhi_al.md.integrator import Forces, Integrator, Noise
 from fhi_al.md.live_trajectory import LiveTrajectory
 from fhi_al.md.point import MDFailure, MDPoint
@@ -227,18 +227,9 @@ class _Block:
             structures |= group.structures()
         pending = {place: structures[place] for place in sorted(structures) if place not in given}
         answers = {**given, **(self._forces(pending) if pending else {})}
-        failures = {}
-        evaluations: dict[int, Evaluation] = {}
-        for place in structures:
-            answer = answers[place]
-            if isinstance(answer, MDFailure):
-                failures[place] = answer
-            elif not np.isfinite(answer.forces).all():
-                failures[place] = MDFailure("the forces are not finite")
-            elif answer.stress is not None and not np.isfinite(answer.stress).all():
-                failures[place] = MDFailure("the stress is not finite")
-            else:
-                evaluations[place] = answer
+        failures = {p: one for p, one in answers.items() if isinstance(one, MDFailure)}
+        evaluations = {p: one for p, one in answers.items() if isinstance(one, Evaluation)}
+        failures |= not_finite(evaluations)
         self._remove(failures, n_drawn)
         for group in self.groups:
             group.set_forces(evaluations)

@@ -79,6 +79,24 @@ class Evaluation:
 ForceFunction = Callable[[Mapping[int, MovingStructure]], Mapping[int, Evaluation | MDFailure]]
 
 
+def not_finite(evaluations: Mapping[int, Evaluation]) -> dict[int, MDFailure]:
+    """Failures of those with a force or a stress that is not finite."""
+    if not evaluations:
+        return {}
+    every = list(evaluations.values())
+    stresses = [one.stress for one in every if one.stress is not None]
+    # All at once: one by one it takes as long as the integrator.
+    if np.isfinite(np.concatenate([*(one.forces for one in every), *stresses])).all():
+        return {}
+    found = {}
+    for place, one in evaluations.items():
+        if not np.isfinite(one.forces).all():
+            found[place] = MDFailure("the forces are not finite")
+        elif one.stress is not None and not np.isfinite(one.stress).all():
+            found[place] = MDFailure("the stress is not finite")
+    return found
+
+
 def forces_of_calculator(
     calculator: BaseCalculator, before: Callable[[], None] = lambda: None
 ) -> ForceFunction:

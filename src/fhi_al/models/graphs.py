@@ -7,6 +7,7 @@ their tensors are kept as well, and a batch is made in two thirds of the time.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -94,14 +95,17 @@ def graph_of(geometry: Geometry, elements: Sequence[int], search: NeighbourSearc
     neighbour search would need gigabytes.
     """
     positions = np.array(geometry.positions, dtype=np.float64)
-    if not np.all(np.isfinite(positions)):
+    # Plain numbers: of few atoms, each of NumPy's calls takes longer than what it does.
+    low, high = positions.min(axis=0), positions.max(axis=0)
+    ends = [*low.tolist(), *high.tolist()]
+    if not all(map(math.isfinite, ends)):
         return None
-    x, y, z = (bool(flag) for flag in np.broadcast_to(geometry.pbc, 3))
+    pbc = geometry.pbc
+    x, y, z = (pbc,) * 3 if isinstance(pbc, bool) else map(bool, np.broadcast_to(pbc, 3))
     if not (x or y or z):
-        low, high = positions.min(axis=0), positions.max(axis=0)
-        if np.any(high - low > 2 * FAR_A):
+        if any(b - a > 2 * FAR_A for a, b in zip(ends[:3], ends[3:], strict=True)):
             return None
-        if np.abs(positions).max() > NEAR_A:
+        if max(map(abs, ends)) > NEAR_A:
             positions = positions - (low + high) / 2
     # A cell of its own: the search may write into it.
     found = search(positions, (x, y, z), np.array(geometry.cell, dtype=np.float64))

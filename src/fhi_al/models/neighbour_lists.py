@@ -57,7 +57,7 @@ class _List:
         if len(positions) != len(self.positions) or periodic != self.periodic:
             return False
         carried, smallest = self.positions, 1.0
-        if any(periodic) and not np.array_equal(cell, self.cell):
+        if any(periodic) and (cell != self.cell).any():
             strain = np.linalg.solve(self.cell, cell)
             carried = self.positions @ strain
             smallest = float(np.linalg.svd(strain, compute_uv=False)[-1])
@@ -70,7 +70,7 @@ class _List:
         if any(self.periodic):
             s = self.unit_shifts
             vectors += s[:, 0:1] * cell[0] + s[:, 1:2] * cell[1] + s[:, 2:3] * cell[2]
-        near = np.flatnonzero(_squares(vectors) < cutoff**2)
+        near = (_squares(vectors) < cutoff**2).nonzero()[0]
         # The cell of a molecule counts for nothing, but must have a volume.
         own = cell if any(self.periodic) else np.eye(3)
         return Neighbours(self.pairs[:, near], self.unit_shifts[near], own)
@@ -130,5 +130,5 @@ class NeighbourLists:
 
 
 def _squares(vectors: Array) -> Array:
-    squares: Array = vectors[:, 0] ** 2 + vectors[:, 1] ** 2 + vectors[:, 2] ** 2
+    squares: Array = np.einsum("ij,ij->i", vectors, vectors)
     return squares
