@@ -139,7 +139,10 @@ NOT_MACES_DEFAULT = {
     "results_dir": "the parser says None and makes it <work_dir>/results",
     "model_dir": "the parser says None, the work_dir; the specification says model/",
 }
-NOT_IN_MACE = {"fit_atomic_energies", "name_exp", "atomic_energies", "num_threads", "compile_final"}
+NOT_IN_MACE = {
+    *("fit_atomic_energies", "name_exp", "atomic_energies"),
+    *("num_threads", "compile_final", "cuda_graphs"),
+}
 
 
 def mace_keys() -> dict[str, FieldInfo]:

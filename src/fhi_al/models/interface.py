@@ -186,8 +186,10 @@ class TrainableModel(Protocol):
         """Whether a learning-rate scheduler is at work."""
         ...
 
-    def take_step(self, samples: Sequence[Any]) -> float:
+    def take_step(self, samples: Sequence[Any]) -> Any:
         """One optimizer step on labels as a batch; their mean loss, NaN if it diverges.
+
+        A number, or what ``float`` makes one of: a device need not be waited for.
 
         Parameters
         ----------

@@ -11,6 +11,8 @@ import torch
 from fhi_al.settings.mace_choices import STRESS_LOSSES
 
 Tensors = Mapping[str, torch.Tensor]
+# A number, or one on the device.
+Share = float | torch.Tensor
 
 PLAIN_LOSSES = frozenset({"weighted", "forces_only", "l1l2energyforces"})
 # Share of huber_delta for forces of at least so many eV/A (MACE's loss "universal").
@@ -46,8 +48,8 @@ class Loss(Protocol):
         self,
         output: Tensors,
         reference: Tensors,
-        energy_share: float = 1.0,
-        forces_share: float = 1.0,
+        energy_share: Share = 1.0,
+        forces_share: Share = 1.0,
     ) -> torch.Tensor:
         """The loss of a batch.
 
@@ -63,7 +65,8 @@ class Loss(Protocol):
             :func:`fhi_al.models.batches.reference_tensors`.
         energy_share, forces_share
             Of a part of a batch: its structures and its atoms over those of the whole.  The losses
-            of all parts then add up to that of the whole.
+            of all parts then add up to that of the whole.  Of a padded batch: its structures and
+            atoms over those that count, see :func:`fhi_al.models.padding.padded`.
         """
         ...
 
@@ -100,8 +103,8 @@ class EnergyForcesLoss:
         self,
         output: Tensors,
         reference: Tensors,
-        energy_share: float = 1.0,
-        forces_share: float = 1.0,
+        energy_share: Share = 1.0,
+        forces_share: Share = 1.0,
     ) -> torch.Tensor:
         """See :class:`Loss`."""
         n_atoms = reference["ptr"].diff()
@@ -113,7 +116,10 @@ class EnergyForcesLoss:
         else:
             weight = reference["weight"]
         of_energies = weight * reference["energy_weight"]
-        of_forces = torch.repeat_interleave(weight * reference["forces_weight"], n_atoms)
+        # The size is said: torch would wait for the device to find it.
+        of_forces = torch.repeat_interleave(
+            weight * reference["forces_weight"], n_atoms, output_size=len(forces)
+        )
         loss = self._weights.forces * forces_share * self._forces_loss(forces, of_forces, reference)
         if self._kind != "forces_only":
             terms = of_energies * self._terms(energies)

@@ -227,16 +227,21 @@ class Member:
                 f"member {self.index}: labels and fit_normalisation() before training"
             )
         order = torch.randperm(len(self.training), generator=self._order).tolist()
-        size, total = int(self._settings.training.batch_size), 0.0
+        size = int(self._settings.training.batch_size)
+        # As they come: a device is waited for at the end of the epoch only.
+        losses: list[tuple[Any, int]] = []
         try:
             for start in range(0, len(order), size):
                 labels = [self.training[place] for place in order[start : start + size]]
                 samples = [self._backend.label_sample(label) for label in labels]
-                total += self.model.take_step(samples) * len(samples)
+                losses.append((self.model.take_step(samples), len(samples)))
                 yield
             self.epochs += 1
         finally:  # a pass that is given up has changed the weights too
             self._count_change()
+        total = 0.0
+        for loss, n_labels in losses:
+            total += float(loss) * n_labels
         return total / len(order)
 
     def validate(self) -> ValidationErrors:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -30,19 +31,32 @@ class Optimisation:
         The section TRAINING of the settings.
     options : callable
         Gives the arguments of torch's Adam: ``params`` (groups of parameters), ``lr``, ...
+    replayed : bool
+        Steps will be recorded and replayed: the optimizer counts them on the device.
 
     Attributes
     ----------
     second_stage : bool
         The learning rate is ``swa_lr``, and the loss is to be that of the second stage.
+    replacements : int
+        Goes up whenever tensors that a step reads and writes are replaced by others.
     """
 
     def __init__(
-        self, module: torch.nn.Module, training: Any, options: Callable[[], dict[str, Any]]
+        self,
+        module: torch.nn.Module,
+        training: Any,
+        options: Callable[[], dict[str, Any]],
+        replayed: bool = False,
     ) -> None:
         self._module = module
         self._training = training
         self._options = options
+        self._device = next(module.parameters()).device
+        self._capturable = replayed
+        self._rates: list[torch.Tensor] = []
+        self._share = next(module.parameters()).detach().new_zeros(())
+        self.replacements = 0
         self.restart_average()
         self.restart(scheduler=False)
 
@@ -53,7 +67,8 @@ class Optimisation:
         starts anew.
         """
         kind = torch.optim.AdamW if self._training.optimizer == "adamw" else torch.optim.Adam
-        self.optimizer: torch.optim.Optimizer = kind(**self._options())
+        self.optimizer: torch.optim.Optimizer = kind(**self._options(), capturable=self._capturable)
+        self.replacements += 1
         self.scheduler = self._new_scheduler() if scheduler else None
         self._epochs_unseen = 0
         self.second_stage = False
@@ -90,16 +105,75 @@ class Optimisation:
             if self._training.ema
             else None
         )
+        self.replacements += 1
 
     def step(self) -> None:
         """Move the weights by their gradients, whose norm is limited, and average them."""
+        self._limit_gradients()
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update()
+
+    def _limit_gradients(self) -> None:
         if self._training.clip_grad is not None:
             torch.nn.utils.clip_grad_norm_(
                 self._module.parameters(), max_norm=float(self._training.clip_grad)
             )
-        self.optimizer.step()
+
+    def begin_recorded_step(self) -> None:
+        """Bring to the device what differs from step to step: learning rates, share of the average.
+
+        Before each :meth:`recorded_step`, recorded or not.
+        """
+        groups = self.optimizer.param_groups
+        if len(self._rates) != len(groups):
+            self._rates = [torch.zeros_like(self._share) for _ in groups]
+        for rate, group in zip(self._rates, groups, strict=True):
+            rate.fill_(float(group["lr"]))
         if self.average is not None:
-            self.average.update()
+            self._share.fill_(1.0 - self._next_decay(self.average))
+
+    def recorded_step(self) -> None:
+        """As :meth:`step`, by what is on the device, and without waiting for it."""
+        self._limit_gradients()
+        with self._rates_on_the_device():
+            self.optimizer.step()
+        if self.average is not None:
+            parameters: list[torch.Tensor] = [
+                each for each in self._module.parameters() if each.requires_grad
+            ]
+            with torch.no_grad():
+                # torch_ema's own operations, with a number that may change between replays.
+                shadow = self.average.shadow_params
+                distances = torch._foreach_sub(shadow, parameters)
+                torch._foreach_mul_(distances, self._share)
+                torch._foreach_sub_(shadow, distances)
+
+    def end_recorded_step(self) -> None:
+        """Count the step; after each :meth:`recorded_step`, recorded or not."""
+        if self.average is not None and self.average.num_updates is not None:
+            self.average.num_updates += 1
+
+    @staticmethod
+    def _next_decay(average: ExponentialMovingAverage) -> float:
+        """Of the next step, as torch_ema has it: smaller in the first ones."""
+        if average.num_updates is None:
+            return float(average.decay)
+        n_updates = average.num_updates + 1
+        return min(average.decay, (1 + n_updates) / (10 + n_updates))
+
+    @contextmanager
+    def _rates_on_the_device(self) -> Iterator[None]:
+        """Learning rates as tensors, which a recording reads anew; schedulers see numbers."""
+        groups = self.optimizer.param_groups
+        before = [group["lr"] for group in groups]
+        try:
+            for group, rate in zip(groups, self._rates, strict=True):
+                group["lr"] = rate
+            yield
+        finally:
+            for group, number in zip(groups, before, strict=True):
+                group["lr"] = number
 
     def scheduler_step(self, mae_forces: float | None) -> None:
         """Count one epoch; see :meth:`fhi_al.models.member.Member.scheduler_step`."""
@@ -142,6 +216,7 @@ class Optimisation:
             )
         if self.average is not None:
             self.average.load_state_dict(average)
+            self.replacements += 1
 
     def state(self) -> dict[str, Any]:
         """Everything the next step depends on besides the weights; tensors are not copied."""
@@ -159,6 +234,7 @@ class Optimisation:
         self.load_average(state["average"])
         self.restart(scheduler=state["scheduler"] is not None)
         self.optimizer.load_state_dict(state["optimizer"])
+        self._count_steps_where_they_are_needed(state["optimizer"])
         if self.scheduler is not None:
             # What the settings say now, not then: they may change between two launches.
             stored = state["scheduler"].items()
@@ -170,3 +246,17 @@ class Optimisation:
         # settings now: it may change between two launches.
         if state.get("second_stage", False):
             self._set_second_stage()
+
+    def _count_steps_where_they_are_needed(self, saved: dict[str, Any]) -> None:
+        """Of a state from another device, or from before the key was changed."""
+        counts = [one["step"] for one in saved["state"].values() if "step" in one]
+        for group in self.optimizer.param_groups:
+            group["capturable"] = self._capturable
+            for parameter in group["params"]:
+                state = self.optimizer.state.get(parameter, {})
+                if "step" in state and self._capturable:
+                    # Torch loads it in float32, though it is counted in the default dtype: the
+                    # steps after it would differ in their last bits.
+                    state["step"] = state["step"].to(self._device, counts[0].dtype)
+                elif "step" in state:
+                    state["step"] = state["step"].cpu()

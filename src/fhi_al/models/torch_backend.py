@@ -7,7 +7,7 @@ everything else here may be left as it is.  Knows no kind of model.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from fhi_al.models.batches import (
     reference_tensors,
     relative_energies,
 )
+from fhi_al.models.cuda_graphs import recordings_on
 from fhi_al.models.default_dtype import default_dtype
 from fhi_al.models.derivatives import energy_and_derivatives
 from fhi_al.models.exported import export_model, read_exported
@@ -34,11 +35,12 @@ from fhi_al.models.interface import (
     Prediction,
     ValidationErrors,
 )
-from fhi_al.models.loss import EnergyForcesLoss, Loss, LossWeights
+from fhi_al.models.loss import EnergyForcesLoss, Loss, LossWeights, Share
 from fhi_al.models.neighbour_lists import NeighbourLists
 from fhi_al.models.neighbours import neighbours
 from fhi_al.models.normalisation import fitted_normalisation
 from fhi_al.models.out_of_memory import in_halves
+from fhi_al.models.padding import BatchSizes, without_padding
 from fhi_al.models.torch_model import TorchInference, TorchModel
 from fhi_al.models.validation_errors import validation_errors
 
@@ -63,6 +65,7 @@ class TorchBackend(ABC):
         self.elements = tuple(sorted({int(number) for number in elements}))
         self.dtype = str(settings.general.default_dtype)
         self.device = torch.device(settings.misc.device if device is None else device)
+        self.recordings = recordings_on(self.device, str(settings.misc.cuda_graphs))
         training = self.settings.training
         self._loss = self.loss(LossWeights.first_stage(training))
         self._second_loss = self.loss(LossWeights.second_stage(training))
@@ -257,12 +260,13 @@ class TorchBackend(ABC):
         inputs = self.inputs(samples, models[0].dtype)
         elements = [sample.elements for sample in samples]
         energies, forces, stresses = [], [], []
-        for model in models:
-            found = self._evaluated(model, inputs, stress)
+        # All of them before the first is waited for.
+        outputs = [self._evaluated(model, inputs, stress) for model in models]
+        for model, output in zip(models, outputs, strict=True):
             sums = energy_sums(elements, model.normalisation.atomic_energies)
-            energies.append(found["energy"] + sums)
-            forces.append(found["forces"])
-            stresses.append(found.get("stress"))
+            energies.append(_array(output["energy"]) + sums)
+            forces.append(_array(output["forces"]))
+            stresses.append(_array(output["stress"]) if stress else None)
         ends = np.cumsum([sample.n_atoms for sample in samples])
         return [
             Prediction(
@@ -280,21 +284,18 @@ class TorchBackend(ABC):
     ) -> ValidationErrors:
         """See :meth:`fhi_al.models.interface.ModelBackend.errors`."""
 
-        def predicted(samples: Sequence[LabelGraph]) -> list[dict[str, Array]]:
+        def predicted(samples: Sequence[LabelGraph]) -> list[Tensors]:
             inputs = self.inputs(samples, model.dtype)
             return [self._evaluated(model, inputs, stress=self._reports_stress)]
 
         parts = [one for batch in batches for one in in_halves(batch, predicted)]
-        found = {name: np.concatenate([one[name] for one in parts]) for name in parts[0]}
+        output = {name: torch.cat([one[name] for one in parts]) for name in parts[0]}
         samples = [sample for batch in batches for sample in batch]
         wanted = relative_energies(samples, model.normalisation.atomic_energies)
-        output = {
-            name: torch.as_tensor(values, dtype=model.dtype, device=self.device)
-            for name, values in found.items()
-        }
         with default_dtype(model.dtype), torch.no_grad():
             reference = self._reference(samples, model.normalisation, model.dtype)
             loss = float(self._loss(output, reference))
+        found = {name: _array(values) for name, values in output.items()}
         energies = found["energy"] - wanted
         return validation_errors(samples, energies, found["forces"], loss, found.get("stress"))
 
@@ -303,11 +304,16 @@ class TorchBackend(ABC):
     ) -> Array:
         """See :meth:`fhi_al.models.interface.ModelBackend.energy_errors`."""
 
-        def predicted(samples: Sequence[LabelGraph]) -> list[Array]:
+        def energies_of(tensors: Tensors) -> Tensors:
             with default_dtype(model.dtype), torch.no_grad():
-                return [_array(self.energies(model.module, self.inputs(samples, model.dtype)))]
+                return {"energy": self.energies(model.module, tensors)}
 
-        energies = np.concatenate([one for batch in batches for one in in_halves(batch, predicted)])
+        def predicted(samples: Sequence[LabelGraph]) -> list[torch.Tensor]:
+            inputs = self.inputs(samples, model.dtype)
+            return [self._replayed(model, "energies", energies_of, inputs)["energy"]]
+
+        parts = [one for batch in batches for one in in_halves(batch, predicted)]
+        energies = _array(torch.cat(parts))
         samples = [sample for batch in batches for sample in batch]
         wanted = relative_energies(samples, model.normalisation.atomic_energies)
         return np.where([sample.weight > 0 for sample in samples], energies - wanted, np.nan)
@@ -325,14 +331,12 @@ class TorchBackend(ABC):
     def training_loss(
         self,
         module: torch.nn.Module,
-        constants: NormalisationConstants,
-        samples: Sequence[LabelGraph],
-        energy_share: float,
-        forces_share: float,
+        tensors: Tensors,
+        energy_share: Share,
+        forces_share: Share,
         second_stage: bool = False,
     ) -> torch.Tensor:
         """See :meth:`fhi_al.models.torch_model.TorchParts.training_loss`."""
-        tensors = self.training_batch(samples, constants)
         output = self.outputs(module, tensors, training=True, stress=self._trains_stress)
         loss = self._second_loss if second_stage else self._loss
         return loss(output, tensors, energy_share, forces_share)
@@ -380,10 +384,29 @@ class TorchBackend(ABC):
     def _places(self, samples: Sequence[Graph | LabelGraph]) -> Any:
         return self.places(tuple(sample.n_atoms for sample in samples))
 
-    def _evaluated(self, model: TorchInference, inputs: Tensors, stress: bool) -> dict[str, Array]:
-        with default_dtype(model.dtype):
-            found = self.outputs(model.module, inputs, training=False, stress=stress)
-        return {name: _array(found[name]) for name in ("energy", "forces", "stress")[: 2 + stress]}
+    def _evaluated(self, model: TorchInference, inputs: Tensors, stress: bool) -> Tensors:
+        """``energy``, ``forces`` and, if asked for, ``stress`` of a batch, on the device."""
+        names = ("energy", "forces", "stress")[: 2 + stress]
+
+        def outputs(tensors: Tensors) -> Tensors:
+            with default_dtype(model.dtype):
+                found = self.outputs(model.module, tensors, training=False, stress=stress)
+            return {name: found[name].detach() for name in names}
+
+        return self._replayed(model, "-".join(names), outputs, inputs)
+
+    def _replayed(
+        self,
+        model: TorchInference,
+        name: str,
+        function: Callable[[Tensors], Tensors],
+        inputs: Tensors,
+    ) -> Tensors:
+        """A function of a batch by one model; padded and replayed where that is recorded."""
+        if not self.recordings.takes(inputs):
+            return function(inputs)
+        found = model.replayed(name, function)(inputs)
+        return without_padding(found, BatchSizes.of(inputs))
 
 
 def _array(tensor: torch.Tensor) -> Array:

@@ -5,16 +5,18 @@ Weights in, weights out.  Knows nothing of labels' sets, members or files.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
+from fhi_al.models.cuda_graphs import Recordings, Replayed
 from fhi_al.models.default_dtype import default_dtype
 from fhi_al.models.interface import InferenceWeights, NormalisationConstants
+from fhi_al.models.loss import Share
 from fhi_al.models.optimisation import Optimisation
 from fhi_al.models.state_bytes import copied
 from fhi_al.models.training_step import TrainingStep
@@ -24,6 +26,12 @@ class TorchParts(Protocol):
     """What a torch backend knows of its modules."""
 
     settings: Any
+    recordings: Recordings
+
+    @property
+    def r_max(self) -> float:
+        """Cutoff radius in A."""
+        ...
 
     def apply_normalisation(
         self, module: torch.nn.Module, constants: NormalisationConstants
@@ -35,16 +43,21 @@ class TorchParts(Protocol):
         """Arguments of torch's Adam: ``params``, ``lr``, ..."""
         ...
 
+    def training_batch(
+        self, samples: Sequence[Any], constants: NormalisationConstants
+    ) -> dict[str, torch.Tensor]:
+        """Samples as a batch, and what the loss compares with."""
+        ...
+
     def training_loss(
         self,
         module: torch.nn.Module,
-        constants: NormalisationConstants,
-        samples: Sequence[Any],
-        energy_share: float,
-        forces_share: float,
+        tensors: dict[str, torch.Tensor],
+        energy_share: Share,
+        forces_share: Share,
         second_stage: bool,
     ) -> torch.Tensor:
-        """The loss of samples as a batch, of which gradients are taken; of one of two stages."""
+        """The loss of a batch, of which gradients are taken; of one of two stages."""
         ...
 
     def read_exported(
@@ -73,6 +86,14 @@ class TorchInference:
         self._backend = backend
         # Not found anew each time: that takes longer than copying them.
         self._tensors = dict(module.state_dict())
+        self._replayed: dict[str, Replayed] = {}
+
+    def replayed(self, name: str, function: Callable[[dict[str, torch.Tensor]], Any]) -> Replayed:
+        """A function of this model, by a name of its own, as it is recorded and replayed."""
+        if name not in self._replayed:
+            recordings, r_max = self._backend.recordings, self._backend.r_max
+            self._replayed[name] = Replayed(function, recordings, r_max)
+        return self._replayed[name]
 
     def load(self, weights: InferenceWeights) -> None:
         """See :meth:`fhi_al.models.interface.InferenceModel.load`."""
@@ -80,6 +101,8 @@ class TorchInference:
             for name, given in weights.tensors.items():
                 tensor = torch.from_numpy(given) if isinstance(given, np.ndarray) else given
                 self._tensors[name].copy_(tensor)
+        if not equal_but_for_energies(self.normalisation, weights.normalisation):
+            self._replayed.clear()
         self.normalisation = weights.normalisation
         self._backend.apply_normalisation(self.module, weights.normalisation)
 
@@ -104,29 +127,33 @@ class TorchModel:
         self, backend: TorchParts, module: torch.nn.Module, normalisation: NormalisationConstants
     ) -> None:
         self.module = module
+        self.normalisation = normalisation
         self._backend = backend
         self.optimisation = Optimisation(
-            module, backend.settings.training, lambda: backend.optimizer_options(module)
+            module,
+            backend.settings.training,
+            lambda: backend.optimizer_options(module),
+            replayed=backend.recordings.replays,
         )
-        self.set_normalisation(normalisation)
         self._step = TrainingStep(
             module,
             self.optimisation,
-            lambda samples, energy_share, forces_share: backend.training_loss(
-                module,
-                self.normalisation,
-                samples,
-                energy_share,
-                forces_share,
-                self.optimisation.second_stage,
+            lambda samples: backend.training_batch(samples, self.normalisation),
+            lambda tensors, energy_share, forces_share: backend.training_loss(
+                module, tensors, energy_share, forces_share, self.optimisation.second_stage
             ),
+            backend.recordings,
+            backend.r_max,
         )
+        self.set_normalisation(normalisation)
         self._dtype = next(module.parameters()).dtype
         self._tensors = dict(module.state_dict())
         self._parameters = [name for name, _ in module.named_parameters()]
 
     def set_normalisation(self, constants: NormalisationConstants) -> None:
         """See :meth:`fhi_al.models.interface.TrainableModel.set_normalisation`."""
+        if not equal_but_for_energies(self.normalisation, constants):
+            self._step.forget_recordings()
         self.normalisation = constants
         self._backend.apply_normalisation(self.module, constants)
 
@@ -140,7 +167,7 @@ class TorchModel:
         """See :attr:`fhi_al.models.interface.TrainableModel.has_scheduler`."""
         return self.optimisation.scheduler is not None
 
-    def take_step(self, samples: Sequence[Any]) -> float:
+    def take_step(self, samples: Sequence[Any]) -> torch.Tensor | float:
         """See :meth:`fhi_al.models.interface.TrainableModel.take_step`."""
         # Optimizers make tensors of the default dtype, too.
         with default_dtype(self._dtype):
@@ -171,7 +198,7 @@ class TorchModel:
         """See :meth:`fhi_al.models.interface.TrainableModel.is_finite`."""
         average = self.optimisation.average
         tensors = [*self.module.parameters(), *([] if average is None else average.shadow_params)]
-        return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
+        return bool(torch.stack([torch.isfinite(tensor).all() for tensor in tensors]).all())
 
     def weights(self) -> dict[str, Any]:
         """See :meth:`fhi_al.models.interface.TrainableModel.weights`."""
@@ -213,3 +240,8 @@ class TorchModel:
     def _load(self, state: dict[str, Any]) -> None:
         self.module.load_state_dict(state["model"])
         self.set_normalisation(NormalisationConstants(**state["statistics"]))
+
+
+def equal_but_for_energies(one: NormalisationConstants, other: NormalisationConstants) -> bool:
+    """Whether a module computes the same with both: it never sees the E0s."""
+    return replace(one, atomic_energies=()) == replace(other, atomic_energies=())

@@ -8,8 +8,12 @@ from typing import Any
 
 import torch
 
+from fhi_al.models.cuda_graphs import Recordings, Replayed
+from fhi_al.models.graphs import Tensors
+from fhi_al.models.loss import Share
 from fhi_al.models.optimisation import Optimisation
 from fhi_al.models.out_of_memory import TooLarge, in_halves, is_out_of_memory
+from fhi_al.models.padding import SHARES
 
 log = logging.getLogger(__name__)
 
@@ -25,24 +29,41 @@ class TrainingStep:
         What is trained.
     optimisation : Optimisation
         Of its weights.
+    batch : callable
+        Samples -> a batch.
     loss : callable
-        (samples, share of the structures, share of the atoms) -> loss of these samples, of which
+        (batch, share of the structures, share of the atoms) -> loss of the batch, of which
         gradients are taken; the shares are those of :class:`fhi_al.models.loss.Loss`.
+    recordings : Recordings
+        Whether steps are recorded and replayed.
+    r_max : float
+        Cutoff of the model in A.
     """
 
     def __init__(
         self,
         module: torch.nn.Module,
         optimisation: Optimisation,
-        loss: Callable[[Sequence[Any], float, float], torch.Tensor],
+        batch: Callable[[Sequence[Any]], Tensors],
+        loss: Callable[[Tensors, Share, Share], torch.Tensor],
+        recordings: Recordings,
+        r_max: float,
     ) -> None:
         self._module = module
         self._optimisation = optimisation
+        self._batch = batch
         self._loss = loss
+        self._recordings = recordings
+        self._replayed = Replayed(self._on_the_device, recordings, r_max)
+        self._replacements = optimisation.replacements
         self._said = False
 
-    def take(self, samples: Sequence[Any]) -> float:
-        """One step; returns the mean loss of the structures.
+    def forget_recordings(self) -> None:
+        """Numbers that are part of the model, not tensors of it, are others."""
+        self._replayed.forget()
+
+    def take(self, samples: Sequence[Any]) -> torch.Tensor | float:
+        """One step; returns the mean loss of the structures, not waited for.
 
         Raises
         ------
@@ -53,11 +74,14 @@ class TrainingStep:
         optimizer = self._optimisation.optimizer
         hook = optimizer.register_step_pre_hook(lambda *_: begun.append(True))
         try:
+            tensors = self._batch(samples)
+            if self._recordings.takes(tensors):
+                return self._replay(tensors)
             optimizer.zero_grad(set_to_none=True)
-            loss = self._loss(samples, 1.0, 1.0)
+            loss = self._loss(tensors, 1.0, 1.0)
             loss.backward()
             self._optimisation.step()
-            return float(loss.detach())
+            return loss.detach()
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -71,6 +95,24 @@ class TrainingStep:
             hook.remove()
         # Outside the except clause: the error holds the tensors of the attempt.
         return self._in_parts(samples)
+
+    def _replay(self, tensors: Tensors) -> torch.Tensor:
+        if self._replacements != self._optimisation.replacements:
+            self._replayed.forget()
+            self._replacements = self._optimisation.replacements
+        self._optimisation.begin_recorded_step()
+        found = self._replayed(tensors)
+        self._optimisation.end_recorded_step()
+        return found["loss"]
+
+    def _on_the_device(self, tensors: Tensors) -> Tensors:
+        """A step on a padded batch, nothing of which is waited for."""
+        # Not to zero: a recording has gradients of its own, which it writes first.
+        self._optimisation.optimizer.zero_grad(set_to_none=True)
+        loss = self._loss(tensors, *(tensors[name] for name in SHARES))
+        loss.backward()
+        self._optimisation.recorded_step()
+        return {"loss": loss.detach()}
 
     def _in_parts(self, samples: Sequence[Any]) -> float:
         """The same step up to rounding: the gradients of the parts add up to that of the whole."""
@@ -86,7 +128,7 @@ class TrainingStep:
 
         def gradients(some: Sequence[Any]) -> list[tuple[float, Gradients]]:
             of_atoms = sum(sample.n_atoms for sample in some) / n_atoms
-            value = self._loss(some, len(some) / len(samples), of_atoms)
+            value = self._loss(self._batch(some), len(some) / len(samples), of_atoms)
             # Not backward(): what it had added up before it failed would stay.
             found = torch.autograd.grad(value, parameters, allow_unused=True)
             return [(float(value.detach()), found)]

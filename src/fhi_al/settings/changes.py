@@ -36,6 +36,7 @@ MAY_CHANGE: Mapping[str, frozenset[str]] = {
             "log_level",
             "num_threads",
             "compile_final",
+            "cuda_graphs",
             "create_restart",
             "snapshot_interval",
             "walltime_limit",

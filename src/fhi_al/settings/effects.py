@@ -80,6 +80,8 @@ def _idle_in_mace(mace: MaceSettings) -> Iterator[tuple[str, str]]:
         for key in ("start_swa", "swa_lr", "swa_energy_weight", "swa_forces_weight"):
             yield f"TRAINING.{key}", "without swa"
     yield from _idle_weights(training)
+    if not mace.misc.device.startswith("cuda"):
+        yield "MISC.cuda_graphs", f"with device {mace.misc.device}"
     if training.loss in ("huber", "universal"):
         yield "TRAINING.config_type_weights", f"with loss {training.loss}, but for weights of 0"
     if isinstance(mace.architecture, Architecture):

@@ -26,6 +26,7 @@ from fhi_al.settings.mace_values import (
     read_device,
     read_energies,
     read_layers,
+    read_off,
     read_scalar_irreps,
     read_weights,
 )
@@ -283,6 +284,11 @@ class Misc(Section):
         False,
         "Train and run MD with NVIDIA's cuEquivariance, which must be installed, on a GPU (on a"
         " CPU it was measured to be six times slower); the saved models are ordinary ones.",
+    )
+    cuda_graphs: Annotated[Literal["auto", "off"], Choice(), BeforeValidator(read_off)] = setting(
+        "auto",
+        "On GPUs, record training steps and forces once for each size of a batch and replay them;"
+        " `auto` falls back to the plain way where that fails, `off` never tries.",
     )
     num_threads: OptionalInteger = setting(
         None,

@@ -82,3 +82,8 @@ def read_device(value: object) -> str:
     if not re.fullmatch(r"cpu|cuda(:\d+)?|mps|xpu", device):
         raise refuse("must be one of cpu, cuda, cuda:0, cuda:1, ..., mps, xpu")
     return device
+
+
+def read_off(value: object) -> object:
+    """YAML reads ``off`` as false."""
+    return "off" if value is False else value

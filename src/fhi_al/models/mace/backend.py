@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from fhi_al.core.label import Label
 from fhi_al.core.structure import Array
 from fhi_al.models.graphs import Neighbours, Tensors
 from fhi_al.models.interface import NormalisationConstants
-from fhi_al.models.loss import LossWeights
+from fhi_al.models.loss import Loss, LossWeights
 from fhi_al.models.mace import quiet_mace
 from fhi_al.models.mace.arguments import architecture_identity, mace_arguments
 from fhi_al.models.mace.descriptors import invariant_features
@@ -83,8 +84,10 @@ class MaceBackend(TorchBackend):
         pairs, _, unit_shifts, cell = get_neighborhood(positions, cutoff, pbc, cell)
         return Neighbours(pairs, unit_shifts, cell)
 
-    def loss(self, weights: LossWeights) -> MaceLoss:
-        """MACE's loss, with these weights."""
+    def loss(self, weights: LossWeights) -> Loss:
+        """MACE's loss, with these weights; on a GPU the same without waiting for it."""
+        if self.device.type != "cpu":
+            return super().loss(weights)
         return MaceLoss(self.arguments, weights, DTYPES[self.dtype], self.device)
 
     def optimizer_options(self, module: torch.nn.Module) -> dict[str, Any]:
@@ -162,7 +165,9 @@ class MaceBackend(TorchBackend):
 
     def energies(self, module: torch.nn.Module, inputs: Tensors) -> torch.Tensor:
         """See :meth:`fhi_al.models.torch_backend.TorchBackend.energies`."""
-        energies: torch.Tensor = module(inputs, training=False, compute_force=False)["energy"]
+        with self._index_tensors():
+            found = module(inputs, training=False, compute_force=False)
+        energies: torch.Tensor = found["energy"]
         return energies
 
     def outputs(
@@ -171,12 +176,20 @@ class MaceBackend(TorchBackend):
         """Energies, forces and stress as MACE computes them."""
         # Of its own: MACE replaces entries, and makes the positions ask for gradients.
         own = {**inputs, "positions": inputs["positions"].detach()}
-        found: Tensors = module(own, training=training, compute_force=True, compute_stress=stress)
+        with self._index_tensors():
+            found: Tensors = module(
+                own, training=training, compute_force=True, compute_stress=stress
+            )
         return found
+
+    def _index_tensors(self) -> AbstractContextManager[object]:
+        """Make tensors for which MACE names no device on that of the model: a GPU would wait."""
+        return nullcontext() if self.device.type == "cpu" else self.device
 
     def features(self, module: torch.nn.Module, inputs: Tensors) -> torch.Tensor:
         """MACE's own descriptors."""
-        return invariant_features(module, inputs)
+        with self._index_tensors():
+            return invariant_features(module, inputs)
 
     def export(self, model: TorchInference, path: Path) -> None:
         """A file for MACE's own calculator."""

@@ -10,7 +10,7 @@ from mace.tools import torch_geometric
 from mace.tools.scripts_utils import get_loss_fn
 
 from fhi_al.models.default_dtype import default_dtype
-from fhi_al.models.loss import LossWeights, Tensors
+from fhi_al.models.loss import LossWeights, Share, Tensors
 from fhi_al.settings.mace_choices import STRESS_LOSSES
 
 _REFERENCE = ("ptr", "energy", "forces", "weight", "energy_weight", "forces_weight")
@@ -52,8 +52,8 @@ class MaceLoss:
         self,
         output: Tensors,
         reference: Tensors,
-        energy_share: float = 1.0,
-        forces_share: float = 1.0,
+        energy_share: Share = 1.0,
+        forces_share: Share = 1.0,
     ) -> torch.Tensor:
         """See :class:`fhi_al.models.loss.Loss`."""
         loss = self._loss

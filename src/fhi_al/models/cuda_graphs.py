@@ -1,0 +1,260 @@
+"""Functions of batches that are recorded once for each size and then replayed: CUDA graphs.
+
+A small model's step is thousands of kernels, which a GPU finishes sooner than a CPU can launch
+them; a recorded one is launched as a whole.  Owns the buffers that a recording reads, what is
+padded into them, and the return to the plain way where recording fails.  Knows no model.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import torch
+
+from fhi_al.models.graphs import Tensors
+from fhi_al.models.padding import BatchSizes, is_known, padded
+
+log = logging.getLogger(__name__)
+
+# Calls of a function as it is before it is recorded: they make what is made once (the optimizer's
+# history, compiled code, workspaces of libraries), which must not be part of a recording.
+PLAIN_CALLS = 2
+# Of one function; the one that was not used for the longest time makes room.
+MOST_RECORDINGS = 8
+
+
+class Recorder(Protocol):
+    """Runs functions that read and write tensors in place, and makes copies to be replayed."""
+
+    @property
+    def replays(self) -> bool:
+        """What it records are operations on tensors: Python does not run again."""
+        ...
+
+    def run(self, function: Callable[[], Tensors]) -> Tensors:
+        """What a function gives, run as it is."""
+        ...
+
+    def record(self, function: Callable[[], Tensors]) -> Callable[[], Tensors]:
+        """A callable that does again on the device what the function does now, on the same tensors.
+
+        Its results are valid until it is called again.
+
+        Raises
+        ------
+        RuntimeError
+            If that cannot be recorded.
+        """
+        ...
+
+
+class PlainRecorder:
+    """Runs functions in place of replaying them, on any device."""
+
+    replays = False
+
+    def run(self, function: Callable[[], Tensors]) -> Tensors:
+        """See :meth:`Recorder.run`."""
+        return function()
+
+    def record(self, function: Callable[[], Tensors]) -> Callable[[], Tensors]:
+        """See :meth:`Recorder.record`."""
+        return function
+
+
+class CudaRecorder:
+    """Records CUDA graphs.
+
+    All share one pool of memory: they are replayed one after the other, and what is to outlast a
+    replay is copied.
+
+    Parameters
+    ----------
+    device : torch.device
+        With its index, if it has one.
+    """
+
+    replays = True
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._made: tuple[torch.cuda.Stream, Any] | None = None
+
+    def _stream_and_pool(self) -> tuple[torch.cuda.Stream, Any]:
+        if self._made is None:  # not before the device is used
+            self._made = torch.cuda.Stream(self._device), torch.cuda.graph_pool_handle()
+        return self._made
+
+    def run(self, function: Callable[[], Tensors]) -> Tensors:
+        """See :meth:`Recorder.run`; on the stream on which it will be recorded."""
+        stream, _ = self._stream_and_pool()
+        current = torch.cuda.current_stream(self._device)
+        stream.wait_stream(current)
+        with torch.cuda.stream(stream):
+            found = function()
+        current.wait_stream(stream)
+        return found
+
+    def record(self, function: Callable[[], Tensors]) -> Callable[[], Tensors]:
+        """See :meth:`Recorder.record`."""
+        stream, pool = self._stream_and_pool()
+        graph = torch.cuda.CUDAGraph()
+        with (
+            torch.cuda.device(self._device),
+            torch.cuda.graph(
+                graph,
+                pool=pool,
+                stream=stream,
+                # Other threads do what they like.
+                capture_error_mode="thread_local",
+            ),
+        ):
+            found = function()
+
+        def replay() -> Tensors:
+            with torch.cuda.device(self._device):
+                graph.replay()
+            return found
+
+        return replay
+
+
+class Recordings:
+    """Whether functions are recorded here, and by what; shared by all models of a device.
+
+    Parameters
+    ----------
+    recorder : Recorder or None
+        None: nothing is recorded.
+
+    Attributes
+    ----------
+    is_on : bool
+        Goes off for good when something could not be recorded.
+    n_recorded : int
+        Recordings made so far.
+    """
+
+    def __init__(self, recorder: Recorder | None) -> None:
+        self.recorder = recorder
+        self.is_on = recorder is not None
+        self.n_recorded = 0
+
+    @property
+    def replays(self) -> bool:
+        """Steps must not look at numbers that differ from one to the next, but for tensors."""
+        return self.is_on and self.recorder is not None and self.recorder.replays
+
+    def takes(self, tensors: Mapping[str, torch.Tensor]) -> bool:
+        """Whether functions of this batch are to be recorded."""
+        if self.is_on and not is_known(tensors):
+            self._give_up("batches of this kind of models hold tensors that cannot be padded")
+        return self.is_on
+
+    def run(self, function: Callable[[], Tensors]) -> Tensors:
+        """What a function gives, run as it is."""
+        return function() if self.recorder is None else self.recorder.run(function)
+
+    def recorded(self, function: Callable[[], Tensors]) -> Callable[[], Tensors] | None:
+        """A function to be replayed, or None if it cannot be recorded, which is logged once."""
+        if self.recorder is None or not self.is_on:
+            return None
+        try:
+            replay = self.recorder.record(function)
+        except RuntimeError as error:
+            self._give_up(_reason(error))
+            return None
+        self.n_recorded += 1
+        return replay
+
+    def _give_up(self, reason: str) -> None:
+        self.is_on = False
+        log.warning(
+            "CUDA graphs are not used from here on, which costs time and nothing else: %s. "
+            "mace_settings.yaml: MISC.cuda_graphs: off saves the attempt",
+            reason,
+        )
+
+
+def recordings_on(device: torch.device, wanted: str) -> Recordings:
+    """How functions are recorded on a device.
+
+    Parameters
+    ----------
+    device : torch.device
+    wanted : str
+        ``MISC.cuda_graphs``: ``auto`` (on NVIDIA's and AMD's GPUs) or ``off``.
+    """
+    return Recordings(CudaRecorder(device) if wanted == "auto" and device.type == "cuda" else None)
+
+
+class Replayed:
+    """A function of a batch, of padded sizes, replayed where it has been recorded.
+
+    Parameters
+    ----------
+    function : callable
+        A padded batch -> tensors.  All else that it changes, it changes in place, in tensors that
+        stay where they are until :meth:`forget`; what it reads must not be waited for.
+    recordings : Recordings
+    r_max : float
+        Cutoff of the model in A.
+    """
+
+    def __init__(
+        self, function: Callable[[Tensors], Tensors], recordings: Recordings, r_max: float
+    ) -> None:
+        self._function = function
+        self._recordings = recordings
+        self._r_max = r_max
+        self._by_sizes: OrderedDict[BatchSizes, _OfOneSize] = OrderedDict()
+
+    def __call__(self, tensors: Mapping[str, torch.Tensor]) -> Tensors:
+        """What the function gives for the batch when it is padded; of the caller's own."""
+        sizes = BatchSizes.of(tensors).padded()
+        whole = padded(tensors, sizes, self._r_max)
+        if sizes in self._by_sizes:
+            self._by_sizes.move_to_end(sizes)
+            self._by_sizes[sizes].fill(whole)
+        else:
+            self._by_sizes[sizes] = _OfOneSize(whole, self._function)
+            while len(self._by_sizes) > MOST_RECORDINGS:
+                self._by_sizes.popitem(last=False)
+        found = self._by_sizes[sizes].run(self._recordings)
+        return {name: tensor.detach().clone() for name, tensor in found.items()}
+
+    def forget(self) -> None:
+        """Record anew: tensors that the function uses, or numbers that are in it, are others."""
+        self._by_sizes.clear()
+
+
+class _OfOneSize:
+    """The buffers that a recording reads, and the recording when there is one."""
+
+    def __init__(self, buffers: Tensors, function: Callable[[Tensors], Tensors]) -> None:
+        self._buffers = buffers
+        self._function = lambda: function(buffers)
+        self._plain_calls = 0
+        self._replay: Callable[[], Tensors] | None = None
+
+    def fill(self, tensors: Tensors) -> None:
+        for name, buffer in self._buffers.items():
+            buffer.copy_(tensors[name])
+
+    def run(self, recordings: Recordings) -> Tensors:
+        if self._replay is None and self._plain_calls >= PLAIN_CALLS:
+            self._replay = recordings.recorded(self._function)
+        if self._replay is not None:
+            return self._replay()
+        self._plain_calls += 1
+        return recordings.run(self._function)
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of the first error: torch raises others on the way out of a recording."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"

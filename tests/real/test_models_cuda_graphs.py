@@ -1,0 +1,325 @@
+"""Recorded steps and forces are those of the plain way; on a CPU, with recorders of two kinds.
+
+`PlainRecorder` runs what is to be replayed; `TapeRecorder` repeats operations on tensors, as CUDA
+graphs do, so that a number that Python would have changed between two steps shows.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from models_parts import SEEDS, settings, water_labels
+from pair_potential import PairPotential
+from tape_recorder import TapeRecorder
+
+from fhi_al.core.label import Label
+from fhi_al.models import cuda_graphs
+from fhi_al.models.cuda_graphs import (
+    PLAIN_CALLS,
+    PlainRecorder,
+    Recorder,
+    Recordings,
+    Replayed,
+    recordings_on,
+)
+from fhi_al.models.ensemble import Ensemble
+from fhi_al.models.member import Member
+from fhi_al.models.torch_backend import TorchBackend
+from fhi_al.models.training import whole_epoch
+from fhi_al.settings.mace import MaceSettings
+from fhi_al.settings.model_backends import declaration
+
+pytestmark = pytest.mark.real
+
+# Relative to the largest weight: float64 sums in another order, through some steps of Adam, which
+# divides by gradients' sizes.
+TRAINED = 1e-7
+FORCES = 1e-11  # eV/A, float64
+
+
+@pytest.fixture(scope="module")
+def labels() -> list[Label]:
+    return water_labels(14)  # ten train in batches of five
+
+
+@pytest.fixture(autouse=True)
+def _counting_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch lets Adam count steps in tensors on GPUs only, though a CPU could as well."""
+    module = sys.modules["torch.optim.adam"]
+    name = "_get_capturable_supported_devices"
+    monkeypatch.setattr(module, name, lambda *_, **__: ["cpu", "cuda"])
+
+
+def pair_settings(**training: Any) -> MaceSettings:
+    made = declaration("pair_potential:PairPotential")
+    return MaceSettings.model_validate(
+        {
+            "architecture": made.architecture.model_validate({}),
+            "training": {"batch_size": 5, "ema": True, **training},
+            "backend": made.name,
+            "backend_class": made.backend,
+        }
+    )
+
+
+def pairs(labels: list[Label], recorder: Recorder | None, **training: Any) -> Ensemble:
+    """Fitted pair potentials, whose steps are recorded."""
+    made = Ensemble(pair_settings(**training), (1, 8), SEEDS)
+    return with_recorder(made, labels, recorder)
+
+
+def with_recorder(made: Ensemble, labels: list[Label], recorder: Recorder | None) -> Ensemble:
+    backend = made.backend
+    assert isinstance(backend, TorchBackend)
+    backend.recordings = Recordings(recorder)
+    for member in made.members:
+        if not member.fitted:
+            member.add_training(labels[:-4])
+            member.add_validation(labels[-4:])
+            member.fit_normalisation()
+    return made
+
+
+def recordings(made: Ensemble) -> Recordings:
+    backend = made.backend
+    assert isinstance(backend, TorchBackend)
+    return backend.recordings
+
+
+def all_weights(member: Member) -> torch.Tensor:
+    """Raw and averaged weights."""
+    found = member.weights()
+    tensors = [*found["model"].values(), *found["average"]["shadow_params"]]
+    return torch.cat([each.double().flatten() for each in tensors])
+
+
+def trained(member: Member) -> list[float]:
+    """Six epochs: rates fall, the second stage begins and ends; the losses."""
+    losses = [whole_epoch(member) for _ in range(2)]
+    member.fresh_optimizer(scheduler=True)
+    losses.append(whole_epoch(member))
+    member.scheduler_step(1.0)
+    losses.append(whole_epoch(member))
+    member.begin_second_stage()
+    losses += [whole_epoch(member) for _ in range(2)]
+    return losses
+
+
+@pytest.mark.parametrize("recorder", [PlainRecorder, TapeRecorder])
+@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+def test_recorded_steps_train_as_plain_ones(
+    recorder: Callable[[], Recorder], optimizer: str, labels: list[Label]
+) -> None:
+    keys: dict[str, Any] = {"optimizer": optimizer, "scheduler": "ExponentialLR", "clip_grad": 1.0}
+    keys["lr_scheduler_gamma"] = 0.5
+    plain, recorded = pairs(labels, None, **keys), pairs(labels, recorder(), **keys)
+    expected, found = (trained(made.members[0]) for made in (plain, recorded))
+    assert recordings(recorded).is_on
+    assert recordings(recorded).n_recorded > 0
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    weights = all_weights(plain.members[0])
+    torch.testing.assert_close(
+        all_weights(recorded.members[0]), weights, rtol=0, atol=TRAINED * float(weights.abs().max())
+    )
+    assert recorded.members[0].learning_rate == plain.members[0].learning_rate
+
+
+@pytest.mark.parametrize("recorder", [PlainRecorder, TapeRecorder])
+def test_recorded_training_of_mace_is_the_plain_one(
+    recorder: Callable[[], Recorder], labels: list[Label]
+) -> None:
+    weights, forces = [], []
+    for one in (None, recorder()):
+        # MACE's own modules: ours on CPUs looks at numbers.
+        made = Ensemble(settings(), (1, 8), (11,))
+        backend: Any = made.backend
+        backend.to_runtime_model = lambda model: _without_energies(model)
+        backend._loss = TorchBackend.loss(backend, _first_stage(made))
+        with_recorder(made, labels, one)
+        (member,) = made.members
+        for _ in range(4):
+            whole_epoch(member)
+        weights.append(all_weights(member))
+        forces += [made.forces(labels[0]) for _ in range(4)][-1:]
+    assert recordings(made).n_recorded == 2  # a step, and forces
+    torch.testing.assert_close(weights[1], weights[0], rtol=0, atol=TRAINED)
+    np.testing.assert_allclose(forces[1], forces[0], atol=1e-5)  # of weights that differ
+
+
+def _without_energies(model: Any) -> torch.nn.Module:
+    from fhi_al.models.mace.runtime_model import remove_atomic_energies
+
+    remove_atomic_energies(model)
+    found: torch.nn.Module = model
+    return found
+
+
+def _first_stage(made: Ensemble) -> Any:
+    from fhi_al.models.loss import LossWeights
+
+    return LossWeights.first_stage(made.settings.training)
+
+
+@pytest.mark.parametrize("recorder", [PlainRecorder, TapeRecorder])
+def test_recorded_training_goes_on_bit_for_bit_from_a_state(
+    recorder: Callable[[], Recorder], labels: list[Label]
+) -> None:
+    unbroken = pairs(labels, recorder())
+    for _ in range(3):
+        whole_epoch(unbroken.members[0])
+    state = unbroken.state_bytes()
+    resumed = pairs(labels, recorder())
+    whole_epoch(resumed.members[0])  # of which nothing must stay
+    resumed.load_state_bytes(state)
+    for made in (unbroken, resumed):
+        for _ in range(4):
+            whole_epoch(made.members[0])
+    assert torch.equal(all_weights(unbroken.members[0]), all_weights(resumed.members[0]))
+
+
+def test_states_pass_between_recorded_and_plain_training(labels: list[Label]) -> None:
+    plain, recorded = pairs(labels, None), pairs(labels, TapeRecorder())
+    for made in (plain, recorded):
+        whole_epoch(made.members[0])
+    for one, other in ((plain, recorded), (recorded, plain)):
+        one.load_state_bytes(other.state_bytes())
+        for _ in range(3):
+            assert np.isfinite(whole_epoch(one.members[0]))
+
+
+@pytest.mark.parametrize("recorder", [PlainRecorder, TapeRecorder])
+def test_recorded_forces_follow_positions_and_weights(
+    recorder: Callable[[], Recorder], labels: list[Label]
+) -> None:
+    plain, recorded = pairs(labels, None), pairs(labels, recorder())
+    for _ in range(2):
+        for each in labels[:5]:
+            for given, wanted in zip(
+                recorded.predict([each, labels[6]], stress=True),
+                plain.predict([each, labels[6]], stress=True),
+                strict=True,
+            ):
+                np.testing.assert_allclose(given.forces, wanted.forces, atol=FORCES)
+                np.testing.assert_allclose(given.energies, wanted.energies, atol=1e-9)
+                assert given.stress is not None and np.isnan(given.stress).all()  # molecules
+        assert recordings(recorded).n_recorded == 2  # one for each member, of one size
+        whole_epoch(plain.members[0])
+        recorded.members[0].set_weights(plain.members[0].weights())
+    errors = [made.members[0].validate() for made in (plain, recorded)]
+    assert errors[1].mae_forces == pytest.approx(errors[0].mae_forces, rel=1e-10)
+    assert errors[1].loss == pytest.approx(errors[0].loss, rel=1e-10)
+
+
+class Refuses(PlainRecorder):
+    """Cannot record, as torch says it: the error on the way out is not the reason."""
+
+    def record(self, function: Any) -> Any:
+        try:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        except RuntimeError:
+            raise RuntimeError("capture was invalidated") from None
+
+
+def test_where_recording_fails_training_goes_on_and_the_reason_is_logged_once(
+    labels: list[Label], caplog: pytest.LogCaptureFixture
+) -> None:
+    plain, refused = pairs(labels, None), pairs(labels, Refuses())
+    with caplog.at_level(logging.WARNING):
+        for made in (plain, refused):
+            for member in made.members:
+                for _ in range(4):
+                    whole_epoch(member)
+    said = [record.getMessage() for record in caplog.records if "CUDA graphs" in record.message]
+    assert len(said) == 1
+    assert "operation not permitted when stream is capturing" in said[0]
+    assert not recordings(refused).is_on
+    for one, other in zip(plain.members, refused.members, strict=True):
+        torch.testing.assert_close(all_weights(one), all_weights(other), rtol=0, atol=TRAINED)
+
+
+def test_what_cannot_be_padded_is_computed_the_plain_way(
+    labels: list[Label], caplog: pytest.LogCaptureFixture
+) -> None:
+    class Charged(PairPotential):
+        def inputs(self, samples: Any, dtype: Any) -> Any:
+            return {**super().inputs(samples, dtype), "charges": torch.zeros(len(samples))}
+
+    backend = Charged(pair_settings(), (1, 8))
+    backend.recordings = Recordings(PlainRecorder())
+    model = backend.inference()
+    model.load(backend.trainable(1).inference_weights())
+    sample = backend.sample(labels[0])
+    assert sample is not None
+    with caplog.at_level(logging.WARNING):
+        (found,) = backend.predict([model], [sample])
+    assert np.isfinite(found.forces).all()
+    assert "cannot be padded" in caplog.text
+
+
+def batch(n_atoms: int) -> dict[str, torch.Tensor]:
+    """One structure, each atom paired with the next."""
+    atoms = torch.arange(n_atoms)
+    return {
+        "positions": torch.arange(3.0 * n_atoms).view(-1, 3),
+        "cell": torch.eye(3),
+        "node_attrs": torch.ones(n_atoms, 1),
+        "edge_index": torch.stack([atoms, atoms.roll(1)]),
+        "shifts": torch.zeros(n_atoms, 3),
+        "unit_shifts": torch.zeros(n_atoms, 3),
+        "batch": torch.zeros(n_atoms, dtype=torch.int64),
+        "ptr": torch.tensor([0, n_atoms]),
+    }
+
+
+def test_each_size_is_recorded_once_and_the_one_not_used_for_longest_makes_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cuda_graphs, "MOST_RECORDINGS", 2)
+    calls: list[int] = []
+
+    def total(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        calls.append(len(tensors["positions"]))
+        return {"sum": tensors["positions"].sum()}
+
+    kept = Recordings(TapeRecorder())
+    function = Replayed(total, kept, 5.0)
+    for scale in (1.0, 2.0, 3.0, 4.0):  # what changes is copied to where it was recorded
+        tensors = batch(4)
+        tensors["positions"] *= scale
+        assert float(function(tensors)["sum"]) == 66 * scale
+    assert kept.n_recorded == 1
+    assert len(calls) == PLAIN_CALLS + 1  # the last one while it was recorded
+    for n_atoms in (8, 4, 20, 4):
+        function(batch(n_atoms))
+    assert kept.n_recorded == 1 and len(calls) == PLAIN_CALLS + 3
+    function(batch(8))  # had made room for 20
+    function(batch(8))
+    function(batch(8))
+    assert kept.n_recorded == 2
+    function.forget()
+    function(batch(8))
+    assert calls[-1] == 9  # eight atoms, and one of the structure that is added
+
+
+def test_results_outlast_the_next_replay() -> None:
+    def doubled(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {"twice": 2 * tensors["positions"]}
+
+    function = Replayed(doubled, Recordings(TapeRecorder()), 5.0)
+    for _ in range(PLAIN_CALLS + 1):
+        first = function(batch(4))["twice"]
+    other = batch(4)
+    other["positions"] += 1.0
+    second = function(other)["twice"]
+    assert torch.equal(second[:4] - first[:4], torch.full((4, 3), 2.0))
+
+
+@pytest.mark.parametrize(("device", "wanted"), [("cpu", "auto"), ("mps", "auto"), ("cuda", "off")])
+def test_nothing_is_recorded_but_on_a_gpu_that_can(device: str, wanted: str) -> None:
+    assert not recordings_on(torch.device(device), wanted).is_on
