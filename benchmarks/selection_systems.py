@@ -31,6 +31,7 @@ from fhi_al.settings.mace import MaceSettings
 Array = NDArray[np.float64]
 
 FRICTION = 0.01  # 1/fs
+MOLECULES = {"ethanol": "CH3CH2OH", "methanol": "CH3OH"}
 BLOCK = 20  # MD steps between two looks at a structure
 # An atom farther than this from all others has left; a molecule of this size has no longer bonds.
 SANE = GeometryLimits(max_distance=3.0)
@@ -63,8 +64,8 @@ class System:
     @property
     def structure(self) -> Structure:
         """The start geometry."""
-        if self.name == "ethanol":
-            atoms = molecule("CH3CH2OH")
+        if self.name in MOLECULES:
+            atoms = molecule(MOLECULES[self.name])
             return structure(atoms.numbers, atoms.positions)
         atoms = bulk("C", "diamond", a=3.57, cubic=True)
         return structure(atoms.numbers, atoms.positions, atoms.cell.array)

@@ -1,0 +1,113 @@
+"""Train one member on given labels with the program's own convergence, and judge it meanwhile."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fhi_al.active_learning.convergence import Convergence
+from fhi_al.active_learning.options import ConvergenceOptions
+from fhi_al.active_learning.progress import Progress
+from fhi_al.active_learning.training_rounds import TrainingOptions, TrainingRounds
+from fhi_al.core.label import Label
+from fhi_al.models.ensemble import Ensemble
+from fhi_al.models.training import SerialTrainingPool
+from fhi_al.report.clock import Clock
+from fhi_al.report.journal import Journal
+from fhi_al.settings.mace import MaceSettings
+
+PHASE = "final convergence"
+
+
+def split(
+    labels: Sequence[Label], valid_ratio: float, seed: int
+) -> tuple[list[Label], list[Label]]:
+    """Training and validation points, drawn with a seed."""
+    order = np.random.default_rng(seed).permutation(len(labels))
+    n_validation = max(2, round(valid_ratio * len(labels)))
+    validation = set(order[:n_validation].tolist())
+    return (
+        [label for place, label in enumerate(labels) if place not in validation],
+        [label for place, label in enumerate(labels) if place in validation],
+    )
+
+
+def converge(
+    settings: MaceSettings,
+    options: ConvergenceOptions,
+    sets: tuple[list[Label], list[Label]],
+    test: Sequence[Label],
+    seed: int,
+    judged_every: int = 0,
+) -> dict[str, Any]:
+    """Converge one member from initial weights, as the program does; what it came to.
+
+    Parameters
+    ----------
+    judged_every : int
+        Epochs between two looks at the independent structures; 0: only at the end.
+
+    Returns
+    -------
+    dict
+        ``mae`` (eV/A) and ``rmse_energy`` (eV/atom) on the independent structures, ``epochs``,
+        ``seconds`` of CPU time without the looks, ``validations`` (epoch, force MAE, energy MAE,
+        loss) and ``curve`` (epoch, force MAE on the independent structures).
+    """
+    training, validation = sets
+    # The second member only keeps the first from being alone, which a run refuses to go on with.
+    ensemble = Ensemble(settings, sorted(set(training[0].numbers.tolist())), (seed, seed + 1))
+    member = ensemble.members[0]
+    member.add_training(training)
+    member.add_validation(validation)
+    member.fit_normalisation()
+    member.freeze_normalisation()
+    curve: list[tuple[int, float]] = []
+    looked = 0.0
+
+    @contextmanager
+    def step() -> Iterator[None]:
+        nonlocal looked
+        yield
+        state = progress.state.convergence
+        if judged_every and state is not None and state.course.epoch % judged_every == 0:
+            begun = time.process_time()
+            curve.append((state.course.epoch, member.errors_on(test).mae_forces))
+            looked += time.process_time() - begun
+
+    with tempfile.TemporaryDirectory() as folder:
+        progress, journal = Progress(), Journal(Path(folder) / "journal.jsonl")
+        rounds = TrainingRounds(
+            ensemble,
+            SerialTrainingPool(ensemble, options.epochs_per_round),
+            progress,
+            journal,
+            Clock(),
+            TrainingOptions(3, "PerAtomMAE", len(training[0].numbers), ("0", "1")),
+        )
+        begun = time.process_time()
+        Convergence(progress, rounds, step, options).run(PHASE, [0])
+        seconds = time.process_time() - begun - looked
+        validations = [
+            (e["epoch"], e["mae_forces"], e["mae_energy_per_atom"], e["training_loss"])
+            for e in journal.entries()
+            if e["kind"] == "epoch" and e["mae_forces"] is not None
+        ]
+    state = progress.state.convergence
+    assert state is not None
+    errors = member.errors_on(test)
+    return {
+        "mae": errors.mae_forces,
+        "rmse_energy": errors.rmse_energy_per_atom,
+        "epochs": state.course.epoch,
+        "seconds": seconds,
+        "n_training": len(training),
+        "validations": validations,
+        "curve": curve,
+    }
