@@ -77,7 +77,7 @@ class Parts:
     journal: Journal
 
     def thresholds(self) -> Thresholds:
-        return Thresholds(self.progress, self.criterion, self.journal)
+        return Thresholds(self.progress, self.criterion, self.journal, lambda system: None)
 
 
 def parts_of(folder: Path, al: str, state: ActiveLearningState | None = None) -> Parts:
@@ -218,7 +218,8 @@ def test_the_log_names_the_rule_when_active_learning_begins(tmp_path: Path) -> N
     quantile = "  threshold_type: quantile\n  threshold_quantile: 0.9\n  c_x: 0.2\n"
     message = describe(parts_of(tmp_path, CALIBRATED + quantile).criterion)
     assert message == (
-        "threshold = 0.8 x 0.9 quantile of the uncertainty (c_x = 0.2), after 1 estimates; once 10 "
+        "threshold = 0.8 x 0.9 quantile of the uncertainty (c_x = 0.2), after 1 estimates, "
+        "at most 0.5 x rms force of the initial dataset x (1 - c_x); once 10 "
         "sanity checks have calibrated the uncertainty, a true error of 0.3 eV/A"
     )
 
@@ -255,3 +256,27 @@ def test_without_matplotlib_one_line_says_so(
     (message,) = caplog.messages
     assert "matplotlib is not installed" in message
     assert not (tmp_path / "analysis" / "calibration.png").exists()
+
+
+def test_what_models_disagree_by_that_know_nothing_does_not_become_the_threshold(
+    tmp_path: Path,
+) -> None:
+    """Their average uncertainty is larger than the forces themselves."""
+    text = "ACTIVE_LEARNING:\n  max_set_size: 9\n  reference_engine: tblite\n  c_x: 0.2\n"
+    for bound, expected in (
+        ("  max_threshold: 0.25\n", 0.2 * 0.8),
+        ("  max_threshold: None\n", 0.8 * (0.1 + 0.3 + 9 * 3.6) / 11),
+    ):
+        parts = parts_of(tmp_path / str(expected), text + bound)
+        made = Thresholds(parts.progress, parts.criterion, parts.journal, lambda system: 0.8)
+        for _ in range(9):
+            limit = made.observe(0, 3.6)
+        # After two estimates, of 0.1 and 0.3.
+        assert limit == pytest.approx(expected)
+
+
+def test_models_are_asked_while_the_threshold_warms_up(tmp_path: Path) -> None:
+    text = "ACTIVE_LEARNING:\n  max_set_size: 9\n  reference_engine: tblite\n  c_x: 0.2\n"
+    parts = parts_of(tmp_path, text + "  max_threshold: 0.25\n")
+    made = Thresholds(parts.progress, parts.criterion, parts.journal, lambda system: 0.8)
+    assert made.observe(0, 0.05) == pytest.approx(0.25 * 0.8 * 0.8)

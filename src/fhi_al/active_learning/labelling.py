@@ -68,7 +68,9 @@ class Labelling:
         self._criterion = criterion
         self._options = options
         self._disagreement = Disagreement(dynamics, criterion, clock)
-        self._thresholds = Thresholds(trajectories.progress, criterion, journal)
+        self._thresholds = Thresholds(
+            trajectories.progress, criterion, journal, points.rms_force_before
+        )
         # Of the pending labels, those that the queue has been handed.
         self._submitted: set[tuple[int, int]] = set()
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import math
 
+import numpy as np
+
 from fhi_al.active_learning.held_out import HeldOut
 from fhi_al.active_learning.options import SplitOptions
 from fhi_al.active_learning.trajectories import Trajectories
@@ -50,6 +52,21 @@ class Points:
         self._store = store
         self._split = split
         self._stop = stop
+
+    def rms_force_before(self, system: int) -> float | None:
+        """Root mean square of the reference forces in the sets that active learning began with.
+
+        In eV/A, over the components on all atoms of a system's points; None if there are none.
+        """
+        points = {
+            label.key: label.forces
+            for member in self._ensemble.members
+            for label in (*member.training, *member.validation)
+            if label.system == system and label.origin.phase in ("initial", "imported")
+        }
+        if not points:
+            return None
+        return math.sqrt(float(np.mean([np.mean(forces**2) for forces in points.values()])))
 
     def has_room(self) -> bool:
         """Whether there is a place for one more, pending ones already counted."""

@@ -6,7 +6,10 @@ Owns what active learning's state knows of uncertainties seen and of their true 
 from __future__ import annotations
 
 import logging
+import math
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 
@@ -32,12 +35,22 @@ class Thresholds:
         Of a run whose active learning has begun.
     criterion : Criterion
     journal : Journal
+    rms_force : callable
+        System -> root mean square of the reference forces known before active learning, in eV/A;
+        None if there are none.
     """
 
-    def __init__(self, progress: Progress, criterion: Criterion, journal: Journal) -> None:
+    def __init__(
+        self,
+        progress: Progress,
+        criterion: Criterion,
+        journal: Journal,
+        rms_force: Callable[[int], float | None],
+    ) -> None:
         self._progress = progress
         self._criterion = criterion
         self._journal = journal
+        self._rms_force = cache(rms_force)
         # System -> pairs and what they say, so that a check does not work it out again.
         self._known: dict[int, tuple[Pairs, Calibration | None]] = {}
 
@@ -57,7 +70,9 @@ class Thresholds:
         calibrated = self._calibrated_limit(system)
         if calibrated is not None:
             return calibrated
-        return threshold(self._progress.active.uncertainties[system], self._criterion.rule)
+        rule, rms_force = self._criterion.rule, self._rms_force(system)
+        largest = math.inf if rms_force is None else rule.largest * rms_force
+        return threshold(self._progress.active.uncertainties[system], rule, largest)
 
     def _calibrated_limit(self, system: int) -> float | None:
         options, fit = self._criterion.calibration, self._calibration(system)
@@ -141,6 +156,8 @@ def describe(criterion: Criterion) -> str:
         f"threshold = {1.0 - rule.c_x:.3g} x {of_what} of the uncertainty (c_x = {rule.c_x:g}), "
         f"after {rule.warmup} estimates"
     )
+    if math.isfinite(rule.largest):
+        message += f", at most {rule.largest:g} x rms force of the initial dataset x (1 - c_x)"
     if calibrated is not None and calibrated.error_limit is not None:
         message += (
             f"; once {calibrated.warmup} sanity checks have calibrated the uncertainty, a true "

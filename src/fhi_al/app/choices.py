@@ -153,6 +153,9 @@ class Threshold:
     stress : float or None
         A structure needs a label also if the spread of the members' stress is over this, in
         eV/A^3; with ``MACE(compute_stress=True)``.
+    max_threshold : float or None
+        Either counts as at most this share of the rms of the initial dataset's forces; not with a
+        function, whose numbers may be of any kind.
     """
 
     uncertainty: str | Callable[[Array], float] = "max_atomic_sd"
@@ -161,6 +164,7 @@ class Threshold:
     window: int = 400
     quantile: float | None = None
     stress: float | None = None
+    max_threshold: float | None = 0.5
 
     def keys(self) -> Keys:
         """Its keys of ACTIVE_LEARNING."""
@@ -168,6 +172,7 @@ class Threshold:
             "c_x": self.c_x,
             "threshold_warmup": self.warmup,
             "threshold_window": self.window,
+            "max_threshold": self.max_threshold,
         }
         if isinstance(self.uncertainty, str):
             given["uncertainty_type"] = self.uncertainty

@@ -98,8 +98,15 @@ def criterion(
             warmup=al.calibration_warmup,
             window=al.calibration_window,
         )
+    # A measure of the user's own may have another unit than forces.
+    bound = al.max_threshold if measure is None else None
     rule = ThresholdRule(
-        al.c_x, al.threshold_warmup, al.threshold_window, al.threshold_type, al.threshold_quantile
+        al.c_x,
+        al.threshold_warmup,
+        al.threshold_window,
+        al.threshold_type,
+        al.threshold_quantile,
+        math.inf if bound is None else bound,
     )
     return Criterion(
         measure or MEASURES[al.uncertainty_type],

@@ -5,6 +5,7 @@ A moving average or a quantile of the recent ones.  Pure: standard library.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,6 +27,9 @@ class ThresholdRule:
     kind : {"moving_average", "quantile"}
     quantile : float
         Between 0 and 1: the share of the estimates that lies below it.
+    largest : float
+        Most that moving average or quantile count as, in units of the rms of the reference forces;
+        inf for no bound.
     """
 
     c_x: float
@@ -33,6 +37,7 @@ class ThresholdRule:
     window: int = 400
     kind: ThresholdType = "moving_average"
     quantile: float = 0.95
+    largest: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -63,12 +68,26 @@ def observed(history: MovingAverage, value: float, window: int) -> MovingAverage
     return MovingAverage((*history.values, value)[-window:], history.seen + 1)
 
 
-def threshold(history: MovingAverage, rule: ThresholdRule) -> float | None:
-    """Threshold in eV/A from a history with the current estimate in it; None while warming up."""
+def threshold(
+    history: MovingAverage, rule: ThresholdRule, largest: float = math.inf
+) -> float | None:
+    """Threshold in eV/A from a history with the current estimate in it; None while warming up.
+
+    Parameters
+    ----------
+    history : MovingAverage
+    rule : ThresholdRule
+    largest : float
+        Moving average or quantile count as this if they are larger, in eV/A, and while warming up
+        if it is finite.  What models that know nothing disagree by, on the average, would else
+        pass as ordinary.
+    """
     typical = history.quantile(rule.quantile) if rule.kind == "quantile" else history.mean
     if typical is None or history.seen < rule.warmup:
-        return None
-    return typical * (1.0 - rule.c_x)
+        if math.isinf(largest):
+            return None
+        typical = largest
+    return min(typical, largest) * (1.0 - rule.c_x)
 
 
 def crosses(uncertainty: float, limit: float | None) -> bool:

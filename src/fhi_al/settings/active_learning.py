@@ -291,6 +291,15 @@ class ActiveLearning(Section):
         lt=1,
         try_=0.95,
     )
+    max_threshold: OptionalNumber = setting(
+        0.5,
+        "What the threshold is (1 - `c_x`) times of counts as at most this share of the root mean"
+        " square of the initial dataset's forces, and as much while it warms up: models that"
+        " disagree by more know nothing of a structure, and their MD would go on to where there is"
+        " nothing to learn. `None`: no such bound.",
+        gt=0,
+        try_=0.5,
+    )
     calibrate: Boolean = setting(
         False,
         "Compare scale x uncertainty with `calibrated_threshold`, once the scale is known from"

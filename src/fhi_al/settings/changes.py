@@ -72,6 +72,7 @@ MAY_CHANGE: Mapping[str, frozenset[str]] = {
             "duplicate_distance",
             "threshold_type",
             "threshold_quantile",
+            "max_threshold",
             "calibrate",
             "calibrated_threshold",
             "calibration_warmup",
