@@ -1,16 +1,17 @@
 """The final best member against ``mace_run_train``'s full recipe on the same labels.
 
-    python benchmarks/final_models.py [--folder DIR] [--systems ethanol diamond] [--epochs 400]
-        [--variant NAME KEY=VALUE ...] [--report]
+    python benchmarks/final_models.py [--folder DIR] [--systems ethanol diamond] [--epochs 250]
+        [--seeds 1 2 3] [--report]
 
-Runs of the examples up to the end of active learning (benchmarks/label_sets.py, three seeds) go on
-to their final convergence of the best member, on one rank.  ``mace_run_train`` then trains on that
-member's training and validation points, with the same network, E0s from the data, and all that its
+The best member at the end of active learning in runs of the examples (benchmarks/label_sets.py)
+goes through the program's final convergence on all labels but its own validation points, from its
+weights (``converge_from: current``) and from initial ones (``fresh``), with the program's defaults
+for training.  ``mace_run_train`` trains on the same points, with the same network and all that its
 full recipe has: moving average, stage two from three quarters on, ReduceLROnPlateau with its own
-patience, to the last epoch.  Batch size, learning rate and clip_grad are the example's, the loss
-weights MACE's own.  Both are judged on structures of an independent MD.  One thread; seconds are
-of whole commands.  A variant is the program's way again with other settings.  Every result is kept,
-so that a killed benchmark goes on.  Writes final_models.md.
+patience, to the last epoch.  Its batch size is the program's, all else its own default.  All are
+judged on structures of an independent MD.  One thread; CPU seconds, those of ``mace_run_train``
+with the start of its process, about ten.  Every result is kept, so that a killed benchmark goes on.
+Writes final_models.md.
 """
 
 from __future__ import annotations
@@ -19,25 +20,136 @@ import argparse
 import json
 import logging
 import os
-import re
 import shutil
 import subprocess
-import time
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from ase import Atoms
-from label_sets import CASES, SEEDS, independent, run_of, run_program
+from label_sets import (
+    CASES,
+    SEEDS,
+    independent,
+    labels_of,
+    read_xyz,
+    run_of,
+    settings,
+    write_xyz,
+)
+from train_member import converge
 
+from fhi_al.active_learning.comparison import best_member
+from fhi_al.active_learning.options import ConvergenceOptions
 from fhi_al.core.label import Label
+from fhi_al.models.ensemble import Ensemble
+from fhi_al.models.torch_set_up import torch_set_up
+from fhi_al.settings.active_learning import ActiveLearning
 from fhi_al.storage.atomic_file import write_atomically
 
-OURS, THEIRS = "final convergence", "mace_run_train"
+CURRENT, FRESH, THEIRS = "converge_from: current", "converge_from: fresh", "mace_run_train"
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best member when active learning ends: its model, and the sets it is converged on."""
+
+    model: Path
+    training: list[Label]
+    validation: list[Label]
+
+
+def best_of(folder: Path, name: str, seed: int) -> Best:
+    """As the program finds it."""
+    run = run_of(folder, name, seed)
+    models = sorted((run / "model").glob("*.model"))
+    elements = sorted(set(CASES[name].system.structure.numbers.tolist()))
+    ensemble = Ensemble(settings(name, {}), elements, range(len(models)))
+    for index, model in enumerate(models):
+        member, data = ensemble.members[index], run / "data" / "final"
+        member.load_exported(model)
+        member.add_training(read_xyz(data / "training" / f"{model.stem}.xyz"))
+        member.add_validation(read_xyz(data / "validation" / f"{model.stem}.xyz"))
+    best = best_member(ensemble.members)
+    validation = ensemble.members[best].validation
+    keys = {label.key for label in validation}
+    training = [label for label in labels_of(folder, name, seed) if label.key not in keys]
+    return Best(models[best], training, validation)
+
+
+def ours(folder: Path, name: str, seed: int, epochs: int, way: str) -> dict[str, Any]:
+    """The program's final convergence of the best member."""
+    best, values, al = best_of(folder, name, seed), settings(name, {}), ActiveLearning()
+    options = ConvergenceOptions(
+        al.patience,
+        epochs,
+        al.margin,
+        al.valid_skip,
+        values.training.second_stage_start(epochs),
+        values.training.energies_improve,
+    )
+    sets, test = (best.training, best.validation), independent(folder, name)
+    start = best.model if way == CURRENT else None
+    found = converge(values, options, sets, test, 1000 * seed, start=start)
+    return {key: found[key] for key in ("mae", "rmse_energy", "epochs", "seconds", "n_training")}
+
+
+def theirs(folder: Path, name: str, seed: int, epochs: int) -> dict[str, Any]:
+    """MACE's full recipe on the same points."""
+    here = folder / "final" / f"{THEIRS}_{name}_{seed}"
+    shutil.rmtree(here, ignore_errors=True)
+    here.mkdir(parents=True)
+    best, values = best_of(folder, name, seed), CASES[name].mace_values()
+    write_xyz(here / "training.xyz", best.training)
+    write_xyz(here / "validation.xyz", best.validation)
+    options = {
+        **values["ARCHITECTURE"],
+        "name": "theirs",
+        "train_file": here / "training.xyz",
+        "valid_file": here / "validation.xyz",
+        "work_dir": here,
+        "E0s": "average",
+        "default_dtype": values["GENERAL"]["default_dtype"],
+        "device": "cpu",
+        "scaling": "rms_forces_scaling",
+        "batch_size": settings(name, {}).training.batch_size,
+        "valid_batch_size": 20,
+        "max_num_epochs": epochs,
+        "patience": epochs,
+        "start_swa": 3 * epochs // 4,
+        "eval_interval": 1,
+        "energy_key": "REF_energy",
+        "forces_key": "REF_forces",
+        "plot": False,
+        "seed": seed,
+    }
+    words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
+    begun = os.times()
+    done = subprocess.run(
+        ["mace_run_train", *words, "--ema", "--swa", "--amsgrad"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        cwd=here,
+    )
+    ended = os.times()
+    (here / "output.txt").write_text(done.stdout + done.stderr)
+    models = {path.stem: path for path in here.rglob("*.model") if "compiled" not in path.stem}
+    if not models:
+        raise RuntimeError(f"mace_run_train did not train:\n{(done.stdout + done.stderr)[-2000:]}")
+    test = independent(folder, name)
+    return {
+        "stages": {stem: errors_of(path, test) for stem, path in models.items()},
+        "seconds": ended.children_user
+        + ended.children_system
+        - begun.children_user
+        - begun.children_system,
+        "epochs": epochs,
+    }
 
 
 def errors_of(model: Path, test: list[Label]) -> dict[str, float]:
@@ -51,93 +163,8 @@ def errors_of(model: Path, test: list[Label]) -> dict[str, float]:
         atoms.calc = calculator
         energies.append((atoms.get_potential_energy() - label.energy) / len(atoms))
         forces.append(np.abs(atoms.get_forces() - label.forces).mean())
-    return {
-        "mae": float(np.mean(forces)),
-        "rmse_energy": float(np.sqrt(np.mean(np.square(energies)))),
-    }
-
-
-def ours(folder: Path, name: str, seed: int, changed: dict[str, Any], way: str) -> dict[str, Any]:
-    """Go on with a copy of a run to the end of its convergence of the best member."""
-    before = run_of(folder, name, seed)
-    here = folder / "final" / f"{way.replace(' ', '_')}_{name}_{seed}"
-    shutil.rmtree(here, ignore_errors=True)
-    shutil.copytree(before, here)
-    file = here / "active_learning_settings.yaml"
-    values = yaml.safe_load(file.read_text())
-    values["ACTIVE_LEARNING"] |= {"converge_al": True, "converge_best": True} | {
-        key: value for key, value in changed.items() if "." not in key
-    }
-    file.write_text(yaml.safe_dump(values))
-    file = here / "mace_settings.yaml"
-    mace = yaml.safe_load(file.read_text())
-    for key, value in changed.items():
-        section, _, rest = key.partition(".")
-        if rest:
-            mace[section][rest] = value
-    file.write_text(yaml.safe_dump(mace))
-    seconds = run_program(here)
-    output = (here / "output.txt").read_text()
-    member = int(re.findall(r"the best member is (\d+)", output)[-1])
-    seeds = list(yaml.safe_load((here / "data" / "member_seeds.yaml").read_text()).values())
-    epochs = int(re.findall(r"final convergence ends after (\d+) epochs", output)[-1])
-    model = here / "model" / f"{name}_{seeds[member]}.model"
-    found = errors_of(model, independent(folder, name))
-    return found | {"seconds": seconds, "epochs": epochs, "member": model.stem}
-
-
-def theirs(folder: Path, name: str, seed: int, member: str, epochs: int) -> dict[str, Any]:
-    """MACE's full recipe on the same points."""
-    data = folder / "final" / f"{OURS.replace(' ', '_')}_{name}_{seed}" / "data" / "final"
-    here = folder / "final" / f"{THEIRS}_{name}_{seed}"
-    shutil.rmtree(here, ignore_errors=True)
-    here.mkdir(parents=True)
-    values = CASES[name].mace_values()
-    network = values["ARCHITECTURE"]
-    options = {
-        "name": "theirs",
-        "train_file": data / "training" / f"{member}.xyz",
-        "valid_file": data / "validation" / f"{member}.xyz",
-        "work_dir": here,
-        "E0s": "average",
-        "default_dtype": values["GENERAL"]["default_dtype"],
-        "device": "cpu",
-        **{key: network[key] for key in network},
-        "num_radial_basis": 8,
-        "scaling": "rms_forces_scaling",
-        "batch_size": values["TRAINING"].get("batch_size", 10),
-        "valid_batch_size": 20,
-        "lr": values["TRAINING"].get("lr", 0.01),
-        "clip_grad": 10.0,
-        "max_num_epochs": epochs,
-        "patience": epochs,
-        "start_swa": 3 * epochs // 4,
-        "eval_interval": 1,
-        "energy_key": "REF_energy",
-        "forces_key": "REF_forces",
-        "ema_decay": 0.99,
-        "plot": False,
-        "seed": seed,
-    }
-    words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
-    begun = time.perf_counter()
-    done = subprocess.run(
-        ["mace_run_train", *words, "--ema", "--swa", "--amsgrad"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        cwd=here,
-    )
-    seconds = time.perf_counter() - begun
-    (here / "output.txt").write_text(done.stdout + done.stderr)
-    models = {
-        path.stem: path for path in here.rglob("theirs*.model") if "compiled" not in path.stem
-    }
-    if not models:
-        raise RuntimeError(f"mace_run_train did not train:\n{(done.stdout + done.stderr)[-2000:]}")
-    test = independent(folder, name)
-    found = {stem: errors_of(path, test) for stem, path in models.items()}
-    return {"stages": found, "seconds": seconds, "epochs": epochs}
+    rmse = float(np.sqrt(np.mean(np.square(energies))))
+    return {"mae": float(np.mean(forces)), "rmse_energy": rmse}
 
 
 def kept(file: Path, way: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
@@ -152,61 +179,49 @@ def kept(file: Path, way: Callable[..., dict[str, Any]], *arguments: Any) -> dic
 
 def file_of(folder: Path, way: str, name: str, seed: int) -> Path:
     """Where one result is kept."""
-    return folder / "final" / f"{way.replace(' ', '_')}_{name}_{seed}.json"
+    return folder / "final" / f"{way.split()[-1]}_{name}_{seed}.json"
 
 
-def compute(
-    folder: Path, names: list[str], epochs: int, variants: dict[str, dict[str, Any]]
-) -> None:
+def compute(folder: Path, names: list[str], seeds: list[int], epochs: int) -> None:
     """The results that are not there yet."""
-    for name, seed in product(names, SEEDS):
-        mine = kept(file_of(folder, OURS, name, seed), ours, folder, name, seed, {}, OURS)
-        for way, changed in variants.items():
-            kept(file_of(folder, way, name, seed), ours, folder, name, seed, changed, way)
-        file = file_of(folder, THEIRS, name, seed)
-        kept(file, theirs, folder, name, seed, mine["member"], epochs)
+    for name, seed in product(names, seeds):
+        for way in (CURRENT, FRESH):
+            kept(file_of(folder, way, name, seed), ours, folder, name, seed, epochs, way)
+        kept(file_of(folder, THEIRS, name, seed), theirs, folder, name, seed, epochs)
 
 
 def table(folder: Path, name: str) -> list[str]:
-    """Errors and seconds of one system in Markdown; the better stage of ``mace_run_train``."""
+    """Errors and seconds of one system in Markdown; ratios to the better stage of theirs."""
     lines = [
         f"### {name}",
         "",
-        "| way | force MAE by seed, meV/A | energy RMSE by seed, meV/atom | seconds | epochs "
+        "| way (seeds) | force MAE by seed, meV/A | energy RMSE by seed, meV/atom | CPU s | epochs "
         "| force MAE over mace_run_train's |",
         "|---|---|---|---|---|---|",
     ]
-    names = sorted(
-        {re.sub(rf"_{name}_\d$", "", f.stem) for f in folder.glob(f"final/*_{name}_?.json")}
-    )
     reference: dict[int, float] = {}
     rows: dict[str, dict[int, dict[str, Any]]] = {}
-    for way in names:
-        files = {seed: folder / "final" / f"{way}_{name}_{seed}.json" for seed in SEEDS}
+    for way in (CURRENT, FRESH, THEIRS):
+        files = {seed: file_of(folder, way, name, seed) for seed in SEEDS}
         found = {s: json.loads(f.read_text()) for s, f in files.items() if f.exists()}
         if way != THEIRS:
-            rows[way.replace("_", " ")] = found
+            rows[way] = found
             continue
         for stage in sorted({stage for one in found.values() for stage in one["stages"]}):
             rows[f"{way}, {stage}"] = {s: one | one["stages"][stage] for s, one in found.items()}
         for seed, one in found.items():
             reference[seed] = min(each["mae"] for each in one["stages"].values())
     for way, found in rows.items():
-        ratios = [found[s]["mae"] / reference[s] for s in found if s in reference]
         columns = [
             [f"{1000 * one['mae']:.1f}" for one in found.values()],
             [f"{1000 * one['rmse_energy']:.2f}" for one in found.values()],
             [f"{one['seconds']:.0f}" for one in found.values()],
             [str(one["epochs"]) for one in found.values()],
-            [f"{ratio:.2f}" for ratio in ratios],
+            [f"{found[s]['mae'] / reference[s]:.2f}" for s in found if s in reference],
         ]
-        lines.append(f"| {way} | " + " | ".join(", ".join(column) for column in columns) + " |")
+        seeds = ", ".join(map(str, found))
+        lines.append(f"| {way} ({seeds}) | " + " | ".join(map(", ".join, columns)) + " |")
     return lines
-
-
-def _variant(words: list[str]) -> tuple[str, dict[str, Any]]:
-    changed = (word.split("=", 1) for word in words[1:])
-    return words[0], {key: yaml.safe_load(value) for key, value in changed}
 
 
 def main() -> None:
@@ -214,22 +229,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--folder", type=Path, default=Path("training"))
     parser.add_argument("--systems", nargs="+", choices=CASES, default=["ethanol", "diamond"])
-    parser.add_argument("--epochs", type=int, default=400, help="of mace_run_train")
-    parser.add_argument(
-        "--variant",
-        nargs="+",
-        action="append",
-        default=[],
-        metavar="NAME KEY=VALUE",
-        help="keys of ACTIVE_LEARNING, or TRAINING.key",
-    )
+    parser.add_argument("--seeds", type=int, nargs="+", choices=SEEDS, default=list(SEEDS))
+    parser.add_argument("--epochs", type=int, default=250, help="at most, of each way")
     parser.add_argument("--report", action="store_true", help="of what is there; compute nothing")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     if not given.report:
-        variants = dict(_variant(words) for words in given.variant)
-        compute(given.folder, given.systems, given.epochs, variants)
+        with torch_set_up(1):
+            compute(given.folder, given.systems, given.seeds, given.epochs)
     lines: list[str] = []
     for name in given.systems:
         lines += [*table(given.folder, name), ""]

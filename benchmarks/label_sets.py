@@ -129,13 +129,14 @@ def run_of(folder: Path, name: str, seed: int) -> Path:
 
 def labels_of(folder: Path, name: str, seed: int) -> list[Label]:
     """All points in the sets of a run's members, each once, in the order of the files."""
-    here = run_of(folder, name, seed)
-    found: dict[str, Label] = {}
-    for part in ("training", "validation"):
-        for atoms in read(here / "data" / "final" / part / "combined.xyz", ":"):
-            label = _label(atoms)
-            found.setdefault(label.key, label)
-    return list(found.values())
+    here = run_of(folder, name, seed) / "data" / "final"
+    parts = (here / part / "combined.xyz" for part in ("training", "validation"))
+    return list({label.key: label for part in parts for label in read_xyz(part)}.values())
+
+
+def read_xyz(path: Path) -> list[Label]:
+    """Labels of an extended xyz file of the program's."""
+    return [_label(atoms) for atoms in read(path, ":")]
 
 
 def _label(atoms: Atoms) -> Label:

@@ -45,13 +45,16 @@ def converge(
     test: Sequence[Label],
     seed: int,
     judged_every: int = 0,
+    start: Path | None = None,
 ) -> dict[str, Any]:
-    """Converge one member from initial weights, as the program does; what it came to.
+    """Converge one member as the program does; what it came to.
 
     Parameters
     ----------
     judged_every : int
         Epochs between two looks at the independent structures; 0: only at the end.
+    start : Path or None
+        A model whose weights it starts from; None: from initial ones.
 
     Returns
     -------
@@ -66,8 +69,11 @@ def converge(
     member = ensemble.members[0]
     member.add_training(training)
     member.add_validation(validation)
-    member.fit_normalisation()
-    member.freeze_normalisation()
+    if start is None:
+        member.fit_normalisation()
+        member.freeze_normalisation()
+    else:
+        member.load_exported(start)
     curve: list[tuple[int, float]] = []
     looked = 0.0
 

@@ -78,12 +78,12 @@ class Option:
 OPTIONS = {
     "as it was": Option({"batch_size": 10, "ema": False}, max_epochs=250),
     BASE: Option(),
-    "lr 0.02": Option({"lr": 0.02}),
+    "lr 0.02": Option({"lr": 0.02}, everywhere=False),
     "scheduler_patience 20": Option({"scheduler_patience": 20}, everywhere=False),
-    "energy_weight 10": Option({"energy_weight": 10.0}),
-    "swa": Option({"swa": True}),
-    "valid_ratio 0.3": Option(valid_ratio=0.3),
-    LONG: Option(max_epochs=300, patience=10_000),
+    "energy_weight 10": Option({"energy_weight": 10.0}, everywhere=False),
+    "swa": Option({"swa": True}, everywhere=False),
+    "valid_ratio 0.3": Option(valid_ratio=0.3, everywhere=False),
+    LONG: Option(max_epochs=300, patience=10_000, everywhere=False),
     "no ema": Option({"ema": False}, everywhere=False),
     "batch_size 10": Option({"batch_size": 10}, everywhere=False),
     "batch_size 2": Option({"batch_size": 2}, everywhere=False),
@@ -102,12 +102,12 @@ def file_of(folder: Path, name: str, system: str, seed: int) -> Path:
     return folder / "defaults" / system / f"{name.replace(' ', '_').replace(',', '')}_{seed}.json"
 
 
-def compute(folder: Path, systems: list[str], minutes: float) -> None:
+def compute(folder: Path, systems: list[str], seeds: list[int], minutes: float) -> None:
     """The results that are not there yet: one seed after the other, options of one seed last."""
     ends = time.monotonic() + 60 * minutes
     for system in systems:
         test = independent(folder, system)
-        for everywhere, seed in product((True, False), SEEDS):
+        for everywhere, seed in product((True, False), seeds):
             for name, option in OPTIONS.items():
                 file = file_of(folder, name, system, seed)
                 wanted = option.everywhere == everywhere and option.applies(system, seed)
@@ -223,13 +223,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--folder", type=Path, default=Path("training"))
     parser.add_argument("--systems", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--seeds", type=int, nargs="+", choices=SEEDS, default=list(SEEDS))
     parser.add_argument("--minutes", type=float, default=np.inf, help="begin no more after that")
     parser.add_argument("--report", action="store_true", help="of what is there; compute nothing")
     given = parser.parse_args()
     logging.disable(logging.WARNING)
     if not given.report:
         with torch_set_up(1):
-            compute(given.folder, given.systems, given.minutes)
+            compute(given.folder, given.systems, given.seeds, given.minutes)
     lines: list[str] = []
     for system in given.systems:
         lines += [*table(given.folder, system), "", *table_of_stops(given.folder, system), ""]

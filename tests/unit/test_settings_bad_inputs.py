@@ -76,7 +76,7 @@ TABLE = [
     mace("  seed: 1.5\n", 3, "GENERAL.seed", "must be a whole number. Try 123."),
     mace("  seed: true\n", 3, "GENERAL.seed", "must be a whole number"),
     mace("  seed: one\n", 3, "GENERAL.seed", "must be a whole number"),
-    mace("TRAINING:\n  ema: 1\n", 4, "TRAINING.ema", "must be true or false. Try false."),
+    mace("TRAINING:\n  ema: 1\n", 4, "TRAINING.ema", "must be true or false. Try true."),
     mace("TRAINING:\n  lr: fast\n", 4, "TRAINING.lr", "must be a number. Try 0.01."),
     mace("TRAINING:\n  lr: 0,01\n", 4, "TRAINING.lr", "must be a number. Try 0.01."),
     mace("TRAINING:\n  batch_size: 1:30\n", 4, "TRAINING.batch_size", "must be a whole number"),

@@ -186,11 +186,11 @@ def test_keys_of_an_engine_that_was_not_chosen_are_noted(tmp_path: Path) -> None
     ("section", "line", "expected"),
     [
         ("mace", "TRAINING:\n  stress_weight: 5\n", "has no effect with loss weighted"),
-        ("mace", "TRAINING:\n  ema_decay: 0.9\n", "has no effect without ema"),
         ("mace", "TRAINING:\n  huber_delta: 0.1\n", "has no effect with loss weighted"),
         ("mace", "TRAINING:\n  swa_stress_weight: 5\n", "has no effect with loss weighted"),
         ("mace", "  compute_stress: true\n", "loss = weighted does not train on the stress"),
         ("al", "  max_stress: 3\n", "has no effect without GENERAL.compute_stress"),
+        ("mace", "TRAINING:\n  ema: false\n  ema_decay: 0.9\n", "has no effect without ema"),
         ("mace", "TRAINING:\n  scheduler: exponentiallr\n  lr_factor: 0.5\n", "ExponentialLR"),
         ("al", "MD:\n  stat_ensemble: NVE\n  friction: 0.1\n", "has no effect with NVE"),
         ("al", "MD:\n  thermostat: Bussi\n  friction: 0.1\n", "has no effect with Bussi"),

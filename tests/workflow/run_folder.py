@@ -85,6 +85,8 @@ ACTIVE_LEARNING: dict[str, Any] = {
         "skip_step_mlff": 5,
         "max_epochs_worker": 5,
         "threshold_warmup": 3,
+        # Members trained for ten epochs disagree by more than its default.
+        "max_threshold": None,
         "analysis": True,
         "sanity_skip": 10,
         "converge_al": True,

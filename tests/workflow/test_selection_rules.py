@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ase.io import read
 from run_folder import (
     assert_same_end,
     journal,
@@ -91,6 +92,27 @@ def test_calibration_beside_labels_that_are_under_way(tmp_path: Path) -> None:
     succeed(folder, 3)
     assert is_in_use(folder)
     assert_thresholds_follow(folder)
+
+
+def test_members_that_know_nothing_are_asked_from_the_first_check_on(tmp_path: Path) -> None:
+    """Without the bound nothing would cross while the threshold warms up."""
+    changed = {"max_threshold": 0.05, "threshold_warmup": 1000, "threshold_window": 1000}
+    folder = write_inputs(
+        tmp_path / "run", active_learning={"ACTIVE_LEARNING": changed | {"converge_al": False}}
+    )
+    output = succeed(folder, 1)
+    assert "at most 0.05 x rms force of the initial dataset" in output
+    initial = {
+        frame.positions.tobytes(): frame.arrays["REF_forces"]
+        for part in ("training", "validation")
+        for frame in read(folder / "data" / "initial" / part / "combined.xyz", ":")
+    }
+    rms_force = np.sqrt(np.mean(np.square(list(initial.values()))))
+    checks = journal(folder, "check")
+    # The file holds forces in eight digits.
+    thresholds = [check["threshold"] for check in checks]
+    assert thresholds == pytest.approx([0.05 * rms_force] * len(checks), rel=1e-5)
+    assert checks[0]["crosses"]
 
 
 def _compact(path: Path) -> bytes:

@@ -100,7 +100,8 @@ def misfit(restart: Path, why: str) -> SnapshotError:
     """The error that says that a snapshot does not fit the inputs."""
     return SnapshotError(
         f"{restart}: the snapshot does not fit the inputs: {why}. Put them back as they were "
-        "(inputs/ has a copy), or start in a new folder."
+        "(inputs/ has a copy; a key that it lacks had another default then: write it in with the "
+        "value before the arrow), or start in a new folder."
     )
 
 

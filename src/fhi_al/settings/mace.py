@@ -127,7 +127,7 @@ class Training(Section):
     valid_fraction: Number = setting(
         0.1, "Superseded by ACTIVE_LEARNING.valid_ratio.", ge=0, lt=1, try_=0.1
     )
-    batch_size: Integer = setting(10, "Structures per training step.", ge=1)
+    batch_size: Integer = setting(5, "Structures per training step.", ge=1)
     valid_batch_size: Integer = setting(10, "Structures per validation batch.", ge=1)
     weight_decay: Number = setting(5e-7, "Weight decay (L2 penalty).", ge=0)
     scaling: Annotated[Literal["std_scaling", "rms_forces_scaling", "no_scaling"], Choice()] = (
@@ -189,7 +189,7 @@ class Training(Section):
         10.0, "Weight of the virials in the loss of the second stage.", ge=0
     )
     ema: Boolean = setting(
-        False, "Exponential moving average of the weights, for validation, MD and saved models."
+        True, "Exponential moving average of the weights, for validation, MD and saved models."
     )
     ema_decay: Number = setting(0.99, "Decay of that average per step.", gt=0, lt=1, try_=0.99)
     max_num_epochs: Integer = setting(
