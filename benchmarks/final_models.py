@@ -1,6 +1,6 @@
 """The final best member against ``mace_run_train``'s full recipe on the same labels.
 
-    python benchmarks/final_models.py [--folder DIR] [--systems ethanol diamond] [--epochs 250]
+    python benchmarks/final_models.py [--folder DIR] [--systems ethanol diamond] [--epochs 150]
         [--seeds 1 2 3] [--report]
 
 The best member at the end of active learning in runs of the examples (benchmarks/label_sets.py)
@@ -24,7 +24,7 @@ import shutil
 import subprocess
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -41,14 +41,12 @@ from label_sets import (
     settings,
     write_xyz,
 )
-from train_member import converge
+from train_member import converge, default_options
 
 from fhi_al.active_learning.comparison import best_member
-from fhi_al.active_learning.options import ConvergenceOptions
 from fhi_al.core.label import Label
 from fhi_al.models.ensemble import Ensemble
 from fhi_al.models.torch_set_up import torch_set_up
-from fhi_al.settings.active_learning import ActiveLearning
 from fhi_al.storage.atomic_file import write_atomically
 
 CURRENT, FRESH, THEIRS = "converge_from: current", "converge_from: fresh", "mace_run_train"
@@ -83,15 +81,8 @@ def best_of(folder: Path, name: str, seed: int) -> Best:
 
 def ours(folder: Path, name: str, seed: int, epochs: int, way: str) -> dict[str, Any]:
     """The program's final convergence of the best member."""
-    best, values, al = best_of(folder, name, seed), settings(name, {}), ActiveLearning()
-    options = ConvergenceOptions(
-        al.patience,
-        epochs,
-        al.margin,
-        al.valid_skip,
-        values.training.second_stage_start(epochs),
-        values.training.energies_improve,
-    )
+    best, values = best_of(folder, name, seed), settings(name, {})
+    options = replace(default_options(values), max_epochs=epochs)
     sets, test = (best.training, best.validation), independent(folder, name)
     start = best.model if way == CURRENT else None
     found = converge(values, options, sets, test, 1000 * seed, start=start)
@@ -183,11 +174,12 @@ def file_of(folder: Path, way: str, name: str, seed: int) -> Path:
 
 
 def compute(folder: Path, names: list[str], seeds: list[int], epochs: int) -> None:
-    """The results that are not there yet."""
+    """The results that are not there yet; those from initial weights last."""
     for name, seed in product(names, seeds):
-        for way in (CURRENT, FRESH):
-            kept(file_of(folder, way, name, seed), ours, folder, name, seed, epochs, way)
+        kept(file_of(folder, CURRENT, name, seed), ours, folder, name, seed, epochs, CURRENT)
         kept(file_of(folder, THEIRS, name, seed), theirs, folder, name, seed, epochs)
+    for name, seed in product(names, seeds):
+        kept(file_of(folder, FRESH, name, seed), ours, folder, name, seed, epochs, FRESH)
 
 
 def table(folder: Path, name: str) -> list[str]:
@@ -230,7 +222,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("training"))
     parser.add_argument("--systems", nargs="+", choices=CASES, default=["ethanol", "diamond"])
     parser.add_argument("--seeds", type=int, nargs="+", choices=SEEDS, default=list(SEEDS))
-    parser.add_argument("--epochs", type=int, default=250, help="at most, of each way")
+    parser.add_argument("--epochs", type=int, default=150, help="at most, of each way")
     parser.add_argument("--report", action="store_true", help="of what is there; compute nothing")
     given = parser.parse_args()
     warnings.simplefilter("ignore")

@@ -1,7 +1,7 @@
 """Force errors against number of labels: this program, random frames of its MD, AIMD frames.
 
     python benchmarks/label_efficiency.py [--folder DIR] [--quick] [--systems ethanol diamond]
-        [--report]
+        [--seeds 0 1 2] [--methods mean member] [--report]
 
 The program runs with the embedded tblite engine, once with ``md_forces: mean`` and once with
 ``member``.  What its first N labels are worth is compared with
@@ -11,10 +11,11 @@ The program runs with the embedded tblite engine, once with ``md_forces: mean`` 
 * AIMD: N frames of MD with the reference method from the start geometry, 10 steps apart (so 10 N
   calculations), and at the largest N also N successive steps (N calculations).
 
-On each of these the same ensemble is trained from scratch with the same number of optimizer steps:
-only the data differ.  The test set is MD with the reference method: five trajectories of other
-seeds, after they forgot their start.  Two processes of one thread; every result is kept in the
-folder, so that a killed benchmark goes on.  It writes label_efficiency.md and label_efficiency.png;
+On each of these the same ensemble is trained from scratch by the program's own convergence with
+its defaults: only the data differ.  The test set is MD with the reference method: five
+trajectories of other seeds, after they forgot their start.  Two processes of one thread; every
+result is kept in the folder, so that a killed benchmark goes on, also seed by seed (``--seeds``).
+It writes label_efficiency.md and label_efficiency.png;
 benchmarks/calibration.py reads the runs it keeps.
 """
 
@@ -70,8 +71,8 @@ class Size:
         Ascending; the first is at least four for each member.
     n_members, n_compared : int
         Members in the program, and of the ensembles that are compared.
-    n_batches : int
-        Optimizer steps of each training.
+    n_batches : int or None
+        Optimizer steps of each training; None: the program's convergence, with its defaults.
     test : (int, int, int)
         Trajectories, frames of each, and steps between two.
     hot : (int, int)
@@ -82,12 +83,12 @@ class Size:
     n_labels: tuple[int, ...]
     n_members: int
     n_compared: int
-    n_batches: int
+    n_batches: int | None
     test: tuple[int, int, int]
     hot: tuple[int, int]
 
 
-DEFAULT = Size((0, 1, 2), (16, 32, 64), 3, 2, 400, (5, 16, 25), (4, 5000))
+DEFAULT = Size((0, 1, 2), (16, 32, 64), 3, 2, None, (5, 16, 25), (4, 5000))
 QUICK = Size((0,), (10, 16), 2, 2, 40, (2, 5, 10), (2, 100))
 
 
@@ -360,15 +361,15 @@ def _set_up() -> None:
     _PROCESS.enter_context(torch_set_up(1))
 
 
-def compute(folder: Path, names: list[str], size: Size) -> None:
-    """All results that are not there yet."""
+def compute(folder: Path, names: list[str], seeds: list[int], size: Size) -> None:
+    """All results that are not there yet, one seed of all systems after the other."""
     with processes() as pool:
         # A job that needs a test set before it is there computes it, too: the same one.
         jobs: list[Future[Any]] = [
             pool.submit(test_set, folder, SYSTEMS[name], size) for name in names
         ]
         jobs += [
-            pool.submit(one_seed, folder, name, seed, size) for seed in size.seeds for name in names
+            pool.submit(one_seed, folder, name, seed, size) for seed in seeds for name in names
         ]
         for job in jobs:
             job.result()
@@ -379,13 +380,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--folder", type=Path, default=Path("label_efficiency"))
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    parser.add_argument("--seeds", type=int, nargs="+", help="of these only; all by default")
     parser.add_argument("--quick", action="store_true", help="one seed, tiny: some minutes")
     parser.add_argument("--report", action="store_true", help="of finished seeds; compute nothing")
     given = parser.parse_args()
     size = QUICK if given.quick else DEFAULT
     folder = results_folder(given.folder, size)
     if not given.report:
-        compute(folder, given.systems, size)
+        compute(folder, given.systems, given.seeds or list(size.seeds), size)
     names = [name for name in given.systems if finished(folder, name, size)]
     results = {name: collect(folder, name, size) for name in names}
     lines = []

@@ -39,7 +39,7 @@ from report import axes, save
 from selection_systems import SYSTEMS
 
 SYSTEM = SYSTEMS["ethanol"]
-SIZE = replace(DEFAULT, n_labels=(32, 64), hot=(0, 0))
+SIZE = replace(DEFAULT, n_labels=(32, 64), hot=(0, 0), n_batches=400)
 LONGER = replace(SIZE, n_labels=(32, 64, 128), n_batches=1600)
 
 

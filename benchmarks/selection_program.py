@@ -31,20 +31,14 @@ N_INITIAL = 4
 # ACTIVE_LEARNING of every run, as far as it is not the program's default.
 BASE: dict[str, Any] = {
     "reference_engine": "tblite",
-    "desired_acc": 1e-6,  # never: the number of points ends the run
+    "desired_acc": 1e-6,  # never: the number of labels ends the run
     "lambda": 1e9,
     # The reference method itself samples; only what is kept is labelled and counted.
     "initial_sampling": "foundation",
     "foundation_calculator": "tblite.ase.TBLite",
     "n_samples": N_INITIAL,
     "skip_step_initial": BLOCK,
-    "max_initial_epochs": 20,
-    # Without it the first MD was seen to run into nonsense.
-    "converge_initial": True,
-    "max_final_epochs": 200,
-    "patience": 200,
-    "valid_ratio": 0.2,
-    "valid_skip": 10,
+    "valid_skip": 5,
     "num_trajectories": 8,
     "max_MD_steps": 100_000,
     "skip_step_mlff": BLOCK,
@@ -89,8 +83,8 @@ def write_run_folder(
         "reference_method": system.method,
         "foundation_arguments": {"method": system.method, "verbosity": 0},
         "ensemble_size": n_members,
-        # All points of active learning go to all members, four of five to training.
-        "max_set_size": N_INITIAL - 1 + -(-4 * (n_labels - n_members * N_INITIAL) // 5) + 1,
+        "label_budget": n_labels,
+        "initial_share": n_members * N_INITIAL / n_labels,
     }
     settings = {
         "ACTIVE_LEARNING": content | changed,

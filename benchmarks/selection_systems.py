@@ -13,7 +13,9 @@ from ase.build import bulk, molecule
 from ase.calculators.calculator import BaseCalculator
 from numpy.typing import NDArray
 from tblite.ase import TBLite
+from train_member import default_options, run_convergence, split
 
+from fhi_al.active_learning.progress import Progress
 from fhi_al.core.label import Label, Origin
 from fhi_al.core.plausible import GeometryLimits
 from fhi_al.core.structure import Structure, geometry_key, structure
@@ -26,6 +28,7 @@ from fhi_al.md.point import MDFailure, random_stream
 from fhi_al.md.system import MDSystem
 from fhi_al.models.ensemble import Ensemble
 from fhi_al.models.training import SerialTrainingPool
+from fhi_al.settings.active_learning import ActiveLearning
 from fhi_al.settings.mace import MaceSettings
 
 Array = NDArray[np.float64]
@@ -155,25 +158,22 @@ def mace_settings(system: System) -> dict[str, Any]:
             "radial_MLP": "[16, 16, 16]",
             "MLP_irreps": "16x0e",
         },
-        "TRAINING": {
-            "batch_size": 5,
-            "lr": 0.01,
-            "ema": True,
-            "ema_decay": 0.99,
-            "energy_weight": 100.0,
-            "forces_weight": 1000.0,
-            "clip_grad": 10.0,
-        },
+        "TRAINING": {"valid_batch_size": 20},
         "MISC": {"device": "cpu"},
     }
 
 
 def trained(
-    system: System, labels: Sequence[Label], n_members: int, n_batches: int, seed: int
+    system: System, labels: Sequence[Label], n_members: int, n_batches: int | None, seed: int
 ) -> Ensemble:
-    """An ensemble trained from scratch: all members on all labels, each from weights of its own.
+    """An ensemble trained from scratch, each member from weights of its own.
 
-    It makes as many optimizer steps for a few labels as for many.
+    Parameters
+    ----------
+    n_batches : int or None
+        Optimizer steps at a constant rate, on all labels: as many for a few labels as for many.
+        None: the program's convergence with its defaults, each member on all labels but those it
+        validates on.
     """
     settings = MaceSettings.model_validate(
         {name.lower(): values for name, values in mace_settings(system).items()}
@@ -181,13 +181,19 @@ def trained(
     seeds = [1000 * (seed + 1) + k for k in range(n_members)]
     elements = sorted(set(system.structure.numbers.tolist()))
     ensemble = Ensemble(settings, elements, seeds)
+    for member in ensemble.members:
+        ratio = ActiveLearning().valid_ratio
+        training, validation = split(labels, ratio, member.seed)
+        # With a number of steps nothing is decided by the validation.
+        member.add_training(labels if n_batches else training)
+        member.add_validation(labels[:1] if n_batches else validation)
+        member.fit_normalisation()
+        member.freeze_normalisation()
+    if n_batches is None:
+        run_convergence(ensemble, default_options(settings), range(n_members), Progress())
+        return ensemble
     per_epoch = -(-len(labels) // settings.training.batch_size)
     n_epochs = max(1, round(n_batches / per_epoch))
-    for member in ensemble.members:
-        member.add_training(labels)
-        # Validated once, at the end; nothing is decided by it.
-        member.add_validation(labels[:1])
-        member.fit_normalisation()
     SerialTrainingPool(ensemble, n_epochs).begin(range(n_members), n_epochs).finish()
     return ensemble
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from fhi_al.models.ensemble import Ensemble
 from fhi_al.models.training import SerialTrainingPool
 from fhi_al.report.clock import Clock
 from fhi_al.report.journal import Journal
+from fhi_al.settings.active_learning import ActiveLearning
 from fhi_al.settings.mace import MaceSettings
 
 PHASE = "final convergence"
@@ -35,6 +36,42 @@ def split(
     return (
         [label for place, label in enumerate(labels) if place not in validation],
         [label for place, label in enumerate(labels) if place in validation],
+    )
+
+
+def run_convergence(
+    ensemble: Ensemble,
+    options: ConvergenceOptions,
+    members: Sequence[int],
+    progress: Progress,
+    step: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> list[dict[str, Any]]:
+    """Converge members as the program does; the entries of its journal."""
+    with tempfile.TemporaryDirectory() as folder:
+        journal = Journal(Path(folder) / "journal.jsonl")
+        n_atoms = len(ensemble.members[members[0]].training[0].numbers)
+        rounds = TrainingRounds(
+            ensemble,
+            SerialTrainingPool(ensemble, options.epochs_per_round),
+            progress,
+            journal,
+            Clock(),
+            TrainingOptions(3, "PerAtomMAE", n_atoms, tuple(map(str, range(len(ensemble))))),
+        )
+        Convergence(progress, rounds, step, options).run(PHASE, members)
+        return list(journal.entries())
+
+
+def default_options(settings: MaceSettings) -> ConvergenceOptions:
+    """The program's, where a user's file says nothing."""
+    al = ActiveLearning()
+    return ConvergenceOptions(
+        al.patience,
+        al.max_final_epochs,
+        al.margin,
+        al.valid_skip,
+        settings.training.second_stage_start(al.max_final_epochs),
+        settings.training.energies_improve,
     )
 
 
@@ -87,31 +124,20 @@ def converge(
             curve.append((state.course.epoch, member.errors_on(test).mae_forces))
             looked += time.process_time() - begun
 
-    with tempfile.TemporaryDirectory() as folder:
-        progress, journal = Progress(), Journal(Path(folder) / "journal.jsonl")
-        rounds = TrainingRounds(
-            ensemble,
-            SerialTrainingPool(ensemble, options.epochs_per_round),
-            progress,
-            journal,
-            Clock(),
-            TrainingOptions(3, "PerAtomMAE", len(training[0].numbers), ("0", "1")),
-        )
-        begun = time.process_time()
-        Convergence(progress, rounds, step, options).run(PHASE, [0])
-        seconds = time.process_time() - begun - looked
-        validations = [
-            (e["epoch"], e["mae_forces"], e["mae_energy_per_atom"], e["training_loss"])
-            for e in journal.entries()
-            if e["kind"] == "epoch" and e["mae_forces"] is not None
-        ]
-    state = progress.state.convergence
-    assert state is not None
+    progress = Progress()
+    begun = time.process_time()
+    entries = run_convergence(ensemble, options, [0], progress, step)
+    seconds = time.process_time() - begun - looked
+    validations = [
+        (e["epoch"], e["mae_forces"], e["mae_energy_per_atom"], e["training_loss"])
+        for e in entries
+        if e["kind"] == "epoch" and e["mae_forces"] is not None
+    ]
     errors = member.errors_on(test)
     return {
         "mae": errors.mae_forces,
         "rmse_energy": errors.rmse_energy_per_atom,
-        "epochs": state.course.epoch,
+        "epochs": max(epoch for epoch, *_ in validations),
         "seconds": seconds,
         "n_training": len(training),
         "validations": validations,
