@@ -84,6 +84,9 @@ OPTIONS = {
     "swa": Option({"swa": True}, everywhere=False),
     "valid_ratio 0.3": Option(valid_ratio=0.3, everywhere=False),
     LONG: Option(max_epochs=300, patience=10_000, everywhere=False),
+    "ExponentialLR, lr 0.02": Option(
+        {"scheduler": "ExponentialLR", "lr_scheduler_gamma": 0.98, "lr": 0.02}, everywhere=False
+    ),
     "no ema": Option({"ema": False}, everywhere=False),
     "batch_size 10": Option({"batch_size": 10}, everywhere=False),
     "batch_size 2": Option({"batch_size": 2}, everywhere=False),
@@ -102,13 +105,15 @@ def file_of(folder: Path, name: str, system: str, seed: int) -> Path:
     return folder / "defaults" / system / f"{name.replace(' ', '_').replace(',', '')}_{seed}.json"
 
 
-def compute(folder: Path, systems: list[str], seeds: list[int], minutes: float) -> None:
+def compute(
+    folder: Path, systems: list[str], seeds: list[int], names: list[str], minutes: float
+) -> None:
     """The results that are not there yet: one seed after the other, options of one seed last."""
     ends = time.monotonic() + 60 * minutes
     for system in systems:
         test = independent(folder, system)
         for everywhere, seed in product((True, False), seeds):
-            for name, option in OPTIONS.items():
+            for name, option in ((name, OPTIONS[name]) for name in names):
                 file = file_of(folder, name, system, seed)
                 wanted = option.everywhere == everywhere and option.applies(system, seed)
                 if file.exists() or not wanted or time.monotonic() > ends:
@@ -224,13 +229,14 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("training"))
     parser.add_argument("--systems", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--seeds", type=int, nargs="+", choices=SEEDS, default=list(SEEDS))
+    parser.add_argument("--only", nargs="+", choices=OPTIONS, default=list(OPTIONS))
     parser.add_argument("--minutes", type=float, default=np.inf, help="begin no more after that")
     parser.add_argument("--report", action="store_true", help="of what is there; compute nothing")
     given = parser.parse_args()
     logging.disable(logging.WARNING)
     if not given.report:
         with torch_set_up(1):
-            compute(given.folder, given.systems, given.seeds, given.minutes)
+            compute(given.folder, given.systems, given.seeds, given.only, given.minutes)
     lines: list[str] = []
     for system in given.systems:
         lines += [*table(given.folder, system), "", *table_of_stops(given.folder, system), ""]

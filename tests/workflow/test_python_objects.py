@@ -86,6 +86,7 @@ def water(tmp_path: Path) -> ActiveLearning:
         if key
         not in {"desired_acc", "lambda", "ensemble_size", "initial_sampling", "n_samples"}
         | {"skip_step_initial", "max_initial_epochs", "max_MD_steps", "threshold_warmup"}
+        | {"max_threshold"}
     }
     keys = {key: value for section in MACE.values() for key, value in section.items()}
     return ActiveLearning(
@@ -93,7 +94,7 @@ def water(tmp_path: Path) -> ActiveLearning:
         engine=TBLite("GFN2-xTB"),
         model=fhi_al.MACE(members=2, **keys),
         md=Langevin(temperature_K=300, timestep_fs=0.5, friction_per_fs=0.02, seed=3),
-        criterion=Threshold(warmup=3),
+        criterion=Threshold(warmup=3, max_threshold=None),
         stop=Stop(force_mae=0.02, max_md_steps=10),
         initial=InitialDataset("aimd", points=2, skip_steps=4, factor=1.0, max_epochs=2),
         options=rest,
