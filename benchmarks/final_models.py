@@ -129,7 +129,7 @@ def theirs(folder: Path, name: str, seed: int, epochs: int) -> dict[str, Any]:
     )
     ended = os.times()
     (here / "output.txt").write_text(done.stdout + done.stderr)
-    models = {path.stem: path for path in here.rglob("*.model") if "compiled" not in path.stem}
+    models = {path.stem: path for path in here.glob("*.model") if "compiled" not in path.stem}
     if not models:
         raise RuntimeError(f"mace_run_train did not train:\n{(done.stdout + done.stderr)[-2000:]}")
     test = independent(folder, name)
