@@ -298,7 +298,7 @@ def wired(folder: Path) -> Description:
         with open_run(folder) as run:
             procedures = InitialDatasetProcedure(run), ActiveLearningProcedure(run)
             walk.add("run", [run, *procedures])
-            walk.add("sampling", run.sampling_driver(0))
+            walk.add("sampling", run.sampling_md.forces(0))
             walk.add("threads", torch.get_num_threads())
             walk.add("log level", logging.getLogger("fhi_al").level)
     except InputError as error:
@@ -518,19 +518,24 @@ def use_it() -> None:
     )
 
 
-def main(folder: Path) -> None:
-    """Print, as the last line, how many keys there are and those without effect, by case.
-
-    The case ``all`` is that of every key; the others are those of an invented one that is
-    ``unread``, ``read in vain`` or ``used``.
+def main(folder: Path, key: str = "") -> None:
+    """Print, as the last line, how many keys there are and those without effect.
 
     Parameters
     ----------
     folder : Path
         For the runs.
+    key : str, optional
+        Look at this one (``SECTION.key``).  Without it, by case: of ``all``, and of an invented
+        one that is ``unread``, ``read in vain`` or ``used``.
     """
     os.environ["PATH"] = f"{Path(__file__).with_name('fake_slurm')}:{os.environ['PATH']}"
+    # Nobody answers there, and at once: how long a network takes to fail is different every time.
+    os.environ["https_proxy"] = os.environ["http_proxy"] = "http://127.0.0.1:9"
     search = Search(folder)
+    if key:
+        print("\n" + json.dumps(search.found({key: keys()[key]})))
+        return
     found = {"all": search.found(keys())}
     invented = invent()
     found["unread"] = search.found(invented)
@@ -543,4 +548,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])
