@@ -1,0 +1,99 @@
+"""On a GPU: recorded steps and forces beside plain ones, and training from a state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ase.build import molecule
+
+from fhi_al.core.label import Label, Origin
+from fhi_al.models.ensemble import Ensemble
+from fhi_al.models.torch_backend import TorchBackend
+from fhi_al.models.training import whole_epoch
+from fhi_al.settings.mace import MaceSettings
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device here"),
+]
+
+# eV/A in float64: sums in another order, on another device.
+FORCES = 1e-9
+
+
+@pytest.fixture(scope="module")
+def labels() -> list[Label]:
+    random = np.random.default_rng(4)
+    found = []
+    for step in range(20):
+        atoms = molecule("CH3CH2OH")
+        atoms.rattle(0.05, rng=random)
+        found.append(
+            Label(
+                key=str(step),
+                system=0,
+                numbers=atoms.numbers.copy(),
+                positions=atoms.positions.copy(),
+                cell=np.zeros((3, 3)),
+                pbc=False,
+                energy=float(random.normal()),
+                forces=random.normal(size=(9, 3)),
+                stress=None,
+                origin=Origin("initial", 0, step),
+            )
+        )
+    return found
+
+
+def ensemble(labels: Sequence[Label], device: str, **misc: Any) -> Ensemble:
+    settings = MaceSettings.model_validate(
+        {
+            "general": {"default_dtype": "float64"},
+            "architecture": {"num_channels": 16, "max_L": 1},
+            "training": {"batch_size": 5, "ema": True},
+            "misc": {"device": device, **misc},
+        }
+    )
+    made = Ensemble(settings, {1, 6, 8}, (11,))
+    made.members[0].add_training(labels)
+    made.members[0].fit_normalisation()
+    return made
+
+
+def n_recorded(made: Ensemble) -> int:
+    assert isinstance(made.backend, TorchBackend)
+    assert made.backend.recordings.is_on
+    return made.backend.recordings.n_recorded
+
+
+def test_steps_and_forces_are_recorded_and_those_of_the_plain_way(labels: list[Label]) -> None:
+    plain, recorded = (ensemble(labels, "cuda", cuda_graphs=key) for key in ("off", "auto"))
+    losses = [[whole_epoch(made.members[0]) for _ in range(4)] for made in (plain, recorded)]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
+    assert n_recorded(recorded) > 0
+    before = n_recorded(recorded)
+    recorded.members[0].set_weights(plain.members[0].weights())
+    for label in labels[:5]:
+        np.testing.assert_allclose(recorded.forces(label), plain.forces(label), atol=FORCES)
+    assert n_recorded(recorded) > before
+
+
+def test_forces_are_those_of_the_cpu(labels: list[Label]) -> None:
+    cpu, gpu = (ensemble(labels, device) for device in ("cpu", "cuda"))
+    gpu.members[0].set_weights(cpu.members[0].weights())
+    for label in labels[:5]:
+        np.testing.assert_allclose(gpu.forces(label), cpu.forces(label), atol=FORCES)
+
+
+def test_training_goes_on_from_a_state(labels: list[Label]) -> None:
+    unbroken, resumed = (ensemble(labels, "cuda") for _ in range(2))
+    for _ in range(3):
+        whole_epoch(unbroken.members[0])
+    resumed.load_state_bytes(unbroken.state_bytes())
+    losses = [[whole_epoch(made.members[0]) for _ in range(3)] for made in (unbroken, resumed)]
+    # Kernels that add with atomics add in any order: not bit for bit.
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-8)
