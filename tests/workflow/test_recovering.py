@@ -94,6 +94,23 @@ def test_a_run_of_an_older_program_goes_on(tmp_path, version: int) -> None:
     assert datasets(folder)
 
 
+def test_a_run_keeps_the_defaults_that_it_began_with(tmp_path) -> None:
+    folder = old_run(tmp_path / "run", 5, **OLD_SETTINGS[5])
+    # As if the program had had these values as defaults: no file names them.
+    for line in ("  forces_weight: 1000.0\n", "  num_channels: 2\n"):
+        rewrite(folder, "mace_settings.yaml", line, "")
+    output = succeed(folder, 1, "--check")
+    assert "forces_weight: 1000.0" in output and "num_channels: 2\n" in output
+    assert (
+        "note: TRAINING.forces_weight: 1000.0, with which the run began, not the default of now, "
+        "100.0." in output
+    )
+    rewrite(folder, "mace_settings.yaml", "TRAINING:\n", "TRAINING:\n  forces_weight: 500.0\n")
+    code, output = run(folder, 1, "--check")
+    assert code == 2
+    assert "TRAINING.forces_weight: 1000.0 -> 500.0" in output
+
+
 def test_a_trajectory_that_explodes_too_often_is_retired_and_may_come_back(tmp_path) -> None:
     # Near the covalent radii's sum the bonds of water count as overlaps, sooner or later.
     folder = old_run(tmp_path / "run", 1, max_rollbacks=2, min_distance=0.97, max_MD_steps=400)

@@ -96,12 +96,26 @@ def continuation(
     )
 
 
+def saved_settings(restart: Path) -> Values | None:
+    """The settings of the run in ``restart/``, dotted key -> value; None if there is none.
+
+    Raises
+    ------
+    SnapshotError
+        If there are snapshots and none can be used.
+    """
+    snapshot = read_snapshot(restart)
+    if snapshot is None:
+        return None
+    found: Values = json.loads(upgraded(snapshot)[RUN]).get("settings", {})
+    return found
+
+
 def misfit(restart: Path, why: str) -> SnapshotError:
     """The error that says that a snapshot does not fit the inputs."""
     return SnapshotError(
         f"{restart}: the snapshot does not fit the inputs: {why}. Put them back as they were "
-        "(inputs/ has a copy; a key that it lacks had another default then: write it in with the "
-        "value before the arrow), or start in a new folder."
+        "(inputs/ has a copy), or start in a new folder."
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fhi_al.active_learning.restart import Continuation, continuation
+from fhi_al.active_learning.restart import Continuation, continuation, saved_settings
 from fhi_al.app import checks
 from fhi_al.app.definition import Definition
 from fhi_al.app.initial_data import initial_data
@@ -63,7 +63,11 @@ def prepare(definition: Definition, command: Command) -> Prepared:
     SnapshotError
         If the folder holds a run that these inputs cannot continue.
     """
-    folder, settings, inputs = definition.folder, definition.settings, definition.inputs
+    folder, inputs = definition.folder, definition.inputs
+    before = saved_settings(folder / "restart")
+    if before is not None:
+        definition = replace(definition, settings=definition.settings.with_values_of(before))
+    settings = definition.settings
     found = continuation(folder / "restart", definition.values(), inputs.systems, changes)
     if found is not None:
         inputs = inputs.with_masses(found.masses)

@@ -122,8 +122,16 @@ def changes(before: Values, now: Values) -> tuple[list[str], list[str]]:
     for label in before:
         if label not in now or before[label] == now[label]:
             continue
-        section, _, key = label.partition(".")
-        known = MAY_CHANGE.get(section.partition("[")[0], frozenset())
         message = f"{label}: {before[label]} -> {now[label]}"
-        (allowed if key in known else refused).append(message)
+        (allowed if _may_change(label) else refused).append(message)
     return allowed, refused
+
+
+def is_kept(label: str, before: Values, now: Values) -> bool:
+    """Whether a run goes on with its earlier value of a key, if no file gives another one."""
+    return label in before and before[label] != now[label] and not _may_change(label)
+
+
+def _may_change(label: str) -> bool:
+    section, _, key = label.partition(".")
+    return key in MAY_CHANGE.get(section.partition("[")[0], frozenset())

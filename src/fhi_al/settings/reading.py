@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from fhi_al.settings.active_learning import (
     ActiveLearningMisc,
     ActiveLearningSettings,
 )
+from fhi_al.settings.changes import is_kept
 from fhi_al.settings.checked_file import CheckedFile, check_file
 from fhi_al.settings.cross_checks import check_active_learning, check_mace, clashes
 from fhi_al.settings.effects import notes_on
@@ -25,7 +26,7 @@ from fhi_al.settings.learning_rate import (
 from fhi_al.settings.mace import MaceSettings
 from fhi_al.settings.md import MolecularDynamics
 from fhi_al.settings.model_backends import MACE, ModelDeclaration, declaration
-from fhi_al.settings.problems import Problem, SettingsError
+from fhi_al.settings.problems import Problem, SettingsError, shown
 from fhi_al.settings.stress import notes_on_the_stress
 from fhi_al.settings.yaml_reading import NUMBER, Document, read_document
 
@@ -109,6 +110,44 @@ class Settings:
                     plain = block.model_dump(mode="json", by_alias=True)
                     found |= {f"{label}.{key}": value for key, value in plain.items()}
         return found
+
+    def with_values_of(self, before: Mapping[str, Any]) -> Settings:
+        """The settings, with a run's earlier values of keys that no file gives.
+
+        Another version of the program may have had another default.  Not of keys that may change in
+        a run under way.
+
+        Parameters
+        ----------
+        before : mapping
+            As from :meth:`values`, when the run was last saved.
+        """
+        files, notes = dict(self._files), list(self.notes)
+        now = self.values()
+        for kind, checked in self._files.items():
+            blocks = dict(checked.blocks)
+            for section, (first, *others) in checked.blocks.items():
+                kept = {
+                    key: before[label]
+                    for key in first.model_dump(by_alias=True)
+                    if (label := f"{section}.{key}") not in checked.given
+                    and is_kept(label, before, now)
+                }
+                if kept and not others:
+                    values = first.model_dump(by_alias=True) | kept
+                    blocks[section] = (type(first).model_validate(values),)
+                    notes += [
+                        f"{section}.{key}: {shown(value)}, with which the run began, not the"
+                        f" default of now, {shown(now[f'{section}.{key}'])}."
+                        for key, value in kept.items()
+                    ]
+            files[kind] = replace(checked, blocks=blocks)
+        mace = self.mace
+        if mace is not None:
+            contents = _contents(files["mace"])
+            mace = MaceSettings(**contents, backend=mace.backend, backend_class=mace.backend_class)
+        active_learning = ActiveLearningSettings(**_contents(files["active_learning"]))
+        return Settings(mace, active_learning, self.folder, tuple(notes), files)
 
     def as_yaml(self, file_kind: FileKind) -> str:
         """All values of one file, defaults included; reading it gives the same settings.
