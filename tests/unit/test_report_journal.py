@@ -189,6 +189,8 @@ def test_a_row_has_its_values_under_their_columns(tmp_path: Path) -> None:
         "md_step": "10",
         "uncertainty": "1.1",
         "threshold": "",  # None while warming up
+        "stress_uncertainty": "",  # without compute_stress
+        "stress_threshold": "",
         "crosses": "False",
     }
     assert rows[3]["threshold"] == "1.0"

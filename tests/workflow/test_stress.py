@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -136,8 +137,10 @@ def test_the_final_test_measures_the_stress(tmp_path: Path) -> None:
     output = succeed(folder)
     (row,) = rows_of(folder / "results" / "final_test.csv")
     assert 0 < float(row["mae_stress"]) < 1  # eV/A^3
-    found = f", stress {1000 * float(row['mae_stress']):.2f} meV/A^3 on 1 structures"
-    assert found in output
+    # Drawn in proportion to its uncertainty, a structure counts in proportion to its inverse.
+    weight = float(row["mean_uncertainty"]) / float(row["uncertainty"])
+    (told,) = re.findall(r"summary: true errors .*, stress ([\d.]+) meV/A\^3 on 1", output)
+    assert float(told) == pytest.approx(1000 * weight * float(row["mae_stress"]), abs=0.006)
 
 
 def test_a_killed_run_with_stress_ends_as_one_that_nothing_interrupted(

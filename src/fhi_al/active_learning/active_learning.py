@@ -196,16 +196,24 @@ class ActiveLearningProcedure:
             best=members[0] if is_best else None,
             compiled=options.compile_models,
         )
-        self._progress.update(stage=Stage.FINAL_TEST)
-        run.save()
+        if self._n_test_labels() > 0:
+            self._progress.update(stage=Stage.FINAL_TEST)
+            run.save()
+
+    def _n_test_labels(self) -> int:
+        """Labels for the test of the finished models, before it has begun."""
+        options = self._options
+        if not math.isinf(options.stop.label_budget):
+            return options.stop.kept_for_test
+        return n_test_labels(options.final_test, self._run.store.n_computed)
 
     def _test(self) -> None:
         """Measure the true error of the finished models, if labels are to be computed for that."""
         run, options = self._run, self._options
-        n_labels = options.stop.kept_for_test
-        if math.isinf(options.stop.label_budget):
-            n_labels = n_test_labels(options.final_test, run.store.n_computed)
-        if run.state.final_test is None and n_labels == 0:
+        if run.state.stage is not Stage.FINAL_TEST:
+            return
+        n_labels = self._n_test_labels()
+        if n_labels == 0 and run.state.final_test is None:  # final_test was changed to 0 meanwhile
             return
         test = run.final_test()
         found = test.run(self._finished_members(), n_labels, options.n_trajectories)

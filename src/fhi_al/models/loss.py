@@ -138,7 +138,8 @@ class EnergyForcesLoss:
         self, errors: torch.Tensor, weight: torch.Tensor, reference: Tensors
     ) -> torch.Tensor:
         if self._kind == "l1l2energyforces":
-            return (weight * torch.linalg.vector_norm(errors, dim=1)).mean()
+            # As in MACE, which looks at no weight there.
+            return ((weight > 0).to(errors) * torch.linalg.vector_norm(errors, dim=1)).mean()
         if self._kind == "universal":
             sizes = torch.linalg.vector_norm(reference["forces"], dim=1, keepdim=True)
             deltas = torch.full_like(sizes, self._delta)
