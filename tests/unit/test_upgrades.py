@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
-from fhi_al.active_learning.restart import continuation
+from fhi_al.active_learning.restart import continuation, saved_run
 from fhi_al.active_learning.upgrades import upgraded
 from fhi_al.core.convergence import ConvergenceStage
 from fhi_al.core.improvement import BestError
@@ -104,11 +104,13 @@ def test_old_runs_go_on_with_the_elements_masses(version: int) -> None:
     def unchanged(_before: Any, _now: Any) -> tuple[list[str], list[str]]:
         return [], []
 
-    found = continuation(restart, values, [water], unchanged)
+    files = saved_run(restart)
+    assert files is not None
+    found = continuation(restart, files, values, [water], unchanged)
     assert found is not None
     assert found.masses == (None,) and found.changes == []
     heavy = replace(water, masses=np.array([15.999, 2.014, 1.008]))
-    found = continuation(restart, values, [heavy], unchanged)
+    found = continuation(restart, files, values, [heavy], unchanged)
     assert found is not None
     assert found.masses == (None,)
     (message,) = found.changes

@@ -52,15 +52,35 @@ class Continuation:
     has_new_learning_rate: bool
 
 
+def saved_run(restart: Path) -> Files | None:
+    """The files of the snapshot in ``restart/``, as of this version; None if there is none.
+
+    Raises
+    ------
+    SnapshotError
+        If there are snapshots and none can be used.
+    """
+    snapshot = read_snapshot(restart)
+    return None if snapshot is None else upgraded(snapshot)
+
+
+def saved_settings(files: Files) -> Values:
+    """The settings of a snapshot's run: dotted key -> value."""
+    found: Values = json.loads(files[RUN]).get("settings", {})
+    return found
+
+
 def continuation(
-    restart: Path, values: Values, systems: Sequence[Structure], changes: Changes
-) -> Continuation | None:
-    """What a run with these inputs would continue from; None if it would begin.
+    restart: Path, files: Files, values: Values, systems: Sequence[Structure], changes: Changes
+) -> Continuation:
+    """What a run with these inputs continues from.
 
     Parameters
     ----------
     restart : Path
         ``restart/``.
+    files : mapping
+        From :func:`saved_run`.
     values : mapping
         The settings: dotted key -> value.
     systems : sequence of Structure
@@ -71,12 +91,8 @@ def continuation(
     Raises
     ------
     SnapshotError
-        If there are snapshots and none can be used, or the inputs are not those of the run.
+        If the inputs are not those of the run.
     """
-    snapshot = read_snapshot(restart)
-    if snapshot is None:
-        return None
-    files = upgraded(snapshot)
     content = json.loads(files[RUN])
     # Through JSON, as the snapshot's went: a tuple there is a list here.
     now = json.loads(json.dumps(values))
@@ -94,21 +110,6 @@ def continuation(
         content.get("threads"),
         has_new_learning_rate=content["settings"]["TRAINING.lr"] != now["TRAINING.lr"],
     )
-
-
-def saved_settings(restart: Path) -> Values | None:
-    """The settings of the run in ``restart/``, dotted key -> value; None if there is none.
-
-    Raises
-    ------
-    SnapshotError
-        If there are snapshots and none can be used.
-    """
-    snapshot = read_snapshot(restart)
-    if snapshot is None:
-        return None
-    found: Values = json.loads(upgraded(snapshot)[RUN]).get("settings", {})
-    return found
 
 
 def misfit(restart: Path, why: str) -> SnapshotError:

@@ -7,7 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fhi_al.active_learning.restart import Continuation, continuation, saved_settings
+from fhi_al.active_learning.restart import (
+    Continuation,
+    continuation,
+    saved_run,
+    saved_settings,
+)
 from fhi_al.app import checks
 from fhi_al.app.definition import Definition
 from fhi_al.app.initial_data import initial_data
@@ -64,11 +69,13 @@ def prepare(definition: Definition, command: Command) -> Prepared:
         If the folder holds a run that these inputs cannot continue.
     """
     folder, inputs = definition.folder, definition.inputs
-    before = saved_settings(folder / "restart")
-    if before is not None:
-        definition = replace(definition, settings=definition.settings.with_values_of(before))
+    restart = folder / "restart"
+    saved, found = saved_run(restart), None
+    if saved is not None:
+        kept = definition.settings.with_values_of(saved_settings(saved))
+        definition = replace(definition, settings=kept)
+        found = continuation(restart, saved, definition.values(), inputs.systems, changes)
     settings = definition.settings
-    found = continuation(folder / "restart", definition.values(), inputs.systems, changes)
     if found is not None:
         inputs = inputs.with_masses(found.masses)
     needs = needs_of(command, found.stage if found else None, tests=settings.al.final_test != 0)
