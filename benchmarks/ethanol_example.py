@@ -10,19 +10,17 @@ so that a killed benchmark goes on.  Writes ethanol_example.md.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import shutil
+from functools import partial
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase.io import read, write
-from label_sets import CASES, EXAMPLES, SEEDS, run_program
-
-from fhi_al.storage.atomic_file import write_atomically
+from label_sets import CASES, EXAMPLES, SEEDS, kept_by_seed, run_program
 
 
 def one_seed(folder: Path, seed: int, n_ranks: int) -> dict[str, Any]:
@@ -100,16 +98,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--report", action="store_true", help="of what is there; compute nothing")
     given = parser.parse_args()
-    found = {}
-    for seed in given.seeds:
-        file = given.folder / f"seed_{seed}.json"
-        if not file.exists() and not given.report:
-            given.folder.mkdir(parents=True, exist_ok=True)
-            result = one_seed(given.folder, seed, given.ranks)
-            write_atomically(file, json.dumps(result).encode())
-            print(f"seed {seed}: {result}", flush=True)
-        if file.exists():
-            found[seed] = json.loads(file.read_text())
+    compute = partial(one_seed, given.folder, n_ranks=given.ranks)
+    found = kept_by_seed(given.folder, given.seeds, None if given.report else compute)
     lines = table(found, given.ranks)
     (given.folder / "ethanol_example.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))

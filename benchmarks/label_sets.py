@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,32 @@ def run_program(folder: Path, n_ranks: int = 1) -> float:
             f"the run in {folder} failed: {(folder / 'output.txt').read_text()[-2000:]}"
         )
     return time.perf_counter() - begun
+
+
+def kept_by_seed(
+    folder: Path, seeds: Sequence[int], compute: Callable[[int], dict[str, Any]] | None
+) -> dict[int, dict[str, Any]]:
+    """Results by seed: those that a folder keeps, and those that are computed now.
+
+    Parameters
+    ----------
+    folder : Path
+        Has a file for each seed; made if need be.
+    seeds : sequence of int
+    compute : callable or None
+        Seed -> result; None: nothing is computed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    found = {}
+    for seed in seeds:
+        file = folder / f"seed_{seed}.json"
+        if not file.exists() and compute is not None:
+            result = compute(seed)
+            write_atomically(file, json.dumps(result).encode())
+            print(f"seed {seed}: {result}", flush=True)
+        if file.exists():
+            found[seed] = json.loads(file.read_text())
+    return found
 
 
 def run_of(folder: Path, name: str, seed: int) -> Path:

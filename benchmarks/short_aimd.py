@@ -11,13 +11,12 @@ another version.  Every result is kept, so that a killed benchmark goes on.  Wri
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import shutil
 import subprocess
 import time
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ import numpy as np
 import yaml
 from ase import Atoms
 from ase.io import read
+from label_sets import kept_by_seed
 from mace.calculators import MACECalculator
 from selection_systems import SANE, sampled
 from tblite.ase import TBLite
@@ -32,7 +32,6 @@ from tblite.ase import TBLite
 from fhi_al.core.structure import structure
 from fhi_al.md.conditions import MDConditions
 from fhi_al.md.system import MDSystem
-from fhi_al.storage.atomic_file import write_atomically
 
 INPUTS = Path(__file__).with_name("short_aimd")
 METHOD = "GFN2-xTB"
@@ -133,16 +132,8 @@ def main() -> None:
     parser.add_argument("--program", default="FHI_AL")
     parser.add_argument("--report", action="store_true", help="of what is there; compute nothing")
     given = parser.parse_args()
-    given.folder.mkdir(parents=True, exist_ok=True)
-    found = {}
-    for seed in given.seeds:
-        file = given.folder / f"seed_{seed}.json"
-        if not file.exists() and not given.report:
-            result = one_seed(given.folder, seed, given.program)
-            write_atomically(file, json.dumps(result).encode())
-            print(f"seed {seed}: {result}", flush=True)
-        if file.exists():
-            found[seed] = json.loads(file.read_text())
+    compute = partial(one_seed, given.folder, program=given.program)
+    found = kept_by_seed(given.folder, given.seeds, None if given.report else compute)
     lines = table(found)
     (given.folder / "short_aimd.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
