@@ -185,7 +185,7 @@ CASES = {
     "wrong_shape": "shapes",
     "nan_positions": "NaN",
     "folder_gone": "folder is gone",
-    "folder_gone_inside": "ASI_run was not reached",
+    "folder_gone_for_one_rank": "folder is gone",
     "two_at_a_time": "close it first",
     "after_close": "closed",
     "once_more": "none",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,17 +73,25 @@ def folder_gone() -> None:
         engine.close()
 
 
-def folder_gone_inside() -> None:
-    """The folder vanishes behind our check: asi4py prints that and keeps the old energy."""
+def folder_gone_for_one_rank() -> None:
+    """The last rank comes too late: the others have entered the folder before it vanishes."""
     engine = AsiEngine(spec, comm)
     engine.calculate(positions, cell)
-    calculator = engine._calculator
-    assert calculator is not None
-    calculator.asi.work_dir = work_dir / "gone"
+    enter = os.chdir
+
+    def enter_too_late(folder: Path) -> None:
+        if folder == work_dir:
+            time.sleep(0.2)
+            shutil.rmtree(work_dir)
+        enter(folder)
+
+    if comm.rank == comm.size - 1:
+        os.chdir = enter_too_late  # type: ignore[assignment]
     try:
         engine.calculate(1.01 * positions, cell)
     finally:
-        calculator.asi.work_dir = work_dir
+        os.chdir = enter
+        comm.Barrier()
         engine.close()
 
 
