@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -50,7 +51,10 @@ def test_engines_conform(spec: EngineSpec) -> None:
 def test_the_documentation_shows_the_engine_that_is_tested() -> None:
     root = Path(__file__).parents[2]
     module = root / "tests" / "workflow" / "engine_package" / "morse_engine.py"
-    assert module.read_text() in (root / "docs" / "engines.md").read_text()
+    page = (root / "docs" / "engines.md").read_text()
+    assert module.read_text() in page
+    (checked,) = re.findall(r"```python\n(from .*?)```", page, flags=re.DOTALL)
+    exec(checked, {})
 
 
 class Broken:
@@ -141,6 +145,11 @@ def raising(result: ReferenceResult, call: int) -> ReferenceResult:
     return result
 
 
+def without_numbers(result: ReferenceResult, call: int) -> ReferenceResult:
+    missing: Any = None
+    return result if result.converged else ReferenceResult(missing, missing, None, False, "no")
+
+
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
@@ -148,6 +157,7 @@ def raising(result: ReferenceResult, call: int) -> ReferenceResult:
         (flat, "expected (3, 3) of float64"),
         (drifting, "keep no history"),
         (raising, "expected a result with converged=False, or EngineError"),
+        (without_numbers, "has the energy None and forces of shape (): expected NaN, (3, 3) of"),
     ],
 )
 def test_what_is_wrong_is_said(

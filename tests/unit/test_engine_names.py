@@ -32,8 +32,8 @@ def test_the_engines_say_which_keys_are_theirs() -> None:
         "scf_warm_start": ("tblite", "ase"),
     }
     found = owners()
-    assert found.keys() == wanted.keys()
+    # Others may be added, by us or by packages that happen to be installed.
+    assert found.keys() >= wanted.keys()
     for key, names in wanted.items():
-        # Those of packages that happen to be installed come behind ours.
-        assert found[key][: len(names)] == names
+        assert set(names) <= set(found[key])
         assert selectors()[f"ACTIVE_LEARNING.{key}"] == ("reference_engine", found[key])

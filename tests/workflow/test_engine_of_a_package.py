@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -17,14 +19,18 @@ from run_folder import python_path, run, write_inputs
 pytestmark = [pytest.mark.mpi, pytest.mark.real]
 
 MODULE = Path(__file__).with_name("engine_package") / "morse_engine.py"
+PAGE = Path(__file__).parents[2] / "docs" / "engines.md"
 TRIMER = "atom 0 0 0 C\natom 1.5 0 0 C\natom 0.75 1.299 0 C\n"
 SETTINGS = "active_learning_settings.yaml"
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment in which the package is installed."""
+    """The environment in which the package is installed, as docs/engines.md describes it."""
     folder = tmp_path_factory.mktemp("package")
+    (described,) = re.findall(r"```toml\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+    project = tomllib.loads(described)["project"]
+    (points,) = project["entry-points"].items()
     # A wheel is a zip file: pip needs neither a network nor a build backend for it.
     wheel = folder / "morse_engine-1.0-py3-none-any.whl"
     info = "morse_engine-1.0.dist-info"
@@ -34,9 +40,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
             f"{info}/METADATA", "Metadata-Version: 2.1\nName: morse-engine\nVersion: 1.0\n"
         )
         archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
-        archive.writestr(
-            f"{info}/entry_points.txt", "[fhi_al.engines]\nmorse = morse_engine:MorseKind\n"
-        )
+        named = [f"{name} = {target}" for name, target in points[1].items()]
+        archive.writestr(f"{info}/entry_points.txt", "\n".join([f"[{points[0]}]", *named, ""]))
         archive.writestr(f"{info}/RECORD", "")
     site = folder / "site"
     command = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--quiet"]

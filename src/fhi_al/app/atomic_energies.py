@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
 
 from fhi_al.app import checks
@@ -151,5 +150,5 @@ def _calculate_as_job(workers: ClusterWorkers, system: int, spec: EngineSpec) ->
     if isinstance(result, EngineError):
         raise result
     if isinstance(result, str):
-        return ReferenceResult(float("nan"), np.full((1, 3), np.nan), None, False, result)
+        return ReferenceResult.failed(1, result)
     return result

@@ -117,8 +117,7 @@ def result_of(output: str, exit_code: int, spec: AimsCommandSpec) -> ReferenceRe
     n_atoms = len(spec.structure)
     # Whatever follows, and with whichever exit code: another attempt would not converge either.
     if NOT_CONVERGED.search(output):
-        forces = np.full((n_atoms, 3), np.nan)
-        return ReferenceResult(float("nan"), forces, None, False, "the SCF did not converge")
+        return ReferenceResult.failed(n_atoms, "the SCF did not converge")
     if exit_code != 0:
         raise EngineError(f"FHI-aims ended with {_told(exit_code)}")
     if ENDED_WELL not in output:

@@ -264,8 +264,7 @@ class AseEngine:
                 self._require_one_geometry()
             if not isinstance(error, FAILED):
                 raise EngineError(f"{self._spec.calculator}: {message}") from error
-        forces = np.full((len(self._spec.structure), 3), np.nan)
-        return ReferenceResult(float("nan"), forces, None, False, message)
+        return ReferenceResult.failed(len(self._spec.structure), message)
 
     def _require_one_geometry(self) -> None:
         """Return if the geometry of the spec can be computed: the one that failed was at fault."""

@@ -268,8 +268,7 @@ class AsiEngine:
 
     def _result(self, calculator: _Calculator) -> ReferenceResult:
         if not calculator.asi.is_scf_converged:
-            forces = np.full((self._n_atoms, 3), np.nan)
-            return ReferenceResult(float("nan"), forces, None, False, "the SCF did not converge")
+            return ReferenceResult.failed(self._n_atoms, "the SCF did not converge")
         forces = calculator.results.get("forces")
         if forces is None or forces.shape != (self._n_atoms, 3):
             raise EngineError("the library gave no forces")

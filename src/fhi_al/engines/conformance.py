@@ -210,9 +210,18 @@ def _of_failures(computed: Callable[..., ReferenceResult], points: Array) -> lis
             f"{type(error).__name__} ({error}) for a geometry that cannot be computed: expected a"
             " result with converged=False, or EngineError"
         ]
-    if not result.converged and not result.message:
-        return ["a result that did not converge has no message"]
-    return []
+    if result.converged:
+        return []
+    problems = []
+    if not result.message:
+        problems.append("a result that did not converge has no message")
+    if not isinstance(result.energy, float) or np.shape(result.forces) != points.shape:
+        problems.append(
+            f"a result that did not converge has the energy {result.energy!r} and forces of shape"
+            f" {np.shape(result.forces)}: expected NaN, {points.shape} of them as forces"
+            " (ReferenceResult.failed makes one)"
+        )
+    return problems
 
 
 def _same(one: ReferenceResult, other: ReferenceResult) -> bool:

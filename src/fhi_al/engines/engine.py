@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import numpy as np
+
 from fhi_al.core.structure import Array
 
 
@@ -31,6 +33,11 @@ class ReferenceResult:
     stress: Array | None
     converged: bool
     message: str = ""
+
+    @classmethod
+    def failed(cls, n_atoms: int, message: str) -> ReferenceResult:
+        """The result of a structure that could not be computed: why, and NaN for all numbers."""
+        return cls(float("nan"), np.full((n_atoms, 3), np.nan), None, False, message)
 
 
 @runtime_checkable
