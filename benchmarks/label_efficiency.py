@@ -1,7 +1,7 @@
 """Force errors against number of labels: this program, random frames of its MD, AIMD frames.
 
     python benchmarks/label_efficiency.py [--folder DIR] [--quick] [--systems ethanol diamond]
-        [--seeds 0 1 2] [--methods mean member] [--report]
+        [--seeds 0 1 2] [--half] [--report]
 
 The program runs with the embedded tblite engine, once with ``md_forces: mean`` and once with
 ``member``.  What its first N labels are worth is compared with
@@ -12,9 +12,11 @@ The program runs with the embedded tblite engine, once with ``md_forces: mean`` 
   calculations), and at the largest N also N successive steps (N calculations).
 
 On each of these the same ensemble is trained from scratch by the program's own convergence with
-its defaults: only the data differ.  The test set is MD with the reference method: five
-trajectories of other seeds, after they forgot their start.  Two processes of one thread; every
-result is kept in the folder, so that a killed benchmark goes on, also seed by seed (``--seeds``).
+its defaults (at most 300 epochs): only the data differ.  The test set is MD with the reference
+method: five trajectories of other seeds, after they forgot their start.  Two processes of one
+thread; every result is kept in the folder, so that a killed benchmark goes on, also seed by seed
+(``--seeds``).  ``--half`` computes a part, which says whether 32 labels of the program are worth 64
+random ones.
 It writes label_efficiency.md and label_efficiency.png;
 benchmarks/calibration.py reads the runs it keeps.
 """
@@ -26,6 +28,7 @@ import hashlib
 import io
 import json
 import shutil
+from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -73,6 +76,8 @@ class Size:
         Members in the program, and of the ensembles that are compared.
     n_batches : int or None
         Optimizer steps of each training; None: the program's convergence, with its defaults.
+    max_epochs : int or None
+        Of such a convergence, instead of the default.
     test : (int, int, int)
         Trajectories, frames of each, and steps between two.
     hot : (int, int)
@@ -84,12 +89,13 @@ class Size:
     n_members: int
     n_compared: int
     n_batches: int | None
+    max_epochs: int | None
     test: tuple[int, int, int]
     hot: tuple[int, int]
 
 
-DEFAULT = Size((0, 1, 2), (16, 32, 64), 3, 2, None, (5, 16, 25), (4, 5000))
-QUICK = Size((0,), (10, 16), 2, 2, 40, (2, 5, 10), (2, 100))
+DEFAULT = Size((0, 1, 2), (16, 32, 64), 3, 2, None, 300, (5, 16, 25), (4, 5000))
+QUICK = Size((0,), (10, 16), 2, 2, 40, None, (2, 5, 10), (2, 100))
 
 
 def results_folder(folder: Path, size: Size, changed: dict[str, Any] | None = None) -> Path:
@@ -167,7 +173,9 @@ def judged(
     if file.exists():
         return
     test = test_set(folder.parent, system, size)
-    ensemble: Ensemble = systems.trained(system, labels, size.n_compared, size.n_batches, seed)
+    ensemble: Ensemble = systems.trained(
+        system, labels, size.n_compared, size.n_batches, seed, size.max_epochs
+    )
     members = np.array([found.forces for found in ensemble.predict(test)])
     true = np.array([label.forces for label in test])
     errors = np.abs(members.mean(axis=1) - true)
@@ -200,6 +208,38 @@ def one_seed(folder: Path, name: str, seed: int, size: Size) -> None:
     for n in size.n_labels:
         judged(here, system, AIMD, systems.labelled(system, frames[:n]), seed, size)
     judged(here, system, STEPS, systems.labelled(system, steps), seed, size)
+
+
+def half_of_one_seed(folder: Path, name: str, seed: int, size: Size) -> None:
+    """The program with half of its labels, and random ones with all, as far as not there yet."""
+    import torch
+
+    torch.set_num_threads(1)
+    system, here = SYSTEMS[name], folder / f"{name}_{seed}"
+    half, most = size.n_labels[-2:]
+    ours = run_of(here, system, seed, OURS.split()[-1], size)
+    judged(here, system, OURS, ours.labels[:half], seed, size)
+    judged(here, system, RANDOM, random_labels(system, ours, seed, most), seed, size)
+
+
+def half_table(folder: Path, names: list[str], size: Size) -> list[str]:
+    """Errors of half of the program's labels beside those of random ones, in Markdown."""
+    half, most = size.n_labels[-2:]
+    lines = [
+        f"| system, seed | {OURS}, {half} labels: MAE, worst 1 %, meV/A | random, {most} "
+        "| ratio of the MAE | of the worst 1 % |",
+        "|---|---|---|---|---|",
+    ]
+    for name, seed in ((name, seed) for name in names for seed in size.seeds):
+        here = folder / f"{name}_{seed}"
+        files = here / f"{OURS}_{half}.json", here / f"{RANDOM}_{most}.json"
+        if not all(file.exists() for file in files):
+            continue
+        ours, drawn = (json.loads(file.read_text()) for file in files)
+        cells = [f"{1000 * one['mae']:.1f}, {1000 * one['worst']:.0f}" for one in (ours, drawn)]
+        cells += [f"{ours[key] / drawn[key]:.2f}" for key in ("mae", "worst")]
+        lines.append(f"| {name}, {seed} | {' | '.join(cells)} |")
+    return lines
 
 
 def finished(folder: Path, system: str, size: Size, last: str = STEPS) -> list[int]:
@@ -361,16 +401,20 @@ def _set_up() -> None:
     _PROCESS.enter_context(torch_set_up(1))
 
 
-def compute(folder: Path, names: list[str], seeds: list[int], size: Size) -> None:
+def compute(
+    folder: Path,
+    names: list[str],
+    seeds: list[int],
+    size: Size,
+    one: Callable[[Path, str, int, Size], None] = one_seed,
+) -> None:
     """All results that are not there yet, one seed of all systems after the other."""
     with processes() as pool:
         # A job that needs a test set before it is there computes it, too: the same one.
         jobs: list[Future[Any]] = [
             pool.submit(test_set, folder, SYSTEMS[name], size) for name in names
         ]
-        jobs += [
-            pool.submit(one_seed, folder, name, seed, size) for seed in seeds for name in names
-        ]
+        jobs += [pool.submit(one, folder, name, seed, size) for seed in seeds for name in names]
         for job in jobs:
             job.result()
 
@@ -382,12 +426,19 @@ def main() -> None:
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument("--seeds", type=int, nargs="+", help="of these only; all by default")
     parser.add_argument("--quick", action="store_true", help="one seed, tiny: some minutes")
+    parser.add_argument("--half", action="store_true", help="half of ours against all random ones")
     parser.add_argument("--report", action="store_true", help="of finished seeds; compute nothing")
     given = parser.parse_args()
     size = QUICK if given.quick else DEFAULT
     folder = results_folder(given.folder, size)
     if not given.report:
-        compute(folder, given.systems, given.seeds or list(size.seeds), size)
+        one = half_of_one_seed if given.half else one_seed
+        compute(folder, given.systems, given.seeds or list(size.seeds), size, one)
+    if given.half:
+        text = "\n".join(half_table(folder, given.systems, size))
+        (given.folder / "label_efficiency_half.md").write_text(text + "\n")
+        print(text)
+        return
     names = [name for name in given.systems if finished(folder, name, size)]
     results = {name: collect(folder, name, size) for name in names}
     lines = []

@@ -44,6 +44,7 @@ BASE: dict[str, Any] = {
     "skip_step_mlff": BLOCK,
     "analysis": False,
     "converge_al": False,
+    "final_test": 0,  # all labels are active learning's
 }
 
 

@@ -5,7 +5,7 @@ label-efficiency and calibration benchmarks work with.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -164,7 +164,12 @@ def mace_settings(system: System) -> dict[str, Any]:
 
 
 def trained(
-    system: System, labels: Sequence[Label], n_members: int, n_batches: int | None, seed: int
+    system: System,
+    labels: Sequence[Label],
+    n_members: int,
+    n_batches: int | None,
+    seed: int,
+    max_epochs: int | None = None,
 ) -> Ensemble:
     """An ensemble trained from scratch, each member from weights of its own.
 
@@ -174,6 +179,8 @@ def trained(
         Optimizer steps at a constant rate, on all labels: as many for a few labels as for many.
         None: the program's convergence with its defaults, each member on all labels but those it
         validates on.
+    max_epochs : int or None
+        Of such a convergence; None: the program's default.
     """
     settings = MaceSettings.model_validate(
         {name.lower(): values for name, values in mace_settings(system).items()}
@@ -190,7 +197,10 @@ def trained(
         member.fit_normalisation()
         member.freeze_normalisation()
     if n_batches is None:
-        run_convergence(ensemble, default_options(settings), range(n_members), Progress())
+        options = default_options(settings)
+        if max_epochs is not None:
+            options = replace(options, max_epochs=max_epochs)
+        run_convergence(ensemble, options, range(n_members), Progress())
         return ensemble
     per_epoch = -(-len(labels) // settings.training.batch_size)
     n_epochs = max(1, round(n_batches / per_epoch))

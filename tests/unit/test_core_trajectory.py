@@ -16,6 +16,7 @@ from fhi_al.core.trajectory import (
     Instruction,
     LabelAccepted,
     LabelDiscarded,
+    LabelTooHigh,
     Limits,
     Moved,
     Status,
@@ -174,6 +175,34 @@ for status in Status:
         (LabelAccepted(to_validation=False, is_here=False), {}, (training, TRAIN[:1])),
     ]
     TABLE[status, LabelDiscarded] += [(LabelDiscarded("SCF", is_here=False), {}, ({}, ()))]
+# A label that MD must not go on from; where the trajectory waits for another one, that one decides.
+HIGH = LabelTooHigh(to_validation=False, reason="high")
+HIGH_TO_VALIDATE = LabelTooHigh(to_validation=True, reason="high")
+LEARN_AND_BACK, VALIDATE_AND_BACK = (*TRAIN[:1], *BACK), (*VALIDATE[:1], *BACK)
+LEARN: Changes = {"status": TRAINING, "epochs": 0, **BACK_AGAIN}
+for status in (RUNNING, WAITING):
+    TABLE[status, LabelTooHigh] = [
+        (HIGH, {}, (LEARN, LEARN_AND_BACK)),
+        (HIGH, {"step": 100}, (LEARN, LEARN_AND_BACK)),
+        (
+            HIGH,
+            {"rollbacks_in_row": 2},
+            ({**TOO_OFTEN, "status": RETIRED}, LEARN_AND_BACK),
+        ),
+        (HIGH_TO_VALIDATE, {}, ({**BACK_AGAIN, "status": RUNNING}, VALIDATE_AND_BACK)),
+        (HIGH_TO_VALIDATE, {"step": 100}, ({**BACK_AGAIN, "status": DONE}, VALIDATE_AND_BACK)),
+    ]
+TABLE[RUNNING, LabelTooHigh] += [(replace(HIGH, is_here=False), {}, (LEARN, LEARN_AND_BACK))]
+TABLE[WAITING, LabelTooHigh] += [(replace(HIGH, is_here=False), {}, ({}, TRAIN[:1]))]
+TABLE[TRAINING, LabelTooHigh] = [
+    (replace(HIGH, is_here=False), {}, (BACK_AGAIN, LEARN_AND_BACK)),
+    (replace(HIGH_TO_VALIDATE, is_here=False), {}, (BACK_AGAIN, VALIDATE_AND_BACK)),
+]
+for status in (DONE, RETIRED):
+    TABLE[status, LabelTooHigh] = [
+        (HIGH, {"step": 100}, ({}, TRAIN[:1])),
+        (HIGH_TO_VALIDATE, {"step": 100}, ({}, VALIDATE[:1])),
+    ]
 IMPOSSIBLE = [
     (status, kind)
     for (status, kind), rows in TABLE.items()
@@ -189,6 +218,7 @@ EXAMPLES: dict[type, Event] = {
     Exploded: Exploded(10, "overlap"),
     Checked: Checked(crosses=True),
     LabelAccepted: LabelAccepted(to_validation=False),
+    LabelTooHigh: HIGH,
     LabelDiscarded: LabelDiscarded("SCF"),
     Withdrawn: Withdrawn(),
     Trained: Trained(1),

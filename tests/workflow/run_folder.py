@@ -87,6 +87,8 @@ ACTIVE_LEARNING: dict[str, Any] = {
         "threshold_warmup": 3,
         # Members trained for ten epochs disagree by more than its default.
         "max_threshold": None,
+        # And go where no label could be met at 300 K.
+        "max_excess_energy": None,
         "analysis": True,
         "sanity_skip": 10,
         "converge_al": True,

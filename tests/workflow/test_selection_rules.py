@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from run_folder import (
     assert_same_end,
     journal,
     kill_all,
+    labels,
     start,
     succeed,
     wait_until,
@@ -113,6 +115,43 @@ def test_members_that_know_nothing_are_asked_from_the_first_check_on(tmp_path: P
     thresholds = [check["threshold"] for check in checks]
     assert thresholds == pytest.approx([0.05 * rms_force] * len(checks), rel=1e-5)
     assert checks[0]["crosses"]
+
+
+def test_md_goes_back_from_labels_that_are_far_above_the_initial_dataset(tmp_path: Path) -> None:
+    """They are trained on; a kill changes nothing of it."""
+    limit = 1e-3  # eV per atom: a part of the labels at 300 K
+    changed = {"max_excess_energy": limit, "max_threshold": 0.05, "max_rollbacks": 3}
+    settings = {"ACTIVE_LEARNING": changed | {"converge_al": False, "sanity_action": "add"}}
+    folder = write_inputs(tmp_path / "run", active_learning=settings)
+    output = succeed(folder, 1)
+    stored = labels(folder)
+    initial = [each for each in stored if each["origin"]["phase"] == "initial"]
+    mean = np.mean([label["energy"] for label in initial])
+    high = {
+        (each["origin"]["trajectory"], each["origin"]["step"])
+        for each in stored
+        if each["origin"]["phase"] != "initial" and (each["energy"] - mean) / 3 > limit
+    }
+    back = {
+        (int(trajectory), int(step))
+        for trajectory, step in re.findall(
+            r"trajectory (\d+), MD step (\d+): the label's energy is .*max_excess_energy", output
+        )
+    }
+    assert high
+    assert back == high
+    assert len(high) < len(stored) - len(initial)
+    again = write_inputs(tmp_path / "killed", active_learning=settings)
+    job = start(again, 1)
+    wait_until(job, lambda: _n_back(again) > 0, "a label that is too high")
+    kill_all(job)
+    succeed(again, 1)
+    assert_same_end(again, folder)
+
+
+def _n_back(folder: Path) -> int:
+    log = folder / "AL.log"
+    return log.read_text().count("max_excess_energy") if log.exists() else 0
 
 
 def _compact(path: Path) -> bytes:

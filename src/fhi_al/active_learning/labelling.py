@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fhi_al.active_learning.disagreement import Disagreement
+from fhi_al.active_learning.excess_energy import ExcessEnergy
 from fhi_al.active_learning.frames import frame_of, request_of
 from fhi_al.active_learning.options import Criterion, LabellingOptions
 from fhi_al.active_learning.points import Points
@@ -68,6 +69,9 @@ class Labelling:
         self._criterion = criterion
         self._options = options
         self._disagreement = Disagreement(dynamics, criterion, clock)
+        self._excess = ExcessEnergy(
+            options.max_excess_energy, points.mean_energy_before, dynamics.md_system
+        )
         self._thresholds = Thresholds(
             trajectories.progress, criterion, journal, points.rms_force_before
         )
@@ -240,10 +244,13 @@ class Labelling:
         joins = pending.crossed
         if pending.is_sanity_check:
             joins = self._compare(outcome, outcome.record, pending) or joins
+        too_high = self._excess.problem(outcome.record, trajectory.md)
         if joins:
-            self._points.add(pending, outcome.record, is_here)
-        else:
-            self._points.leave_out(outcome.record)
+            self._points.add(pending, outcome.record, is_here, too_high)
+            return
+        self._points.leave_out(outcome.record)
+        if too_high and trajectory.status is Status.RUNNING:
+            self._trajectories.apply(pending.trajectory, Exploded(0, too_high))
 
     def _compare(self, outcome: Outcome, label: Label, pending: PendingLabel) -> bool:
         """Journal the true error of a sanity check; whether the point has earned its place."""

@@ -194,6 +194,9 @@ class LabellingOptions:
         A structure no farther than this from a stored point gets no label; 0: all do.
     farthest_first : bool
         The most different structure first, instead of the order of the trajectories.
+    max_excess_energy : float, "auto" or None
+        Above the mean of the initial dataset, in eV per atom: from a label with a higher energy
+        its trajectory goes back; see :mod:`fhi_al.active_learning.excess_energy`.
     """
 
     sanity_skip: int | None
@@ -201,6 +204,7 @@ class LabellingOptions:
     rescore: bool
     duplicate_distance: float
     farthest_first: bool
+    max_excess_energy: float | Literal["auto"] | None = None
 
 
 @dataclass(frozen=True)

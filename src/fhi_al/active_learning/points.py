@@ -15,7 +15,7 @@ from fhi_al.core.label import Label
 from fhi_al.core.run_state import ActiveLearningState, PendingLabel
 from fhi_al.core.split import goes_to_validation, validates
 from fhi_al.core.stopping import StopRules
-from fhi_al.core.trajectory import LabelAccepted
+from fhi_al.core.trajectory import LabelAccepted, LabelTooHigh
 from fhi_al.labels.store import LabelStore
 from fhi_al.models.ensemble import Ensemble
 
@@ -58,15 +58,26 @@ class Points:
 
         In eV/A, over the components on all atoms of a system's points; None if there are none.
         """
+        points = self._points_before(system)
+        if not points:
+            return None
+        return math.sqrt(float(np.mean([np.mean(point.forces**2) for point in points])))
+
+    def mean_energy_before(self, system: int) -> float | None:
+        """Mean energy of a system's points that active learning began with, in eV, or None."""
+        points = self._points_before(system)
+        if not points:
+            return None
+        return math.fsum(point.energy for point in points) / len(points)
+
+    def _points_before(self, system: int) -> list[Label]:
         points = {
-            label.key: label.forces
+            label.key: label
             for member in self._ensemble.members
             for label in (*member.training, *member.validation)
             if label.system == system and label.origin.phase in ("initial", "imported")
         }
-        if not points:
-            return None
-        return math.sqrt(float(np.mean([np.mean(forces**2) for forces in points.values()])))
+        return list(points.values())
 
     def has_room(self) -> bool:
         """Whether there is a place for one more, pending ones already counted."""
@@ -81,7 +92,7 @@ class Points:
         coming = len(self._trajectories.state.pending)
         return self._store.n_computed + coming < self._stop.labels_before_test
 
-    def add(self, pending: PendingLabel, label: Label, is_here: bool) -> None:
+    def add(self, pending: PendingLabel, label: Label, is_here: bool, too_high: str = "") -> None:
         """Add a point to the same set of every member, or hold it out.
 
         Parameters
@@ -91,12 +102,14 @@ class Points:
         label : Label
         is_here : bool
             Whether its trajectory is still at the labelled structure.
+        too_high : str
+            Why the trajectory must not go on from there; empty if it may.
         """
         state = self._trajectories.state
         if self._held_out.claims(label, state.n_points + state.n_test):
             self._held_out.keep_point(label, pending.trajectory, pending.frame.step)
             # As after a validation point: there is nothing to train on.
-            self._trajectories.apply(pending.trajectory, LabelAccepted(True, is_here))
+            self._trajectories.apply(pending.trajectory, _event(True, is_here, too_high))
             return
         validating = self._validating(state)
         for member in self._ensemble.members:
@@ -126,7 +139,7 @@ class Points:
             len(member.training),
             len(member.validation),
         )
-        self._trajectories.apply(pending.trajectory, LabelAccepted(to_validation, is_here))
+        self._trajectories.apply(pending.trajectory, _event(to_validation, is_here, too_high))
 
     def _validating(self, state: ActiveLearningState) -> set[int]:
         """The members that get the next point for their validation."""
@@ -141,6 +154,12 @@ class Points:
     def leave_out(self, label: Label) -> None:
         """A sanity check that joins no set: it may become a test point."""
         self._held_out.keep_sanity_check(label)
+
+
+def _event(to_validation: bool, is_here: bool, too_high: str) -> LabelAccepted | LabelTooHigh:
+    if too_high:
+        return LabelTooHigh(to_validation, too_high, is_here)
+    return LabelAccepted(to_validation, is_here)
 
 
 def _set_name(validating: set[int], to_validation: bool) -> str:

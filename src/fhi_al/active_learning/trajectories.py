@@ -12,6 +12,7 @@ from fhi_al.core.trajectory import (
     Instruction,
     LabelAccepted,
     LabelDiscarded,
+    LabelTooHigh,
     Limits,
     Status,
     TrajectoryState,
@@ -96,5 +97,7 @@ class Trajectories:
                 now.rollbacks_in_row,
                 getattr(event, "reason", event),
             )
-        if now.status is Status.DONE and not isinstance(event, LabelAccepted | LabelDiscarded):
+        if now.status is Status.DONE and not isinstance(
+            event, LabelAccepted | LabelTooHigh | LabelDiscarded
+        ):
             log.info("trajectory %d: done after %d MD steps", index, now.step)

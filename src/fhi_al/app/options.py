@@ -166,6 +166,7 @@ def _active_learning(
             rescore=al.rescore_queue,
             duplicate_distance=al.duplicate_distance,
             farthest_first=al.candidate_order == "farthest",
+            max_excess_energy=al.max_excess_energy,
         ),
         sweep=SweepOptions(
             skip_step=al.skip_step_mlff,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,6 +17,10 @@ from fhi_al.core.neighbours import (
 )
 from fhi_al.core.structure import Array
 
+# k_B in eV/K (CODATA 2018).
+_BOLTZMANN = 8.617333262e-5
+# Standard deviations of the energy of harmonic vibrations.
+_FAR = 8.0
 # In A: nearly every atom of a molecule has a neighbour within it, and few have many.
 _USUAL_NEIGHBOUR = 3.0
 # Distances of lonely atoms from all others that are computed at a time.
@@ -164,6 +169,24 @@ def motion_problem(fixed: NDArray[np.bool_]) -> str | None:
             "atoms that are to move"
         )
     return None
+
+
+def thermal_excess(n_atoms: int, temperature: float) -> float:
+    """How far above the mean of its MD a structure's energy may lie and still be met there, in eV.
+
+    Harmonic vibrations have a mean potential energy of 3/2 N k_B T above the minimum, with a
+    standard deviation of sqrt(3/2 N) k_B T.  The limit is eight of these, and the mean once more:
+    what it is counted from may have been sampled cold, and what melts takes up about k_B T for
+    each atom.
+
+    Parameters
+    ----------
+    n_atoms : int
+    temperature : float
+        In K.
+    """
+    vibrations = 1.5 * n_atoms
+    return (vibrations + _FAR * math.sqrt(vibrations)) * _BOLTZMANN * temperature
 
 
 def label_problem(

@@ -117,6 +117,15 @@ class LabelAccepted:
 
 
 @dataclass(frozen=True)
+class LabelTooHigh:
+    """A point is to join the sets as above, but MD from it would show nothing worth a label."""
+
+    to_validation: bool
+    reason: str
+    is_here: bool = True
+
+
+@dataclass(frozen=True)
 class LabelDiscarded:
     """The reference engine gave nothing usable for the point; ``is_here`` as above."""
 
@@ -136,7 +145,9 @@ class Trained:
     n_epochs: int
 
 
-Event = Moved | Exploded | Checked | LabelAccepted | LabelDiscarded | Withdrawn | Trained
+Event = (
+    Moved | Exploded | Checked | LabelAccepted | LabelTooHigh | LabelDiscarded | Withdrawn | Trained
+)
 Transition = tuple[TrajectoryState, tuple[Instruction, ...]]
 
 
@@ -165,11 +176,21 @@ def after(state: TrajectoryState, event: Event, limits: Limits) -> Transition:
             return waiting, (Instruction.REQUEST_LABEL,)
         case _, LabelAccepted(to_validation, is_here=False):
             # Its place in the sets is earned; the point where the trajectory is now has none yet.
-            if to_validation:
-                return state, (Instruction.ADD_TO_VALIDATION,)
-            if state.status is Status.RUNNING:
+            if state.status is Status.RUNNING and not to_validation:
                 state = replace(state, status=Status.TRAINING, epochs=0)
-            return state, (Instruction.ADD_TO_TRAINING,)
+            return state, (_addition(to_validation),)
+        case (
+            (Status.RUNNING, LabelTooHigh(to_validation))
+            | (Status.WAITING, LabelTooHigh(to_validation, is_here=True))
+            | (Status.TRAINING, LabelTooHigh(to_validation, is_here=False))
+        ):
+            return _learn_and_roll_back(state, to_validation, limits)
+        case (Status.DONE | Status.RETIRED, LabelTooHigh(to_validation)) | (
+            Status.WAITING,
+            LabelTooHigh(to_validation, is_here=False),
+        ):
+            # It is over, or waits for another label, which decides.
+            return state, (_addition(to_validation),)
         case _, LabelDiscarded(is_here=False):
             return state, ()
         case Status.WAITING, Withdrawn():
@@ -185,8 +206,7 @@ def after(state: TrajectoryState, event: Event, limits: Limits) -> Transition:
             return _roll_back(state, limits)
         case Status.DONE, LabelAccepted(to_validation):
             # The sanity check of the last block: its point may join, the trajectory stays done.
-            add = Instruction.ADD_TO_VALIDATION if to_validation else Instruction.ADD_TO_TRAINING
-            return state, (add,)
+            return state, (_addition(to_validation),)
         case Status.DONE, LabelDiscarded():
             return state, ()
         case Status.TRAINING, Trained(n_epochs):
@@ -210,6 +230,20 @@ def _roll_back(state: TrajectoryState, limits: Limits) -> Transition:
     if moving.status is Status.RUNNING and _fails_too_often(moving, limits):
         moving = replace(moving, status=Status.RETIRED)
     return moving, (Instruction.ROLL_BACK,)
+
+
+def _learn_and_roll_back(state: TrajectoryState, to_validation: bool, limits: Limits) -> Transition:
+    back, instructions = _roll_back(state, limits)
+    if back.status is not Status.RETIRED:
+        if state.status is Status.TRAINING:
+            back = replace(back, status=Status.TRAINING)
+        elif not to_validation:
+            back = replace(back, status=Status.TRAINING, epochs=0)
+    return back, (_addition(to_validation), *instructions)
+
+
+def _addition(to_validation: bool) -> Instruction:
+    return Instruction.ADD_TO_VALIDATION if to_validation else Instruction.ADD_TO_TRAINING
 
 
 def _fails_too_often(state: TrajectoryState, limits: Limits) -> bool:

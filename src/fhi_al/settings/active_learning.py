@@ -24,6 +24,7 @@ from fhi_al.settings.value_types import (
     OptionalInteger,
     OptionalNumber,
     OptionalPath,
+    PositiveOrAutoOrNone,
     Section,
     setting,
 )
@@ -372,6 +373,15 @@ class ActiveLearning(Section):
         unit="eV/A^3",
         gt=0,
         try_=10.0,
+    )
+    max_excess_energy: PositiveOrAutoOrNone = setting(
+        "auto",
+        "From a label whose energy per atom lies farther than this above the mean of the initial"
+        " dataset a trajectory goes back to its last good point, for MD would stay where there is"
+        " nothing to learn; the label is trained on. `auto`: 8 standard deviations of harmonic"
+        " vibrations at the trajectory's temperature, and their mean. `None`: no such limit.",
+        unit="eV",
+        try_=0.5,
     )
     max_rollbacks: Integer = setting(
         10,

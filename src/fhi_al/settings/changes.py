@@ -73,6 +73,7 @@ MAY_CHANGE: Mapping[str, frozenset[str]] = {
             "threshold_type",
             "threshold_quantile",
             "max_threshold",
+            "max_excess_energy",
             "calibrate",
             "calibrated_threshold",
             "calibration_warmup",

@@ -82,6 +82,19 @@ def count_or_auto(least: int) -> Callable[[object], int | str]:
     return read
 
 
+def read_positive_or_auto(value: object) -> float | str:
+    """A finite number above 0, or ``auto``."""
+    if isinstance(value, str) and value.strip().casefold() == "auto":
+        return "auto"
+    try:
+        number = read_number(value)
+    except PydanticCustomError:
+        number = 0.0
+    if number <= 0:
+        raise refuse("must be a number above 0, auto or None")
+    return number
+
+
 def read_boolean(value: object) -> bool:
     """``true`` or ``false``, also as text in upper or lower case."""
     if isinstance(value, str) and value.strip().casefold() in ("true", "false"):
@@ -183,6 +196,9 @@ FilePath = Annotated[Path, BeforeValidator(read_path)]
 PlainName = Annotated[str, BeforeValidator(read_plain_name)]
 Arguments = Annotated[dict[str, Any], BeforeValidator(read_arguments)]
 OptionalNumber = Annotated[float | None, BeforeValidator(optional(read_number))]
+PositiveOrAutoOrNone = Annotated[
+    float | Literal["auto"] | None, BeforeValidator(optional(read_positive_or_auto))
+]
 OptionalInteger = Annotated[int | None, BeforeValidator(optional(read_integer))]
 OptionalPath = Annotated[Path | None, BeforeValidator(optional(read_path))]
 OptionalImportPath = Annotated[str | None, BeforeValidator(optional(read_import_path))]
