@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 from ase import units
 
-from fhi_al.core.structure import Array
+from fhi_al.core.plausible import GeometryLimits
+from fhi_al.core.structure import Array, structure
+from fhi_al.md.conditions import MDConditions
 from fhi_al.md.integrator import Forces, Integrator, Noise
 from fhi_al.md.state import Constants, MDState, concatenated
+from fhi_al.md.system import MDSystem
 
 FS = units.fs
 STIFFNESS = 1.0  # eV/A^2
@@ -41,36 +44,27 @@ CUBE = np.eye(3) * np.sqrt(2) * LENGTH
 
 
 def constants(n: int, n_atoms: int = 4, masses: Any = 40.0, **changes: float) -> Constants:
-    """Of `n` trajectories of a periodic system, with ASE's units made of fs, K and GPa."""
-    values = {
+    """Of `n` trajectories of a periodic system, by MD conditions of which some are changed.
+
+    Their names and units are those of :class:`fhi_al.md.conditions.MDConditions`, but for the
+    pressure, which is in GPa.
+    """
+    values: dict[str, Any] = {
         "temperature": 100.0,
         "timestep": 4.0,
         "friction": 0.01,
         "thermostat_time": 60.0,
-        "collision_probability": 0.05,
-        "pressure": 0.0,
+        "andersen_prob": 0.05,
+        "seed": 0,
         "barostat_time": 150.0,
         "compressibility": 1 / BULK_MODULUS,
         **changes,
+        "pressure": changes.get("pressure", 0.0) * units.GPa,
     }
-    mass = np.broadcast_to(np.asarray(masses, dtype=float), (n_atoms,)).copy()
-    one = Constants(
-        owner=np.zeros(n_atoms, dtype=np.int64),
-        masses=mass[:, None],
-        free=np.ones((n_atoms, 3), dtype=bool),
-        keeps_centre=np.array([n_atoms > 1]),
-        degrees_of_freedom=np.array([3.0 * n_atoms - 3 * (n_atoms > 1)]),
-        n_atoms=np.array([float(n_atoms)]),
-        total_mass=np.array([mass.sum()]),
-        timestep=np.array([values["timestep"] * FS]),
-        temperature=np.array([values["temperature"] * units.kB]),
-        friction=np.array([values["friction"] / FS]),
-        collision_probability=np.array([values["collision_probability"]]),
-        thermostat_time=np.array([values["thermostat_time"] * FS]),
-        barostat_time=np.array([values["barostat_time"] * FS]),
-        pressure=np.array([values["pressure"] * units.GPa]),
-        compressibility=np.array([values["compressibility"]]),
-    )
+    mass = np.broadcast_to(np.asarray(masses, dtype=float), (n_atoms,))
+    sites = np.arange(3 * n_atoms).reshape(n_atoms, 3)
+    system = structure([1] * n_atoms, sites, np.eye(3), masses=mass)
+    one = MDSystem(system, MDConditions(None, **values), GeometryLimits()).constants
     return concatenated([one] * n)
 
 

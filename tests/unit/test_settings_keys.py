@@ -221,3 +221,13 @@ def test_thermostats_exist_in_the_md_engine() -> None:
 
     keys = keys_of(LAYOUTS["active_learning"]["MD"])
     assert set(THERMOSTATS) - {None} == set(get_args(keys["thermostat"].annotation))
+
+
+def test_thermostats_exist_in_python() -> None:
+    import fhi_al
+    from fhi_al.md.integrators import THERMOSTATS
+
+    for name in set(THERMOSTATS) - {None}:
+        given = getattr(fhi_al, str(name))(temperature_K=200.0).keys()
+        found = LAYOUTS["active_learning"]["MD"].model_validate(given)
+        assert (found.thermostat, found.temperature) == (name, 200.0)
