@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from fhi_al.core.uncertainty import (
     stress_spread,
 )
 
-KINDS: tuple[UncertaintyType, ...] = ("max_atomic_sd", "mean_atomic_sd", "ensemble_sd")
+KINDS: tuple[UncertaintyType, ...] = get_args(UncertaintyType)
 
 # Two members, two atoms.  Atom 0: x is 1 and 3, deviations -1 and 1: mean of (1, 0, 0, 1, 0, 0) is
 # 1/3.  Atom 1: x is 0 and 6, y is 2 and 2: deviations -3 and 3: mean of squares 18/6 = 3.
@@ -27,17 +28,18 @@ def test_spread_of_each_atom() -> None:
     assert atomic_spread(FORCES) == pytest.approx([math.sqrt(1 / 3), math.sqrt(3)], rel=1e-14)
 
 
-@pytest.mark.parametrize(
-    ("kind", "expected"),
-    [
-        ("max_atomic_sd", math.sqrt(3)),
-        ("mean_atomic_sd", (math.sqrt(1 / 3) + math.sqrt(3)) / 2),
-        # All squares of deviations: 1 + 1 + 9 + 9 = 20 over 12 numbers.
-        ("ensemble_sd", math.sqrt(20 / 12)),
-    ],
-)
-def test_uncertainty_of_a_structure(kind: UncertaintyType, expected: float) -> None:
-    assert MEASURES[kind](FORCES) == pytest.approx(expected, rel=1e-14)
+# Of FORCES.
+UNCERTAINTIES: dict[UncertaintyType, float] = {
+    "max_atomic_sd": math.sqrt(3),
+    "mean_atomic_sd": (math.sqrt(1 / 3) + math.sqrt(3)) / 2,
+    # All squares of deviations: 1 + 1 + 9 + 9 = 20 over 12 numbers.
+    "ensemble_sd": math.sqrt(20 / 12),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_uncertainty_of_a_structure(kind: UncertaintyType) -> None:
+    assert MEASURES[kind](FORCES) == pytest.approx(UNCERTAINTIES[kind], rel=1e-14)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -59,16 +61,17 @@ def test_forces_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
         MEASURES["max_atomic_sd"](np.zeros(shape))
 
 
-@pytest.mark.parametrize(
-    ("kind", "expected"),
-    [
-        ("max_atomic_sd", 2.0),
-        ("mean_atomic_sd", (1.0 + 2.0) / 2),
-        ("ensemble_sd", math.sqrt((1.0 + 4.0) / 2)),
-    ],
-)
-def test_the_error_is_reduced_as_the_uncertainty_is(kind: UncertaintyType, expected: float) -> None:
-    # Atom 0: squares 1, 1, 1, mean 1.  Atom 1: 12, 0, 0, mean 4.
+# Atom 0 is off by 1, -1, 1: mean of squares 1.  Atom 1 by sqrt(12), 0, 0: 4.
+ERRORS: dict[UncertaintyType, float] = {
+    "max_atomic_sd": 2.0,
+    "mean_atomic_sd": (1.0 + 2.0) / 2,
+    "ensemble_sd": math.sqrt((1.0 + 4.0) / 2),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_error_is_reduced_as_the_uncertainty_is(kind: UncertaintyType) -> None:
+    expected = ERRORS[kind]
     true = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
     predicted = true + np.array([[1.0, -1.0, 1.0], [math.sqrt(12), 0.0, 0.0]])
     assert force_error(predicted, true, MEASURES[kind]) == pytest.approx(expected, rel=1e-12)

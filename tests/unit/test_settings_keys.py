@@ -223,6 +223,14 @@ def test_thermostats_exist_in_the_md_engine() -> None:
     assert set(THERMOSTATS) - {None} == set(get_args(keys["thermostat"].annotation))
 
 
+def test_uncertainty_measures_exist() -> None:
+    from fhi_al.core.uncertainty import MEASURES, UncertaintyType
+
+    keys = keys_of(LAYOUTS["active_learning"]["ACTIVE_LEARNING"])
+    named = set(get_args(keys["uncertainty_type"].annotation))
+    assert named == set(MEASURES) == set(get_args(UncertaintyType))
+
+
 def test_thermostats_exist_in_python() -> None:
     import fhi_al
     from fhi_al.md.integrators import THERMOSTATS

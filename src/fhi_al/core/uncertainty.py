@@ -61,7 +61,7 @@ class SpreadMeasure:
 
 # Largest spread of an atom; mean spread of the atoms; standard deviation over all members, atoms
 # and components.
-MEASURES: Mapping[UncertaintyType, SpreadMeasure] = {
+MEASURES: Mapping[UncertaintyType, Measure] = {
     "max_atomic_sd": SpreadMeasure(lambda spread: float(spread.max())),
     "mean_atomic_sd": SpreadMeasure(lambda spread: float(spread.mean())),
     "ensemble_sd": SpreadMeasure(lambda spread: float(np.sqrt(np.mean(spread**2)))),
