@@ -1,10 +1,12 @@
 """The ethanol example with three seeds: labels, errors on independent structures, seconds.
 
     python benchmarks/ethanol_example.py [--folder DIR] [--ranks 2] [--seeds 1 2 3] [--report]
+        [--changed KEY=VALUE ...]
 
 Copies of examples/ethanol that differ in ``MD.seed`` and ``GENERAL.seed``; seed 1 is the example as
-it is.  The errors are those that its own test_on_independent_md.py gives.  Every result is kept,
-so that a killed benchmark goes on.  Writes ethanol_example.md.
+it is, but for the keys of ACTIVE_LEARNING that are given in ``--changed``.  The errors are those
+that its own test_on_independent_md.py gives.  Every result is kept, so that a killed benchmark goes
+on.  Writes ethanol_example.md, into a folder of its own for each set of changes.
 """
 
 from __future__ import annotations
@@ -19,15 +21,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from ase.io import read, write
 from label_sets import CASES, EXAMPLES, SEEDS, kept_by_seed, run_program
 
 
-def one_seed(folder: Path, seed: int, n_ranks: int) -> dict[str, Any]:
+def one_seed(folder: Path, seed: int, n_ranks: int, changed: dict[str, Any]) -> dict[str, Any]:
     """Run the example with a seed and its test script."""
     here = folder / f"seed_{seed}"
     shutil.rmtree(here, ignore_errors=True)
-    CASES["ethanol"].write_run_folder(here, seed)
+    CASES["ethanol"].write_run_folder(here, seed, **changed)
     shutil.copy(EXAMPLES / "ethanol" / "geometry.in", here)
     begun = os.times()
     seconds = run_program(here, n_ranks)
@@ -90,6 +93,14 @@ def table(found: dict[int, dict[str, Any]], n_ranks: int) -> list[str]:
     return lines
 
 
+def pair(text: str) -> tuple[str, str]:
+    """What stands before and after the first ``=``."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise SystemExit(f"--changed {text}: expected KEY=VALUE")
+    return key, value
+
+
 def main() -> None:
     """Compute what is missing, then write the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
@@ -97,11 +108,14 @@ def main() -> None:
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--report", action="store_true", help="of what is there; compute nothing")
+    parser.add_argument("--changed", nargs="+", default=[], metavar="KEY=VALUE")
     given = parser.parse_args()
-    compute = partial(one_seed, given.folder, n_ranks=given.ranks)
-    found = kept_by_seed(given.folder, given.seeds, None if given.report else compute)
+    changed = {key: yaml.safe_load(value) for key, value in map(pair, given.changed)}
+    folder = given.folder / "_".join(given.changed) if changed else given.folder
+    compute = partial(one_seed, folder, n_ranks=given.ranks, changed=changed)
+    found = kept_by_seed(folder, given.seeds, None if given.report else compute)
     lines = table(found, given.ranks)
-    (given.folder / "ethanol_example.md").write_text("\n".join(lines) + "\n")
+    (folder / "ethanol_example.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
 
 
