@@ -150,7 +150,7 @@ def busy(act: Callable[[], object], device: str) -> str:
 
 def measured(case: Case, way: str, device: str, n_calls: int) -> list[str]:
     """Cells of one row."""
-    if way == "cueq" and (absent := cuequivariance_problem()) is not None:
+    if way == "cueq" and (absent := cuequivariance_problem(device)) is not None:
         return [case.title, way, absent.partition(".")[0], "", "", ""]
     n_systems = (8, 64) if case.system == "ethanol" else (1, 8)
     try:

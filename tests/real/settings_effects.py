@@ -195,6 +195,8 @@ def others(value: Any, info: Any) -> Iterator[Any]:
     annotation = info.annotation
     if get_origin(annotation) is Literal:
         yield from (choice for choice in get_args(annotation) if choice != value)
+    elif value == "auto" and bool in get_args(annotation):
+        yield from (True, False)
     elif isinstance(value, PurePath):
         yield str(value) + "_2"
     elif value == "mace":

@@ -28,6 +28,7 @@ from fhi_al.models.cuda_graphs import (
     Replayed,
     recordings_on,
 )
+from fhi_al.models.devices import cuequivariance_problem
 from fhi_al.models.ensemble import Ensemble
 from fhi_al.models.member import Member
 from fhi_al.models.torch_backend import TorchBackend
@@ -41,6 +42,7 @@ pytestmark = pytest.mark.real
 # divides by gradients' sizes.
 TRAINED = 1e-7
 FORCES = 1e-11  # eV/A, float64
+NO_CUEQUIVARIANCE = cuequivariance_problem("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -130,14 +132,25 @@ def test_recorded_steps_train_as_plain_ones(
     assert recorded.members[0].learning_rate == plain.members[0].learning_rate
 
 
-@pytest.mark.parametrize("recorder", [PlainRecorder, TapeRecorder])
+@pytest.mark.parametrize(
+    ("recorder", "enable_cueq"),
+    [
+        (PlainRecorder, False),
+        (TapeRecorder, False),
+        pytest.param(
+            TapeRecorder,
+            True,
+            marks=pytest.mark.skipif(NO_CUEQUIVARIANCE is not None, reason=str(NO_CUEQUIVARIANCE)),
+        ),
+    ],
+)
 def test_recorded_training_of_mace_is_the_plain_one(
-    recorder: Callable[[], Recorder], labels: list[Label]
+    recorder: Callable[[], Recorder], enable_cueq: bool, labels: list[Label]
 ) -> None:
     weights, forces = [], []
-    for one in (None, recorder()):
+    for one, key in ((None, False), (recorder(), enable_cueq)):
         # MACE's own modules: ours on CPUs looks at numbers.
-        made = Ensemble(settings(), (1, 8), (11,))
+        made = Ensemble(settings(enable_cueq=key), (1, 8), (11,))
         backend: Any = made.backend
         backend.to_runtime_model = lambda model: _without_energies(model)
         backend._loss = TorchBackend.loss(backend, _first_stage(made))

@@ -18,7 +18,6 @@ from models_parts import ELEMENTS, ensemble, fitted, settings, water_labels
 
 from fhi_al.core.label import Label
 from fhi_al.core.structure import structure
-from fhi_al.models.devices import cuequivariance_problem
 from fhi_al.models.ensemble import Ensemble, device_problem
 from fhi_al.models.training import SerialTrainingPool, whole_epoch
 
@@ -183,30 +182,6 @@ def test_compiled_export_needs_torch_alone_and_gives_the_same_forces(
     forces = torch.load(tmp_path / "forces.pt", weights_only=True).numpy()
     expected = np.concatenate([trained.forces(label)[1] for label in labels[:2]])
     np.testing.assert_allclose(forces, expected, atol=1e-12)  # eV/A, float64
-
-
-def test_cuequivariance_computes_and_exports_the_same(labels: list[Label], tmp_path: Path) -> None:
-    pytest.importorskip("cuequivariance_torch")
-    usual, quick = fitted(labels, (1,)), fitted(labels, (1,), enable_cueq=True)
-    for made in (usual, quick):
-        whole_epoch(made.members[0])
-    expected = usual.forces(labels[0])
-    np.testing.assert_allclose(quick.forces(labels[0]), expected, atol=1e-10)  # eV/A, float64
-    (path,) = quick.export(tmp_path, "quick")
-    usual.load_exported(path, 0)  # an ordinary model
-    np.testing.assert_allclose(usual.forces(labels[0]), expected, atol=1e-10)
-    again = fitted(labels, (1,), enable_cueq=True)
-    again.load_exported(path, 0)
-    assert np.array_equal(again.forces(labels[0]), quick.forces(labels[0]))
-    with pytest.raises(ValueError, match="enable_cueq: None -> True"):
-        quick.load_state_bytes(fitted(labels, (1,)).state_bytes())
-
-
-def test_cuequivariance_that_is_not_there_is_named(labels: list[Label]) -> None:
-    if cuequivariance_problem() is None:
-        pytest.skip("cuEquivariance is installed here")
-    with pytest.raises(ValueError, match=r"MISC\.enable_cueq: .*pip install cuequivariance-torch"):
-        ensemble(labels, (1,), enable_cueq=True).build()
 
 
 def test_exported_model_of_other_settings_is_refused(

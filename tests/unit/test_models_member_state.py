@@ -33,6 +33,10 @@ def test_own_state_fits() -> None:
         ({"seed": 6}, "seed 6, expected 5"),
         ({"architecture": {"r_max": 4.0, "elements": [1, 8]}}, "(r_max: 4.0 -> 5.0)"),
         ({"architecture": {"r_max": 5.0}}, "elements: None -> [1, 8]"),
+        (
+            {"architecture": {"r_max": 5.0, "elements": [1, 8], "enable_cueq": True}},
+            "Start in a new folder, with the exported models",
+        ),
         ({"training": ["b", "a"]}, "the training set has 2 labels"),
         ({"validation": []}, "the validation set has 1 labels"),
     ],

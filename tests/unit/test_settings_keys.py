@@ -131,6 +131,7 @@ def test_the_glossary_does_not_depend_on_the_machine() -> None:
 
 # Our default is not the number in MACE's parser, because:
 NOT_MACES_DEFAULT = {
+    "enable_cueq": "the parser knows true and false; what is compared first may be taken",
     "scheduler_patience": "the parser says 50; within the patience of a convergence it has to fire",
     "ema": "the parser says False; docs/benchmarks.md, defaults of training",
     "batch_size": "the parser says 10; docs/benchmarks.md, defaults of training",

@@ -83,8 +83,13 @@ OVERLAP = b"atom 0 0 0 O\natom 0 0 0.1 H\natom 0 0.9 0 H\n"
 ON_TBLITE: dict[str, tuple[Spoil, tuple[str, ...]]] = {
     "misspelt": (line(AL, "n_samples:", "  n_sampels: 5"), (AL, "n_sampels", "n_samples")),
     "no cuEquivariance": (
-        line(MACE, "device", "  enable_cueq: true"),
+        # The kernels for GPUs, which no test needs, are among what is missed.
+        line(MACE, "device", "  device: cuda\n  enable_cueq: true"),
         (MACE, "MISC.enable_cueq = true", "pip install cuequivariance-torch"),
+    ),
+    "wrong choice of cuEquivariance": (
+        line(MACE, "device", "  enable_cueq: maybe"),
+        (MACE, "MISC.enable_cueq = maybe", "must be true, false or auto"),
     ),
     "misspelt section": (line(AL, "MD:", "MDD:"), (AL, "MDD", "Did you mean MD?")),
     "duplicate": (append(AL, "MD:\n  seed: 4\n"), (AL, "duplicate", "MD")),

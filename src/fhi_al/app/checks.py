@@ -156,7 +156,8 @@ def _model_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:
         problem = device_problem(settings.mace.misc.device)
         if problem is not None:
             yield str(settings.problem("mace", "MISC.device", problem))
-    if settings.mace.misc.enable_cueq and (absent := cuequivariance_problem()):
+    absent = cuequivariance_problem(settings.mace.misc.device)
+    if settings.mace.misc.enable_cueq is True and absent is not None:
         yield str(settings.problem("mace", "MISC.enable_cueq", absent))
     given = settings.mace.architecture.atomic_energies
     if given:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 CUEQUIVARIANCE = ("cuequivariance", "cuequivariance_torch")
+# Its kernels; without them it computes as it does on a CPU, which is slow.
+CUEQUIVARIANCE_ON_A_GPU = "cuequivariance_ops_torch"
 
 
 def training_device(device: str, local_index: int, n_gpus: int) -> str:
@@ -32,13 +34,20 @@ def training_device(device: str, local_index: int, n_gpus: int) -> str:
     return f"cuda:{local_index % n_gpus}"
 
 
-def cuequivariance_problem() -> str | None:
-    """Why models cannot be run with cuEquivariance here, without naming the key, or None."""
-    absent = [name for name in CUEQUIVARIANCE if find_spec(name) is None]
+def cuequivariance_problem(device: str) -> str | None:
+    """Why models cannot be run with cuEquivariance on a device, without naming the key, or None.
+
+    Parameters
+    ----------
+    device
+        ``MISC.device``.
+    """
+    on_a_gpu = (CUEQUIVARIANCE_ON_A_GPU,) if device.startswith("cuda") else ()
+    absent = [name for name in (*CUEQUIVARIANCE, *on_a_gpu) if find_spec(name) is None]
     if not absent:
         return None
     return (
         f"{' and '.join(absent)} cannot be imported. Expected cuEquivariance: pip install "
-        "cuequivariance-torch and the cuequivariance-ops-torch package of your CUDA version, "
-        "or leave the key out"
+        "cuequivariance-torch and the cuequivariance-ops-torch package of your CUDA version "
+        "(cuequivariance-ops-torch-cu12, -cu13), or leave the key out"
     )

@@ -23,6 +23,12 @@ def state_misfit(state: Mapping[str, Any], identity: Mapping[str, Any]) -> str |
         return f"state of version {state['version']}, this program reads {identity['version']}"
     mine, theirs = identity["architecture"], state["architecture"]
     changed = sorted(k for k in mine.keys() | theirs.keys() if mine.get(k) != theirs.get(k))
+    if "enable_cueq" in changed:
+        return (
+            "the state was saved by an earlier version of this program with enable_cueq: true, "
+            "which then gave weights a layout of their own. Start in a new folder, with the "
+            "exported models and the labels of this run."
+        )
     if changed:
         message = ", ".join(f"{key}: {theirs.get(key)} -> {mine.get(key)}" for key in changed)
         return (

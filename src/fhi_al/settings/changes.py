@@ -37,6 +37,7 @@ MAY_CHANGE: Mapping[str, frozenset[str]] = {
             "num_threads",
             "compile_final",
             "cuda_graphs",
+            "enable_cueq",
             "create_restart",
             "snapshot_interval",
             "walltime_limit",

@@ -57,7 +57,7 @@ def check_mace(mace: MaceSettings) -> Iterator[Clash]:
             "this device has no double precision. Set GENERAL.default_dtype to float32",
         )
     if isinstance(architecture, Architecture):
-        yield from _mace_architecture(architecture, mace.misc.enable_cueq)
+        yield from _mace_architecture(architecture, mace.misc.enable_cueq is True)
     if training.has_stress_loss and not mace.general.compute_stress:
         yield Clash(
             ("TRAINING.loss", "GENERAL.compute_stress"),

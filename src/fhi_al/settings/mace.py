@@ -33,6 +33,7 @@ from fhi_al.settings.mace_values import (
 from fhi_al.settings.value_types import (
     LARGEST_SEED,
     Boolean,
+    BooleanOrAuto,
     Choice,
     FilePath,
     Integer,
@@ -280,10 +281,11 @@ class Misc(Section):
     compile_final: Boolean = setting(
         False, "Also write the final models compiled, as `NAME_SEED_compiled.model`."
     )
-    enable_cueq: Boolean = setting(
-        False,
-        "Train and run MD with NVIDIA's cuEquivariance, which must be installed, on a GPU (on a"
-        " CPU it was measured to be six times slower); the saved models are ordinary ones.",
+    enable_cueq: BooleanOrAuto = setting(
+        "auto",
+        "Train and run MD with NVIDIA's cuEquivariance: `true` wherever it gives the same numbers,"
+        " `auto` where it is faster, too (on NVIDIA's GPUs if it is installed); the saved models"
+        " are ordinary ones.",
     )
     cuda_graphs: Annotated[Literal["auto", "off"], Choice(), BeforeValidator(read_off)] = setting(
         "auto",

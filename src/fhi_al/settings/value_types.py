@@ -104,6 +104,16 @@ def read_boolean(value: object) -> bool:
     return value
 
 
+def read_boolean_or_auto(value: object) -> bool | str:
+    """``true``, ``false`` or ``auto``."""
+    if isinstance(value, str) and value.strip().casefold() == "auto":
+        return "auto"
+    try:
+        return read_boolean(value)
+    except PydanticCustomError:
+        raise refuse("must be true, false or auto") from None
+
+
 def read_text(value: object) -> str:
     """A text that is not empty."""
     if not isinstance(value, str):
@@ -192,6 +202,7 @@ Integer = Annotated[int, BeforeValidator(read_integer)]
 CountOrAuto = Annotated[int | Literal["auto"], BeforeValidator(count_or_auto(1))]
 CountOrNoneOrAuto = Annotated[int | Literal["auto"], BeforeValidator(count_or_auto(0))]
 Boolean = Annotated[bool, BeforeValidator(read_boolean)]
+BooleanOrAuto = Annotated[bool | Literal["auto"], BeforeValidator(read_boolean_or_auto)]
 FilePath = Annotated[Path, BeforeValidator(read_path)]
 PlainName = Annotated[str, BeforeValidator(read_plain_name)]
 Arguments = Annotated[dict[str, Any], BeforeValidator(read_arguments)]

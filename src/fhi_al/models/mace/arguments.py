@@ -137,6 +137,4 @@ def architecture_identity(settings: Any, elements: tuple[int, ...]) -> dict[str,
         value = getattr(settings.architecture, name)
         identity[name] = value if isinstance(value, int | float | None) else str(value)
     identity["default_dtype"] = str(settings.general.default_dtype)
-    if settings.misc.enable_cueq:  # its weights have other names and shapes
-        identity["enable_cueq"] = True
     return identity

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,11 +20,16 @@ from mace.tools.utils import AtomicNumberTable
 
 from fhi_al.core.label import Label
 from fhi_al.core.structure import Array
+from fhi_al.models.cuda_graphs import recordings_on
+from fhi_al.models.default_dtype import default_dtype
+from fhi_al.models.devices import cuequivariance_problem
 from fhi_al.models.graphs import Neighbours, Tensors
 from fhi_al.models.interface import NormalisationConstants
 from fhi_al.models.loss import Loss, LossWeights
 from fhi_al.models.mace import quiet_mace
+from fhi_al.models.mace.acceleration import Acceleration, Model, Trial
 from fhi_al.models.mace.arguments import architecture_identity, mace_arguments
+from fhi_al.models.mace.cuequivariance import CuequivarianceTwin, required
 from fhi_al.models.mace.descriptors import invariant_features
 from fhi_al.models.mace.exports import (
     MaceModel,
@@ -41,6 +46,8 @@ from fhi_al.models.torch_backend import DTYPES, TorchBackend
 from fhi_al.models.torch_model import TorchInference
 
 HEAD = "Default"
+# Of which MACE's conversion to cuEquivariance knows how.
+CONVERTED_CORRELATIONS = (2, 3)
 
 
 class MaceBackend(TorchBackend):
@@ -58,7 +65,7 @@ class MaceBackend(TorchBackend):
     Raises
     ------
     ValueError
-        If MACE refuses a setting.
+        If MACE refuses a setting, or cuEquivariance is demanded and not there.
     """
 
     def __init__(self, settings: Any, elements: Sequence[int], device: str | None = None) -> None:
@@ -67,6 +74,12 @@ class MaceBackend(TorchBackend):
         self.table = AtomicNumberTable(list(self.elements))
         self._template: torch.nn.Module | None = None
         self._template_seed: int | None = None
+        self._acceleration = Acceleration(
+            self._wanted_acceleration(),
+            self.device,
+            self._new_twin,
+            lambda: recordings_on(self.device, str(settings.misc.cuda_graphs)).recorder,
+        )
 
     @property
     def r_max(self) -> float:
@@ -117,30 +130,27 @@ class MaceBackend(TorchBackend):
 
     def new_module(self) -> torch.nn.Module:
         """A new model in the form that is run."""
+        return self.to_runtime_model(self._new_mace_model())
+
+    def _new_mace_model(self) -> torch.nn.Module:
         arguments = copy.deepcopy(self.arguments)
         arguments.scaling = "rms_forces_scaling"  # scale and shift are given: nothing is computed
         arguments.mean, arguments.std = [0.0], [1.0]
         arguments.avg_num_neighbors = 1.0
         with quiet_mace():
             configure: Any = configure_model
-            model, _ = configure(
+            found: tuple[torch.nn.Module, Any] = configure(
                 arguments,
                 train_loader=None,
                 atomic_energies=np.zeros((1, len(self.elements))),
                 heads=[HEAD],
                 z_table=self.table,
             )
-        return self.to_runtime_model(model)
+        return found[0]
 
     def to_runtime_model(self, model: MaceModel) -> torch.nn.Module:
-        """A model as MACE builds and saves it in the form that is trained and run here.
-
-        Raises
-        ------
-        ValueError
-            If that needs cuEquivariance and it is not there.
-        """
-        return to_runtime_model(model, self.device, self.settings.misc.enable_cueq)
+        """A model as MACE builds and saves it in the form that is trained and run here."""
+        return to_runtime_model(model, self.device)
 
     def module(self, seed: int | None) -> torch.nn.Module:
         """A new model on the device.
@@ -166,7 +176,8 @@ class MaceBackend(TorchBackend):
     def energies(self, module: torch.nn.Module, inputs: Tensors) -> torch.Tensor:
         """See :meth:`fhi_al.models.torch_backend.TorchBackend.energies`."""
         with self._index_tensors():
-            found = module(inputs, training=False, compute_force=False)
+            model = self._model_to_run(module, inputs, training=False)
+            found = model(inputs, training=False, compute_force=False)
         energies: torch.Tensor = found["energy"]
         return energies
 
@@ -174,13 +185,30 @@ class MaceBackend(TorchBackend):
         self, module: torch.nn.Module, inputs: Tensors, *, training: bool, stress: bool
     ) -> Tensors:
         """Energies, forces and stress as MACE computes them."""
-        # Of its own: MACE replaces entries, and makes the positions ask for gradients.
-        own = {**inputs, "positions": inputs["positions"].detach()}
         with self._index_tensors():
-            found: Tensors = module(
-                own, training=training, compute_force=True, compute_stress=stress
-            )
-        return found
+            model = self._model_to_run(module, inputs, training=training)
+            return model(_own(inputs), training=training, compute_force=True, compute_stress=stress)
+
+    def _model_to_run(self, module: torch.nn.Module, inputs: Tensors, *, training: bool) -> Model:
+        """The module itself, or the same with cuEquivariance."""
+        trial = Trial(module, lambda: _own(inputs), training, self._reports_stress)
+        return self._acceleration.model(trial)
+
+    def _wanted_acceleration(self) -> Literal["auto"] | bool:
+        """``MISC.enable_cueq``; off if that is ``auto`` and nothing can come of it."""
+        wanted: Literal["auto"] | bool = self.settings.misc.enable_cueq
+        if wanted is True:
+            required()
+        may_help = (
+            self.device.type == "cuda"
+            and self.arguments.correlation in CONVERTED_CORRELATIONS
+            and cuequivariance_problem(self.device.type) is None
+        )
+        return wanted if wanted is True or may_help else False
+
+    def _new_twin(self, dtype: torch.dtype) -> CuequivarianceTwin:
+        with default_dtype(dtype), torch.random.fork_rng(devices=[]):
+            return CuequivarianceTwin(self._new_mace_model, dtype, self.device)
 
     def _index_tensors(self) -> AbstractContextManager[object]:
         """Make tensors for which MACE names no device on that of the model: a GPU would wait."""
@@ -210,6 +238,11 @@ class MaceBackend(TorchBackend):
         if misfit is not None:
             raise ValueError(f"{path}: {misfit}. Use the settings the model was trained with.")
         return other.state_dict(), constants
+
+
+def _own(inputs: Tensors) -> Tensors:
+    """A batch for one call: MACE replaces entries, and makes the positions ask for gradients."""
+    return {**inputs, "positions": inputs["positions"].detach()}
 
 
 @lru_cache(maxsize=64)

@@ -15,26 +15,15 @@ import torch
 
 from fhi_al.models.mace import quiet_mace
 from fhi_al.models.mace.contraction import with_polynomials, without_polynomials
-from fhi_al.models.mace.cuequivariance import accelerated, without_cuequivariance
 
 # The only switch of the contraction of our own, which repeats MACE's internals (docs/upstream.md):
 # with False models are trained and run with MACE's modules alone.
 OWN_CONTRACTION = True
 
 
-def to_runtime_model(
-    model: torch.nn.Module, device: torch.device, cuequivariance: bool
-) -> torch.nn.Module:
-    """A model as MACE builds and saves it in the form that is trained and run here.
-
-    Raises
-    ------
-    ValueError
-        If that needs cuEquivariance and it is not there.
-    """
-    if cuequivariance:
-        model = accelerated(model, device)
-    elif OWN_CONTRACTION and device.type == "cpu":  # measured on CPUs only
+def to_runtime_model(model: torch.nn.Module, device: torch.device) -> torch.nn.Module:
+    """A model as MACE builds and saves it in the form that is trained and run here."""
+    if OWN_CONTRACTION and device.type == "cpu":  # measured on CPUs only
         model = with_polynomials(model)
     remove_atomic_energies(model)
     return model
@@ -60,7 +49,7 @@ def to_mace_model(model: torch.nn.Module, atomic_energies: Sequence[float]) -> t
     """
     with quiet_mace():
         twin: Any = copy.deepcopy(model).to("cpu")
-    twin = without_cuequivariance(without_polynomials(twin)).double()
+    twin = without_polynomials(twin).double()
     energies = twin.atomic_energies_fn.atomic_energies
     energies.copy_(torch.tensor(atomic_energies, dtype=torch.float64).view_as(energies))
     for parameter in twin.parameters():
