@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from ase.build import molecule
 from run_folder import (
     assert_same_end,
+    copy_of,
     journal,
     kill_all,
     run,
@@ -34,6 +37,18 @@ def test_a_run_with_models_of_a_package_goes_to_its_end(finished_run) -> None:
     assert losses[-1] < losses[0]
     for path in (finished / "model").glob("*.model"):
         assert torch.load(path, weights_only=True)["identity"]["backend"] == "pair"
+
+
+def test_its_models_are_read_as_the_page_says(finished_run, tmp_path: Path) -> None:
+    page = Path(__file__).parents[2] / "docs" / "extending" / "model_backend.md"
+    block = page.read_text().split("## Final models")[1].split("```python\n")[1].split("```")[0]
+    folder = copy_of(finished_run("tblite", 1, models="pair"), tmp_path / "run")
+    next((folder / "model").glob("*.model")).rename(folder / "model" / "water_best.model")
+    names = {"folder": folder, "atoms": molecule("H2O")}
+    exec(block, names)
+    prediction = names["prediction"]
+    assert prediction.energies.shape == (1,) and prediction.forces.shape == (1, 3, 3)
+    assert np.isfinite(prediction.forces).all()
 
 
 def test_its_other_ranks_train_the_same_and_a_killed_run_ends_the_same(
