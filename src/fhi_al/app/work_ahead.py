@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import ceil
+from math import ceil, pi, sqrt
 
+import numpy as np
+from ase import units
 from ase.data import chemical_symbols
 
 from fhi_al.app.checks import Inputs
@@ -12,6 +14,7 @@ from fhi_al.app.needs import EVERYTHING, Needs
 from fhi_al.core.final_test import LABELS_PER_TEST_LABEL, MOST_LABELS
 from fhi_al.core.split import n_to_sample
 from fhi_al.engines.aims_input.geometry import Geometry
+from fhi_al.md.conditions import MDConditions
 from fhi_al.settings import ActiveLearning, Settings
 
 
@@ -39,7 +42,8 @@ def work_ahead(settings: Settings, inputs: Inputs, needs: Needs = EVERYTHING) ->
         lines.append(f"final test: {_test_labels(al)} of structures of the finished models' own MD")
     if needs.labels and al.label_budget is not None:
         lines.append(f"label_budget: at most {al.label_budget} reference calculations in all")
-    return lines + list(_advice(settings, needs))
+    lines += _advice(settings, needs)
+    return lines + list(_fast_barostats(settings, inputs, needs))
 
 
 # Vibrations of a molecule decay and mix in a tenth of a picosecond and more.
@@ -64,6 +68,56 @@ def _advice(settings: Settings, needs: Needs) -> Iterator[str]:
             f"where they disagree: take {SHORT_MD_FS / min(md.timestep for md in settings.md):.0f} "
             "or more"
         )
+
+
+# The slowest vibrations of atoms in solids take about as long.
+SLOW_VIBRATION_FS = 100.0
+# Of an oscillation, at least: the integrators are of second order.
+STEPS_PER_PERIOD = 20
+# Of solids, 40 (sodium chloride 25) to 440 (diamond); what it is, is not known before.
+BULK_MODULUS_GPA = 100.0
+
+
+def volume_period_fs(
+    temperature: float, barostat_time_fs: float, bulk_modulus_gpa: float, volume_per_atom: float
+) -> float:
+    """Period with which the volume of a crystal swings under Martyna-Tobias-Klein barostats.
+
+    2 pi tau sqrt(k_B T / (3 B v)): a volume of mass 3 N k_B T tau^2 in a cell that resists with B.
+
+    Parameters
+    ----------
+    temperature : float
+        In K.
+    barostat_time_fs, bulk_modulus_gpa : float
+    volume_per_atom : float
+        In A^3.
+    """
+    stiffness = 3 * bulk_modulus_gpa * units.GPa * volume_per_atom
+    return 2 * pi * barostat_time_fs * sqrt(units.kB * temperature / stiffness)
+
+
+def _fast_barostats(settings: Settings, inputs: Inputs, needs: Needs) -> Iterator[str]:
+    """MTK's barostats whose volume would swing faster than the atoms."""
+    crystals = [geometry.structure for geometry in inputs.geometries if geometry.structure.pbc]
+    if not crystals or not (needs.labels or needs.sampling):
+        return
+    volume = min(abs(float(np.linalg.det(one.cell))) / len(one.numbers) for one in crystals)
+    for index, md in enumerate(settings.md):
+        if md.stat_ensemble != "NPT" or not md.barostat.startswith("MTK"):
+            continue
+        barostat_time = md.barostat_time or MDConditions.barostat_time
+        period = volume_period_fs(md.temperature, barostat_time, BULK_MODULUS_GPA, volume)
+        shortest = max(SLOW_VIBRATION_FS, STEPS_PER_PERIOD * md.timestep)
+        if period < shortest:
+            section = "MD" if len(settings.md) == 1 else f"MD[{index}]"
+            yield (
+                f"warning: {section}.barostat_time: {barostat_time:g} fs lets the volume swing "
+                f"with a period of about {period:.0f} fs ({md.barostat}, at a bulk modulus of "
+                f"{BULK_MODULUS_GPA:g} GPa), shorter than slow vibrations of atoms or "
+                f"{STEPS_PER_PERIOD} steps: take {barostat_time * shortest / period:.0f} or more, "
+                "or barostat: CellRescaling"
+            )
 
 
 def _test_labels(al: ActiveLearning) -> str:
