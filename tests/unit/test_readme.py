@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import itertools
+import pkgutil
 import re
 import subprocess
 import sys
@@ -92,9 +93,19 @@ def test_every_link_leads_somewhere(document: Path) -> None:
 def test_every_path_of_the_repository_that_is_named_exists() -> None:
     for document in DOCUMENTS:
         text = document.read_text(encoding="utf-8")
-        for path in re.findall(r"(?:examples|docs|readme_figs|tests)/[\w./-]*\w", text):
+        for path in re.findall(r"(?:examples|docs|readme_figs|tests|src)/[\w./-]*\w", text):
             made_by_a_run = re.search(r"/(model|data|analysis|results|inputs|restart)/", path)
             assert made_by_a_run or (ROOT / path).exists(), f"{document.name}: {path}"
+
+
+def test_every_object_that_a_page_on_extending_names_exists() -> None:
+    packages = [path.parent.name for path in (ROOT / "src" / "fhi_al").glob("*/__init__.py")]
+    pattern = rf"`(?:fhi_al\.)?((?:{'|'.join(packages)})(?:\.(?!py\b)\w+)+)"
+    pages = (ROOT / "docs" / "extending").glob("*.md")
+    found = [name for page in pages for name in re.findall(pattern, page.read_text())]
+    assert len(found) > 10
+    for name in found:
+        pkgutil.resolve_name(f"fhi_al.{name}")
 
 
 def test_every_key_that_is_named_with_its_section_exists() -> None:
