@@ -16,7 +16,8 @@ import pytest
 import torch
 from models_parts import SEEDS, settings, water_labels
 from pair_potential import PairPotential
-from tape_recorder import TapeRecorder
+from tape_recorder import WAITS, TapeRecorder
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fhi_al.core.label import Label
 from fhi_al.models import cuda_graphs
@@ -163,6 +164,45 @@ def test_recorded_training_of_mace_is_the_plain_one(
     assert recordings(made).n_recorded == 2  # a step, and forces
     torch.testing.assert_close(weights[1], weights[0], rtol=0, atol=TRAINED)
     np.testing.assert_allclose(forces[1], forces[0], atol=1e-5)  # of weights that differ
+
+
+class Waits(TorchDispatchMode):
+    """Counts the operations for which a device would be waited."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(
+        self, operation: Any, types: Any, arguments: Any = (), options: Any = None
+    ) -> Any:
+        name = operation.overloadpacket.__name__
+        if name in WAITS:
+            self.found.append(name)
+        return operation(*arguments, **(options or {}))
+
+
+@pytest.mark.parametrize("replays", [True, False])
+def test_nothing_is_waited_for_in_an_epoch_and_once_in_a_validation(
+    replays: bool, labels: list[Label]
+) -> None:
+    for size in (1, 5):
+        made = Ensemble(settings(batch_size=size, valid_batch_size=size), (1, 8), (11,))
+        backend: Any = made.backend
+        backend.to_runtime_model = lambda model: _without_energies(model)
+        backend._loss = TorchBackend.loss(backend, _first_stage(made))
+        with_recorder(made, labels, TapeRecorder())
+        backend.recordings.is_on = replays
+        (member,) = made.members
+        for _ in range(3):  # all is recorded, and made that is made once
+            whole_epoch(member)
+            member.validate()
+        with Waits() as epoch:
+            whole_epoch(member)
+        with Waits() as validation:
+            member.validate()
+        assert epoch.found == []
+        assert validation.found == ["_local_scalar_dense"]  # the loss
 
 
 def _without_energies(model: Any) -> torch.nn.Module:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,12 +18,14 @@ from models_parts import ELEMENTS, ensemble, fitted, label, settings, water_labe
 
 import fhi_al.models.mace.backend as mace_backend
 from fhi_al.core.label import Label
-from fhi_al.models import predictor
+from fhi_al.models import torch_backend
 from fhi_al.models.default_dtype import default_dtype
 from fhi_al.models.ensemble import Ensemble
+from fhi_al.models.graphs import Graph, Tensors
 from fhi_al.models.interface import NormalisationConstants
 from fhi_al.models.mace.backend import MaceBackend
 from fhi_al.models.out_of_memory import TooLarge
+from fhi_al.models.torch_backend import TorchBackend
 from fhi_al.models.training import SerialTrainingPool, whole_epoch
 
 pytestmark = pytest.mark.real
@@ -162,11 +165,12 @@ def test_neighbours_are_found_once_and_no_model_is_built_again(
     assert builds.calls == built
 
 
-def test_errors_do_not_depend_on_how_labels_are_grouped(
-    labels: list[Label], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def found(**changes: object) -> list[float]:
+def test_errors_do_not_depend_on_how_labels_are_grouped(labels: list[Label]) -> None:
+    def found(most_pairs: int | None = None, **changes: object) -> list[float]:
         made = Ensemble(settings(**changes), ELEMENTS, (1,))
+        backend = made.backend
+        assert isinstance(backend, TorchBackend)
+        backend.most_pairs = most_pairs or backend.most_pairs
         member = made.members[0]
         member.add_training(labels[:3])
         member.add_validation(labels[3:])
@@ -175,10 +179,29 @@ def test_errors_do_not_depend_on_how_labels_are_grouped(
         return [errors.mae_forces, errors.rmse_forces, errors.mae_energy_per_atom, errors.loss]
 
     one_by_one, together = found(valid_batch_size=1), found(valid_batch_size=50)
-    monkeypatch.setattr(predictor, "MOST_PAIRS", 13)  # two molecules of 6 edges
-    bounded = found(valid_batch_size=50)
+    bounded = found(13, valid_batch_size=50)  # two molecules of 6 edges
     assert one_by_one == pytest.approx(together, rel=1e-10)
     assert bounded == pytest.approx(together, rel=1e-10)
+
+
+def test_validation_takes_the_tensors_that_are_on_the_device(
+    labels: list[Label], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_anew = []
+    plain = torch_backend.graph_tensors
+
+    def counting(graphs: Sequence[Graph], *arguments: Any) -> Tensors:
+        made_anew.append(len(graphs))
+        return plain(graphs, *arguments)
+
+    monkeypatch.setattr(torch_backend, "graph_tensors", counting)
+    kept = fitted(labels, (1,))
+    errors = kept.members[0].validate()
+    assert made_anew == [1] * len(labels)  # each label by itself, once
+    anew = fitted(labels, (1,))
+    monkeypatch.setattr(TorchBackend, "_kept", lambda *_: None)
+    assert anew.members[0].validate() == errors  # bit for bit
+    assert made_anew[len(labels) :] == [*[1] * len(labels), 4]
 
 
 def test_the_loss_is_that_of_the_set_in_full_precision(labels: list[Label]) -> None:

@@ -13,7 +13,6 @@ from mace.data import AtomicData, Configuration
 from mace.tools import torch_geometric
 from models_parts import fitted, water_labels
 
-from fhi_al.models import predictor
 from fhi_al.models.default_dtype import default_dtype
 from fhi_al.models.ensemble import Ensemble
 from fhi_al.models.out_of_memory import TooLarge
@@ -96,7 +95,7 @@ def test_batches_keep_to_their_bound(
     trained: Ensemble, sizes: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = trained.predict(mixed(), [0])
-    monkeypatch.setattr(predictor, "MOST_PAIRS", 12)  # a molecule of water has 6
+    monkeypatch.setattr(trained.backend, "most_pairs", 12)  # a molecule of water has 6
     split = trained.predict(mixed(), [0])
     assert sizes == [4, 1, 1, 2]  # the crystal is larger than the bound, alone
     for one, other in zip(whole, split, strict=True):

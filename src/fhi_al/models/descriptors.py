@@ -48,7 +48,7 @@ class Descriptors:
         found: list[Array] = []
         for first in range(0, len(geometries), _MOST_STRUCTURES):
             samples = [self._sample(one) for one in geometries[first : first + _MOST_STRUCTURES]]
-            for part in batches(samples):
+            for part in batches(samples, self._backend):
                 found += in_halves(part, described)
         return found
 

@@ -143,7 +143,7 @@ class Evaluation:
         return [
             batch
             for start in range(0, len(samples), size)
-            for batch in batches(samples[start : start + size])
+            for batch in batches(samples[start : start + size], self._backend)
         ]
 
     def _model_as_it_is(self) -> InferenceModel:

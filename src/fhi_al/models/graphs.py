@@ -26,9 +26,6 @@ from fhi_al.models.interface import Geometry
 NEAR_A = 30.0
 FAR_A = 100.0
 
-# Of tensors that are kept ready for batches.
-MOST_READY_BYTES = 128 * 2**20
-
 Tensors = dict[str, torch.Tensor]
 
 
@@ -184,7 +181,7 @@ class LabelGraphs:
         search: NeighbourSearch,
         weight: Callable[[Label], float],
         tensors: Callable[[LabelGraph], Tensors],
-        most_ready_bytes: int = MOST_READY_BYTES,
+        most_ready_bytes: int,
     ) -> None:
         self._elements = elements
         self._search = search

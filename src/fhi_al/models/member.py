@@ -229,19 +229,21 @@ class Member:
         order = torch.randperm(len(self.training), generator=self._order).tolist()
         size = int(self._settings.training.batch_size)
         # As they come: a device is waited for at the end of the epoch only.
-        losses: list[tuple[Any, int]] = []
+        losses: list[Any] = []
+        n_labels: list[int] = []
         try:
             for start in range(0, len(order), size):
                 labels = [self.training[place] for place in order[start : start + size]]
                 samples = [self._backend.label_sample(label) for label in labels]
-                losses.append((self.model.take_step(samples), len(samples)))
+                losses.append(self.model.take_step(samples))
+                n_labels.append(len(samples))
                 yield
             self.epochs += 1
         finally:  # a pass that is given up has changed the weights too
             self._count_change()
         total = 0.0
-        for loss, n_labels in losses:
-            total += float(loss) * n_labels
+        for loss, n in zip(_numbers(losses), n_labels, strict=True):
+            total += loss * n
         return total / len(order)
 
     def validate(self) -> ValidationErrors:
@@ -407,3 +409,11 @@ class Member:
             "training": [label.key for label in self.training],
             "validation": [label.key for label in self.validation],
         }
+
+
+def _numbers(losses: Sequence[Any]) -> list[float]:
+    """Losses as plain numbers: those on a device come all at once."""
+    if losses and all(isinstance(loss, torch.Tensor) for loss in losses):
+        found: list[float] = torch.stack(list(losses)).tolist()
+        return found
+    return [float(loss) for loss in losses]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from fhi_al.models.devices import batch_limits
 from fhi_al.models.interface import (
     Geometry,
     InferenceModel,
@@ -18,10 +19,6 @@ from fhi_al.models.interface import (
     Sample,
 )
 from fhi_al.models.out_of_memory import in_halves, parts
-
-# Directed pairs of neighbours in one batch: some 100 atoms of a dense crystal have 6000.  More gain
-# nothing, measured on a CPU; what is too much for a small GPU is halved when it says so.
-MOST_PAIRS = 30_000
 
 
 class LocalPredictor:
@@ -77,7 +74,7 @@ class LocalPredictor:
             return self._backend.predict([self._model(k) for k in chosen], some, stress=stress)
 
         found: list[Prediction] = []
-        for part in batches(whole):
+        for part in batches(whole, self._backend):
             found += in_halves(part, predicted)
         arrived = iter(found)
         return [
@@ -88,10 +85,14 @@ class LocalPredictor:
         ]
 
 
-def batches(samples: Sequence[Sample]) -> list[Sequence[Sample]]:
-    """Consecutive samples that are not too large for one batch together."""
+def batches(samples: Sequence[Sample], backend: ModelBackend) -> list[Sequence[Sample]]:
+    """Consecutive samples that are not too large for one batch together.
+
+    A backend may say how many pairs are: ``most_pairs``; else it is what a CPU gets.
+    """
+    most_pairs = int(getattr(backend, "most_pairs", batch_limits("cpu").most_pairs))
     sizes = [sample.n_pairs for sample in samples]
-    return [samples[part.start : part.stop] for part in parts(sizes, MOST_PAIRS)]
+    return [samples[part.start : part.stop] for part in parts(sizes, most_pairs)]
 
 
 def broken(n_members: int, n_atoms: int, *, stress: bool = False) -> Prediction:

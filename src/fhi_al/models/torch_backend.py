@@ -27,6 +27,7 @@ from fhi_al.models.batches import (
 from fhi_al.models.cuda_graphs import recordings_on
 from fhi_al.models.default_dtype import default_dtype
 from fhi_al.models.derivatives import energy_and_derivatives
+from fhi_al.models.devices import batch_limits
 from fhi_al.models.exported import export_model, read_exported
 from fhi_al.models.graphs import Graph, LabelGraph, LabelGraphs, Neighbours, Tensors, graph_of
 from fhi_al.models.interface import (
@@ -45,6 +46,8 @@ from fhi_al.models.torch_model import TorchInference, TorchModel
 from fhi_al.models.validation_errors import validation_errors
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
+# Of those that :func:`fhi_al.models.batches.graph_tensors` makes, what is joined along rows.
+_OF_GRAPHS = ("positions", "cell", "node_attrs", "shifts", "unit_shifts")
 
 
 class TorchBackend(ABC):
@@ -72,7 +75,15 @@ class TorchBackend(ABC):
         # What is trained on, and of what errors are reported.
         self._trains_stress = bool(training.has_stress_loss)
         self._reports_stress = self._trains_stress or bool(settings.general.compute_stress)
-        self._labels = LabelGraphs(self.elements, self.search, self._weight, self._tensors_of_one)
+        limits = batch_limits(self.device.type)
+        self.most_pairs = limits.most_pairs
+        self._labels = LabelGraphs(
+            self.elements,
+            self.search,
+            self._weight,
+            self._tensors_of_one,
+            limits.most_ready_bytes,
+        )
 
     # What a backend has to say.
 
@@ -259,23 +270,18 @@ class TorchBackend(ABC):
         """See :meth:`fhi_al.models.interface.ModelBackend.predict`."""
         inputs = self.inputs(samples, models[0].dtype)
         elements = [sample.elements for sample in samples]
-        energies, forces, stresses = [], [], []
-        # All of them before the first is waited for.
-        outputs = [self._evaluated(model, inputs, stress) for model in models]
-        for model, output in zip(models, outputs, strict=True):
-            sums = energy_sums(elements, model.normalisation.atomic_energies)
-            energies.append(_array(output["energy"]) + sums)
-            forces.append(_array(output["forces"]))
-            stresses.append(_array(output["stress"]) if stress else None)
+        found = _arrays([self._evaluated(model, inputs, stress) for model in models])
+        sums = [energy_sums(elements, model.normalisation.atomic_energies) for model in models]
+        energies = found["energy"] + np.array(sums)
         ends = np.cumsum([sample.n_atoms for sample in samples])
         return [
             Prediction(
-                np.array(energies)[:, place],
+                energies[:, place],
                 of_one,
-                _stress(stresses, place, sample.whole().is_crystal) if stress else None,
+                _stress(found["stress"][:, place], sample.whole().is_crystal) if stress else None,
             )
             for place, (sample, of_one) in enumerate(
-                zip(samples, np.split(np.array(forces), ends[:-1], axis=1), strict=True)
+                zip(samples, np.split(found["forces"], ends[:-1], axis=1), strict=True)
             )
         ]
 
@@ -294,7 +300,7 @@ class TorchBackend(ABC):
         wanted = relative_energies(samples, model.normalisation.atomic_energies)
         with default_dtype(model.dtype), torch.no_grad():
             reference = self._reference(samples, model.normalisation, model.dtype)
-            loss = float(self._loss(output, reference))
+            loss = float(self._loss(output, {**reference, "ptr": self._places(samples)[1]["ptr"]}))
         found = {name: _array(values) for name, values in output.items()}
         energies = found["energy"] - wanted
         return validation_errors(samples, energies, found["forces"], loss, found.get("stress"))
@@ -343,27 +349,34 @@ class TorchBackend(ABC):
 
     def inputs(self, samples: Sequence[Graph | LabelGraph], dtype: torch.dtype) -> Tensors:
         """Structures as a batch, what tells them apart included."""
-        graphs = [sample.whole() for sample in samples]
-        tensors = graph_tensors(graphs, len(self.elements), dtype, self.device)
-        return {**tensors, **self._places(samples)[1]}
+        kept = self._kept(samples, dtype)
+        starts, places = self._places(samples)
+        if kept is None:
+            graphs = [sample.whole() for sample in samples]
+            tensors = graph_tensors(graphs, len(self.elements), dtype, self.device)
+        else:
+            tensors = {name: torch.cat([one[name] for one in kept]) for name in _OF_GRAPHS}
+            pairs = [
+                one["edge_index"] + int(start) for one, start in zip(kept, starts, strict=True)
+            ]
+            tensors["edge_index"] = torch.cat(pairs, dim=1)
+        return {**tensors, **places}
 
     def training_batch(
         self, samples: Sequence[LabelGraph], constants: NormalisationConstants
     ) -> Tensors:
         """Structures as a batch, and what the loss compares with."""
         dtype = DTYPES[self.dtype]
-        energies = relative_energies(samples, constants.atomic_energies)
-        energy = torch.as_tensor(energies, dtype=dtype, device=self.device)
-        kept = [sample.ready for sample in samples if sample.ready is not None]
-        if len(kept) < len(samples):
-            rest = reference_tensors(samples, dtype, self.device)
-            return {**self.inputs(samples, dtype), **rest, "energy": energy}
-        starts, places = self._places(samples)
-        tensors = {
-            name: torch.cat([one[name] for one in kept]) for name in kept[0] if name != "edge_index"
-        }
-        pairs = [one["edge_index"] + int(start) for one, start in zip(kept, starts, strict=True)]
-        return {**tensors, **places, "edge_index": torch.cat(pairs, dim=1), "energy": energy}
+        return {**self.inputs(samples, dtype), **self._reference(samples, constants, dtype)}
+
+    def _kept(
+        self, samples: Sequence[Graph | LabelGraph], dtype: torch.dtype
+    ) -> list[Tensors] | None:
+        """The tensors that are on the device, if those of all samples are, in this precision."""
+        if dtype != DTYPES[self.dtype]:
+            return None
+        kept = [one.ready for one in samples if isinstance(one, LabelGraph) and one.ready]
+        return kept if len(kept) == len(samples) else None
 
     def _tensors_of_one(self, graph: LabelGraph) -> Tensors:
         dtype = DTYPES[self.dtype]
@@ -374,12 +387,14 @@ class TorchBackend(ABC):
     def _reference(
         self, samples: Sequence[LabelGraph], constants: NormalisationConstants, dtype: torch.dtype
     ) -> Tensors:
+        """What a loss compares with."""
         energies = relative_energies(samples, constants.atomic_energies)
-        return {
-            **reference_tensors(samples, dtype, self.device),
-            "energy": torch.as_tensor(energies, dtype=dtype, device=self.device),
-            "ptr": self._places(samples)[1]["ptr"],
-        }
+        energy = torch.as_tensor(energies, dtype=dtype, device=self.device)
+        kept = self._kept(samples, dtype)
+        if kept is None:
+            return {**reference_tensors(samples, dtype, self.device), "energy": energy}
+        names = [name for name in kept[0] if name not in (*_OF_GRAPHS, "edge_index")]
+        return {name: torch.cat([one[name] for one in kept]) for name in names} | {"energy": energy}
 
     def _places(self, samples: Sequence[Graph | LabelGraph]) -> Any:
         return self.places(tuple(sample.n_atoms for sample in samples))
@@ -414,7 +429,18 @@ def _array(tensor: torch.Tensor) -> Array:
     return values
 
 
-def _stress(stresses: Sequence[Any], place: int, is_crystal: bool) -> Array:
+def _arrays(outputs: Sequence[Tensors]) -> dict[str, Array]:
+    """What several models give for a batch, (n_models, ...) by name; waited for once."""
+    first = outputs[0]
+    flat = _array(torch.stack([torch.cat([one[n].flatten() for n in first]) for one in outputs]))
+    ends = np.cumsum([tensor.numel() for tensor in first.values()])
+    parts = np.split(flat, ends[:-1], axis=1)
+    return {
+        name: part.reshape(len(outputs), *first[name].shape)
+        for name, part in zip(first, parts, strict=True)
+    }
+
+
+def _stress(values: Array, is_crystal: bool) -> Array:
     """Of one structure, by member; NaN where there is none."""
-    values = np.array([of_all[place] for of_all in stresses])
     return values if is_crystal else np.full_like(values, np.nan)
