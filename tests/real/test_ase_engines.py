@@ -17,7 +17,8 @@ from tblite.ase import TBLite
 from fhi_al.core.errors import CannotCompute, EngineError
 from fhi_al.core.structure import Structure, structure
 from fhi_al.engines.aims_input.atomic import atomic_geometry
-from fhi_al.engines.ase_calculator import AseEngine, import_calculator
+from fhi_al.engines.ase_calculator import AseEngine
+from fhi_al.engines.ase_import import import_calculator
 from fhi_al.engines.engine import ReferenceResult
 from fhi_al.engines.spec import AseSpec
 from fhi_al.engines.tblite import TBLITE, system_problem, tblite_spec

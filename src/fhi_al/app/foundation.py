@@ -11,7 +11,7 @@ from typing import Any
 from ase.calculators.calculator import BaseCalculator
 
 from fhi_al.core.errors import EngineError
-from fhi_al.engines.ase_calculator import import_calculator
+from fhi_al.engines.ase_import import import_calculator
 
 FETCH_TIMEOUT_S = 5.0
 

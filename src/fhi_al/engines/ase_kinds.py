@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from fhi_al.engines.aims_input.geometry import Geometry
-from fhi_al.engines.ase_calculator import (
+from fhi_al.engines.ase_import import (
     calculator_problem,
     declared_properties,
     default_arguments,
