@@ -89,6 +89,12 @@ def test_a_setting_that_was_renamed_is_compared_under_its_name_now() -> None:
     assert changes(stored, now) == (["ACTIVE_LEARNING.max_rollbacks: 10 -> 3"], [])
 
 
+@pytest.mark.parametrize(("version", "sets"), [(2, "own"), (4, "own"), (5, "shared")])
+def test_members_keep_their_own_points_where_there_was_no_choice(version: int, sets: str) -> None:
+    settings = json.loads(upgraded(kept(version))["run.json"])["settings"]
+    assert settings["ACTIVE_LEARNING.initial_sets"] == sets
+
+
 @pytest.mark.parametrize("version", range(1, STATE_VERSION))
 def test_old_runs_go_on_with_the_elements_masses(version: int) -> None:
     restart = OLD_STATES / f"version_{version}" / "restart"

@@ -74,6 +74,7 @@ ACTIVE_LEARNING: dict[str, Any] = {
         # Both rounds, whatever the training brings, and every set as its member has it: see
         # test_label_budget.py for what the defaults do.
         "intermediate_gain": None,
+        "initial_sets": "own",
         "sanity_action": "record",
         "final_sets": "own",
         # See test_final_test.py.

@@ -91,6 +91,28 @@ def test_points_are_paid_for_when_training_helps_no_more(tmp_path) -> None:
     assert len(labels(patient)) < len(labels(hasty))
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_active_learning_begins_when_training_helps_no_more(tmp_path, ranks: int) -> None:
+    """The target is reached at once, by models that have hardly been trained."""
+    changes = {**SAMPLED, "lambda": 1e6, "max_initial_epochs": 500, "parallel": ranks > 1}
+    changes["initial_sets"] = "shared"
+    folder = write_inputs(
+        tmp_path / "run",
+        models="mace",
+        mace={"TRAINING": {"lr": 0.005}},
+        active_learning={"ACTIVE_LEARNING": {**DEFAULTS, **changes}},
+    )
+    succeed(folder, ranks, command="FHI_AL-initial-ds")
+    rounds = journal(folder, "ensemble")
+    assert len(rounds) > 2 and rounds[-1]["epoch"] < 500
+    lowest = [min(e["mae_forces"] for e in rounds[:k]) for k in range(1, len(rounds))]
+    helped = [e["mae_forces"] < 0.9 * best for e, best in zip(rounds[1:], lowest, strict=True)]
+    assert helped == [True] * (len(helped) - 1) + [False]
+    # One round of points, and the one that was sampled while the first was trained on.
+    assert len(labels(folder)) <= 10 * ranks
+    assert len({e["n_training"] for e in rounds}) <= ranks
+
+
 def test_shared_sets_hold_every_point_and_folds_of_their_own(tmp_path) -> None:
     changes = {"initial_sets": "shared", "sanity_action": "record", "final_sets": "own"}
     folder = folder_of(tmp_path / "run", **SAMPLED, **changes)

@@ -105,12 +105,15 @@ class InitialDatasetProcedure:
             self._end_round()
             return
         self._points.take_in(wait=False)
+        options = self._options
         sampling = self._sampling
-        if sampling.helped:
+        is_enough = self._budget_is_spent() or self._target_is_reached()
+        is_training = self._training.background is not None
+        if sampling.helped and not is_training and (is_enough or not options.train_in_background):
             self._train()
             return
         n_sampled = len(sampling.points) + len(sampling.pending)
-        grows = not self._in_last_round() and not self._budget_is_spent()
+        grows = not self._in_last_round() and not is_enough
         if n_sampled < self._points_per_round and grows:
             self._points.sample()
             self._tell_progress()
@@ -147,7 +150,11 @@ class InitialDatasetProcedure:
         if in_a_round or sampling.epochs_due > 0:
             return None
         reason = initial_stop(
-            sampling.mae_forces, options.target, sampling.epochs, options.max_epochs
+            # Enough labels, but models that still learn from them are too poor to drive MD.
+            None if sampling.helped else sampling.mae_forces,
+            options.target,
+            sampling.epochs,
+            options.max_epochs,
         )
         if reason is None and not sampling.helped and self._budget_is_spent():
             return (
@@ -155,6 +162,10 @@ class InitialDatasetProcedure:
                 f"share of label_budget, {options.label_budget:g}"
             )
         return reason
+
+    def _target_is_reached(self) -> bool:
+        mae = self._sampling.mae_forces
+        return mae is not None and mae <= self._options.target
 
     def _budget_is_spent(self) -> bool:
         """Whether another round of points would be more than the budget allows for."""
@@ -224,7 +235,7 @@ class InitialDatasetProcedure:
             rounds=before.rounds + 1,
             epochs_due=0,
             epochs=before.epochs + running.n_epochs,
-            mae_forces=result.mae,
+            mae_forces=self._lowest(before, result.mae),
             helped=self._has_helped(before, result.mae),
         )
         member = self._members[0]
@@ -242,10 +253,17 @@ class InitialDatasetProcedure:
             result.message,
         )
 
+    def _lowest(self, before: SamplingState, mae: float) -> float:
+        """What a round of training has come to: on the same points, not worse than the last one."""
+        same_points = before.helped and not self._options.train_in_background
+        if not same_points or before.mae_forces is None or math.isnan(mae):
+            return mae
+        return min(mae, before.mae_forces)
+
     def _has_helped(self, before: SamplingState, mae: float) -> bool:
-        """Whether training goes on before any more points are paid for."""
+        """Whether training goes on before any more points are paid for, or the phase ends."""
         gain = self._options.gain
-        if gain is None or self._options.train_in_background:
+        if gain is None:
             return False
         return before.mae_forces is None or mae < (1 - gain) * before.mae_forces
 

@@ -106,8 +106,12 @@ def _from_4(files: Files) -> Files:
 
 
 def _from_5(files: Files) -> Files:
-    """Version 5 knew no test of the final models, and no stress."""
+    """Version 5 knew no test of the final models, and no stress.
+
+    Before it had a key for that, members had points of the initial dataset of their own.
+    """
     content: dict[str, Any] = json.loads(files["run.json"])
+    content.setdefault("settings", {}).setdefault("ACTIVE_LEARNING.initial_sets", "own")
     state = content["state"]
     state["final_test"] = None
     if state["errors"] is not None:

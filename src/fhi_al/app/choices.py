@@ -246,7 +246,7 @@ class InitialDataset:
     skip_steps: int = 25
     factor: float = 10.0
     max_epochs: int = 1000
-    sets: str = "own"
+    sets: str = "shared"
     gain: float | None = 0.1
     converge: bool = False
     arguments: Keys = field(default_factory=dict)

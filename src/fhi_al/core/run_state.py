@@ -62,9 +62,11 @@ class SamplingState:
     rollbacks, rollbacks_in_row : int
         Returns of the trajectory to its last good point: in all, and since that point was set.
     mae_forces : float or None
-        Members' mean validation force MAE in eV/A; None before the first validation.
+        Members' mean validation force MAE in eV/A, the lowest one since points were last added;
+        None before the first validation.
     helped : bool
-        The last round of training has lowered it so far that the next one needs no new points.
+        The last round of training has lowered it so far that the next one needs no new points, and
+        that active learning does not begin.
     """
 
     rounds: int = 0

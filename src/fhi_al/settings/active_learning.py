@@ -52,10 +52,10 @@ class ActiveLearning(Section):
         0.1, "Share of the points that goes to validation.", gt=0, lt=1, try_=0.1
     )
     initial_sets: Annotated[Literal["own", "shared"], Choice()] = setting(
-        "own",
-        "Points of the initial dataset: each member has its `own`, or all are `shared`: every"
-        " member trains on all points, those of active learning included, but for a fold of its"
-        " own (`valid_ratio`) that it validates on.",
+        "shared",
+        "Points of the initial dataset: all are `shared`: every member trains on all points, those"
+        " of active learning included, but for a fold of its own (`valid_ratio`) that it validates"
+        " on; or each member has its `own`, and all validate on the same ones of active learning.",
     )
     final_sets: Annotated[Literal["own", "all"], Choice()] = setting(
         "all",
@@ -94,8 +94,9 @@ class ActiveLearning(Section):
     intermediate_gain: OptionalNumber = setting(
         0.1,
         "Initial dataset: as long as `intermediate_epochs` lower the validation force MAE by more"
-        " than this share, they are repeated before new points are paid for; `None`: new points"
-        " every time. Without effect in parallel mode, where points are labelled meanwhile.",
+        " than this share, they are repeated before new points are paid for, and before active"
+        " learning begins; `None`: new points every time. In parallel mode, where points are"
+        " labelled meanwhile, only before active learning begins.",
         gt=0,
         lt=1,
         try_=0.1,
