@@ -1,15 +1,14 @@
-"""What torch backends have in common: batches, forces, stress, training, states, exports.
+"""What torch backends have in common: batches, predictions, errors, training, normalisation.
 
-A backend of its own says how its module is built, what energies it gives, and what describes atoms;
-everything else here may be left as it is.  Knows no kind of model.
+A backend of its own derives from this and says what it is as
+:class:`fhi_al.models.torch_kind.TorchKind` has it: how its module is built, what energies it gives,
+what describes atoms.  Knows no kind of model.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,28 +19,25 @@ from fhi_al.core.structure import Array
 from fhi_al.models.batches import (
     energy_sums,
     graph_tensors,
-    places_in_batch,
     reference_tensors,
     relative_energies,
 )
 from fhi_al.models.cuda_graphs import recordings_on
 from fhi_al.models.default_dtype import default_dtype
-from fhi_al.models.derivatives import energy_and_derivatives
 from fhi_al.models.devices import batch_limits
-from fhi_al.models.exported import export_model, read_exported
-from fhi_al.models.graphs import Graph, LabelGraph, LabelGraphs, Neighbours, Tensors, graph_of
+from fhi_al.models.graphs import Graph, LabelGraph, LabelGraphs, Tensors, graph_of
 from fhi_al.models.interface import (
     Geometry,
     NormalisationConstants,
     Prediction,
     ValidationErrors,
 )
-from fhi_al.models.loss import EnergyForcesLoss, Loss, LossWeights, Share
+from fhi_al.models.loss import LossWeights, Share
 from fhi_al.models.neighbour_lists import NeighbourLists
-from fhi_al.models.neighbours import neighbours
 from fhi_al.models.normalisation import fitted_normalisation
 from fhi_al.models.out_of_memory import in_halves
 from fhi_al.models.padding import BatchSizes, without_padding
+from fhi_al.models.torch_kind import TorchKind
 from fhi_al.models.torch_model import TorchInference, TorchModel
 from fhi_al.models.validation_errors import validation_errors
 
@@ -50,24 +46,11 @@ DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _OF_GRAPHS = ("positions", "cell", "node_attrs", "shifts", "unit_shifts")
 
 
-class TorchBackend(ABC):
-    """A :class:`fhi_al.models.interface.ModelBackend` of torch modules.
-
-    Parameters
-    ----------
-    settings
-        Of mace_settings.yaml: sections ``general``, ``architecture``, ``training``, ``misc``.
-    elements
-        Atomic numbers the models know.
-    device
-        Instead of ``MISC.device``.
-    """
+class TorchBackend(TorchKind):
+    """A :class:`fhi_al.models.interface.ModelBackend` of torch modules; see :class:`TorchKind`."""
 
     def __init__(self, settings: Any, elements: Sequence[int], device: str | None = None) -> None:
-        self.settings = settings
-        self.elements = tuple(sorted({int(number) for number in elements}))
-        self.dtype = str(settings.general.default_dtype)
-        self.device = torch.device(settings.misc.device if device is None else device)
+        super().__init__(settings, elements, device)
         self.recordings = recordings_on(self.device, str(settings.misc.cuda_graphs))
         training = self.settings.training
         self._loss = self.loss(LossWeights.first_stage(training))
@@ -85,91 +68,6 @@ class TorchBackend(ABC):
             limits.most_ready_bytes,
         )
 
-    # What a backend has to say.
-
-    @abstractmethod
-    def new_module(self) -> torch.nn.Module:
-        """A new module with random weights, on the CPU.
-
-        Called with torch's random numbers seeded and its default dtype that of training.
-        """
-
-    @abstractmethod
-    def energies(self, module: torch.nn.Module, inputs: Tensors) -> torch.Tensor:
-        """Energies in eV relative to the sum of the E0s, (n_structures,).
-
-        Parameters
-        ----------
-        module
-        inputs
-            See :func:`fhi_al.models.batches.graph_tensors`, with ``batch`` and ``ptr`` of
-            :func:`fhi_al.models.batches.places_in_batch`.  Vectors of pairs are
-            ``positions[edge_index[1]] - positions[edge_index[0]] + shifts``.
-        """
-
-    @abstractmethod
-    def features(self, module: torch.nn.Module, inputs: Tensors) -> torch.Tensor:
-        """Invariant features of all atoms, (n_atoms of all, n_features); no gradients are taken."""
-
-    # What a backend may say otherwise.
-
-    @property
-    def r_max(self) -> float:
-        """Cutoff radius in A: ``ARCHITECTURE.r_max``."""
-        return float(self.settings.architecture.r_max)
-
-    def identity(self) -> dict[str, Any]:
-        """See :meth:`fhi_al.models.interface.ModelBackend.identity`."""
-        architecture = self.settings.architecture.model_dump(mode="json")
-        architecture.pop("atomic_energies", None)
-        return {
-            "backend": self.settings.backend,
-            "elements": list(self.elements),
-            "default_dtype": self.dtype,
-            **{
-                key: str(value) if isinstance(value, list | dict) else value
-                for key, value in architecture.items()
-            },
-        }
-
-    def search(self, positions: Array, pbc: tuple[bool, bool, bool], cell: Array) -> Neighbours:
-        """Neighbours of a structure within ``r_max``.
-
-        A backend that has its own is asked for each structure of MD anew; one that has its own
-        :meth:`search_within` only when a list of more than these may lack one.
-        """
-        return self.search_within(positions, pbc, cell, self.r_max)
-
-    def search_within(
-        self, positions: Array, pbc: tuple[bool, bool, bool], cell: Array, cutoff: float
-    ) -> Neighbours:
-        """Neighbours of a structure within a cutoff in A."""
-        return neighbours(positions, pbc, cell, cutoff)
-
-    def places(self, n_atoms: tuple[int, ...]) -> tuple[Any, Mapping[str, torch.Tensor]]:
-        """Which atoms belong to which structure: :func:`fhi_al.models.batches.places_in_batch`."""
-        return places_in_batch(n_atoms, self.device)
-
-    def loss(self, weights: LossWeights) -> Loss:
-        """What is minimised; the second stage of a convergence has other weights."""
-        training = self.settings.training
-        return EnergyForcesLoss(str(training.loss), weights, float(training.huber_delta))
-
-    def optimizer_options(self, module: torch.nn.Module) -> dict[str, Any]:
-        """Arguments of torch's Adam."""
-        training = self.settings.training
-        return {
-            "params": list(module.parameters()),
-            "lr": float(training.lr),
-            "weight_decay": float(training.weight_decay),
-            "amsgrad": bool(training.amsgrad),
-        }
-
-    def apply_normalisation(  # noqa: B027 (need not be overridden)
-        self, module: torch.nn.Module, constants: NormalisationConstants
-    ) -> None:
-        """Give a module scale, shift and average number of neighbours, if it has any."""
-
     def fit_normalisation(
         self, labels: Sequence[Label], atomic_energies: Mapping[int, float] | None
     ) -> NormalisationConstants:
@@ -177,46 +75,6 @@ class TorchBackend(ABC):
         samples = [self.label_sample(label) for label in labels]
         scaling = str(self.settings.training.scaling)
         return fitted_normalisation(samples, self.elements, atomic_energies, scaling)
-
-    def outputs(
-        self, module: torch.nn.Module, inputs: Tensors, *, training: bool, stress: bool
-    ) -> Tensors:
-        """Energies and what follows from them, for a batch.
-
-        Returns
-        -------
-        dict
-            ``energy`` (n_structures,) in eV, ``forces`` (n_atoms of all, 3) in eV/A and, if asked
-            for, ``stress`` (n_structures, 3, 3) in eV/A^3.
-        """
-        return energy_and_derivatives(
-            lambda moved: self.energies(module, moved), inputs, training=training, stress=stress
-        )
-
-    def export(self, model: TorchInference, path: Path) -> None:
-        """Write a model as a file of plain values and tensors, which :meth:`read_exported` reads.
-
-        See :meth:`fhi_al.models.interface.ModelBackend.export`.
-        """
-        export_model(self.identity(), model.normalisation, model.module.state_dict(), path)
-
-    def read_exported(
-        self, path: Path, module: torch.nn.Module
-    ) -> tuple[dict[str, Any], NormalisationConstants]:
-        """What :meth:`export` wrote.
-
-        Raises
-        ------
-        FileNotFoundError, ValueError
-            If there is no such file, or it does not fit the settings.
-        """
-        return read_exported(self.identity(), path)
-
-    def export_compiled(self, model: TorchInference, path: Path) -> None:
-        """Not there, unless a backend has its own."""
-        raise RuntimeError(f"models of {type(self).__name__} cannot be compiled")
-
-    # What follows.
 
     def _weight(self, label: Label) -> float:
         weights: Mapping[str, float] = self.settings.training.config_type_weights or {}
