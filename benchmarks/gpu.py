@@ -1,10 +1,9 @@
-"""What a GPU gains: training steps and forces, plain and recorded, beside the CPU's numbers.
+"""What a GPU gains: training steps, forces and MD, plain, recorded and with cuEquivariance.
 
     python benchmarks/gpu.py                        # one GPU, under 4 minutes
     python benchmarks/gpu.py --device cpu --quick   # shows that it works
 
-Labels are those of ASE's EMT, whose numbers do not matter here.  Prints tables; a way that fails is
-named with its reason, and the others go on.
+Prints tables; a way that fails is named with its reason, and the others go on.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,136 +25,64 @@ import numpy as np
 import torch
 import yaml
 from ase import Atoms
-from ase.build import bulk, molecule
-from ase.calculators.emt import EMT
+from gpu_cases import CASES, QUICK, TINY, WAYS, Case, busy, ensemble, labels, timed, waited
 
-from fhi_al.core.label import Label, Origin
-from fhi_al.core.structure import geometry_key
 from fhi_al.models.devices import cuequivariance_problem
 from fhi_al.models.ensemble import Ensemble
+from fhi_al.models.torch_backend import TorchBackend
+from fhi_al.models.torch_model import TorchInference
 from fhi_al.models.torch_set_up import torch_set_up
 from fhi_al.models.training import whole_epoch
-from fhi_al.settings.mace import MaceSettings
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "ethanol"
-
-
-@dataclass(frozen=True)
-class Case:
-    """A system and a model."""
-
-    system: str
-    n_channels: int
-    max_L: int  # noqa: N815 (MACE's own name)
-    dtype: str
-
-    @property
-    def title(self) -> str:
-        return f"{self.system}, {self.n_channels} ch, L={self.max_L}, {self.dtype}"
-
-
-CASES = (
-    Case("ethanol", 32, 0, "float64"),
-    Case("ethanol", 128, 1, "float64"),
-    Case("ethanol", 128, 1, "float32"),
-    Case("diamond", 128, 1, "float64"),
-    Case("diamond", 128, 1, "float32"),
-)
-# Keys of MISC.
-WAYS: dict[str, dict[str, Any]] = {
-    "plain": {"cuda_graphs": "off"},
-    "recorded": {"cuda_graphs": "auto"},
-    "cueq": {"cuda_graphs": "auto", "enable_cueq": True},
+# The example in seconds: that it runs is all that is shown.
+QUICK_EXAMPLE: dict[str, dict[str, Any]] = {
+    "ACTIVE_LEARNING": {
+        "ensemble_size": 2,
+        "num_trajectories": 1,
+        "n_samples": 2,
+        "label_budget": 8,
+        "max_initial_epochs": 2,
+        "intermediate_epochs": 2,
+        "valid_skip": 1,
+        "max_MD_steps": 40,
+        "max_final_epochs": 2,
+    },
+    "ARCHITECTURE": {**TINY, "num_channels": 2},
 }
+MOST_CHARACTERS = 80  # of an error in a table
 
 
-def labels(system: str, n_labels: int) -> list[Label]:
-    """Rattled structures of nine or 64 atoms."""
-    random = np.random.default_rng(1)
-    found = []
-    for step in range(n_labels):
-        atoms: Atoms = molecule("CH3CH2OH")
-        if system == "diamond":
-            atoms = bulk("C", "diamond", cubic=True) * (2, 2, 2)
-        atoms.rattle(0.05, rng=random)
-        atoms.calc = EMT()
-        cell = np.array(atoms.cell)
-        found.append(
-            Label(
-                key=geometry_key(0, atoms.positions, cell),
-                system=0,
-                numbers=atoms.numbers.copy(),
-                positions=atoms.positions.copy(),
-                cell=cell,
-                pbc=bool(atoms.pbc.any()),
-                energy=float(atoms.get_potential_energy()),
-                forces=np.array(atoms.get_forces()),
-                stress=None,
-                origin=Origin("initial", 0, step),
-            )
-        )
-    return found
+def failure(error: Exception) -> str:
+    """What stands in a table in place of a number."""
+    return f"{type(error).__name__}: {str(error)[:MOST_CHARACTERS]}"
 
 
-def ensemble(
-    case: Case, data: Sequence[Label], n_members: int, device: str, **misc: Any
-) -> Ensemble:
-    """Members that have their data and constants."""
-    settings = MaceSettings.model_validate(
-        {
-            "general": {"default_dtype": case.dtype},
-            "architecture": {"num_channels": case.n_channels, "max_L": case.max_L},
-            "training": {"batch_size": 5, "ema": True},
-            "misc": {"device": device, **misc},
-        }
+def absent(way: str, device: str) -> str | None:
+    """Why a way cannot be gone here."""
+    problem = cuequivariance_problem(device) if WAYS[way].get("enable_cueq") is True else None
+    return None if problem is None else problem.partition(".")[0]
+
+
+def members(case: Case, way: str, device: str) -> Ensemble:
+    """All members, trained as far as is needed for MD not to explode at once."""
+    made = ensemble(
+        case, labels(case.system, 20), device, range(1, case.n_members + 1), **WAYS[way]
     )
-    elements = {int(number) for number in data[0].numbers}
-    made = Ensemble(settings, elements, range(1, n_members + 1))
     for member in made.members:
-        member.add_training(data)
-        member.fit_normalisation()
+        for _ in range(case.n_epochs):
+            whole_epoch(member)
     return made
 
 
-def waited(device: str) -> float:
-    """The time when the device has done what it was told."""
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
-
-
-def timed(act: Callable[[], object], n_calls: int, device: str) -> float:
-    """Median milliseconds of a call."""
-    found = []
-    for _ in range(n_calls):
-        before = waited(device)
-        act()
-        found.append(1e3 * (waited(device) - before))
-    return float(np.median(found))
-
-
-def busy(act: Callable[[], object], device: str) -> str:
-    """Share of the time in which the GPU computes; kernels of one stream do not overlap."""
-    if not device.startswith("cuda"):
-        return "-"
-    from torch.profiler import ProfilerActivity, profile
-
-    with profile(activities=[ProfilerActivity.CUDA]) as found:
-        before = waited(device)
-        act()
-        seconds = waited(device) - before
-    kernels = [e for e in found.events() if "CUDA" in str(e.device_type)]
-    return f"{100 * sum(e.device_time for e in kernels) / 1e6 / seconds:.0f} %"
-
-
 def measured(case: Case, way: str, device: str, n_calls: int) -> list[str]:
-    """Cells of one row."""
-    if way == "cueq" and (absent := cuequivariance_problem(device)) is not None:
-        return [case.title, way, absent.partition(".")[0], "", "", ""]
-    n_systems = (8, 64) if case.system == "ethanol" else (1, 8)
+    """Cells of one row: a step of one member, and forces of all."""
+    if (reason := absent(way, device)) is not None:
+        return [case.title, way, reason, "", "", ""]
     try:
-        data = labels(case.system, max(n_systems))
-        made = ensemble(case, data[:20], 4, device, **WAYS[way])
+        data = labels(case.system, max(20, *case.n_systems))
+        seeds = range(1, case.n_members + 1)
+        made = ensemble(case, data[:20], device, seeds, **WAYS[way])
         member = made.members[0]
         n_steps = len(member.training) // 5
         for _ in range(2):
@@ -163,21 +90,91 @@ def measured(case: Case, way: str, device: str, n_calls: int) -> list[str]:
         step = timed(lambda: whole_epoch(member), n_calls, device) / n_steps
         share = busy(lambda: whole_epoch(member), device)
         forces = []
-        for n in n_systems:
+        for n in case.n_systems:
             for _ in range(3):
                 made.predict(data[:n])
             forces.append(timed(lambda n=n: made.predict(data[:n]), n_calls, device))  # type: ignore[misc]
     except Exception as error:  # the next way may do
-        return [case.title, way, f"{type(error).__name__}: {str(error)[:80]}", "", "", ""]
+        return [case.title, way, failure(error), "", "", ""]
     return [case.title, way, f"{step:.1f}", share, *(f"{each:.1f}" for each in forces)]
 
 
+def md_steps(case: Case, way: str, device: str, naive_ms: float) -> list[str]:
+    """Cells of one row: whole MD steps (integrator, checks, mean forces of all members)."""
+    if (reason := absent(way, device)) is not None:
+        return [case.title, way, reason, ""]
+    import throughput
+
+    cells = [case.title, way]
+    try:
+        made = members(case, way, device)
+        for n in case.n_systems:
+            throughput.N_TRAJECTORIES = n
+            trajectories = throughput.Trajectories(made, made, member=False)
+            trajectories.advance()  # records
+            trajectories.begin_again()
+            before = waited(device)
+            trajectories.advance()
+            step = 1e3 * (waited(device) - before) / throughput.BLOCK
+            cells.append(f"{step:.1f} ({n * naive_ms / step:.0f} x)")
+    except Exception as error:
+        return [case.title, way, failure(error), ""]
+    return cells
+
+
+def together(case: Case, device: str, n_calls: int) -> list[str]:
+    """Lines: members one after the other and each on a stream of its own."""
+    data = labels(case.system, 20)
+    # Backends of their own: recordings that share their memory must not be replayed at once.
+    made = [ensemble(case, data, device, [k + 1]) for k in range(case.n_members)]
+    is_gpu = device.startswith("cuda")
+    streams = [torch.cuda.Stream(device) if is_gpu else None for _ in made]
+
+    def on(stream: Any) -> AbstractContextManager[Any]:
+        return nullcontext() if stream is None else torch.cuda.stream(stream)
+
+    def train(order: Sequence[Any]) -> None:
+        """An epoch of all members, batch by batch in turn; nothing is waited for before its end."""
+        epochs = [one.members[0].train_epoch() for one in made]
+        for _ in range(len(data) // 5):
+            for epoch, stream in zip(epochs, order, strict=True):
+                with on(stream):
+                    next(epoch)
+        waited(device)
+        for epoch in epochs:
+            for _ in epoch:
+                pass
+
+    def forces(order: Sequence[Any]) -> None:
+        for one, stream in zip(made, order, strict=True):
+            backend, model = one.backend, one.members[0].inference_model
+            assert isinstance(backend, TorchBackend) and isinstance(model, TorchInference)
+            samples = [backend.label_sample(label) for label in data[:8]]
+            with on(stream):
+                backend._evaluated(model, backend.inputs(samples, model.dtype), stress=False)
+        waited(device)
+
+    lines = []
+    acts: dict[str, Callable[[Sequence[Any]], None]] = {"an epoch": train, "forces of 8": forces}
+    for name, act in acts.items():
+        found = []
+        for order in ([None] * len(made), streams):
+            for _ in range(4):
+                act(order)
+            found.append(timed(lambda act=act, order=order: act(order), n_calls, device))  # type: ignore[misc]
+        lines.append(
+            f"{case.title}, {name} of {len(made)} members: one after the other {found[0]:.1f} ms, "
+            f"on streams of their own {found[1]:.1f} ms"
+        )
+    return lines
+
+
 def naive(case: Case, device: str, n_calls: int) -> float:
-    """Milliseconds of mean forces of four models by MACE's own calculators, for one structure."""
+    """Milliseconds of mean forces of all models by MACE's own calculators, for one structure."""
     from mace.calculators import MACECalculator
 
     data = labels(case.system, 5)
-    made = ensemble(case, data, 4, "cpu")
+    made = ensemble(case, data, "cpu", range(1, case.n_members + 1))
     with tempfile.TemporaryDirectory() as folder:
         paths = made.export(Path(folder), "naive")
         calculators = [
@@ -195,31 +192,30 @@ def naive(case: Case, device: str, n_calls: int) -> float:
     return timed(mean_forces, n_calls, device)
 
 
-def agreement(device: str) -> str:
-    """Forces of the same weights on the CPU and on the device, plain and recorded."""
+def agreement(case: Case, device: str) -> str:
+    """Forces of the same weights on the CPU and on the device, in all ways."""
     data = labels("ethanol", 10)
-    case = Case("ethanol", 32, 0, "float64")
-    reference = ensemble(case, data, 1, "cpu")
+    reference = ensemble(case, data, "cpu", enable_cueq=False)
     expected = reference.energies_and_forces(data[0])[1]
     found = []
-    for way in ("plain", "recorded"):
-        made = ensemble(case, data, 1, device, **WAYS[way])
+    for way in WAYS:
+        if absent(way, device) is not None:
+            continue
+        made = ensemble(case, data, device, **WAYS[way])
         made.members[0].set_weights(reference.members[0].weights())
-        forces = [made.energies_and_forces(data[0])[1] for _ in range(4)][
-            -1
-        ]  # the last two are replayed
+        # The last two are replayed.
+        forces = [made.energies_and_forces(data[0])[1] for _ in range(4)][-1]
         found.append(f"{way} {np.abs(forces - expected).max():.1e}")
     return f"forces beside those of the CPU, largest difference in eV/A: {', '.join(found)}"
 
 
-def resume(device: str) -> str:
+def resume(case: Case, device: str) -> str:
     """Weights of a run that goes on, and of one that goes on from its state."""
     data = labels("ethanol", 20)
-    case = Case("ethanol", 32, 0, "float64")
-    unbroken = ensemble(case, data, 1, device)
+    unbroken = ensemble(case, data, device)
     for _ in range(3):
         whole_epoch(unbroken.members[0])
-    resumed = ensemble(case, data, 1, device)
+    resumed = ensemble(case, data, device)
     resumed.load_state_bytes(unbroken.state_bytes())
     for made in (unbroken, resumed):
         for _ in range(3):
@@ -230,15 +226,18 @@ def resume(device: str) -> str:
     return f"a resumed training beside the unbroken one, largest difference of weights: {largest:g}"
 
 
-def example(device: str) -> str:
+def example(device: str, changes: dict[str, dict[str, Any]]) -> str:
     """Seconds of the ethanol example, its start included."""
     with tempfile.TemporaryDirectory() as folder:
         inputs = Path(folder) / "ethanol"
         shutil.copytree(EXAMPLE, inputs)
-        path = inputs / "mace_settings.yaml"
-        values = yaml.safe_load(path.read_text())
-        values.setdefault("MISC", {})["device"] = device
-        path.write_text(yaml.safe_dump(values))
+        for name in ("mace_settings.yaml", "active_learning_settings.yaml"):
+            values = yaml.safe_load((inputs / name).read_text())
+            for section in values.keys() & changes.keys():
+                values[section] |= changes[section]
+            if name.startswith("mace"):
+                values.setdefault("MISC", {})["device"] = device
+            (inputs / name).write_text(yaml.safe_dump(values))
         before = time.perf_counter()
         command = [sys.executable, "-c", "from fhi_al.cli import main; main()", "--workdir"]
         done = subprocess.run([*command, str(inputs)], capture_output=True, text=True, check=False)
@@ -248,30 +247,39 @@ def example(device: str) -> str:
     return f"the ethanol example: {seconds:.0f} s"
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--quick", action="store_true", help="the smallest case alone, few calls")
-    options = parser.parse_args()
+    parser.add_argument("--quick", action="store_true", help="a tiny model alone, few calls")
+    options = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    device, n_calls = options.device, 2 if options.quick else 10
+    device, n_calls = options.device, 1 if options.quick else 10
     is_gpu = device.startswith("cuda")
     name = torch.cuda.get_device_name(device) if is_gpu else "CPU"
-    print(f"{name}; torch {torch.__version__}")
-    print("ms of: a training step (batch of 5), forces of 4 members for so many structures")
-    row = "{:38} {:9} {:>8} {:>9} {:>14} {:>14}"
-    print(row.format("", "way", "step", "GPU busy", "forces 8 or 1", "forces 64 or 8"))
+    cases = (QUICK,) if options.quick else CASES
+    small = cases[0]
+    row = "{:38} {:10} {:>8} {:>9} {:>14} {:>14}"
     with torch_set_up(1):
-        for case in CASES[: 1 if options.quick else None]:
-            for way in WAYS if is_gpu else ("plain",):
+        print(f"{name}; torch {torch.__version__}")
+        print("ms of: a training step (batch of 5), forces of all members for so many structures")
+        print(row.format("", "way", "step", "GPU busy", "forces 8 or 1", "forces 64 or 8"))
+        for case in cases:
+            for way in WAYS:
                 print(row.format(*measured(case, way, device, n_calls)), flush=True)
-        print(f"four MACECalculators, one ethanol: {naive(CASES[0], device, n_calls):.1f} ms")
+        naive_ms = naive(small, device, n_calls)
+        print(f"{small.n_members} MACECalculators, one ethanol: {naive_ms:.1f} ms")
+        print(
+            "ms of a whole MD step with mean forces, 8 and 64 trajectories (times that naive loop)"
+        )
+        for way in list(WAYS)[-1 if options.quick else 0 :]:
+            print("{:38} {:10} {:>18} {:>18}".format(*md_steps(small, way, device, naive_ms)))
+        for line in together(small, device, n_calls):
+            print(line, flush=True)
         for act in (agreement, resume):
-            print(act(device), flush=True)
-    if not options.quick:
-        print(example(device))
+            print(act(small, device), flush=True)
+    print(example(device, QUICK_EXAMPLE if options.quick else {}))
 
 
 if __name__ == "__main__":
