@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from ase.build import molecule
 
 from fhi_al.core.label import Label, Origin
+from fhi_al.models.devices import cuequivariance_problem
 from fhi_al.models.ensemble import Ensemble
 from fhi_al.models.torch_backend import TorchBackend
 from fhi_al.models.training import whole_epoch
@@ -80,6 +82,37 @@ def test_steps_and_forces_are_recorded_and_those_of_the_plain_way(labels: list[L
     for label in labels[:5]:
         np.testing.assert_allclose(recorded.forces(label), plain.forces(label), atol=FORCES)
     assert n_recorded(recorded) > before
+
+
+@pytest.mark.parametrize("cuda_graphs", ["off", "auto"])
+@pytest.mark.parametrize("device", ["cuda", f"cuda:{max(torch.cuda.device_count() - 1, 0)}"])
+def test_cuequivariance_trains_and_predicts_as_plain_mace(
+    cuda_graphs: str, device: str, labels: list[Label], caplog: pytest.LogCaptureFixture
+) -> None:
+    if (problem := cuequivariance_problem(device)) is not None:
+        pytest.skip(problem)
+    plain, quick = (
+        ensemble(labels, device, cuda_graphs=cuda_graphs, enable_cueq=key) for key in (False, True)
+    )
+    losses = [[whole_epoch(made.members[0]) for _ in range(4)] for made in (plain, quick)]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
+    quick.load_state_bytes(plain.state_bytes())
+    for label in labels[:5]:
+        np.testing.assert_allclose(quick.forces(label), plain.forces(label), atol=FORCES)
+    assert "not used" not in caplog.text  # neither it nor recording was given up
+
+
+def test_auto_decides_for_training_and_predictions(
+    labels: list[Label], caplog: pytest.LogCaptureFixture
+) -> None:
+    if (problem := cuequivariance_problem("cuda")) is not None:
+        pytest.skip(problem)
+    caplog.set_level(logging.INFO)
+    made = ensemble(labels, "cuda")
+    whole_epoch(made.members[0])
+    made.forces(labels[0])
+    for purpose in ("training", "predictions in float64"):
+        assert f"cuEquivariance: {purpose} takes" in caplog.text
 
 
 def test_forces_are_those_of_the_cpu(labels: list[Label]) -> None:
