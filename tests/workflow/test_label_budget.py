@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,17 @@ def test_shared_sets_hold_every_point_and_folds_of_their_own(tmp_path) -> None:
     assert not validation[0] & validation[1]
     assert places(folder, "initial") | places(folder, "active_learning") == points
     assert places(folder, "active_learning")
+
+
+def test_active_learning_may_add_as_much_to_shared_points_as_to_own_ones(tmp_path) -> None:
+    changes = {"initial_sets": "shared", "final_sets": "own", "analysis": False, "c_x": 0.9}
+    changes |= {"max_set_size": 8, "max_MD_steps": None, "converge_al": False}
+    folder = folder_of(tmp_path / "run", **SAMPLED, **changes)
+    output = succeed(folder)
+    assert "active learning stops: the training set has 8 points (max_set_size = 8)" in output
+    training = members(folder, "training")[0]
+    n_initial = sum(is_initial for is_initial, _, _ in training)
+    assert len(training) - n_initial == 8 - math.ceil(n_initial / 2)
 
 
 def test_in_the_end_all_labels_are_trained_on_however_often_it_is_killed(tmp_path) -> None:

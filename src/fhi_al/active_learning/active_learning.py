@@ -262,6 +262,7 @@ def _sweep(run: Run, trajectories: Trajectories) -> Sweep:
             options.criterion,
             options.labelling,
         ),
+        points,
         Candidates(
             trajectories,
             run.dynamics.systems,

@@ -21,6 +21,9 @@ from fhi_al.models.ensemble import Ensemble
 
 log = logging.getLogger(__name__)
 
+# Phases in which points are labelled before active learning.
+_INITIAL = ("initial", "imported")
+
 
 class Points:
     """Where accepted labels go.
@@ -52,6 +55,7 @@ class Points:
         self._store = store
         self._split = split
         self._stop = stop
+        self._n_shared: int | None = None
 
     def rms_force_before(self, system: int) -> float | None:
         """Root mean square of the reference forces in the sets that active learning began with.
@@ -75,15 +79,27 @@ class Points:
             label.key: label
             for member in self._ensemble.members
             for label in (*member.training, *member.validation)
-            if label.system == system and label.origin.phase in ("initial", "imported")
+            if label.system == system and label.origin.phase in _INITIAL
         }
         return list(points.values())
 
     def has_room(self) -> bool:
         """Whether there is a place for one more, pending ones already counted."""
         coming = sum(pending.crossed for pending in self._trajectories.state.pending)
+        return self.n_training() + coming < self._stop.max_set_size and self.may_label()
+
+    def n_training(self) -> int:
+        """Training points of one member; of an initial dataset that all share its own part counts.
+
+        So that ``max_set_size`` is reached after as many labels, whoever trains on them.
+        """
         n_training = len(self._ensemble.members[0].training)
-        return n_training + coming < self._stop.max_set_size and self.may_label()
+        if not self._split.shared:
+            return n_training
+        if self._n_shared is None:  # once: no point joins this part any more
+            training = self._ensemble.members[0].training
+            self._n_shared = sum(label.origin.phase in _INITIAL for label in training)
+        return n_training - self._n_shared + math.ceil(self._n_shared / len(self._ensemble))
 
     def may_label(self) -> bool:
         """Whether the budget allows for one more label, pending ones already counted."""

@@ -16,6 +16,7 @@ from fhi_al.active_learning.candidates import Candidates
 from fhi_al.active_learning.errors import AllRetired
 from fhi_al.active_learning.labelling import Labelling
 from fhi_al.active_learning.options import SweepOptions
+from fhi_al.active_learning.points import Points
 from fhi_al.active_learning.propagation import Propagation
 from fhi_al.active_learning.training_rounds import TrainingRounds
 from fhi_al.active_learning.trajectories import Trajectories
@@ -46,6 +47,7 @@ class Sweep:
     trajectories : Trajectories
     propagation : Propagation
     labelling : Labelling
+    points : Points
     candidates : Candidates
     training : TrainingRounds
     queue : LabelQueue
@@ -59,6 +61,7 @@ class Sweep:
         trajectories: Trajectories,
         propagation: Propagation,
         labelling: Labelling,
+        points: Points,
         candidates: Candidates,
         training: TrainingRounds,
         queue: LabelQueue,
@@ -69,6 +72,7 @@ class Sweep:
         self._trajectories = trajectories
         self._propagation = propagation
         self._labelling = labelling
+        self._points = points
         self._candidates = candidates
         self._training = training
         self._queue = queue
@@ -87,12 +91,11 @@ class Sweep:
         state = self._state
         if state.stage is not SweepStage.MOVE:
             return None
-        n_training = len(self._members[0].training)
         try:
             return active_learning_stop(
                 self._stop_rules,
                 state.mae_forces,
-                n_training,
+                self._points.n_training(),
                 self._queue.validator.store.n_computed,
                 state.trajectories,
             )

@@ -112,7 +112,8 @@ class ActiveLearning(Section):
     )
     max_set_size: OptionalInteger = setting(
         None,
-        "Training points of one member at which active learning stops.",
+        "Training points of one member at which active learning stops; of an initial dataset that"
+        " all share its part counts (`initial_sets`).",
         ge=1,
         shown_default="no limit",
     )
