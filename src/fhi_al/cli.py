@@ -48,6 +48,11 @@ def main_atomic_energies(argv: Sequence[str] | None = None) -> int:
     )
 
 
+def main_label(argv: Sequence[str] | None = None) -> int:
+    """``FHI_AL-label``: energies and forces of the structures of a file, by the run's engine."""
+    return _command("FHI_AL-label", main_label.__doc__, _run_label, argv)
+
+
 def _command(name: str, description: str | None, drive: Drive, argv: Sequence[str] | None) -> int:
     from fhi_al.app.process_set_up import process_set_up, serve
 
@@ -133,7 +138,30 @@ def _parser(name: str, description: str | None) -> argparse.ArgumentParser:
             metavar="SYMBOL",
             help="only these elements, for instance one per launch (default: all)",
         )
+    if name == "FHI_AL-label":
+        _add_label_arguments(parser)
     return parser
+
+
+def _add_label_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE", help="structures; any file ASE reads")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="OUT",
+        help="extended xyz file for them with labels (default: labelled/NAME.xyz in --workdir)",
+    )
+    parser.add_argument("--stress", action="store_true", help="compute the stress of crystals, too")
+    parser.add_argument(
+        "--select", type=int, metavar="N", help="only the N structures that differ most"
+    )
+    parser.add_argument(
+        "--model", type=Path, metavar="MODEL", help="MACE model whose descriptors --select compares"
+    )
+    parser.add_argument(
+        "--retry", action="store_true", help="compute again what an earlier launch could not"
+    )
 
 
 def _run_all(arguments: argparse.Namespace, process: Process) -> int:
@@ -201,4 +229,23 @@ def _run_atomic_energies(arguments: argparse.Namespace, process: Process) -> int
         print("\n".join(atomic_energies.checked(folder, arguments.elements)))
         return DONE
     atomic_energies.compute(folder, arguments.elements, process)
+    return DONE
+
+
+def _run_label(arguments: argparse.Namespace, process: Process) -> int:
+    from fhi_al.app import labelling
+
+    folder = arguments.workdir.resolve()
+    order = labelling.LabelOrder(
+        arguments.file,
+        arguments.output,
+        arguments.select,
+        arguments.model,
+        stress=arguments.stress,
+        retry=arguments.retry,
+    )
+    if arguments.check:
+        print("\n".join(labelling.checked(folder, order, process)))
+        return DONE
+    labelling.compute(folder, order, process)
     return DONE

@@ -12,6 +12,7 @@ from fhi_al.core.diversity import (
     distances,
     farthest_first,
     fingerprints,
+    fingerprints_of_any,
     nearest_duplicate,
     scatter,
 )
@@ -113,3 +114,41 @@ def test_many_structures_are_compared_in_parts(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("fhi_al.core.diversity._MOST_AT_ONCE", 40)
     assert np.array_equal(distances(others[0], others), whole)
     assert whole[0] == 0.0
+
+
+def test_structures_of_any_composition_have_distances() -> None:
+    water = some_features(1, n_structures=1)[0]
+    hydrogen = np.array([1, 1])
+    features = [water, water[[0, 2, 1]], water + 0.1, water[1:], 3 * water[1:]]
+    numbers = [WATER, WATER, WATER, hydrogen, hydrogen]
+    points = fingerprints_of_any(features, numbers)
+    assert points.shape == (5, 2 * 5 * 4)
+    far = [distances(points[0], points[k : k + 1])[0] for k in range(5)]
+    # The order of equal atoms makes no difference.
+    assert far[1] == pytest.approx(0.0, abs=1e-12)
+    # What has no oxygen is farther than what was moved a little.
+    assert 0.0 < far[2] < far[3] < far[4]
+
+
+def test_one_composition_of_single_atoms_is_compared_atom_by_atom() -> None:
+    # One atom of each element: all quantiles are its feature, whose scatter is 1 for both.
+    features = [np.array([[1.0], [5.0]]), np.array([[-1.0], [5.0]]), np.array([[1.0], [3.0]])]
+    numbers = [np.array([8, 1])] * 3
+    points = fingerprints_of_any(features, numbers)
+    scale = np.sqrt(8 / 9)  # root mean square of (1, -1, 1) and of (5, 5, 3) about the mean
+    # Half of the atoms moved by 2.
+    assert distances(points[0], points[1:2])[0] == pytest.approx(np.sqrt(4 / 2) / scale)
+    assert distances(points[0], points[2:3])[0] == pytest.approx(np.sqrt(4 / 2) / scale)
+
+
+def test_equal_structures_of_an_element_do_not_divide_by_zero() -> None:
+    points = fingerprints_of_any([np.ones((2, 3))] * 2, [np.array([1, 1])] * 2)
+    assert np.isfinite(points).all() and np.array_equal(points[0], points[1])
+
+
+def test_a_short_choice_is_the_beginning_of_a_long_one() -> None:
+    points = np.random.default_rng(3).normal(size=(20, 2))
+    none = np.empty((0, 2))
+    whole = farthest_first(points, none)
+    assert sorted(whole) == list(range(20))
+    assert farthest_first(points, none, 5) == whole[:5]

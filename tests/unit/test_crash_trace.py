@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from fhi_al.core.errors import CannotCompute
 from fhi_al.labels.crash_trace import RECORD, CallRecord
 
 # A launch that computes a structure and ends within it, in one of several ways.
@@ -113,3 +114,12 @@ def test_the_engines_last_words_are_told(
 def test_a_record_that_cannot_be_read_is_none(tmp_path: Path, content: str) -> None:
     (tmp_path / RECORD).write_text(content)
     assert CallRecord(tmp_path).crashes("a") == 0
+
+
+def test_an_engine_that_refuses_a_structure_has_not_died(tmp_path: Path) -> None:
+    record = CallRecord(tmp_path)
+    with pytest.raises(CannotCompute), record.of("a structure", [0]):
+        raise CannotCompute("it knows no such element")
+    assert record.crashes("a structure") == 0
+    record.close()
+    assert not (tmp_path / RECORD).exists()

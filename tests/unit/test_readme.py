@@ -73,7 +73,8 @@ def help_of(entry: str) -> str:
 
 @pytest.mark.mpi
 def test_every_option_exists_and_every_option_is_told() -> None:
-    existing = set(re.findall(r"--[a-z]+", help_of("main") + help_of("main_atomic_energies")))
+    commands = ("main", "main_atomic_energies", "main_label")
+    existing = set(re.findall(r"--[a-z]+", "".join(map(help_of, commands))))
     assert set(re.findall(r"--[a-z]+", section("Commands"))) == existing
     text = re.sub(r"<!--.*?-->", "", README)
     assert set(re.findall(r"(?<![\w|-])--[a-z][a-z-]*", text)) <= existing | OTHER_PROGRAMS_OPTIONS

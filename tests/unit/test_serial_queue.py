@@ -12,7 +12,7 @@ import pytest
 from ase.build import bulk, molecule
 from label_parts import bits
 
-from fhi_al.core.errors import EngineError
+from fhi_al.core.errors import CannotCompute, EngineError
 from fhi_al.core.label import Label, Origin
 from fhi_al.core.plausible import LabelLimits
 from fhi_al.core.structure import Array, Structure, structure
@@ -277,3 +277,50 @@ def test_only_the_engine_is_timed(tmp_path: Path) -> None:
     queue.label(request(AL, 1))
     queue.label(request(AL, 1))
     assert inside == [0, 1]
+
+
+# EMT knows no silicon.
+SILICON = structure(bulk("Si").numbers, bulk("Si").positions, np.array(bulk("Si").cell))
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+def test_what_the_engine_cannot_compute_ends_a_run_or_is_kept(tmp_path: Path, keeps: bool) -> None:
+    counted = Counted(AseSpec("ase.calculators.emt:EMT", SILICON))
+    validator = LabelValidator(
+        [SILICON],
+        LabelStore(tmp_path / "labels.jsonl"),
+        limits=LabelLimits(100.0, 50.0),
+        e0_sums=[None],
+        max_failures=3,
+        keeps_uncomputable=keeps,
+    )
+    queue = SerialLabelQueue(validator, counted, CallRecord(tmp_path), timed=untimed)
+    if keeps:
+        found = queue.label(request(SILICON, 1))
+        assert isinstance(found, Rejected) and "No EMT-potential for Si" in found.reason
+    else:
+        with pytest.raises(CannotCompute, match="No EMT-potential for Si"):
+            queue.label(request(SILICON, 1))
+    assert len(LabelStore(tmp_path / "labels.jsonl")) == int(keeps)
+
+
+def test_a_molecule_has_no_stress_where_crystals_have_one(tmp_path: Path) -> None:
+    counted = Counted(tblite_spec("GFN2-xTB", ETHANOL))
+    validator = LabelValidator(
+        [ETHANOL],
+        LabelStore(tmp_path / "labels.jsonl"),
+        limits=LabelLimits(100.0, 50.0),
+        e0_sums=[None],
+        max_failures=3,
+        wants_stress=True,
+    )
+    queue = SerialLabelQueue(validator, counted, CallRecord(tmp_path), timed=untimed)
+    assert isinstance(queue.label(request(ETHANOL, 0)), Label)
+
+
+def test_an_identity_names_a_geometry_in_place_of_its_system() -> None:
+    origin = Origin("file", 0, 3)
+    shape = (ETHANOL.positions, ETHANOL.cell, origin)
+    keys = {LabelRequest(system, *shape, 77).key for system in (0, 1)}
+    assert len(keys) == 1
+    assert keys != {LabelRequest(0, *shape, 78).key} and keys != {LabelRequest(0, *shape).key}

@@ -1,4 +1,4 @@
-"""The four commands, their options, and the ways to sample the initial dataset."""
+"""The commands, their options, and the ways to sample the initial dataset."""
 
 from __future__ import annotations
 

@@ -5,15 +5,19 @@ Owns how they are found and what is said when they are not.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
 
 from fhi_al.core.errors import EngineError
+from fhi_al.core.structure import Array
 from fhi_al.engines.ase_import import import_calculator
 
 FETCH_TIMEOUT_S = 5.0
+Describe = Callable[[Atoms], Array]
 
 
 def foundation_problem(al: Any, timeout_s: float = FETCH_TIMEOUT_S) -> str | None:
@@ -66,6 +70,29 @@ def foundation_calculator(
     from fhi_al.models.mace.foundations import mace_mp_calculator
 
     return mace_mp_calculator(al.initial_foundational_size, device, dtype)
+
+
+def file_descriptors(path: Path, device: str = "cpu") -> tuple[list[int], Describe]:
+    """The elements that a MACE model file knows, and what describes atoms by it.
+
+    Returns
+    -------
+    list of int
+        Atomic numbers.
+    callable
+        Atoms -> invariant features of each, (n_atoms, n_features).
+
+    Raises
+    ------
+    ValueError
+        If it is no MACE model; says how to fix it.
+    """
+    from fhi_al.models.mace.foundations import mace_file_descriptors
+
+    try:
+        return mace_file_descriptors(path, device)
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: no such file. Expected a MACE model file.") from error
 
 
 def _made(al: Any, device: str, dtype: str) -> BaseCalculator:

@@ -32,6 +32,7 @@ from fhi_al.labels.store import LabelStore
 from fhi_al.labels.validation import LabelValidator
 from fhi_al.labels.without_stress import without_stress
 from fhi_al.labels.workers import Workers
+from fhi_al.parallel.layout import Layout
 from fhi_al.process.soft_stop import SoftStop
 from fhi_al.report import clock
 from fhi_al.report.clock import Clock
@@ -55,6 +56,32 @@ class LabelSupply:
     queue: SerialLabelQueue | BackgroundLabelQueue
     completion_log: CompletionLog
     busy_seconds: Callable[[], dict[int, float]]
+
+
+@dataclass(frozen=True)
+class LabelPlace:
+    """Where labels are kept.
+
+    Parameters
+    ----------
+    state : Path
+        Folder of what tells of calculations under way.
+    cluster : Path
+        Folder of the jobs, with ``cluster``.
+    """
+
+    state: Path
+    cluster: Path
+
+
+@dataclass(frozen=True, eq=False)
+class Surroundings:
+    """The process around the labels: its ranks, what each does, its clock, requests to stop."""
+
+    comm: MPI.Intracomm
+    layout: Layout
+    stopwatch: Clock
+    soft_stop: SoftStop
 
 
 def wire_labels(
@@ -81,51 +108,85 @@ def wire_labels(
     """
     al, restart = settings.al, folder / "restart"
     specs = registry.engine_specs(folder, settings, inputs) if computes else []
-    cluster: ClusterWorkers | None = None
-    if computes and al.cluster is not None:
-        cluster = ClusterWorkers(specs, cluster_options(settings), folder / "cluster")
     limits = checks.label_limits(settings)
     engine = fingerprint(specs) if computes else None
     store = _store(restart, engine, limits.name)
     parts.callback(store.close)
     if settings.computes_stress and (lacking := without_stress(store)):
         log.warning("%s: %s", store.path, lacking)
-    completion_log = CompletionLog(restart / "order.jsonl")
-    parts.callback(completion_log.close)
-
-    output = partial(_last_output, cluster, specs, max(1, len(assignment.layout.groups)))
-    calls = CallRecord(restart, output)
-    parts.callback(calls.close)
-    validator = LabelValidator(
+    validator = partial(
+        LabelValidator,
         inputs.systems,
         store,
         limits=limits,
         e0_sums=[_e0_sum(settings, system) for system in inputs.systems],
         max_failures=al.max_label_failures,
-        last_output=output,
         wants_stress=settings.computes_stress,
     )
+    place = LabelPlace(restart, folder / "cluster")
+    around = Surroundings(comm, assignment.layout, stopwatch, soft_stop)
+    return wire_queue(settings, specs, validator, place, around, parts, computes=computes)
+
+
+def wire_queue(
+    settings: Settings,
+    specs: Sequence[EngineSpec],
+    validator_with: Callable[..., LabelValidator],
+    place: LabelPlace,
+    around: Surroundings,
+    parts: ExitStack,
+    *,
+    computes: bool = True,
+    most_open: int | None = None,
+) -> LabelSupply:
+    """Wire the queue of labels; what has to be closed goes to ``parts``.
+
+    Parameters
+    ----------
+    settings : Settings
+    specs : sequence of EngineSpec
+        One per system.
+    validator_with : callable
+        Makes the validator, given the keyword ``last_output``.
+    place : LabelPlace
+    around : Surroundings
+    parts : ExitStack
+    computes : bool
+        Whether the engine is there.
+    most_open : int or None
+        Engines of systems that are kept at a time.
+    """
+    comm, layout, stopwatch = around.comm, around.layout, around.stopwatch
+    cluster: ClusterWorkers | None = None
+    if computes and settings.al.cluster is not None:
+        cluster = ClusterWorkers(specs, cluster_options(settings), place.cluster)
+    completion_log = CompletionLog(place.state / "order.jsonl")
+    parts.callback(completion_log.close)
+    output = partial(_last_output, cluster, specs, max(1, len(layout.groups)))
+    calls = CallRecord(place.state, output)
+    parts.callback(calls.close)
+    validator = validator_with(last_output=output)
     queue: SerialLabelQueue | BackgroundLabelQueue
-    if al.parallel and computes:
+    if settings.al.parallel and computes:
         workers: Workers | None = cluster
         if workers is None:
-            workers = _workers(comm, specs, assignment, calls, stopwatch)
+            workers = _workers(around, specs, calls, most_open)
         busy_seconds = workers.busy_seconds
         queue = BackgroundLabelQueue(
             validator,
             workers,
             completion_log,
             waiting=lambda: stopwatch.section(clock.WAITING),
-            check_stop=soft_stop.check,
+            check_stop=around.soft_stop.check,
         )
     else:
-        busy_seconds = partial(_dft_seconds, assignment, stopwatch)
+        busy_seconds = partial(_dft_seconds, layout, stopwatch)
         queue = SerialLabelQueue(
             validator,
-            EngineService(comm, specs, calls.traces),
+            EngineService(comm, specs, calls.traces, most_open=most_open),
             calls,
             timed=lambda: stopwatch.section(clock.DFT),
-            before_each=soft_stop.check,
+            before_each=around.soft_stop.check,
         )
     parts.callback(queue.close)
     return LabelSupply(queue, completion_log, busy_seconds)
@@ -139,22 +200,18 @@ def _last_output(cluster: ClusterWorkers | None, specs: Sequence[EngineSpec], n_
 
 
 def _workers(
-    comm: MPI.Intracomm,
-    specs: Sequence[EngineSpec],
-    assignment: RankAssignment,
-    calls: CallRecord,
-    stopwatch: Clock,
+    around: Surroundings, specs: Sequence[EngineSpec], calls: CallRecord, most_open: int | None
 ) -> Workers:
     """Groups of other ranks that compute in the background; rank 0 where there are none."""
-    if assignment.layout.groups:
-        return EngineGroups(comm, specs, assignment.layout.groups, calls)
-    alone = EngineService(comm, specs, calls.traces, alone=True)
-    return OwnWorker(alone, calls, lambda: stopwatch.section(clock.DFT))
+    if around.layout.groups:
+        return EngineGroups(around.comm, specs, around.layout.groups, calls, most_open)
+    alone = EngineService(around.comm, specs, calls.traces, alone=True, most_open=most_open)
+    return OwnWorker(alone, calls, lambda: around.stopwatch.section(clock.DFT))
 
 
-def _dft_seconds(assignment: RankAssignment, stopwatch: Clock) -> dict[int, float]:
+def _dft_seconds(layout: Layout, stopwatch: Clock) -> dict[int, float]:
     """Of the ranks that compute all labels together."""
-    return dict.fromkeys(assignment.layout.labelling, stopwatch.in_this_launch()[clock.DFT])
+    return dict.fromkeys(layout.labelling, stopwatch.in_this_launch()[clock.DFT])
 
 
 def require_same_engine(folder: Path, settings: Settings, inputs: checks.Inputs) -> str | None:

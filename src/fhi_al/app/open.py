@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -108,18 +108,25 @@ def wired(prepared: Prepared, process: Process) -> Iterator[Run]:
 
     assembled = assemble(prepared.definition, process, who, found, prepared.needs)
     run = assembled.run
-    try:
+    with closed_at_the_end(process, assembled.close):
         yield run
+    for line in summary(run.state, run.store, run.clock.seconds(), assembled.idle()):
+        log.info("summary: %s", line)
+
+
+@contextmanager
+def closed_at_the_end(process: Process, close: Callable[[], None]) -> Iterator[None]:
+    """Close what all ranks have parts of, after an error only if they can still take part."""
+    try:
+        yield
     except BaseException as error:
         _require_serving(process, error)
         # Agreed on by all ranks, or between two calls: closing, which is collective, is safe.
         # It waits for what others compute, and stores it.
         with suppress(Exception):
-            assembled.close()
+            close()
         raise
-    assembled.close()
-    for line in summary(run.state, run.store, run.clock.seconds(), assembled.idle()):
-        log.info("summary: %s", line)
+    close()
 
 
 def _require_serving(process: Process, error: BaseException) -> None:

@@ -21,7 +21,7 @@ from fhi_al.settings import ActiveLearning, Settings
 def work_ahead(settings: Settings, inputs: Inputs, needs: Needs = EVERYTHING) -> list[str]:
     """An estimate of the work that is left, as lines for ``--check``."""
     al = settings.al
-    lines = [f"system: {', '.join(_formula(geometry) for geometry in inputs.geometries)}"]
+    lines = [f"system: {', '.join(formula(geometry) for geometry in inputs.geometries)}"]
     if needs.sampling:
         rounds = ceil(al.max_initial_epochs / al.intermediate_epochs)
         per_round = n_to_sample(0, al.n_samples * al.ensemble_size, al.test_ratio)
@@ -141,7 +141,8 @@ def _active_learning_ahead(al: ActiveLearning) -> Iterator[str]:
         yield f"analysis: one more label every {al.sanity_skip} MD steps of a trajectory"
 
 
-def _formula(geometry: Geometry) -> str:
+def formula(geometry: Geometry) -> str:
+    """Of a system, and what it is: ``H2O (molecule)``."""
     numbers = geometry.structure.numbers
     counts = [(chemical_symbols[z], int((numbers == z).sum())) for z in sorted(set(numbers))]
     kind = "crystal" if geometry.structure.pbc else "molecule"

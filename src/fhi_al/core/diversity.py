@@ -7,6 +7,8 @@ atoms of one species, nor on how a structure is turned or shifted.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -148,7 +150,52 @@ def nearest_duplicate(
     return min((distance for distance in close_ones if distance <= limit), default=None)
 
 
-def farthest_first(points: Array, stored: Array) -> list[int]:
+def fingerprints_of_any(
+    features: Sequence[Array], numbers: Sequence[NDArray[np.int64]], n_quantiles: int = 5
+) -> Array:
+    """Structures of any composition as points whose distance is a distance of structures.
+
+    Parameters
+    ----------
+    features : sequence of (n_atoms, n_features)
+        Of each structure's atoms; the same features in all.
+    numbers : sequence of (n_atoms,)
+        Atomic numbers.
+    n_quantiles : int
+        Numbers that describe the distribution of a feature over the atoms of an element.
+
+    Returns
+    -------
+    (n_structures, n_elements * n_quantiles * n_features)
+
+    Notes
+    -----
+    As :func:`fingerprints`, with evenly spread quantiles of each feature in place of all sorted
+    values, so that numbers of atoms may differ.  The features of an element are divided by their
+    scatter over all its atoms, and its block is weighted by the root of its share of the atoms: the
+    squared distance of two structures of one composition is a mean over the atoms.
+    """
+    elements = np.unique(np.concatenate(numbers))
+    at = np.linspace(0.0, 1.0, n_quantiles)
+    n_features = features[0].shape[1]
+    points = np.zeros((len(features), len(elements), n_quantiles, n_features))
+    for place, element in enumerate(elements):
+        of_element = [each[n == element] for each, n in zip(features, numbers, strict=True)]
+        together = np.concatenate(of_element)
+        middle = together.mean(axis=0)
+        scale = np.sqrt(np.square(together - middle).sum(axis=1).mean())
+        # Of an element that is the same everywhere only its share tells.
+        size = np.sqrt(np.square(together).sum(axis=1).mean())
+        scale = scale if scale > _ROUNDING * size else (size or 1.0)
+        for k, some in enumerate(of_element):
+            if len(some):
+                share = np.sqrt(len(some) / len(numbers[k]) / n_quantiles)
+                points[k, place] = share * np.quantile(some, at, axis=0) / scale
+    flat: Array = points.reshape(len(features), -1)
+    return flat
+
+
+def farthest_first(points: Array, stored: Array, most: int | None = None) -> list[int]:
     """Order in which each point is the farthest from all before it and from the stored ones.
 
     Parameters
@@ -156,6 +203,8 @@ def farthest_first(points: Array, stored: Array) -> list[int]:
     points : (n_points, n_numbers)
         Fingerprints.
     stored : (n_stored, n_numbers)
+    most : int or None
+        Only so many points; None for all.
 
     Returns
     -------
@@ -165,7 +214,7 @@ def farthest_first(points: Array, stored: Array) -> list[int]:
     nearest = np.array([distances(point, stored).min(initial=np.inf) for point in points])
     order: list[int] = []
     left = np.ones(len(points), dtype=bool)
-    while left.any():
+    while left.any() and (most is None or len(order) < most):
         chosen = int(np.argmax(np.where(left, nearest, -1.0)))
         order.append(chosen)
         left[chosen] = False

@@ -11,16 +11,26 @@ from numpy.typing import NDArray
 
 from fhi_al.core.structure import Array
 
-Phase = Literal["initial", "active_learning", "sanity", "test", "imported"]
+Phase = Literal["initial", "active_learning", "sanity", "test", "imported", "file"]
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a label was requested: phase, trajectory index and MD step of that trajectory."""
+    """Where a label was requested: phase, trajectory index and MD step of that trajectory.
+
+    Of a file's structures ("imported" with their labels, or "file") the step is the frame.
+    """
 
     phase: Phase
     trajectory: int
     step: int
+
+    @property
+    def place(self) -> str:
+        """In words."""
+        if self.phase in ("imported", "file"):
+            return f"frame {self.step}"
+        return f"trajectory {self.trajectory}, MD step {self.step}"
 
     @property
     def config_type(self) -> str:

@@ -123,6 +123,10 @@ class Aims(EngineKind):
         library = run.settings.resolve(run.al.aims_lib_path)
         return AsiSpec(library, work_dir, text, geometry, stress)
 
+    def one_system_per_process(self, settings: Settings) -> bool:
+        """The library; a job of its own has a process of its own."""
+        return settings.al.cluster is None
+
     def problems(self, run: EngineContext) -> Iterator[str]:
         """Of control.in, species defaults and library."""
         assert run.inputs.control is not None

@@ -78,7 +78,7 @@ class AseCalculator(EngineKind):
         if not declared or "stress" in declared:
             return None
         return (
-            f"{path} computes {', '.join(declared)}, no stress. Set it to false, or take another"
+            f"{path} computes {', '.join(declared)}, no stress. Do without, or take another"
             " calculator"
         )
 
@@ -86,8 +86,10 @@ class AseCalculator(EngineKind):
         """Radicals that tblite computes without spin."""
         for geometry in run.inputs.geometries:
             spec = self.spec(run, geometry)
-            if is_tblite(spec.calculator) and (note := tblite_note(spec.structure, spec.arguments)):
-                yield note
+            if is_tblite(spec.calculator):
+                note = tblite_note(spec.structure, spec.arguments, geometry.path.name)
+                if note:
+                    yield note
 
     def _calculator(self, run: EngineContext) -> str:
         assert run.al.reference_calculator is not None

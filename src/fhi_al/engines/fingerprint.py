@@ -90,6 +90,15 @@ def fingerprint(specs: Collection[Identified]) -> Fingerprint:
     return Fingerprint(value, (*same, old.hexdigest()[:16]), "; ".join(notes))
 
 
+def identity_number(spec: Identified, *, stress: bool) -> int:
+    """A number that names an engine for one system, and whether its labels have a stress.
+
+    Equal where labels of a geometry would be; below 2^63.
+    """
+    text = f"{fingerprint([spec]).value}{' with stress' if stress else ''}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
 def _of_identities(identities: Sequence[Any]) -> str:
     content = json.dumps([plain(each) for each in identities], sort_keys=True)
     return VERSION + hashlib.sha256(content.encode()).hexdigest()[:16]

@@ -113,6 +113,10 @@ class EngineKind(ABC):
         """What of the user's arguments an isolated atom does not get, as ``name=value``."""
         return []
 
+    def one_system_per_process(self, settings: Settings) -> bool:
+        """Whether a process that has computed one system can compute no other."""
+        return False
+
     def problems(self, run: EngineContext) -> Iterator[str]:
         """What is known to be wrong without a calculation, as sentences: where, what, how to fix.
 
@@ -125,7 +129,7 @@ class EngineKind(ABC):
         if self.has_stress:
             return None
         return (
-            f"reference_engine {run.al.reference_engine} gives no stress. Set it to false, or take"
+            f"reference_engine {run.al.reference_engine} gives no stress. Do without, or take"
             " another engine"
         )
 

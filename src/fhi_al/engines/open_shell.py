@@ -17,7 +17,9 @@ from fhi_al.engines.aims_input.control import Control
 from fhi_al.engines.aims_input.text import real
 
 
-def tblite_note(system: Structure, arguments: Mapping[str, Any]) -> str | None:
+def tblite_note(
+    system: Structure, arguments: Mapping[str, Any], name: str = "geometry.in"
+) -> str | None:
     """The warning about an unpaired electron of which no argument of tblite speaks.
 
     Parameters
@@ -25,6 +27,8 @@ def tblite_note(system: Structure, arguments: Mapping[str, Any]) -> str | None:
     system : Structure
     arguments : mapping
         Keyword arguments of tblite's calculator.
+    name : str
+        Of the file that the system is from.
     """
     charge = arguments.get("charge")
     if not isinstance(charge, int | float):
@@ -38,10 +42,10 @@ def tblite_note(system: Structure, arguments: Mapping[str, Any]) -> str | None:
     ):
         return None
     return (
-        "geometry.in: an odd number of electrons, and no initial_moment: tblite takes the molecule "
+        f"{name}: an odd number of electrons, and no initial_moment: tblite takes the molecule "
         "for one without unpaired electrons as far as it can, and the energy of a radical is then "
-        "too high (that of CH3 by 0.4 eV). Put `initial_moment 1.0` below the atom that has the "
-        "unpaired electron"
+        "too high (that of CH3 by 0.4 eV). Put `initial_moment 1.0` below the atom in geometry.in "
+        "that has the unpaired electron, or give it an initial magnetic moment where ASE reads it"
     )
 
 

@@ -86,6 +86,11 @@ def atom_spec(folder: Path, settings: Settings, inputs: Inputs, atom: Geometry) 
         raise InputError([str(error)]) from error
 
 
+def one_system_per_process(settings: Settings) -> bool:
+    """Whether a process that has computed one system can compute no other."""
+    return engine_kind(settings).one_system_per_process(settings)
+
+
 def left_out_of_atoms(settings: Settings, specs: Iterable[EngineSpec]) -> list[str]:
     """What of the user's arguments isolated atoms do not get, as ``name=value``."""
     kind = engine_kind(settings)
@@ -110,7 +115,7 @@ def engine_problems(folder: Path, settings: Settings, inputs: Inputs) -> Iterato
 def _stress_problems(kind: EngineKind, run: EngineContext) -> Iterator[str]:
     for geometry in run.inputs.geometries:
         if run.wants_stress(geometry) and (problem := kind.stress_problem(run, geometry)):
-            yield str(run.settings.problem("mace", "GENERAL.compute_stress", problem))
+            yield run.settings.stress_problem(problem)
 
 
 def engine_notes(folder: Path, settings: Settings, inputs: Inputs) -> list[str]:

@@ -114,6 +114,10 @@ class EngineSpec:
         """For one of several groups of ranks, counted from 1: with folders of its own."""
         return self
 
+    def in_folder(self, folder: Path) -> Self:
+        """For another command beside a run: folders of its own are in this one."""
+        return self
+
     def for_job(self) -> EngineSpec | None:
         """To be built by a job of its own on a cluster; None if that cannot be."""
         return None if self.is_collective else self
@@ -172,6 +176,10 @@ class AsiSpec(EngineSpec):
     def in_group(self, number: int) -> AsiSpec:
         """In a folder of its own."""
         return replace(self, work_dir=self.work_dir / f"group_{number}")
+
+    def in_folder(self, folder: Path) -> AsiSpec:
+        """In a folder of its own."""
+        return replace(self, work_dir=folder / self.work_dir.name)
 
     @property
     def log(self) -> Path:

@@ -215,11 +215,8 @@ class BackgroundLabelQueue:
 
     def _store(self, finished: Finished) -> None:
         request = self._computing.pop(finished.key)
-        if isinstance(finished.result, EngineError):
-            raise type(finished.result)(
-                f"reference engine: {finished.result}{self.validator.last_output()}"
-            ) from finished.result
-        log_duration(len(self.validator.store) + 1, finished.seconds)
+        if not isinstance(finished.result, EngineError):
+            log_duration(len(self.validator.store) + 1, finished.seconds)
         self.validator.store_result(request, finished.result)
         if finished.key in self._requests:
             self._arrived.append(finished.key)

@@ -30,6 +30,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from fhi_al.core.errors import CannotCompute
+
 log = logging.getLogger(__name__)
 
 MOST_ATTEMPTS = 3
@@ -151,8 +153,14 @@ class CallRecord:
         self._calls[key] = replace(call, ranks=tuple(ranks))
         self._write()
 
-    def failed(self, key: str) -> None:
-        """An error came out of the engine: counts as a crash."""
+    def ended(self, key: str, error: Exception | None = None) -> None:
+        """The calculation of a structure has ended; an error counts as a crash of the engine.
+
+        But for one that says why there is nothing to compute: the engine is well.
+        """
+        if error is None or isinstance(error, CannotCompute):
+            self.forget(key)
+            return
         call = self._calls[key]
         self._calls[key] = replace(call, ranks=(), crashes=call.crashes + 1)
         self._write()
@@ -168,10 +176,10 @@ class CallRecord:
         self.begin(key, ranks)
         try:
             yield
-        except Exception:
-            self.failed(key)
+        except Exception as error:
+            self.ended(key, error)
             raise
-        self.forget(key)
+        self.ended(key)
 
     def close(self) -> None:
         """Close the file; nothing is left of it and the traces where there is nothing to tell."""

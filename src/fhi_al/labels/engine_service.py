@@ -81,6 +81,13 @@ class _Engines:
         return iter(tuple(self._engines))
 
 
+def superfluous(built: Sequence[int], most_open: int | None) -> list[int]:
+    """Of systems whose engines are open, oldest first: those to close before another is built."""
+    if most_open is None or len(built) < most_open:
+        return []
+    return list(built[: len(built) - most_open + 1])
+
+
 class EngineService:
     """On rank 0: engines whose calls rank 0 takes part in, one for each system.
 
@@ -94,6 +101,8 @@ class EngineService:
         Folder in which a rank leaves a trace if it dies in an engine.
     alone : bool
         Rank 0 computes by itself, whatever the engine could do with more ranks.
+    most_open : int or None
+        Engines that are kept at a time; of more systems than these the oldest is closed.
 
     An engine starts before its first calculation: a run that has nothing to compute starts none.
     """
@@ -105,11 +114,13 @@ class EngineService:
         traces: Path | None = None,
         *,
         alone: bool = False,
+        most_open: int | None = None,
     ) -> None:
         self._comm = comm
         self._specs = list(specs)
         self._traces = traces
         self._alone = alone
+        self._most_open = most_open
         self._engines = _Engines(comm)
 
     def start(self, system: int) -> None:
@@ -121,6 +132,8 @@ class EngineService:
             If it cannot be started.
         """
         if system not in self._engines:
+            for oldest in superfluous(list(self._engines), self._most_open):
+                self._close(oldest)
             build = (system, self._specs[system], self.ranks(system), self._traces)
             self._tell(system, "build", build)
             self._engines.build(*build)
@@ -153,9 +166,12 @@ class EngineService:
     def close(self) -> None:
         """Close all engines on all their ranks."""
         for system in self._engines:
-            self._tell(system, "close", system)
-            self._engines.close(system)
+            self._close(system)
         self._engines.close_trace()
+
+    def _close(self, system: int) -> None:
+        self._tell(system, "close", system)
+        self._engines.close(system)
 
     def _tell(self, system: int, name: str, payload: Any) -> None:
         mpi.tell(self._comm, self.ranks(system)[1:], name, payload)
@@ -203,6 +219,7 @@ class Labeller:
         except EngineError as error:
             self._not_built[system] = error
             raise
+        self._not_built.pop(system, None)
 
     def _label(self, key: str, system: int, positions: Array, cell: Array, speaker: int) -> None:
         """Compute a structure with the ranks of the group, one of which answers."""

@@ -16,7 +16,7 @@ from fhi_al.core.errors import EngineError
 from fhi_al.engines.engine import ReferenceResult
 from fhi_al.engines.spec import EngineSpec
 from fhi_al.labels.crash_trace import MOST_ATTEMPTS, CallRecord
-from fhi_al.labels.engine_service import EngineService, Ranks
+from fhi_al.labels.engine_service import EngineService, Ranks, superfluous
 from fhi_al.labels.workers import Finished, Job
 from fhi_al.parallel import mpi
 
@@ -95,6 +95,8 @@ class EngineGroups:
     groups : sequence of tuple of int
         The ranks of each group, without rank 0.
     calls : CallRecord
+    most_open : int or None
+        Engines that a group keeps at a time; of more systems than these the oldest is closed.
     """
 
     ends_soon = True
@@ -105,12 +107,14 @@ class EngineGroups:
         specs: Sequence[EngineSpec],
         groups: Sequence[Ranks],
         calls: CallRecord,
+        most_open: int | None = None,
     ) -> None:
         self._comm = comm
         self._groups = list(groups)
         self._specs = [specs_of_group(specs, k, len(groups)) for k in range(len(groups))]
         self._calls = calls
-        self._built: set[tuple[int, int]] = set()
+        self._most_open = most_open
+        self._built: list[list[int]] = [[] for _ in groups]
         self._busy: dict[int, Job] = {}
         self._given_up: list[Finished] = []
         self._seconds = dict.fromkeys(range(len(groups)), 0.0)
@@ -127,10 +131,14 @@ class EngineGroups:
             return
         number = next(k for k in range(len(self._groups)) if k not in self._busy)
         ranks, spec = self._groups[number], self._specs[number][job.system]
-        if (number, job.system) not in self._built:
+        built = self._built[number]
+        if job.system not in built:
+            for oldest in superfluous(built, self._most_open):
+                mpi.tell(self._comm, ranks, "close", oldest)
+                built.remove(oldest)
             how = (job.system, spec, ranks, self._calls.traces)
             mpi.tell(self._comm, ranks, "build", how)
-            self._built.add((number, job.system))
+            built.append(job.system)
         self._calls.begin(job.key, ranks)
         what = (job.key, job.system, job.positions, job.cell, ranks[0])
         mpi.tell(self._comm, ranks, "label", what)
@@ -143,18 +151,15 @@ class EngineGroups:
             number = next(k for k, ranks in enumerate(self._groups) if rank in ranks)
             del self._busy[number]
             self._seconds[number] += seconds
-            if isinstance(result, EngineError):
-                self._calls.failed(key)
-            else:
-                self._calls.forget(key)
+            self._calls.ended(key, result if isinstance(result, EngineError) else None)
             finished.append(Finished(key, result, seconds))
         return finished
 
     def close(self) -> None:
         """Close the engines of all groups; none may be at work."""
-        for number, system in self._built:
-            mpi.tell(self._comm, self._groups[number], "close", system)
-        self._built = set()
+        for ranks, built in zip(self._groups, self._built, strict=True):
+            while built:
+                mpi.tell(self._comm, ranks, "close", built.pop())
 
     def busy_seconds(self) -> dict[int, float]:
         """Rank -> seconds it has spent in calculations that are finished."""

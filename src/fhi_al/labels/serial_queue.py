@@ -201,11 +201,12 @@ class SerialLabelQueue:
         # Apart: an engine that does not start is not the structure's fault.
         self._engines.start(request.system)
         started = time.monotonic()
+        result: ReferenceResult | EngineError
         try:
             with self._timed(), self._calls.of(request.key, self._engines.ranks(request.system)):
                 result = self._engines.calculate(request.system, request.positions, request.cell)
         except EngineError as error:
-            raise type(error)(f"reference engine: {error}{self.validator.last_output()}") from error
+            return self.validator.store_result(request, error)
         log_duration(len(self.validator.store) + 1, time.monotonic() - started)
         return self.validator.store_result(request, result)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fhi_al.core.errors import EngineError
+from fhi_al.core.errors import CannotCompute, EngineError
 from fhi_al.core.label import Label, Origin
 from fhi_al.core.plausible import EnergyReference, LabelLimits, label_problem
 from fhi_al.core.structure import Array, Structure, geometry_key
@@ -23,17 +23,23 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class LabelRequest:
-    """A structure that needs a label: its system, positions and cell (A), and who asks."""
+    """A structure that needs a label: its system, positions and cell (A), and who asks.
+
+    Where systems have no lasting number, ``identity`` takes the place of ``system`` in the name of
+    the geometry.
+    """
 
     system: int
     positions: Array
     cell: Array
     origin: Origin
+    identity: int | None = None
 
     @property
     def key(self) -> str:
         """Name of the geometry."""
-        return geometry_key(self.system, self.positions, self.cell)
+        number = self.system if self.identity is None else self.identity
+        return geometry_key(number, self.positions, self.cell)
 
     def is_same_as(self, other: LabelRequest) -> bool:
         """Whether both are of one structure, for one and the same purpose."""
@@ -61,7 +67,10 @@ class LabelValidator:
     last_output : callable
         The engines' own last lines; may be empty.
     wants_stress : bool
-        A result without a stress is an error of the engine.
+        A result of a crystal without a stress is an error of the engine.
+    keeps_uncomputable : bool
+        A structure of which the engine says that it can compute none like it is rejected like any
+        other; else the run ends.
 
     Attributes
     ----------
@@ -79,6 +88,7 @@ class LabelValidator:
         max_failures: int,
         last_output: Callable[[], str] = lambda: "",
         wants_stress: bool = False,
+        keeps_uncomputable: bool = False,
     ) -> None:
         self.store = store
         self._systems = systems
@@ -87,6 +97,7 @@ class LabelValidator:
         self._max_failures = max_failures
         self._last_output = last_output
         self._wants_stress = wants_stress
+        self._keeps_uncomputable = keeps_uncomputable
         self.failures_in_row = 0
 
     def last_output(self) -> str:
@@ -95,30 +106,34 @@ class LabelValidator:
         return f"\nThe engine's last lines:\n{output}" if output else ""
 
     def store_result(
-        self, request: LabelRequest, result: ReferenceResult | str
+        self, request: LabelRequest, result: ReferenceResult | str | EngineError
     ) -> Label | Rejected:
         """Write a result, or why there is none, to the disk.
 
         Raises
         ------
         EngineError
-            If it has no stress where one is wanted: no other would have.
+            If that is what came in place of a result; or if it has no stress where one is wanted:
+            no other would have.
         """
+        if isinstance(result, EngineError):
+            if not (self._keeps_uncomputable and isinstance(result, CannotCompute)):
+                message = f"reference engine: {result}{self.last_output()}"
+                raise type(result)(message) from result
+            result = str(result)
         record = self._judged(request, result)
-        if self._wants_stress and isinstance(record, Label) and record.stress is None:
+        if not isinstance(record, Rejected) and self._lacks_stress(record):
             raise EngineError(
-                "reference engine: gave a label without the stress that GENERAL.compute_stress"
-                " asks for: expected (3, 3) in eV/A^3. Set it to false, or take another engine"
+                "reference engine: gave a label without the stress that GENERAL.compute_stress (or"
+                " --stress) asks for: expected (3, 3) in eV/A^3. Do without, or take another engine"
             )
         self.store.append(record)
         if isinstance(record, Rejected):
-            log.warning(
-                "label discarded (trajectory %d, MD step %d): %s",
-                request.origin.trajectory,
-                request.origin.step,
-                record.reason,
-            )
+            log.warning("label discarded (%s): %s", request.origin.place, record.reason)
         return record
+
+    def _lacks_stress(self, label: Label) -> bool:
+        return self._wants_stress and label.pbc and label.stress is None
 
     def _judged(self, request: LabelRequest, result: ReferenceResult | str) -> Label | Rejected:
         system = self._systems[request.system]
@@ -151,6 +166,8 @@ class LabelValidator:
         e0_sum = self._e0_sums[system]
         if e0_sum is not None:
             return EnergyReference(e0_sum, "the sum of the E0s (ARCHITECTURE.atomic_energies)")
+        if math.isinf(self._limits.max_energy_per_atom):
+            return None
         # What least squares makes of the E0s of one composition.  The store holds the same labels
         # here as in a run that nothing interrupted: a label is computed once, in order.
         energies = [

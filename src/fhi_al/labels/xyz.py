@@ -79,17 +79,27 @@ def read_frames(path: Path) -> list[Frame]:
     ValueError
         If the file is no text.
     """
+    return [
+        _frame(path, number, content, problem)
+        for number, (content, problem) in enumerate(frames_of(text_of(path)), start=1)
+    ]
+
+
+def text_of(path: Path) -> str:
+    """The text of an extended xyz file.
+
+    Raises
+    ------
+    ValueError
+        If it is no text.
+    """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        return path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path}: this is no text (byte {error.start}): expected extended xyz. Write the file "
             "again, with ASE's ase.io.write(..., format='extxyz') for instance."
         ) from error
-    return [
-        _frame(path, number, content, problem)
-        for number, (content, problem) in enumerate(_frames_of(text), start=1)
-    ]
 
 
 def write_records(path: Path, records: Sequence[Record]) -> None:
@@ -101,7 +111,7 @@ def write_records(path: Path, records: Sequence[Record]) -> None:
     write_atomically(path, text.getvalue())
 
 
-def _frames_of(text: str) -> Iterator[tuple[str, str | None]]:
+def frames_of(text: str) -> Iterator[tuple[str, str | None]]:
     """The text of each frame; behind what cannot be told apart, what is wrong, and no more."""
     lines = text.split("\n")
     start = 0
@@ -125,24 +135,34 @@ def _frames_of(text: str) -> Iterator[tuple[str, str | None]]:
 def _frame(path: Path, number: int, content: str, problem: str | None) -> Frame:
     if problem is not None:
         return Frame(path, number, None, (problem,))
+    try:
+        atoms = atoms_of_frame(content)
+    except ValueError as error:
+        return Frame(path, number, None, (str(error),))
+    problems = [*_value_problems(atoms), *cell_problems(atoms)]
+    if problems:
+        return Frame(path, number, None, tuple(problems))
+    return Frame(path, number, _label(atoms, number))
+
+
+def atoms_of_frame(content: str) -> Atoms:
+    """What the text of a frame holds.
+
+    Raises
+    ------
+    ValueError
+        If ASE cannot read it: what was expected, how to fix it.
+    """
     import ase.io  # late, see md/atoms.py
 
     try:
         atoms: Any = ase.io.read(io.StringIO(content), format="extxyz")
     except Exception as error:  # ASE's reader raises whatever comes of a line it does not expect
-        return Frame(
-            path,
-            number,
-            None,
-            (
-                f"ASE cannot read it ({type(error).__name__}: {error}): expected the columns that "
-                "Properties=... in its second line names. Correct or remove it",
-            ),
-        )
-    problems = [*_value_problems(atoms), *_cell_problems(atoms)]
-    if problems:
-        return Frame(path, number, None, tuple(problems))
-    return Frame(path, number, _label(atoms, number))
+        raise ValueError(
+            f"ASE cannot read it ({type(error).__name__}: {error}): expected the columns that "
+            "Properties=... in its second line names. Correct or remove it"
+        ) from error
+    return atoms
 
 
 def _value_problems(atoms: Atoms) -> Iterator[str]:
@@ -180,7 +200,8 @@ def _array_problems(name: str, value: Any, shapes: Sequence[tuple[int, ...]]) ->
         )
 
 
-def _cell_problems(atoms: Atoms) -> Iterator[str]:
+def cell_problems(atoms: Atoms) -> Iterator[str]:
+    """What is wrong with the cell of periodic atoms, and how to fix it."""
     periodic = atoms.pbc.tolist()
     if not any(periodic):
         return

@@ -47,6 +47,8 @@ class Settings:
     notes : tuple of str
         What the user should know: keys that are superseded or have no effect; what will not
         happen as written.
+    stress_option : str or None
+        An option of the command that asks for the stress, whatever the files say.
     """
 
     mace: MaceSettings | None
@@ -54,6 +56,7 @@ class Settings:
     folder: Path = field(compare=False)
     notes: tuple[str, ...] = field(default=(), compare=False)
     _files: dict[str, CheckedFile] = field(default_factory=dict, compare=False, repr=False)
+    stress_option: str | None = None
 
     @property
     def al(self) -> ActiveLearning:
@@ -72,8 +75,15 @@ class Settings:
 
     @property
     def computes_stress(self) -> bool:
-        """Whether labels have a stress; never where no model is trained."""
-        return self.mace is not None and self.mace.general.compute_stress
+        """Whether labels have a stress; without models only where an option asks for it."""
+        by_file = self.mace is not None and self.mace.general.compute_stress
+        return by_file or self.stress_option is not None
+
+    def stress_problem(self, message: str) -> str:
+        """A problem with what asks for the stress: the option, or the key."""
+        if self.stress_option is not None:
+            return f"{self.stress_option}: {message}."
+        return str(self.problem("mace", "GENERAL.compute_stress", message))
 
     def resolve(self, path: Path) -> Path:
         """An absolute path: relative ones count from the run's folder, ``~`` is the home folder."""

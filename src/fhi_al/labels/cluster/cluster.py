@@ -73,7 +73,8 @@ class ClusterWorkers:
         self._specs = specs
         self._options = options
         self._folder = folder.resolve()
-        self._engine = fingerprint(specs)
+        # Of each system by itself: results are found again when there are other systems beside it.
+        self._engines = [fingerprint([spec]) for spec in specs]
         self._out: dict[str, _Out] = {}
         self._ready: list[Finished] = []
         self._last_output = ""
@@ -97,7 +98,7 @@ class ClusterWorkers:
             raise ValueError(f"job {job.key} is out already")
         found = read_result(
             self._job_folder(job),
-            self._engine,
+            self._engines[job.system],
             job.key,
             len(job.positions),
             self._specs[job.system].wants_stress,
@@ -146,7 +147,7 @@ class ClusterWorkers:
     def _submit(self, job: Job) -> Future[JobReport]:
         folder = str(self._job_folder(job))
         spec = self._specs[job.system]
-        given = JobInput(spec, self._engine, job.key, job.positions, job.cell, folder)
+        given = JobInput(spec, self._engines[job.system], job.key, job.positions, job.cell, folder)
         options = self._options
         order = JobOrder(
             pickle.dumps(given),
@@ -187,7 +188,8 @@ class ClusterWorkers:
     ) -> tuple[tuple[ReferenceResult, float] | None, str]:
         if report.result is None:
             return None, report.why
-        result = parsed_result(report.result, self._engine, job.key, len(job.positions))
+        engine = self._engines[job.system]
+        result = parsed_result(report.result, engine, job.key, len(job.positions))
         return result, "its result cannot be read"
 
     def _check(self) -> None:

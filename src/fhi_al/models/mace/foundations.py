@@ -5,14 +5,19 @@ from __future__ import annotations
 import queue
 import threading
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
+from ase import Atoms
 from mace.calculators import MACECalculator, mace_mp
 from mace.calculators.foundations_models import mace_mp_urls
 from mace.tools.utils import get_cache_dir
 
+from fhi_al.core.structure import Array
 from fhi_al.models.mace import quiet_mace
 from fhi_al.models.mace.exports import read_exported
+
+Describe = Callable[[Atoms], Array]
 
 
 def mace_mp_url(size: str) -> str:
@@ -43,6 +48,30 @@ def mace_file_calculator(path: Path, device: str, dtype: str) -> MACECalculator:
     model = read_exported(path)
     with quiet_mace():
         return MACECalculator(models=[model], device=device, default_dtype=dtype)
+
+
+def mace_file_descriptors(path: Path, device: str) -> tuple[list[int], Describe]:
+    """The elements that a MACE model file knows, and what describes atoms by it.
+
+    Returns
+    -------
+    list of int
+        Atomic numbers.
+    callable
+        Atoms -> invariant features of each, (n_atoms, n_features).
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such file, or it is no MACE model.
+    """
+    calculator = mace_file_calculator(path, device, "float64")
+
+    def describe(atoms: Atoms) -> Array:
+        found: Array = calculator.get_descriptors(atoms, invariants_only=True)
+        return found
+
+    return [int(number) for number in calculator.z_table.zs], describe
 
 
 def fetch_problem(url: str, timeout_s: float) -> str | None:
