@@ -37,6 +37,8 @@ pytestmark = [pytest.mark.mpi, pytest.mark.real]
 COMMAND = "FHI_AL-label"
 REAL = Path(__file__).parents[1] / "real"
 STARTED_S = 4.0
+# Where a structure of tests/real/failing_calculator.py takes a second, in A.
+SLOW = 600.0
 
 
 def inputs(folder: Path, asi_library: Path | None = None, **keys: Any) -> Path:
@@ -167,17 +169,17 @@ def test_killed_five_times_none_is_computed_twice_and_none_is_lost(
     folder = inputs(tmp_path / "run", asi_library, **keys)
     file = write(tmp_path / "some.xyz", ["H2O"] * n_structures)
     calls = tmp_path / "calls.txt"
-    environment = {"ASI_LOG": str(calls), "ASI_SLEEP_MS": "20"}
+    environment = {"ASI_LOG": str(calls), "ASI_SLEEP_MS": "40"}
     generator = random.Random(f"{n_structures} structures, {groups}")
     for kill in range(5):
-        # The last one on the way to the end; the one in the middle while it starts.
+        # The one in the middle while it starts.
         ranks = 3 if groups else 1 + kill % 3
         job = start(folder, ranks, str(file), command=COMMAND, env=environment, preload=kill != 2)
         if kill == 2:
             time.sleep(generator.uniform(0.1, STARTED_S / 4))
             kill_all(job)
         else:
-            at = int((kill + 1) * n_structures / 6)
+            at = int((kill + 1) * n_structures / 8)
             kill_some_time(job, calls, max(at, n_lines(calls) + 1), generator.uniform(0, 0.05))
         assert not ranks_of(folder)
         assert not (folder / "labelled" / "some.xyz").exists()
@@ -204,7 +206,11 @@ def test_groups_of_ranks_share_structures_of_many_systems(tmp_path: Path) -> Non
     del settings["ACTIVE_LEARNING"]["reference_method"]
     (folder / "active_learning_settings.yaml").write_text(yaml.safe_dump(settings))
     kinds = ["H2O", "NH3", "CH4", "CH3OH", "HCN", "H2CO", "CO2", "N2", "CO", "HF", "C2H2", "C2H4"]
-    file = write(tmp_path / "some.xyz", kinds * 2)
+    frames = [rattled(name, seed) for seed, name in enumerate(kinds * 2)]
+    for atoms in (frames[11], frames[23]):  # the last system: takes a second each
+        atoms.positions[:, 0] += SLOW - atoms.positions[0, 0]
+    file = tmp_path / "some.xyz"
+    ase.io.write(file, frames)
     how: dict[str, Any] = {"command": COMMAND, "env": {"PYTHONPATH": python_path(REAL)}}
     job = start(folder, 3, str(file), **how)
     kill_some_time(job, calls, 5, 0.0)
