@@ -61,10 +61,9 @@ def test_each_label_on_a_cluster_brings_its_own_inputs(tmp_path: Path) -> None:
         copy = atoms.copy()
         copy.calc = TBLite(method="GFN2-xTB", verbosity=0)
         assert atoms.info["REF_energy"] == pytest.approx(copy.get_potential_energy(), abs=1e-4)
-    geometries = sorted(
-        path.read_text() for path in tmp_path.glob("labelled/cluster/*/*/geometry.in")
-    )
-    assert [text.count("\natom ") for text in geometries] == [3, 3, 5, 8] or len(geometries) == 4
+    inputs = tmp_path.glob("labelled/cluster/*/*/geometry.in")
+    geometries = [path.read_text() for path in inputs]
+    assert sorted(text.count("\natom ") for text in geometries) == [3, 3, 5, 8]
     assert sum("O_w" in text for text in geometries) == 2
     # One more kind beside them: the jobs of the others are not done again.
     ase.io.write(file, [*frames, rattled("C2H4", 4)])
