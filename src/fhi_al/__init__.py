@@ -23,7 +23,16 @@ if TYPE_CHECKING:
         TBLite,
         Threshold,
     )
-    from fhi_al.app.dynamics import NPT, NVE, Andersen, Berendsen, Bussi, Langevin, NoseHoover
+    from fhi_al.app.dynamics import (
+        NPT,
+        NVE,
+        Andersen,
+        Berendsen,
+        Bussi,
+        Langevin,
+        NoseHoover,
+        Ramp,
+    )
     from fhi_al.app.open import open_run
     from fhi_al.engines.engine import ReferenceResult
 
@@ -43,6 +52,7 @@ __all__ = [
     "InitialDatasetProcedure",
     "Langevin",
     "NoseHoover",
+    "Ramp",
     "ReferenceResult",
     "Result",
     "Stop",
@@ -67,6 +77,7 @@ _HOMES = {
         "Bussi",
         "Langevin",
         "NoseHoover",
+        "Ramp",
     ],
     "fhi_al.app.open": ["open_run"],
     "fhi_al.engines.engine": ["ReferenceResult"],

@@ -36,6 +36,7 @@ from fhi_al import ActiveLearningProcedure, InitialDatasetProcedure, open_run
 from fhi_al.app.cluster_options import cluster_options
 from fhi_al.app.rank_assignment import rank_layout
 from fhi_al.core.errors import InputError
+from fhi_al.core.trajectory import TrajectoryState
 from fhi_al.models.ensemble import Ensemble
 from fhi_al.models.training import SerialTrainingPool
 from fhi_al.parallel.layout import RankPlacement
@@ -105,6 +106,8 @@ SITUATIONS: dict[str, Values] = {
         "ACTIVE_LEARNING.parallel": True,
         "ACTIVE_LEARNING.reference_groups": 1,
         "MD.thermostat": "Andersen",
+        "MD.name": "hot",
+        "MD.temperature": {"from": 300.0, "to": 600.0, "over": 100},
         "ARCHITECTURE.model": "MACE",
         "ARCHITECTURE.interaction_first": "RealAgnosticInteractionBlock",
         "ARCHITECTURE.num_interactions": 2,
@@ -300,7 +303,9 @@ def wired(folder: Path) -> Description:
         with open_run(folder) as run:
             procedures = InitialDatasetProcedure(run), ActiveLearningProcedure(run)
             walk.add("run", [run, *procedures])
-            walk.add("sampling", run.sampling_md.forces(0))
+            system = run.sampling_md.md_system(0, 0)
+            forces = run.sampling_md.forces(TrajectoryState(0), system.conditions)
+            walk.add("sampling", [system, forces])
             walk.add("threads", torch.get_num_threads())
             walk.add("log level", logging.getLogger("fhi_al").level)
     except InputError as error:

@@ -17,6 +17,7 @@ from scipy.spatial.transform import Rotation
 from fhi_al.active_learning.candidates import Candidates
 from fhi_al.active_learning.options import LabellingOptions
 from fhi_al.active_learning.progress import Progress
+from fhi_al.active_learning.propagation import Dynamics
 from fhi_al.active_learning.trajectories import Trajectories
 from fhi_al.core.calibration import Pairs
 from fhi_al.core.diversity import fingerprints
@@ -146,7 +147,7 @@ def parts_of(made: Ensemble, folder: Path, positions: list[Any], **changes: Any)
     preferred: list[Sequence[str]] = []
     candidates = Candidates(
         Trajectories(progress, lambda system, md: md_system, Limits(1000, 5, 10)),
-        (system,),
+        Dynamics((system,), lambda system, md: md_system, made),
         made,
         preferred.append,
         journal,

@@ -17,6 +17,7 @@ from fhi_al.active_learning.run import Run
 from fhi_al.active_learning.sweep import Sweep
 from fhi_al.active_learning.thresholds import describe
 from fhi_al.active_learning.trajectories import Trajectories
+from fhi_al.core.assignment import round_robin
 from fhi_al.core.calibration import Pairs
 from fhi_al.core.final_test import n_test_labels
 from fhi_al.core.improvement import BestError
@@ -27,6 +28,7 @@ from fhi_al.core.threshold import MovingAverage
 from fhi_al.core.trajectory import TrajectoryState
 from fhi_al.md.live_trajectory import LiveTrajectory
 from fhi_al.md.point import random_stream
+from fhi_al.md.table import conditions_table
 from fhi_al.report.calibration_figure import draw_calibration
 from fhi_al.report.logs import log_to_file, stop_log
 from fhi_al.report.pulse import Pulse
@@ -82,6 +84,7 @@ class ActiveLearningProcedure:
                 self._begin()
             if run.state.stage is Stage.ACTIVE_LEARNING:
                 self._trajectories.reinstate()
+                self._tell_conditions()
             while run.state.stage is Stage.ACTIVE_LEARNING:
                 self._sweep_or_stop()
             if run.state.stage is Stage.FINAL_CONVERGENCE and self._options.converge is not None:
@@ -95,7 +98,7 @@ class ActiveLearningProcedure:
 
     def _begin(self) -> None:
         run, options = self._run, self._options
-        trajectories = tuple(TrajectoryState(index) for index in range(options.n_trajectories))
+        trajectories = round_robin(run.dynamics.assignments, options.n_trajectories)
         self._progress.live = [self._at_start(trajectory) for trajectory in trajectories]
         for member in run.ensemble.members:
             member.freeze_normalisation()
@@ -131,6 +134,11 @@ class ActiveLearningProcedure:
             describe(options.criterion),
         )
         run.save()
+
+    def _tell_conditions(self) -> None:
+        trajectories = self._trajectories.state.trajectories
+        for line in conditions_table(trajectories, self._run.dynamics.conditions):
+            log.info("active learning: %s", line)
 
     def _at_start(self, trajectory: TrajectoryState) -> LiveTrajectory:
         system = self._run.dynamics.md_system(trajectory.system, trajectory.md)
@@ -265,7 +273,7 @@ def _sweep(run: Run, trajectories: Trajectories) -> Sweep:
         points,
         Candidates(
             trajectories,
-            run.dynamics.systems,
+            run.dynamics,
             run.ensemble,
             run.labels.prefer,
             report.journal,

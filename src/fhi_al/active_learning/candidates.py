@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 
 from fhi_al.active_learning.frames import request_of
 from fhi_al.active_learning.options import LabellingOptions
+from fhi_al.active_learning.propagation import Dynamics
 from fhi_al.active_learning.trajectories import Trajectories
 from fhi_al.core.diversity import farthest_first, fingerprints, nearest_duplicate, scatter
 from fhi_al.core.label import Label
 from fhi_al.core.run_state import PendingLabel
-from fhi_al.core.structure import Array, Structure
-from fhi_al.core.trajectory import Withdrawn
+from fhi_al.core.structure import Array
+from fhi_al.core.trajectory import TrajectoryState, Withdrawn
+from fhi_al.md.conditions import MDConditions
 from fhi_al.models.ensemble import Ensemble
 from fhi_al.report import clock
 from fhi_al.report.clock import Clock
@@ -71,7 +73,8 @@ class Candidates:
     Parameters
     ----------
     trajectories : Trajectories
-    systems : sequence of Structure
+    dynamics : Dynamics
+        Which trajectory is of which system.
     ensemble : Ensemble
         Its sets are the stored points, its descriptors say how different structures are.
     prefer : callable
@@ -83,7 +86,7 @@ class Candidates:
     def __init__(
         self,
         trajectories: Trajectories,
-        systems: Sequence[Structure],
+        dynamics: Dynamics,
         ensemble: Ensemble,
         prefer: Callable[[Sequence[str]], None],
         journal: Journal,
@@ -91,7 +94,8 @@ class Candidates:
         options: LabellingOptions,
     ) -> None:
         self._trajectories = trajectories
-        self._systems = systems
+        self._dynamics = dynamics
+        self._systems = dynamics.systems
         self._ensemble = ensemble
         self._prefer = prefer
         self._journal = journal
@@ -217,7 +221,11 @@ class Candidates:
         return _Stored(numbers, scale, features, fingerprints(features, numbers))
 
     def _system(self, pending: PendingLabel) -> int:
-        return self._trajectories.state.trajectories[pending.trajectory].system
+        return self._trajectory(pending)[0].system
+
+    def _trajectory(self, pending: PendingLabel) -> tuple[TrajectoryState, MDConditions]:
+        trajectory = self._trajectories.state.trajectories[pending.trajectory]
+        return trajectory, self._dynamics.conditions(trajectory)
 
     def _let_go(self, pending: PendingLabel, distance: float) -> None:
         """The trajectory goes on without a label; a sanity check that is due is done."""
@@ -234,6 +242,7 @@ class Candidates:
             trajectory=pending.trajectory,
             md_step=pending.frame.step,
             distance=distance,
+            md=self._trajectory(pending)[1].name,
         )
         log.info(
             "sweep %d, trajectory %d, MD step %d: near-duplicate of a point (distance %.3f, "
@@ -256,7 +265,7 @@ class Candidates:
         self._trajectories.update(pending=pending)
         self._prefer(
             [
-                request_of(each.frame, self._system(each), "active_learning", each.trajectory).key
+                request_of(each.frame, "active_learning", *self._trajectory(each)).key
                 for each in order
             ]
         )

@@ -12,6 +12,7 @@ from typing import Literal
 
 from fhi_al.core.label import Label
 from fhi_al.core.plausible import thermal_excess
+from fhi_al.core.schedule import highest
 from fhi_al.md.system import MDSystem
 
 
@@ -22,7 +23,7 @@ class ExcessEnergy:
     ----------
     allowed : float, "auto" or None
         In eV per atom above the mean of the initial dataset; "auto": what vibrations at the
-        trajectory's temperature may have; None: no limit.
+        trajectory's temperature, the highest of its schedule, may have; None: no limit.
     mean_energy : callable
         System -> mean energy of the labels that active learning began with, in eV; None if there
         are none.
@@ -49,7 +50,7 @@ class ExcessEnergy:
         allowed = self._allowed
         if allowed == "auto":
             temperature = self._md_system(label.system, md).conditions.temperature
-            allowed = thermal_excess(n_atoms, temperature) / n_atoms
+            allowed = thermal_excess(n_atoms, highest(temperature)) / n_atoms
         above = (label.energy - mean) / n_atoms
         if above <= allowed:
             return ""

@@ -17,11 +17,13 @@ from fhi_al.active_learning.frames import frame_of, request_of
 from fhi_al.active_learning.held_out import HeldOut
 from fhi_al.active_learning.progress import Progress
 from fhi_al.active_learning.propagation import Dynamics, Propagation
+from fhi_al.core.assignment import round_robin
 from fhi_al.core.final_test import drawn, mean_of_drawn
 from fhi_al.core.held_out import prediction_errors
 from fhi_al.core.label import Label
 from fhi_al.core.reported_errors import FinalErrors
 from fhi_al.core.run_state import Candidate, FinalTestState
+from fhi_al.core.schedule import highest
 from fhi_al.core.trajectory import TrajectoryState
 from fhi_al.core.uncertainty import Measure
 from fhi_al.labels.serial_queue import LabelQueue
@@ -29,6 +31,8 @@ from fhi_al.labels.validation import LabelRequest
 from fhi_al.md.conditions import Barostat, MDConditions
 from fhi_al.md.live_trajectory import LiveTrajectory
 from fhi_al.md.point import MDPoint, random_stream
+from fhi_al.md.system import MDSystem
+from fhi_al.md.table import conditions_table
 from fhi_al.report import clock
 from fhi_al.report.clock import Clock
 from fhi_al.report.journal import Journal
@@ -57,8 +61,14 @@ MOST_FAILURES = 5
 def canonical(conditions: MDConditions) -> MDConditions:
     """The conditions of the test: the run's, with a thermostat that samples well.
 
-    NVE, and an integrator of the user's own, stay what they are.
+    NVE, and an integrator of the user's own, stay what they are.  Of a schedule the highest value
+    counts: the test is shorter than most.
     """
+    conditions = replace(
+        conditions,
+        temperature=highest(conditions.temperature),
+        pressure=highest(conditions.pressure),
+    )
     if conditions.thermostat is None or conditions.own_integrator is not None:
         return conditions
     barostat: Barostat | None = None if conditions.barostat is None else "CellRescaling"
@@ -146,53 +156,53 @@ class FinalTest:
         self._progress.update(final_test=replace(self._state, **changes))  # type: ignore[arg-type]
 
     def _begin(self, n_labels: int, n_trajectories: int) -> None:
-        """From labelled structures, drawn at random: evenly over the systems."""
-        n = min(n_trajectories, max(MOST_TRAJECTORIES, len(self._dynamics.systems)))
-        systems = tuple(index % len(self._dynamics.systems) for index in range(n))
+        """From labelled structures, drawn at random: evenly over systems and MD blocks."""
+        assignments = self._dynamics.assignments
+        n = min(n_trajectories, max(MOST_TRAJECTORIES, len(assignments)))
+        trajectories = round_robin(assignments, n)
         labels = [record for record in self._held_out.store if isinstance(record, Label)]
         self._progress.live = []
-        for index, system in enumerate(systems):
-            md_system = self._dynamics.md_system(system, 0)
-            generator = random_stream(md_system.conditions.seed, TEST_STREAM, index)
-            own = [label for label in labels if label.system == system]
+        for trajectory in trajectories:
+            md_system = self._system(trajectory)
+            generator = random_stream(md_system.conditions.seed, TEST_STREAM, trajectory.index)
+            own = [label for label in labels if label.system == trajectory.system]
             start = own[generator.integers(len(own))]
             at = MDPoint(start.positions, np.zeros_like(start.positions), start.cell)
             point = md_system.new_velocities(at, generator)
             self._progress.live.append(LiveTrajectory.at(point, generator))
-        self._progress.update(final_test=FinalTestState(n_labels, systems))
+        self._progress.update(final_test=FinalTestState(n_labels, trajectories))
         log.info(
             "final test: %d trajectories of %.0f fs on the finished models' forces, %d labels",
             n,
             self._n_blocks() * BLOCK_FS,
             n_labels,
         )
+        for line in conditions_table(trajectories, self._dynamics.conditions):
+            log.info("final test: %s", line)
 
     def _n_blocks(self) -> int:
         state = self._state
         n_atoms = min(len(system) for system in self._dynamics.systems)
         n = min(CANDIDATES_PER_LABEL * state.n_labels, ATOMS_OF_CANDIDATES // n_atoms)
-        return BLOCKS_BEFORE + max(LEAST_BLOCKS, -(-n // len(state.systems)))
+        return BLOCKS_BEFORE + max(LEAST_BLOCKS, -(-n // len(state.trajectories)))
 
     def _has_moved(self) -> bool:
         state = self._state
-        if state.failures >= MOST_FAILURES * len(state.systems):
+        if state.failures >= MOST_FAILURES * len(state.trajectories):
             return True
         return state.blocks >= self._n_blocks()
 
-    def _trajectories(self) -> list[TrajectoryState]:
-        return [
-            TrajectoryState(index, system=system)
-            for index, system in enumerate(self._state.systems)
-        ]
+    def _system(self, trajectory: TrajectoryState) -> MDSystem:
+        return self._dynamics.md_system(trajectory.system, trajectory.md)
 
-    def _steps_per_block(self, system: int) -> int:
-        return max(1, round(BLOCK_FS / self._dynamics.md_system(system, 0).conditions.timestep))
+    def _steps_per_block(self, trajectory: TrajectoryState) -> int:
+        return max(1, round(BLOCK_FS / self._system(trajectory).conditions.timestep))
 
     def _move(self, member: int | None) -> None:
         state, live = self._state, self._progress.live
-        n_steps = [self._steps_per_block(system) for system in state.systems]
+        n_steps = [self._steps_per_block(trajectory) for trajectory in state.trajectories]
         with self._clock.section(clock.MD):
-            failures = self._propagation.advance(self._trajectories(), live, n_steps, member)
+            failures = self._propagation.advance(state.trajectories, live, n_steps, member)
         blocks, found = state.blocks + 1, list(state.candidates)
         for index, (one, failure) in enumerate(zip(live, failures, strict=True)):
             if failure is None and blocks > BLOCKS_BEFORE:
@@ -203,7 +213,7 @@ class FinalTest:
                     found.append(Candidate(index, frame, float(uncertainty)))
             elif failure is not None:
                 log.warning("final test, trajectory %d: %s; begun anew", index, failure)
-                one.roll_back(self._dynamics.md_system(state.systems[index], 0))
+                one.roll_back(self._system(state.trajectories[index]))
         n_failures = sum(failure is not None for failure in failures)
         self._update(blocks=blocks, failures=state.failures + n_failures, candidates=tuple(found))
 
@@ -235,14 +245,15 @@ class FinalTest:
             self._update(pending=pending, labelled=labelled)
 
     def _request(self, candidate: Candidate) -> LabelRequest:
-        system = self._state.systems[candidate.trajectory]
-        return request_of(candidate.frame, system, "test", candidate.trajectory)
+        trajectory = self._state.trajectories[candidate.trajectory]
+        conditions = self._dynamics.conditions(trajectory)
+        return request_of(candidate.frame, "test", trajectory, conditions)
 
     def _errors(self, members: Sequence[int]) -> FinalErrors:
         """Means over the members."""
         state = self._state
         labels = [self._held_out.store.label(key) for key, _ in state.labelled]
-        md_ps = 1e-3 * state.blocks * BLOCK_FS * len(state.systems)
+        md_ps = 1e-3 * state.blocks * BLOCK_FS * len(state.trajectories)
         if not labels:
             return FinalErrors(np.inf, np.inf, np.inf, 0, state.failures, md_ps)
         with self._clock.section(clock.MD):
@@ -277,6 +288,7 @@ class FinalTest:
                 mae_forces=float(forces[k]),
                 mae_energy_per_atom=float(energies[k]),
                 mae_stress=float(stress[k]) if np.isfinite(stress[k]) else None,
+                md=label.origin.md,
             )
         mae, standard_error = mean_of_drawn(forces, uncertainties, state.mean_uncertainty)
         mae_energy, _ = mean_of_drawn(energies, uncertainties, state.mean_uncertainty)

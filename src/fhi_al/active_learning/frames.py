@@ -7,7 +7,9 @@ import numpy as np
 from fhi_al.core.label import Origin, Phase
 from fhi_al.core.run_state import Frame
 from fhi_al.core.structure import Array
+from fhi_al.core.trajectory import TrajectoryState
 from fhi_al.labels.validation import LabelRequest
+from fhi_al.md.conditions import MDConditions
 from fhi_al.md.point import MDPoint
 
 
@@ -16,10 +18,22 @@ def frame_of(point: MDPoint, step: int) -> Frame:
     return Frame(step, _rows(point.positions), _rows(point.cell))
 
 
-def request_of(frame: Frame, system: int, phase: Phase, trajectory: int) -> LabelRequest:
-    """The request for a frame's label."""
-    origin = Origin(phase, trajectory, frame.step)
-    return LabelRequest(system, np.array(frame.positions), np.array(frame.cell), origin)
+def request_of(
+    frame: Frame, phase: Phase, trajectory: TrajectoryState, md: MDConditions
+) -> LabelRequest:
+    """The request for the label of a trajectory's frame.
+
+    Parameters
+    ----------
+    frame : Frame
+    phase : str
+    trajectory : TrajectoryState
+    md : MDConditions
+        What it moves under.
+    """
+    origin = Origin(phase, trajectory.index, frame.step, md.name)
+    positions, cell = np.array(frame.positions), np.array(frame.cell)
+    return LabelRequest(trajectory.system, positions, cell, origin)
 
 
 def _rows(array: Array) -> tuple[tuple[float, float, float], ...]:

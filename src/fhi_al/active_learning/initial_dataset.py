@@ -38,7 +38,12 @@ class InitialDatasetProcedure:
         self._pulse = Pulse()
         self._held_out = run.held_out()
         self._points = SampledPoints(
-            run.progress, run.sampling_md, run.labels, run.clock, self._options.sampling
+            run.progress,
+            run.sampling_md,
+            run.labels,
+            run.clock,
+            self._options.sampling,
+            len(run.ensemble),
         )
 
     @property
@@ -82,6 +87,9 @@ class InitialDatasetProcedure:
                 options.sampling.source,
                 options.target,
             )
+        if run.state.stage is Stage.INITIAL_SAMPLING:
+            for line in self._points.table():
+                log.info("initial dataset: %s", line)
         if self._sampling.epochs_due > 0 and self._training.background is None:
             self._begin_round()
         while run.state.stage is Stage.INITIAL_SAMPLING:

@@ -68,6 +68,7 @@ class Labelling:
         self._journal = journal
         self._criterion = criterion
         self._options = options
+        self._conditions = dynamics.conditions
         self._disagreement = Disagreement(dynamics, criterion, clock)
         self._excess = ExcessEnergy(
             options.max_excess_energy, points.mean_energy_before, dynamics.md_system
@@ -88,7 +89,7 @@ class Labelling:
         """
         index = before.index
         now = self._trajectories.state.trajectories[index]
-        live = self._trajectories.live[index]
+        live, md = self._trajectories.live[index], self._conditions(now).name
         spread = self._disagreement.at(now.system, live)
         if not spread.is_finite:
             self._trajectories.apply(index, Exploded(0, "the uncertainty is not finite"))
@@ -108,11 +109,12 @@ class Labelling:
             crosses=crossed,
             stress_uncertainty=spread.stress,
             stress_threshold=self._criterion.stress_limit,
+            md=md,
         )
         if crossed:
             since = now.step - now.last_crossing
             self._journal.add(
-                "crossing", trajectory=index, md_step=now.step, steps_since_last=since
+                "crossing", trajectory=index, md_step=now.step, steps_since_last=since, md=md
             )
         self._trajectories.apply(index, Checked(crossed))
         if crossed or sanity:
@@ -219,7 +221,7 @@ class Labelling:
     def _request(self, pending: PendingLabel) -> LabelRequest:
         trajectory = self._trajectories.state.trajectories[pending.trajectory]
         phase: Phase = "active_learning" if pending.crossed else "sanity"
-        return request_of(pending.frame, trajectory.system, phase, pending.trajectory)
+        return request_of(pending.frame, phase, trajectory, self._conditions(trajectory))
 
     def _forget(self, pending: PendingLabel) -> None:
         self._submitted.discard(_name(pending))
@@ -282,6 +284,7 @@ class Labelling:
             max_force_error=float(np.linalg.norm(difference, axis=1).max()),
             joined=joins or pending.crossed,
             mae_stress=mae_stress,
+            md=outcome.request.origin.md,
         )
         return joins
 

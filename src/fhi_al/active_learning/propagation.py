@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 from ase import Atoms
 
+from fhi_al.core.assignment import Assignment
 from fhi_al.core.structure import Array, Structure
 from fhi_al.core.trajectory import TrajectoryState
+from fhi_al.md.conditions import MDConditions
 from fhi_al.md.engine import advance
 from fhi_al.md.evaluation import Evaluation, MovingStructure
 from fhi_al.md.live_trajectory import LiveTrajectory
@@ -28,11 +30,18 @@ class Dynamics:
         (system, md) -> MDSystem.
     predictor : Predictor
         Of the ensemble's forces.
+    assignments : tuple of Assignment
+        Systems and MD blocks that trajectories have, in turn.
     """
 
     systems: tuple[Structure, ...]
     md_system: Callable[[int, int], MDSystem]
     predictor: Predictor
+    assignments: tuple[Assignment, ...] = (Assignment(0, 0),)
+
+    def conditions(self, trajectory: TrajectoryState) -> MDConditions:
+        """What a trajectory moves under."""
+        return self.md_system(trajectory.system, trajectory.md).conditions
 
 
 class Propagation:
@@ -61,7 +70,7 @@ class Propagation:
         Parameters
         ----------
         states : sequence of TrajectoryState
-            They say of which system each is, and under which conditions.
+            They say of which system each is, under which conditions, and how far it is.
         live : sequence of LiveTrajectory
             Of the same trajectories.  That of a failed one stays where it was.
         n_steps : sequence of int
@@ -81,6 +90,7 @@ class Propagation:
             n_steps,
             evaluation.forces,
             known=[None if one.forces is None else _driving(one.forces, member) for one in live],
+            steps_before=[state.step for state in states],
         )
         failures = [point if isinstance(point, MDFailure) else None for point in points]
         for one, point in zip(live, points, strict=True):

@@ -106,7 +106,7 @@ def continuation(
         Stage(content["state"]["stage"]),
         [*allowed, *_other_masses(masses, systems)],
         masses,
-        content["state"]["sampling"]["md_steps"] > 0,
+        any(each["step"] > 0 for each in content["state"]["sampling"]["trajectories"]),
         content.get("threads"),
         has_new_learning_rate=content["settings"]["TRAINING.lr"] != now["TRAINING.lr"],
     )

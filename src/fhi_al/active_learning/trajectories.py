@@ -79,7 +79,7 @@ class Trajectories:
         if Instruction.SET_RESTART_POINT in instructions:
             live.restart_point = live.point
         if Instruction.ROLL_BACK in instructions:
-            live.roll_back(self._md_system(now.system, now.md))
+            live.roll_back(self._md_system(now.system, now.md), now.step)
             log.warning(
                 "trajectory %d, MD step %d: %s; back to the last good point with new velocities "
                 "(rollback %d)",

@@ -106,13 +106,23 @@ def _from_4(files: Files) -> Files:
 
 
 def _from_5(files: Files) -> Files:
-    """Version 5 knew no test of the final models, and no stress.
+    """Version 5 knew no test of the final models, no stress, and one MD block.
 
-    Before it had a key for that, members had points of the initial dataset of their own.
+    Before it had a key for that, members had points of the initial dataset of their own.  Its
+    sampling had a single trajectory.
     """
     content: dict[str, Any] = json.loads(files["run.json"])
     content.setdefault("settings", {}).setdefault("ACTIVE_LEARNING.initial_sets", "own")
     state = content["state"]
+    sampling = state["sampling"]
+    trajectory = {
+        **{"index": 0, "system": 0, "md": 0, "status": "running", "epochs": 0, "last_crossing": 0},
+        **{key: sampling.pop(key) for key in ("rollbacks", "rollbacks_in_row")},
+        "step": sampling.pop("md_steps"),
+    }
+    sampling["trajectories"] = [trajectory]
+    sampling["n_sampled"] = 0  # of one trajectory it is the turn anyway
+    sampling["pending"] = [{"trajectory": 0, "frame": frame} for frame in sampling["pending"]]
     state["final_test"] = None
     if state["errors"] is not None:
         state["errors"]["test"] = None

@@ -84,7 +84,8 @@ class ActiveLearning:
         :class:`fhi_al.engines.engine.ReferenceEngine`).
     model : MACE or Backend
         The ensemble: MACE, or any kind of models, also a class of your own.
-    md : Langevin, Bussi, NoseHoover, Berendsen, Andersen, NVE or NPT
+    md : Langevin, Bussi, NoseHoover, Berendsen, Andersen, NVE or NPT, or several of them
+        Several are MD blocks, which trajectories are assigned to in turn.
     criterion : Threshold
         When a structure needs a label.
     stop : Stop
@@ -103,7 +104,7 @@ class ActiveLearning:
     structures: Sequence[Atoms]
     engine: Engine | ReferenceEngine
     model: Backend
-    md: Dynamics
+    md: Dynamics | Sequence[Dynamics]
     criterion: Threshold = field(default_factory=Threshold)
     stop: Stop = field(default_factory=Stop)
     initial: InitialDataset = field(default_factory=InitialDataset)
@@ -133,7 +134,7 @@ class ActiveLearning:
             in_sections(mace_layout(models.architecture), self.model.keys, f"{SOURCE}: model"),
             {
                 "ACTIVE_LEARNING": {**keys, **self.options},
-                "MD": self.md.keys(),
+                "MD": self._md_keys(),
                 "MISC": self.misc,
             },
             place,
@@ -206,6 +207,15 @@ class ActiveLearning:
             return declaration(self.model.kind)
         except ValueError as error:
             raise InputError([f"{SOURCE}: model: {self.model.kind!r}: {error}"]) from error
+
+    def _md_keys(self) -> Keys | list[Keys]:
+        if isinstance(self.md, Dynamics):
+            return self.md.keys()
+        if not self.md:
+            raise InputError(
+                [f"{SOURCE}: md: is empty: expected at least one, such as Langevin(300)"]
+            )
+        return [each.keys() for each in self.md]
 
     def _engine_keys(self) -> Keys:
         if isinstance(self.engine, ReferenceEngine):

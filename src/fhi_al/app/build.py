@@ -27,6 +27,7 @@ from fhi_al.app.needs import Needs
 from fhi_al.app.options import loop_options, md_conditions
 from fhi_al.app.process_set_up import Process
 from fhi_al.app.rank_assignment import RankAssignment
+from fhi_al.core.assignment import every_assignment
 from fhi_al.core.members import member_seeds
 from fhi_al.core.plausible import GeometryLimits
 from fhi_al.core.structure import Structure
@@ -174,17 +175,19 @@ def _wire(
     limits = checks.geometry_limits(settings)
     md_systems = _md_systems(inputs.systems, conditions, limits)
     predictor = _predictor(ensemble, pool, settings.al.md_dtype)
+    assignments = every_assignment(len(inputs.systems), len(conditions))
     run = Run(
         folder=folder,
         options=loop_options(settings, folder, definition.objects.uncertainty),
         progress=progress,
-        dynamics=Dynamics(inputs.systems, md_systems, predictor),
+        dynamics=Dynamics(inputs.systems, md_systems, predictor, assignments),
         final_dynamics=Dynamics(
             inputs.systems,
             _md_systems(inputs.systems, [canonical(each) for each in conditions], limits),
             predictor,
+            assignments,
         ),
-        sampling_md=sampling_md(settings, md_systems(0, 0), supply.queue),
+        sampling_md=sampling_md(settings, assignments, md_systems, supply.queue),
         labels=supply.queue,
         completion_log=supply.completion_log,
         training=training,

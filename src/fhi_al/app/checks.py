@@ -24,6 +24,7 @@ from fhi_al.engines.inputs import read_inputs as inputs_of_folder
 from fhi_al.md.atoms import atoms_of, radii_of
 from fhi_al.models.devices import cuequivariance_problem
 from fhi_al.settings import ActiveLearning, Settings
+from fhi_al.settings.md_blocks import md_blocks
 
 AL = "ACTIVE_LEARNING"
 
@@ -108,12 +109,17 @@ def _stress_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:
 
 
 def _npt_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:
-    """What a cell that moves lacks: a stress, three lattice vectors, atoms that move with it."""
-    if not any(md.stat_ensemble == "NPT" for md in settings.md):
+    """What a cell that moves lacks: a stress, three lattice vectors, atoms that move with it.
+
+    Said of the first MD block that moves it.
+    """
+    blocks = md_blocks(settings.md)
+    labels = [block.label for block in blocks if block.settings.stat_ensemble == "NPT"]
+    if not labels:
         return
 
     def problem(message: str) -> str:
-        return str(settings.problem("active_learning", "MD.stat_ensemble", message))
+        return str(settings.problem("active_learning", f"{labels[0]}.stat_ensemble", message))
 
     if not settings.computes_stress:
         yield problem(

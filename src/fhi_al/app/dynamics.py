@@ -2,26 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 
 @dataclass(frozen=True)
-class Dynamics:
-    """MD conditions as keys of the MD section; a subclass is a thermostat, by its name."""
+class Ramp:
+    """A temperature or a pressure that changes evenly, and then stays.
 
-    temperature_K: float  # noqa: N815
+    Parameters
+    ----------
+    start, end : float
+    over : int
+        MD steps of a trajectory.
+    """
+
+    start: float
+    end: float
+    over: int
+
+
+# A number, a ramp, or MD step -> value from there on.
+Scheduled = float | Ramp | Mapping[int, float]
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """MD conditions as keys of the MD section; a subclass is a thermostat, by its name.
+
+    Parameters
+    ----------
+    temperature_K : float, Ramp, mapping, or sequence of these
+        A mapping is of MD steps of a trajectory, and what holds from there on.  A sequence makes as
+        many MD blocks.
+    timestep_fs : float
+    seed : int
+    name : str, optional
+        Of the block, where there are several.
+    """
+
+    temperature_K: Scheduled | Sequence[Scheduled]  # noqa: N815
     timestep_fs: float = 1.0
     seed: int = field(default=42, kw_only=True)
+    name: str | None = field(default=None, kw_only=True)
 
     def keys(self) -> Mapping[str, Any]:
         """Its keys of the MD section; the name of the class is the thermostat."""
-        given = {_MD_KEYS.get(one.name, one.name): getattr(self, one.name) for one in fields(self)}
+        given = self._given()
         thermostat = type(self).__name__
         if thermostat == "NVE":
             return {"stat_ensemble": "NVE", **given}
         return {"stat_ensemble": "NVT", "thermostat": thermostat, **given}
+
+    def _given(self) -> dict[str, Any]:
+        found = {one.name: _written(getattr(self, one.name)) for one in fields(self)}
+        return {_MD_KEYS.get(name, name): value for name, value in found.items()}
+
+
+def _written(value: Any) -> Any:
+    """A value as the file has it."""
+    if isinstance(value, Ramp):
+        return {"from": value.start, "to": value.end, "over": value.over}
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_written(each) for each in value]
+    return value
 
 
 _MD_KEYS = {
@@ -49,7 +96,7 @@ class NPT(Dynamics):
         Other keys of the section MD: ``friction``, ``thermostat_time``, ``compressibility``, ...
     """
 
-    pressure_GPa: float = 0.0  # noqa: N815
+    pressure_GPa: Scheduled = 0.0  # noqa: N815
     barostat_time_fs: float = 1000.0
     barostat: str = "CellRescaling"
     thermostat: str = "Langevin"
@@ -57,7 +104,7 @@ class NPT(Dynamics):
 
     def keys(self) -> Mapping[str, Any]:
         """See :meth:`Dynamics.keys`."""
-        given = {_MD_KEYS.get(one.name, one.name): getattr(self, one.name) for one in fields(self)}
+        given = self._given()
         return {"stat_ensemble": "NPT", **given.pop("options"), **given}
 
 

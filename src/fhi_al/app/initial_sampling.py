@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ase.calculators.calculator import BaseCalculator
 
 from fhi_al.active_learning.reference_forces import ReferenceForces
 from fhi_al.active_learning.sampled_points import SamplingMD
 from fhi_al.app import checks
 from fhi_al.app.foundation import foundation_calculator
+from fhi_al.core.assignment import Assignment
+from fhi_al.core.trajectory import TrajectoryState
 from fhi_al.labels.serial_queue import LabelQueue
+from fhi_al.md.conditions import MDConditions
 from fhi_al.md.evaluation import ForceFunction, forces_of_calculator
 from fhi_al.md.system import MDSystem
 from fhi_al.settings import Settings
 
 
-def sampling_md(settings: Settings, system: MDSystem, labels: LabelQueue) -> SamplingMD:
-    """What moves the initial dataset's trajectory.
+def sampling_md(
+    settings: Settings,
+    assignments: tuple[Assignment, ...],
+    md_system: Callable[[int, int], MDSystem],
+    labels: LabelQueue,
+) -> SamplingMD:
+    """What moves the initial dataset's trajectories.
 
     Parameters
     ----------
     settings : Settings
-    system : MDSystem
+    assignments : tuple of Assignment
+        One trajectory each.
+    md_system : callable
+        (system, md) -> MDSystem.
     labels : LabelQueue
         Where ab initio MD gets its forces.
     """
-    return SamplingMD(system, _Forces(settings, labels).at)
+    return SamplingMD(assignments, md_system, _Forces(settings, labels).on)
 
 
 class _Forces:
@@ -35,11 +48,11 @@ class _Forces:
         self._labels = labels
         self._foundation: BaseCalculator | None = None
 
-    def at(self, md_step: int) -> ForceFunction:
-        """The forces of a block that begins at an MD step."""
+    def on(self, trajectory: TrajectoryState, md: MDConditions) -> ForceFunction:
+        """The forces of a block that begins where a trajectory is."""
         al, mace = self._settings.al, self._settings.mace
         if al.initial_sampling == "aimd":
-            return ReferenceForces(self._labels, 0, md_step)
+            return ReferenceForces(self._labels, trajectory, md)
         assert mace is not None
         if self._foundation is None:
             self._foundation = foundation_calculator(

@@ -22,12 +22,14 @@ from fhi_al.active_learning.options import (
 )
 from fhi_al.core.calibration import default_limit
 from fhi_al.core.final_test import n_test_labels
+from fhi_al.core.schedule import quantity_of, scaled
 from fhi_al.core.stopping import StopRules
 from fhi_al.core.threshold import ThresholdRule
 from fhi_al.core.trajectory import Limits
 from fhi_al.core.uncertainty import MEASURES, Measure
 from fhi_al.md.conditions import MDConditions
 from fhi_al.settings import ActiveLearning, Settings
+from fhi_al.settings.md_blocks import md_blocks
 
 
 def loop_options(settings: Settings, folder: Path, measure: Measure | None = None) -> LoopOptions:
@@ -71,7 +73,7 @@ def md_conditions(settings: Settings, own_integrator: Any = None) -> list[MDCond
     return [
         MDConditions(
             thermostat=None if md.stat_ensemble == "NVE" else md.thermostat,
-            temperature=md.temperature,
+            temperature=quantity_of(md.temperature),
             timestep=md.timestep,
             friction=md.friction,
             thermostat_time=md.thermostat_time,
@@ -79,11 +81,13 @@ def md_conditions(settings: Settings, own_integrator: Any = None) -> list[MDCond
             seed=md.seed,
             own_integrator=own_integrator,
             barostat=md.barostat if md.stat_ensemble == "NPT" else None,
-            pressure=(md.pressure or 0.0) * units.GPa,
+            pressure=scaled(quantity_of(md.pressure or 0.0), units.GPa),
             barostat_time=md.barostat_time or 1000.0,
             compressibility=md.compressibility / units.GPa,
+            name=block.name,
         )
-        for md in settings.md
+        for block in md_blocks(settings.md)
+        for md in [block.settings]
     ]
 
 

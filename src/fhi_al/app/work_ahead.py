@@ -11,10 +11,13 @@ from ase.data import chemical_symbols
 
 from fhi_al.app.checks import Inputs
 from fhi_al.app.needs import EVERYTHING, Needs
+from fhi_al.app.options import md_conditions
+from fhi_al.core.assignment import every_assignment, round_robin
 from fhi_al.core.final_test import LABELS_PER_TEST_LABEL, MOST_LABELS
 from fhi_al.core.split import n_to_sample
 from fhi_al.engines.aims_input.geometry import Geometry
 from fhi_al.md.conditions import MDConditions
+from fhi_al.md.table import conditions_table
 from fhi_al.settings import ActiveLearning, Settings
 
 
@@ -42,6 +45,12 @@ def work_ahead(settings: Settings, inputs: Inputs, needs: Needs = EVERYTHING) ->
         lines.append(f"final test: {_test_labels(al)} of structures of the finished models' own MD")
     if needs.labels and al.label_budget is not None:
         lines.append(f"label_budget: at most {al.label_budget} reference calculations in all")
+    conditions = md_conditions(settings)
+    if needs.labels and len(conditions) > 1:
+        assignments = every_assignment(len(inputs.systems), len(conditions))
+        trajectories = round_robin(assignments, al.num_trajectories)
+        table = conditions_table(trajectories, lambda trajectory: conditions[trajectory.md])
+        lines += [f"MD: {line}" for line in table]
     lines += _advice(settings, needs)
     return lines + list(_fast_barostats(settings, inputs, needs))
 

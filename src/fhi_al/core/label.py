@@ -16,14 +16,22 @@ Phase = Literal["initial", "active_learning", "sanity", "test", "imported", "fil
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a label was requested: phase, trajectory index and MD step of that trajectory.
+    """Where a label was requested.
 
-    Of a file's structures ("imported" with their labels, or "file") the step is the frame.
+    Parameters
+    ----------
+    phase : str
+    trajectory, step : int
+        Index of the trajectory, and its MD step; of a file's structures ("imported" with their
+        labels, or "file") the step is the frame.
+    md : str
+        Name of the MD block that the trajectory runs; empty if that is not known.
     """
 
     phase: Phase
     trajectory: int
     step: int
+    md: str = ""
 
     @property
     def place(self) -> str:

@@ -46,21 +46,31 @@ class Frame:
 
 
 @dataclass(frozen=True)
+class PendingPoint:
+    """A point of the initial dataset whose label is still to come."""
+
+    trajectory: int
+    frame: Frame
+
+
+@dataclass(frozen=True)
 class SamplingState:
     """Initial dataset after a whole step: a sampled point, or a round's training.
 
     Parameters
     ----------
-    rounds, epochs, md_steps : int
-        Rounds done, epochs trained, MD steps of the sampling trajectory.
+    rounds, epochs : int
+        Rounds done, epochs trained.
+    trajectories : tuple of TrajectoryState
+        Of the sampling, which take turns; empty before it begins.
+    n_sampled : int
+        Points sampled so far: they say whose turn it is.
     points : tuple of str
         Label keys of the points sampled in the round under way.
-    pending : tuple of Frame
+    pending : tuple of PendingPoint
         Points of that round whose labels are still to come.
     epochs_due : int
         Epochs of the training round under way; the members' states are those before it.
-    rollbacks, rollbacks_in_row : int
-        Returns of the trajectory to its last good point: in all, and since that point was set.
     mae_forces : float or None
         Members' mean validation force MAE in eV/A, the lowest one since points were last added;
         None before the first validation.
@@ -71,12 +81,11 @@ class SamplingState:
 
     rounds: int = 0
     epochs: int = 0
-    md_steps: int = 0
+    trajectories: tuple[TrajectoryState, ...] = ()
+    n_sampled: int = 0
     points: tuple[str, ...] = ()
-    pending: tuple[Frame, ...] = ()
+    pending: tuple[PendingPoint, ...] = ()
     epochs_due: int = 0
-    rollbacks: int = 0
-    rollbacks_in_row: int = 0
     mae_forces: float | None = None
     helped: bool = False
 
@@ -194,8 +203,8 @@ class FinalTestState:
     ----------
     n_labels : int
         To be computed.
-    systems : tuple of int
-        Of each trajectory.
+    trajectories : tuple of TrajectoryState
+        As they began.
     blocks : int
         Blocks of MD done.
     failures : int
@@ -212,7 +221,7 @@ class FinalTestState:
     """
 
     n_labels: int
-    systems: tuple[int, ...]
+    trajectories: tuple[TrajectoryState, ...]
     blocks: int = 0
     failures: int = 0
     candidates: tuple[Candidate, ...] = ()

@@ -58,7 +58,7 @@ def result_line(record: Record, engine: str, limits: str) -> bytes:
     values: dict[str, Any] = {
         "key": record.key,
         "engine": engine,
-        "origin": asdict(record.origin),
+        "origin": _origin(record.origin),
         "system": record.system,
         "numbers": record.numbers.tolist(),
         "positions": record.positions.tolist(),
@@ -75,6 +75,13 @@ def result_line(record: Record, engine: str, limits: str) -> bytes:
         if record.given_config_type is not None:
             values["config_type"] = record.given_config_type
     return _checked_line(values)
+
+
+def _origin(origin: Origin) -> dict[str, Any]:
+    values = asdict(origin)
+    if not origin.md:
+        del values["md"]
+    return values
 
 
 def forgotten_line(key: str, reason: str) -> bytes:

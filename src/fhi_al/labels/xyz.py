@@ -264,4 +264,6 @@ def _atoms(label: Record) -> Atoms:
         atoms.info["config_type"] = label.config_type
     atoms.info["trajectory"] = label.origin.trajectory
     atoms.info["md_step"] = label.origin.step
+    if label.origin.md:
+        atoms.info["md"] = label.origin.md
     return atoms

@@ -33,8 +33,13 @@ def advance_alone(
     n_steps: int,
     place: int,
     forces: ForceFunction,
+    step_before: int = 0,
 ) -> MDPoint | MDFailure:
-    """Advance one trajectory; see :func:`fhi_al.md.engine.advance`."""
+    """Advance one trajectory; see :func:`fhi_al.md.engine.advance`.
+
+    What a schedule says of the first step holds for all of them: ASE's integrators have no common
+    way to follow one.
+    """
     point, structure = trajectory.point, system.structure
     atoms = atoms_of(structure, point.positions)
     if structure.pbc:
@@ -42,7 +47,7 @@ def advance_alone(
     atoms.set_momenta(point.momenta, apply_constraint=False)
     validating = _Validating(system, place, forces)
     atoms.calc = validating
-    md = system.conditions
+    md = system.conditions.at(step_before)
     assert md.own_integrator is not None
     dynamics = md.own_integrator(atoms, md, trajectory.generator)
     try:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from fhi_al.core.neighbours import shortest_height
 from fhi_al.core.plausible import geometry_problem
+from fhi_al.core.schedule import highest
 from fhi_al.core.structure import Array
 from fhi_al.md.state import Constants, MDState
 from fhi_al.md.system import MDSystem
@@ -111,7 +112,7 @@ def heat_problems(
         if holds and constants.keeps_centre[place]:
             n -= 3
         temperature = 2 * energy / (n * units.kB)
-        limit = hottest(n) * system.conditions.temperature
+        limit = hottest(n) * highest(system.conditions.temperature)
         if not temperature <= limit:
             found[place] = (
                 f"the temperature is {temperature:.0f} K, at most {limit:.0f} K was expected"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
+from fhi_al.core.schedule import Quantity, Schedule, lowest, value_at
 from fhi_al.core.structure import Structure
 
 Thermostat = Literal["Langevin", "Berendsen", "Andersen", "Bussi", "NoseHoover"]
@@ -22,8 +23,8 @@ class MDConditions:
     ----------
     thermostat : str or None
         None is NVE.
-    temperature : float
-        In K; of the starting velocities too.
+    temperature : float or Schedule
+        In K; of the starting velocities too.  A schedule goes by the MD steps of a trajectory.
     timestep : float
         In fs.
     friction : float
@@ -40,12 +41,14 @@ class MDConditions:
         :mod:`fhi_al.md.ase_integrator`.
     barostat : str or None
         None is a constant cell.
-    pressure : float
+    pressure : float or Schedule
         In eV/A^3.
     barostat_time : float
         Coupling time of the barostat, in fs.
     compressibility : float
         Of CellRescaling and Berendsen, in A^3/eV; a guess will do, it scales their coupling time.
+    name : str
+        Of the block; labels of its trajectories have it.
 
     Raises
     ------
@@ -54,7 +57,7 @@ class MDConditions:
     """
 
     thermostat: Thermostat | None
-    temperature: float
+    temperature: Quantity
     timestep: float
     friction: float
     thermostat_time: float
@@ -62,14 +65,31 @@ class MDConditions:
     seed: int
     own_integrator: Callable[..., Any] | Any | None = None
     barostat: Barostat | None = None
-    pressure: float = 0.0
+    pressure: Quantity = 0.0
     barostat_time: float = 1000.0
     compressibility: float = 1.0
+    name: str = ""
 
     def __post_init__(self) -> None:
-        for name, value in (("temperature", self.temperature), ("timestep", self.timestep)):
+        least = lowest(self.temperature)
+        for name, value in (("temperature", least), ("timestep", self.timestep)):
             if not value > 0:
                 raise ValueError(f"MDConditions.{name} = {value:g}, expected more than 0")
+
+    @property
+    def is_scheduled(self) -> bool:
+        """Whether temperature or pressure change with the MD steps of a trajectory."""
+        return isinstance(self.temperature, Schedule) or isinstance(self.pressure, Schedule)
+
+    def at(self, step: int) -> MDConditions:
+        """The conditions at an MD step of a trajectory, with plain numbers."""
+        if not self.is_scheduled:
+            return self
+        return replace(
+            self,
+            temperature=value_at(self.temperature, step),
+            pressure=value_at(self.pressure, step),
+        )
 
 
 def degrees_of_freedom(structure: Structure) -> int:

@@ -21,6 +21,7 @@ from fhi_al.md.live_trajectory import LiveTrajectory
 from fhi_al.md.point import MDFailure, MDPoint
 from fhi_al.md.state import Constants, MDState, atoms_of_kept, concatenated, point_of, state_of
 from fhi_al.md.system import MDSystem
+from fhi_al.md.targets import Targets
 
 # Atoms times steps whose random numbers are drawn at a time: 50 MB of them.
 _DRAWN_AT_ONCE = 1_000_000
@@ -33,6 +34,7 @@ def advance(
     forces: ForceFunction,
     known: Sequence[Array | None] | None = None,
     check_every: int = 1,
+    steps_before: Sequence[int] | None = None,
 ) -> list[MDPoint | MDFailure]:
     """Advance trajectories; those that end sooner drop out, the others go on.
 
@@ -52,13 +54,16 @@ def advance(
     check_every : int
         Steps between two looks at whether structures make sense, besides that at the end.  With 1,
         no structure that does not is ever handed to `forces`.
+    steps_before : sequence of int, optional
+        MD steps that each has done, by which schedules go; 0 if it is left out.
 
     Returns
     -------
     list
         For each where it has come to, or why it ended in a structure that makes no sense.
     """
-    block = _Block(trajectories, systems, n_steps, forces, check_every)
+    before = steps_before or [0] * len(trajectories)
+    block = _Block(trajectories, systems, n_steps, forces, check_every, before)
     block.begin(known or [None] * len(trajectories))
     while block.groups:
         block.segment()
@@ -76,6 +81,7 @@ class _Group:
     state: MDState
     forces: Forces | None = None
     noise: Noise | None = None
+    targets: Targets | None = None
 
     def structures(self) -> dict[int, MovingStructure]:
         """Where they are, by their places in the move."""
@@ -102,14 +108,19 @@ class _Group:
     def first_half(self, step: int) -> None:
         assert self.forces is not None and self.noise is not None
         self.state = self.integrator.first_half(
-            self.state, self.constants, self.forces, self.noise.step(step)
+            self.state, self._constants_of(step), self.forces, self.noise.step(step)
         )
 
     def second_half(self, step: int) -> None:
         assert self.forces is not None and self.noise is not None
         self.state = self.integrator.second_half(
-            self.state, self.constants, self.forces, self.noise.step(step)
+            self.state, self._constants_of(step), self.forces, self.noise.step(step)
         )
+
+    def _constants_of(self, step: int) -> Constants:
+        if self.targets is None:
+            return self.constants
+        return self.targets.constants(self.constants, step)
 
     def drop(self, places: set[int]) -> None:
         """Go on without some of them; at least one stays."""
@@ -123,6 +134,8 @@ class _Group:
         self.systems = [self.systems[k] for k in kept]
         if self.noise is not None:
             self.noise = self.noise.take(atoms, kept)
+        if self.targets is not None:
+            self.targets = self.targets.take(kept)
         if self.forces is not None:
             stress = None if self.forces.stress is None else self.forces.stress[kept]
             self.forces = Forces(self.forces.forces[atoms], stress)
@@ -138,11 +151,13 @@ class _Block:
         n_steps: Sequence[int],
         forces: ForceFunction,
         check_every: int,
+        steps_before: Sequence[int],
     ) -> None:
         self.ended: dict[int, MDPoint | MDFailure] = {}
         self.groups: list[_Group] = []
         self._trajectories, self._systems = trajectories, systems
         self._left = dict(enumerate(n_steps))
+        self._done = dict(enumerate(steps_before))
         self._forces, self._check_every = forces, check_every
         self._streams: dict[int, Any] = {}
 
@@ -154,7 +169,9 @@ class _Block:
         ):
             trajectory = self._trajectories[place]
             if is_ase_integrator(system.conditions.own_integrator):
-                self.ended[place] = advance_alone(trajectory, system, n_steps, place, self._forces)
+                self.ended[place] = advance_alone(
+                    trajectory, system, n_steps, place, self._forces, self._done[place]
+                )
             elif n_steps < 1:
                 self.ended[place] = trajectory.point
             else:
@@ -190,6 +207,7 @@ class _Block:
                 group.second_half(step)
         for place in self._places():
             self._left[place] -= n_steps
+            self._done[place] += n_steps
         self._end()
 
     def _places(self) -> Iterable[int]:
@@ -203,6 +221,8 @@ class _Block:
                 self._streams[place] = generator.bit_generator.state
                 noises.append(group.integrator.draw(generator, n_steps, system.constants))
             group.noise = Noise.together(noises)
+            before = [self._done[place] for place in group.places]
+            group.targets = Targets.of(group.systems, before, n_steps)
 
     def _rewind(self, place: int, n_steps: int) -> None:
         """Put a stream to where it would be if no more steps had been drawn."""

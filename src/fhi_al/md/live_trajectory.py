@@ -49,9 +49,16 @@ class LiveTrajectory:
         """Itself as it is now; a point never changes, a random stream does."""
         return replace(self, generator=copy.deepcopy(self.generator))
 
-    def roll_back(self, system: MDSystem) -> None:
-        """Return to the last good point with new velocities; the random stream goes on."""
-        self.point = system.new_velocities(self.restart_point, self.generator)
+    def roll_back(self, system: MDSystem, step: int = 0) -> None:
+        """Return to the last good point with new velocities; the random stream goes on.
+
+        Parameters
+        ----------
+        system : MDSystem
+        step : int
+            MD steps done, discarded ones included: by them a schedule goes.
+        """
+        self.point = system.new_velocities(self.restart_point, self.generator, step)
         self.forces = None
 
     def arrays(self, prefix: str) -> dict[str, Array]:

@@ -17,7 +17,9 @@ from fhi_al.md.point import MDPoint
 
 @dataclass(frozen=True, eq=False)
 class Constants:
-    """What does not change while trajectories move; NumPy arrays, or torch tensors.
+    """What a step does not change; NumPy arrays, or torch tensors.
+
+    Temperatures and pressures that follow a schedule are others in the next step.
 
     Parameters
     ----------

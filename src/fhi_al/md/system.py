@@ -10,6 +10,7 @@ from ase import units
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary, ZeroRotation
 
 from fhi_al.core.plausible import GeometryLimits
+from fhi_al.core.schedule import value_at
 from fhi_al.core.structure import Array, Structure
 from fhi_al.md.atoms import atoms_of, radii_of
 from fhi_al.md.conditions import MDConditions, can_drift, degrees_of_freedom
@@ -73,7 +74,7 @@ class MDSystem:
 
     @cached_property
     def constants(self) -> Constants:
-        """Of one trajectory of it."""
+        """Of one trajectory of it that begins; see :mod:`fhi_al.md.targets`."""
         n_atoms, md, masses = len(self.structure), self.conditions, self.masses
         return Constants(
             owner=np.zeros(n_atoms, dtype=np.int64),
@@ -84,12 +85,12 @@ class MDSystem:
             n_atoms=np.array([float(n_atoms)]),
             total_mass=np.array([masses.sum()]),
             timestep=np.array([md.timestep * units.fs]),
-            temperature=np.array([md.temperature * units.kB]),
+            temperature=np.array([value_at(md.temperature, 0) * units.kB]),
             friction=np.array([md.friction / units.fs]),
             collision_probability=np.array([md.andersen_prob]),
             thermostat_time=np.array([md.thermostat_time * units.fs]),
             barostat_time=np.array([md.barostat_time * units.fs]),
-            pressure=np.array([md.pressure]),
+            pressure=np.array([value_at(md.pressure, 0)]),
             compressibility=np.array([md.compressibility]),
         )
 
@@ -99,12 +100,13 @@ class MDSystem:
         point = MDPoint(own.positions.copy(), np.zeros((len(own), 3)), own.cell.copy())
         return self.new_velocities(point, generator)
 
-    def new_velocities(self, point: MDPoint, generator: np.random.Generator) -> MDPoint:
-        """The point with fresh velocities and a fresh thermostat."""
+    def new_velocities(
+        self, point: MDPoint, generator: np.random.Generator, step: int = 0
+    ) -> MDPoint:
+        """The point with fresh velocities and a fresh thermostat, at an MD step."""
         atoms = atoms_of(self.structure, point.positions)
-        MaxwellBoltzmannDistribution(
-            atoms, temperature_K=self.conditions.temperature, rng=generator
-        )
+        temperature = value_at(self.conditions.temperature, step)
+        MaxwellBoltzmannDistribution(atoms, temperature_K=temperature, rng=generator)
         if not atoms.constraints and len(atoms) > 1:
             # Not rescaled to ASE's temperature of before, which counts the drift in: measured at
             # 300 K, six atoms would start at 450 K, two at 1800 K.

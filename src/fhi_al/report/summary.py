@@ -64,7 +64,7 @@ def summary(
         )
         fits = [calibration(pairs.values) for pairs in state.active.pairs]
         lines += [f"calibration: {describe(each)}" for each in fits if each is not None]
-    rollbacks = state.sampling.rollbacks + sum(t.rollbacks for t in trajectories)
+    rollbacks = sum(t.rollbacks for t in (*state.sampling.trajectories, *trajectories))
     if rollbacks:
         retired = sum(t.status is Status.RETIRED for t in trajectories)
         lines.append(f"MD that had to go back: {rollbacks} times; trajectories retired: {retired}")

@@ -70,6 +70,7 @@ _RESULTS: dict[str, tuple[str, tuple[str, ...]]] = {
             "mae_forces",
             "mae_energy_per_atom",
             "mae_stress",
+            "md",
         ),
     ),
 }
@@ -85,9 +86,13 @@ _ANALYSIS: dict[str, tuple[str, tuple[str, ...]]] = {
             "crosses",
             "stress_uncertainty",
             "stress_threshold",
+            "md",
         ),
     ),
-    "crossing": ("md_steps_between_crossings.csv", ("trajectory", "md_step", "steps_since_last")),
+    "crossing": (
+        "md_steps_between_crossings.csv",
+        ("trajectory", "md_step", "steps_since_last", "md"),
+    ),
     "sanity": (
         "sanity_checks.csv",
         (
@@ -100,6 +105,7 @@ _ANALYSIS: dict[str, tuple[str, tuple[str, ...]]] = {
             "max_force_error",
             "joined",
             "mae_stress",
+            "md",
         ),
     ),
     "calibration": (

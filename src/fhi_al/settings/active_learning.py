@@ -346,7 +346,8 @@ class ActiveLearning(Section):
     final_test: CountOrNoneOrAuto = setting(
         "auto",
         "Labels of structures that the finished models come to in MD of their own (canonical, at"
-        " `MD.temperature`), for their true error: nothing is trained on them or decided by them."
+        " the temperatures of `MD`), for their true error: nothing is trained on them or decided by"
+        " them."
         " `auto`: one for each ten computed before, at most 10. 0: no such test. Part of"
         " `label_budget`.",
         try_="auto",
@@ -381,7 +382,8 @@ class ActiveLearning(Section):
         "From a label whose energy per atom lies farther than this above the mean of the initial"
         " dataset a trajectory goes back to its last good point, for MD would stay where there is"
         " nothing to learn; the label is trained on. `auto`: 8 standard deviations of harmonic"
-        " vibrations at the trajectory's temperature, and their mean. `None`: no such limit.",
+        " vibrations at the trajectory's temperature (the highest of its schedule), and their mean."
+        " `None`: no such limit.",
         unit="eV",
         try_=0.5,
     )

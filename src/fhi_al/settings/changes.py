@@ -121,12 +121,20 @@ def changes(before: Values, now: Values) -> tuple[list[str], list[str]]:
     """
     allowed: list[str] = []
     refused: list[str] = []
+    then, blocks = _n_md_blocks(before), _n_md_blocks(now)
+    if then and blocks and then != blocks:
+        refused.append(f"MD: {then} -> {blocks} blocks")
     for label in before:
         if label not in now or before[label] == now[label]:
             continue
         message = f"{label}: {before[label]} -> {now[label]}"
         (allowed if _may_change(label) else refused).append(message)
     return allowed, refused
+
+
+def _n_md_blocks(values: Values) -> int:
+    """Blocks in the section MD, each of which has keys of its own."""
+    return len({label.partition(".")[0] for label in values if label.startswith("MD")})
 
 
 def is_kept(label: str, before: Values, now: Values) -> bool:

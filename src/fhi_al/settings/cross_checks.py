@@ -9,6 +9,7 @@ from fhi_al.settings.checked_file import CheckedFile
 from fhi_al.settings.clash import Clash
 from fhi_al.settings.engine_names import BUILT_IN, owners
 from fhi_al.settings.mace import Architecture, MaceSettings, Training
+from fhi_al.settings.md_blocks import md_problems
 from fhi_al.settings.plugins import imported
 from fhi_al.settings.problems import Problem
 
@@ -139,7 +140,7 @@ def check_active_learning(
     if training:
         yield from _stop_rule(settings)
         yield from _foundation(settings)
-    yield from _molecular_dynamics(settings)
+        yield from md_problems(settings.md, settings.active_learning.num_trajectories)
 
 
 def _stop_rule(settings: ActiveLearningSettings) -> Iterator[Clash]:
@@ -264,14 +265,4 @@ def _foundation(settings: ActiveLearningSettings) -> Iterator[Clash]:
         yield Clash(
             ("ACTIVE_LEARNING.foundation_arguments", *labels),
             "are the arguments of foundation_calculator, which is not given",
-        )
-
-
-def _molecular_dynamics(settings: ActiveLearningSettings) -> Iterator[Clash]:
-    if len(settings.md) > 1:
-        yield Clash(
-            ("MD",),
-            f"{len(settings.md)} blocks: several MD settings are not supported yet. Keep one block"
-            " for all trajectories",
-            about_value=False,
         )

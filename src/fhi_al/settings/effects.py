@@ -10,6 +10,7 @@ from fhi_al.settings.checked_file import CheckedFile
 from fhi_al.settings.cross_checks import selectors
 from fhi_al.settings.keys import key_at
 from fhi_al.settings.mace import Architecture, MaceSettings, Training
+from fhi_al.settings.md_blocks import md_blocks
 from fhi_al.settings.problems import nearest, shown
 from fhi_al.settings.retired import SUPERSEDED
 from fhi_al.settings.value_types import Choice
@@ -39,11 +40,31 @@ def notes_on(file: CheckedFile, settings: MaceSettings | ActiveLearningSettings)
     for label, reason in idle:
         if label in file.given and file.value(label) != _default(file, label):
             yield f"{_entry(file, label)}: has no effect {reason}."
+    if isinstance(settings, ActiveLearningSettings):
+        yield from _schedules_cut_off(settings)
     if isinstance(settings, ActiveLearningSettings) and settings.active_learning.desired_acc == 0:
         yield (
             "ACTIVE_LEARNING.desired_acc = 0: no accuracy ends a phase; the initial dataset ends"
             " after max_initial_epochs."
         )
+
+
+def _schedules_cut_off(settings: ActiveLearningSettings) -> Iterator[str]:
+    """Schedules that go on after the last MD step of a trajectory."""
+    most = settings.active_learning.max_MD_steps
+    if most is None:
+        return
+    for block in md_blocks(settings.md):
+        is_npt = block.settings.stat_ensemble == "NPT"
+        for key in ("temperature", *(["pressure"] if is_npt else [])):
+            value = getattr(block.settings, key)
+            if isinstance(value, dict):
+                last = value["over"] if "over" in value else max(value)
+                if last > most:
+                    yield (
+                        f"{block.label}.{key} = {shown(value)}: comes to its end at MD step"
+                        f" {last}, a trajectory of active learning ends at max_MD_steps = {most}."
+                    )
 
 
 def _entry(file: CheckedFile, label: str) -> str:

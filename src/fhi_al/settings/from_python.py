@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from fhi_al.settings.problems import Problem, SettingsError, nearest
 from fhi_al.settings.reading import Settings, checked_settings
 from fhi_al.settings.yaml_reading import Document
 
-Sections = Mapping[str, Mapping[str, Any]]
+# MD may have several blocks.
+Sections = Mapping[str, Mapping[str, Any] | Sequence[Mapping[str, Any]]]
 
 
 def settings_from(
@@ -42,10 +43,14 @@ def settings_from(
     """
     given = {"mace": mace, "active_learning": active_learning}
     documents: dict[str, tuple[Document, list[Problem]]] = {
-        kind: (Document(source, {name: dict(keys) for name, keys in sections.items()}), [])
+        kind: (Document(source, {name: _plain(keys) for name, keys in sections.items()}), [])
         for kind, sections in given.items()
     }
     return checked_settings(documents, folder, models)
+
+
+def _plain(keys: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> Any:
+    return dict(keys) if isinstance(keys, Mapping) else [dict(block) for block in keys]
 
 
 def in_sections(layout: Layout, keys: Mapping[str, Any], source: str) -> dict[str, dict[str, Any]]:

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+from fhi_al.settings.schedules import OptionalPressure, Temperature
 from fhi_al.settings.value_types import (
     LARGEST_SEED,
     Choice,
     Integer,
     Number,
     OptionalNumber,
+    OptionalPlainName,
     Section,
     setting,
 )
 
 
 class MolecularDynamics(Section):
-    """The MD that samples, both for the initial dataset and in active learning."""
+    """The MD that samples, both for the initial dataset and in active learning.
 
+    One block of these keys, or a list of blocks, which trajectories are assigned to in turn.
+    """
+
+    name: OptionalPlainName = setting(
+        None,
+        "Of a block of several: in the log, in tables and in the labels (`md`). Without one it is"
+        " called by its temperature (`300K`).",
+    )
     stat_ensemble: Annotated[Literal["NVT", "NVE", "NPT"], Choice()] = setting(
         "NVT",
         "Statistical ensemble. NPT needs a crystal without fixed atoms, and `compute_stress`.",
@@ -28,8 +38,13 @@ class MolecularDynamics(Section):
         "Langevin",
         "Thermostat, with NVT and NPT. Berendsen does not sample the canonical ensemble.",
     )
-    temperature: Number = setting(
-        300.0, "Temperature of the thermostat and of the first velocities.", unit="K", gt=0
+    temperature: Temperature = setting(
+        300.0,
+        "Temperature of the thermostat and of the first velocities. Also a ramp over MD steps of a"
+        " trajectory, `{from: 300, to: 1200, over: 5000}`, or steps, `{0: 300, 2000: 600}`. A list,"
+        " `[300, 500, 800]`, makes a block of each.",
+        unit="K; > 0",
+        try_=300.0,
     )
     timestep: Number = setting(1.0, "Time step.", unit="fs", gt=0, le=20, try_=1.0)
     friction: Number = setting(
@@ -54,8 +69,10 @@ class MolecularDynamics(Section):
             " their own in place of the thermostat; Berendsen samples no ensemble.",
         )
     )
-    pressure: OptionalNumber = setting(
-        None, "Pressure, with NPT; 0 if it is left out.", unit="GPa", gt=-1000, lt=1000
+    pressure: OptionalPressure = setting(
+        None,
+        "Pressure, with NPT; 0 if it is left out. A ramp or steps as of `temperature`, too.",
+        unit="GPa; > -1000 and < 1000",
     )
     barostat_time: OptionalNumber = setting(
         None, "Coupling time of the barostat, with NPT; 1000 if it is left out.", unit="fs", gt=0

@@ -84,7 +84,8 @@ def instead(detail: ErrorDetails, info: FieldInfo) -> str:
     attempt = extra.get("try")
     if attempt is None and isinstance(info.default, (bool, int, float)):
         attempt = info.default
-    if attempt is None or "Did you mean" in message or "supported" in message:
+    # It says already what to write.
+    if attempt is None or any(word in message for word in ("Did you mean", "supported", "MD step")):
         return message
     return f"{message}. Try {shown(attempt)}"
 

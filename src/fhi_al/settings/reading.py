@@ -65,7 +65,7 @@ class Settings:
 
     @property
     def md(self) -> tuple[MolecularDynamics, ...]:
-        """The blocks of the MD section; one so far."""
+        """The blocks of the MD section, as they are given; see :func:`md_blocks`."""
         return self.active_learning.md
 
     @property
@@ -136,19 +136,24 @@ class Settings:
         now = self.values()
         for kind, checked in self._files.items():
             blocks = dict(checked.blocks)
-            for section, (first, *others) in checked.blocks.items():
-                kept = {
-                    key: before[label]
-                    for key in first.model_dump(by_alias=True)
-                    if (label := f"{section}.{key}") not in checked.given
-                    and is_kept(label, before, now)
-                }
-                if kept and not others:
-                    values = first.model_dump(by_alias=True) | kept
-                    blocks[section] = (type(first).model_validate(values),)
+            for section, of_section in checked.blocks.items():
+                for index, block in enumerate(of_section):
+                    name = section if len(of_section) == 1 else f"{section}[{index}]"
+                    kept = {
+                        key: before[label]
+                        for key in block.model_dump(by_alias=True)
+                        if (label := f"{name}.{key}") not in checked.given
+                        and is_kept(label, before, now)
+                    }
+                    if not kept:
+                        continue
+                    values = block.model_dump(by_alias=True) | kept
+                    one = type(block).model_validate(values)
+                    done = blocks[section]
+                    blocks[section] = (*done[:index], one, *done[index + 1 :])
                     notes += [
-                        f"{section}.{key}: {shown(value)}, with which the run began, not the"
-                        f" default of now, {shown(now[f'{section}.{key}'])}."
+                        f"{name}.{key}: {shown(value)}, with which the run began, not the"
+                        f" default of now, {shown(now[f'{name}.{key}'])}."
                         for key, value in kept.items()
                     ]
             files[kind] = replace(checked, blocks=blocks)
@@ -175,7 +180,10 @@ class Settings:
             lines.append(f"{section}:")
             for block in blocks:
                 values = block.model_dump(by_alias=True)
-                lines += [f"  {key}: {_written(value)}" for key, value in values.items()]
+                keys = [f"  {key}: {_written(value)}" for key, value in values.items()]
+                if len(blocks) > 1:
+                    keys[0] = f"- {keys[0].lstrip()}"
+                lines += keys
         return "\n".join(lines) + "\n"
 
 
