@@ -191,6 +191,7 @@ def test_a_row_has_its_values_under_their_columns(tmp_path: Path) -> None:
         "threshold": "",  # None while warming up
         "stress_uncertainty": "",  # without compute_stress
         "stress_threshold": "",
+        "md": "",  # of a version that did not say
         "crosses": "False",
     }
     assert rows[3]["threshold"] == "1.0"

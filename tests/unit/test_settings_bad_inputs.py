@@ -158,8 +158,68 @@ TABLE = [
     al("  stress_threshold: 0\n", 4, "ACTIVE_LEARNING.stress_threshold", "above 0 eV/A^3"),
     mace("ARCHITECTURE:\n  model: PolarMACE\n", 4, "ARCHITECTURE.model", "not supported yet"),
     al("MD:\n  barostat: Parrinello\n", 5, "MD.barostat", "CellRescaling"),
-    al("MD:\n  - seed: 1\n  - seed: 2\n", 4, "MD", "several MD settings are not supported yet"),
-    al("MD:\n  0: {seed: 1}\n  1: {seed: 2}\n", 4, "MD", "several MD settings are not supported"),
+    # MD blocks and schedules
+    al(
+        "MD:\n  - name: a\n  - seed: 2\n  - name: a\n",
+        7,
+        "MD[2].name",
+        "= a: is the name of MD[0], too: labels would not say which block they are of. Give each",
+    ),
+    al("MD:\n  0: {seed: 1}\n  1: {name: a/b}\n", 6, "MD[1].name", "must be a plain name"),
+    al(
+        "  num_trajectories: 2\nMD:\n  - seed: 1\n  - temperature: 500\n  - name: hot\n",
+        8,
+        "MD[2]",
+        "no trajectory runs MD block hot: there are 3 blocks and num_trajectories = 2. Make that 3",
+    ),
+    al(
+        "MD:\n  temperature: [300, 400, 500, 600, 700]\n",
+        4,
+        "MD",
+        "no trajectory runs MD block 700K: there are 5 blocks and num_trajectories = 4",
+    ),
+    al("MD:\n  temperature: [300, 0]\n", 5, "MD.temperature", "must be above 0 K. Try 300"),
+    al("MD:\n  temperature: []\n", 5, "MD.temperature", "expected a temperature for each MD bl"),
+    al(
+        "MD:\n  temperature: {from: 300, to: 500}\n",
+        5,
+        "MD.temperature",
+        "a ramp lacks over: expected {from: 300, to: 1200, over: 5000} (MD steps).",
+    ),
+    al(
+        "MD:\n  temperature: {from: 300, to: 500, over: 100, at: 3}\n",
+        5,
+        "MD.temperature",
+        "a ramp has no at: expected {from",
+    ),
+    al(
+        "MD:\n  temperature: {from: 300, to: -1, over: 100}\n",
+        5,
+        "MD.temperature",
+        "to: must be above 0 K",
+    ),
+    al(
+        "MD:\n  temperature: {from: 300, to: 500, over: 0}\n",
+        5,
+        "MD.temperature",
+        "over: must be a whole number of MD steps, at least 1",
+    ),
+    al(
+        "MD:\n  temperature: {10: 300, 20: 400}\n",
+        5,
+        "MD.temperature",
+        "must say what holds from MD step 0 on, such as {0: 300, 2000: 600}.",
+    ),
+    al("MD:\n  temperature: {0: 300, -5: 400}\n", 5, "MD.temperature", "-5 is no MD step"),
+    al("MD:\n  temperature: {0: hot}\n", 5, "MD.temperature", "0: must be a number"),
+    al("MD:\n  pressure: [1, 2]\n", 5, "MD.pressure", "a list of MD blocks has several"),
+    al("MD:\n  pressure: {0: 1, 5: 1000}\n", 5, "MD.pressure", "5: must be below 1000 GPa"),
+    al(
+        "MD:\n  temperature: {0: 300, 5: 400}\n  stat_ensemble: NVE\n",
+        5,
+        "MD.temperature",
+        "NVE has no thermostat that could follow it. Give one temperature, or use NVT",
+    ),
     # between keys
     mace(
         "TRAINING:\n  forces_weight: 0\n  energy_weight: 0\n",
@@ -376,6 +436,7 @@ def test_a_refused_key_is_not_also_reported_by_the_rules_between_keys(tmp_path: 
     ]
 
 
-def test_every_block_of_a_refused_list_is_checked_too(tmp_path: Path) -> None:
-    found = problems_of(tmp_path, al=GOOD_AL + "MD:\n  - timestep: 1\n  - timestep: 0\n")
-    assert [(p.line, p.key) for p in found] == [(4, "MD"), (6, "MD[1].timestep")]
+def test_every_block_of_a_list_is_checked(tmp_path: Path) -> None:
+    blocks = "MD:\n  - timestep: 1\n  - timestep: 0\n  - frction: 1\n"
+    found = problems_of(tmp_path, al=GOOD_AL + blocks)
+    assert [(p.line, p.key) for p in found] == [(6, "MD[1].timestep"), (7, "MD[2].frction")]

@@ -130,7 +130,7 @@ def write_inputs(
     *,
     asi_library: Path | None = None,
     mace: dict[str, dict[str, Any]] | None = None,
-    active_learning: dict[str, dict[str, Any]] | None = None,
+    active_learning: dict[str, Any] | None = None,
     geometry: str = WATER,
     models: str = "pair",
 ) -> Path:
@@ -143,7 +143,7 @@ def write_inputs(
         models; a check, which builds none, is faster for MACE: that takes no torch.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    changed = {key: dict(values) for key, values in ACTIVE_LEARNING.items()}
+    changed: dict[str, Any] = {key: dict(values) for key, values in ACTIVE_LEARNING.items()}
     engine: dict[str, Any] = {"reference_engine": "tblite", "reference_method": "GFN2-xTB"}
     if asi_library is not None:
         species = folder / "species"
@@ -154,7 +154,10 @@ def write_inputs(
         (folder / "control.in").write_text(CONTROL)
     changed["ACTIVE_LEARNING"] |= engine
     for section, values in (active_learning or {}).items():
-        changed[section] = changed.get(section, {}) | values
+        before = changed.get(section, {})
+        # Of several MD blocks each has what is the same in all.
+        is_list = isinstance(values, list)
+        changed[section] = [before | one for one in values] if is_list else before | values
     model_keys = {key: dict(values) for key, values in MACE.items()}
     if models != "mace":
         changed["ACTIVE_LEARNING"]["model_backend"] = models

@@ -25,9 +25,16 @@ def cell_rescaling(thermostat: Integrator) -> Integrator:
     """Stochastic cell rescaling beside a thermostat."""
 
     def draw(generator: np.random.Generator, n_steps: int, constants: Constants) -> Noise:
-        of_thermostat = thermostat.draw(generator, n_steps, constants)
-        own = generator.standard_normal((n_steps, 1, 1))
-        return Noise(of_thermostat.atoms, np.concatenate([own, of_thermostat.trajectories], 1))
+        # Step by step: where a block ends must not decide which numbers a step gets.
+        steps = []
+        for _ in range(n_steps):
+            of_thermostat = thermostat.draw(generator, 1, constants)
+            own = generator.standard_normal((1, 1, 1))
+            steps.append(
+                (of_thermostat.atoms, np.concatenate([own, of_thermostat.trajectories], 1))
+            )
+        atoms, trajectories = zip(*steps, strict=True)
+        return Noise(np.concatenate(atoms), np.concatenate(trajectories))
 
     def first_half(state: MDState, constants: Constants, forces: Forces, noise: Noise) -> MDState:
         xp = namespace(state.momenta)
