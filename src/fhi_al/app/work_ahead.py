@@ -14,11 +14,13 @@ from fhi_al.app.needs import EVERYTHING, Needs
 from fhi_al.app.options import md_conditions
 from fhi_al.core.assignment import every_assignment, round_robin
 from fhi_al.core.final_test import LABELS_PER_TEST_LABEL, MOST_LABELS
+from fhi_al.core.schedule import lowest, quantity_of
 from fhi_al.core.split import n_to_sample
 from fhi_al.engines.aims_input.geometry import Geometry
 from fhi_al.md.conditions import MDConditions
 from fhi_al.md.table import conditions_table
 from fhi_al.settings import ActiveLearning, Settings
+from fhi_al.settings.md_blocks import md_blocks
 
 
 def work_ahead(settings: Settings, inputs: Inputs, needs: Needs = EVERYTHING) -> list[str]:
@@ -112,16 +114,19 @@ def _fast_barostats(settings: Settings, inputs: Inputs, needs: Needs) -> Iterato
     if not crystals or not (needs.labels or needs.sampling):
         return
     volume = min(abs(float(np.linalg.det(one.cell))) / len(one.numbers) for one in crystals)
-    for index, md in enumerate(settings.md):
+    warned = set()
+    for block in md_blocks(settings.md):
+        md = block.settings
         if md.stat_ensemble != "NPT" or not md.barostat.startswith("MTK"):
             continue
         barostat_time = md.barostat_time or MDConditions.barostat_time
-        period = volume_period_fs(md.temperature, barostat_time, BULK_MODULUS_GPA, volume)
+        coldest = lowest(quantity_of(md.temperature))
+        period = volume_period_fs(coldest, barostat_time, BULK_MODULUS_GPA, volume)
         shortest = max(SLOW_VIBRATION_FS, STEPS_PER_PERIOD * md.timestep)
-        if period < shortest:
-            section = "MD" if len(settings.md) == 1 else f"MD[{index}]"
+        if period < shortest and block.label not in warned:
+            warned.add(block.label)
             yield (
-                f"warning: {section}.barostat_time: {barostat_time:g} fs lets the volume swing "
+                f"warning: {block.label}.barostat_time: {barostat_time:g} fs lets the volume swing "
                 f"with a period of about {period:.0f} fs ({md.barostat}, at a bulk modulus of "
                 f"{BULK_MODULUS_GPA:g} GPa), shorter than slow vibrations of atoms or "
                 f"{STEPS_PER_PERIOD} steps: take {barostat_time * shortest / period:.0f} or more, "
