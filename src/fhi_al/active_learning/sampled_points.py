@@ -166,14 +166,16 @@ class SampledPoints:
         back = replace(moved, rollbacks=moved.rollbacks + 1, rollbacks_in_row=in_row)
         self._replace(back)
         log.warning(
-            "initial dataset, MD step %d: %s; back to the last good point with new velocities "
-            "(rollback %d)",
+            "initial dataset, MD block %s, MD step %d: %s; back to the last good point with new "
+            "velocities (rollback %d)",
+            self._conditions(back).name,
             back.step,
             failure,
             back.rollbacks,
         )
         if in_row >= self._options.max_rollbacks_in_row:
-            raise SamplingFailure(_hopeless(in_row, failure)) from failure
+            block = self._conditions(back).name
+            raise SamplingFailure(_hopeless(block, in_row, failure)) from failure
         self._progress.live[back.index].roll_back(self._system(back), back.step)
 
     def withdraw(self) -> None:
@@ -210,9 +212,10 @@ def _name(point: PendingPoint) -> tuple[int, int]:
     return point.trajectory, point.frame.step
 
 
-def _hopeless(in_row: int, failure: MDFailure) -> str:
+def _hopeless(block: str, in_row: int, failure: MDFailure) -> str:
     return (
-        f"initial dataset: the sampling MD failed {in_row} times in a row (max_rollbacks), at last "
+        f"initial dataset, MD block {block}: the sampling MD failed {in_row} times in a row "
+        f"(max_rollbacks), at last "
         f"because {failure}: expected structures that make sense. Look at geometry.in; start "
         "in a new folder with a lower MD.temperature or MD.timestep, or another initial_sampling; "
         "or raise max_rollbacks and run again."
