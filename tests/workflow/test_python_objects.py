@@ -39,8 +39,10 @@ from fhi_al import (
     ActiveLearning,
     Aims,
     Backend,
+    Bussi,
     InitialDataset,
     Langevin,
+    Ramp,
     Stop,
     TBLite,
     Threshold,
@@ -111,6 +113,31 @@ def test_objects_make_the_settings_that_files_make(water: ActiveLearning, tmp_pa
     (theirs,), (ours,) = of_files.inputs.systems, of_objects.inputs.systems
     np.testing.assert_array_equal(ours.positions, theirs.positions)
     assert list(ours.numbers) == list(theirs.numbers) and ours.pbc == theirs.pbc
+
+
+def test_several_conditions_are_the_blocks_that_files_have(
+    water: ActiveLearning, tmp_path: Path
+) -> None:
+    ramp = {"from": 200, "to": 500, "over": 30}
+    blocks = [
+        {"name": "a", "temperature": ramp},
+        {"temperature": [300, 400], "thermostat": "Bussi"},
+    ]
+    keys = {"ACTIVE_LEARNING": {**SMALLEST, "num_trajectories": 3}, "MD": blocks}
+    folder = write_inputs(tmp_path / "run", active_learning=keys, models="mace")
+    common = {"timestep_fs": 0.5, "seed": 3}
+    md = [
+        Langevin(Ramp(200, 500, over=30), friction_per_fs=0.02, name="a", **common),
+        Bussi([300, 400], **common),
+    ]
+    several = replace(water, md=md, options={**water.options, "num_trajectories": 3})
+    of_files = definition_of(folder).settings.values()
+    of_objects = several.definition(folder).settings.values()
+    differing = {key for key in of_files if of_files[key] != of_objects[key]}
+    # The files give it to all blocks; Bussi has no use for it.
+    assert differing == {"MD[1].friction"}
+    with pytest.raises(InputError, match="md: is empty"):
+        replace(water, md=[]).definition(folder)
 
 
 def test_a_command_goes_on_with_what_objects_began(tmp_path: Path) -> None:
