@@ -208,7 +208,7 @@ def test_groups_of_ranks_share_structures_of_many_systems(tmp_path: Path) -> Non
     kinds = ["H2O", "NH3", "CH4", "CH3OH", "HCN", "H2CO", "CO2", "N2", "CO", "HF", "C2H2", "C2H4"]
     frames = [rattled(name, seed) for seed, name in enumerate(kinds * 2)]
     for atoms in (frames[11], frames[23]):  # the last system: takes a second each
-        atoms.positions[:, 0] += SLOW - atoms.positions[0, 0]
+        atoms.positions[:, 0] += SLOW + atoms.info["seed"] - atoms.positions[0, 0]
     file = tmp_path / "some.xyz"
     ase.io.write(file, frames)
     how: dict[str, Any] = {"command": COMMAND, "env": {"PYTHONPATH": python_path(REAL)}}
