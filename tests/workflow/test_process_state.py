@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from asi.harness import mpirun
-from run_folder import TIMEOUT_S, write_inputs
+from run_folder import TIMEOUT_S, python_path, write_inputs
 
 pytestmark = [pytest.mark.mpi, pytest.mark.real]
 
@@ -30,7 +30,7 @@ CASES = {
 
 def found_by(script: str, ranks: int, tmp_path: Path, *words: str) -> list[Any]:
     """What each rank of a script reports, in the order of the ranks."""
-    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": python_path()}
     environment.pop("OMP_NUM_THREADS", None)
     done = subprocess.run(
         [mpirun(), "-n", str(ranks), sys.executable, str(SCRIPTS / script), *words],
@@ -45,21 +45,19 @@ def found_by(script: str, ranks: int, tmp_path: Path, *words: str) -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    ("ranks", "settings"),
-    [(1, {}), (2, {"parallel": True}), (2, {"training_ranks": 2})],
+    ("ranks", "models", "settings"),
+    # Where labels are elsewhere, the models are where they are alone: MACE's are shown there.
+    [(1, "mace", {}), (2, "pair", {"parallel": True}), (2, "mace", {"training_ranks": 2})],
     ids=["alone", "labels elsewhere", "training elsewhere"],
 )
 def test_open_run_leaves_the_process_as_it_was(
-    tmp_path: Path, ranks: int, settings: dict[str, Any]
+    tmp_path: Path, ranks: int, models: str, settings: dict[str, Any]
 ) -> None:
+    small = {"ARCHITECTURE": {"num_channels": 2, "radial_MLP": [4]}} if models == "mace" else {}
     folder = write_inputs(
         tmp_path / "run",
-        models="mace",
-        mace={
-            "GENERAL": {"default_dtype": "float32"},
-            "ARCHITECTURE": {"num_channels": 2, "radial_MLP": [4]},
-            "MISC": {"num_threads": 1},
-        },
+        models=models,
+        mace={"GENERAL": {"default_dtype": "float32"}, "MISC": {"num_threads": 1}, **small},
         active_learning={
             "ACTIVE_LEARNING": {
                 "n_samples": 2,

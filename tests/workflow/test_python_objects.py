@@ -17,6 +17,7 @@ import torch
 from ase.build import molecule
 from asi.harness import mpirun
 from pair_potential import PairPotential
+from preloaded.launch import preloaded
 from run_folder import (
     ACTIVE_LEARNING,
     CONTROL,
@@ -60,9 +61,14 @@ SCRIPTS = Path(__file__).parent / "scripts"
 TIMEOUT_S = 150
 
 
-def begin(script: Path, folder: Path, ranks: int = 1) -> subprocess.Popen[str]:
+def begin(
+    script: Path, folder: Path, ranks: int = 1, *, preload: bool = False
+) -> subprocess.Popen[str]:
+    program = [sys.executable, str(script)]
+    if preload:
+        program = preloaded(str(script), mace=script.stem == "objects")
     return subprocess.Popen(
-        [mpirun(), "-n", str(ranks), sys.executable, str(script), str(folder)],
+        [mpirun(), "-n", str(ranks), *program, str(folder)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -72,7 +78,8 @@ def begin(script: Path, folder: Path, ranks: int = 1) -> subprocess.Popen[str]:
 
 
 def start(script: Path, folder: Path, ranks: int = 1) -> subprocess.CompletedProcess[str]:
-    job = begin(script, folder, ranks)
+    """Run a script to its end, on forked ranks: see preloaded/launch.py."""
+    job = begin(script, folder, ranks, preload=True)
     output, errors = job.communicate(timeout=TIMEOUT_S)
     return subprocess.CompletedProcess(job.args, job.returncode, output, errors)
 
