@@ -234,9 +234,10 @@ def _run_atomic_energies(arguments: argparse.Namespace, process: Process) -> int
 
 def _run_label(arguments: argparse.Namespace, process: Process) -> int:
     from fhi_al.app import labelling
+    from fhi_al.app.label_work import LabelOrder
 
     folder = arguments.workdir.resolve()
-    order = labelling.LabelOrder(
+    order = LabelOrder(
         arguments.file,
         arguments.output,
         arguments.select,

@@ -18,7 +18,7 @@ from tblite.ase import TBLite
 from test_aims_executable import CONTROL, FAKE, WATER
 
 from fhi_al.app import labelling
-from fhi_al.app.labelling import LabelOrder
+from fhi_al.app.label_work import LabelOrder
 from fhi_al.app.process_set_up import process_set_up
 from fhi_al.core.errors import InputError
 
