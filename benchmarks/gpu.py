@@ -109,8 +109,7 @@ def md_steps(case: Case, way: str, device: str, naive_ms: float) -> list[str]:
     try:
         made = members(case, way, device)
         for n in case.n_systems:
-            throughput.N_TRAJECTORIES = n
-            trajectories = throughput.Trajectories(made, made, member=False)
+            trajectories = throughput.Trajectories(made, made, member=False, n_trajectories=n)
             trajectories.advance()  # records
             trajectories.begin_again()
             before = waited(device)

@@ -62,9 +62,12 @@ class Trajectories:
     predictor : Predictor
     member : bool
         One member drives, instead of the mean of all.
+    n_trajectories : int, optional
     """
 
-    def __init__(self, members: Any, predictor: Any, member: bool) -> None:
+    def __init__(
+        self, members: Any, predictor: Any, member: bool, n_trajectories: int | None = None
+    ) -> None:
         from ase.build import molecule
 
         from fhi_al.active_learning.propagation import Dynamics, Propagation
@@ -80,11 +83,10 @@ class Trajectories:
         system = structure(atoms.numbers, atoms.positions)
         conditions = MDConditions("Langevin", 500.0, 0.5, 0.01, 100.0, 0.01, 1)
         md = MDSystem(system, conditions, GeometryLimits())
-        self._starts = [
-            LiveTrajectory.start(md, random_stream(1, k)) for k in range(N_TRAJECTORIES)
-        ]
+        n = N_TRAJECTORIES if n_trajectories is None else n_trajectories
+        self._starts = [LiveTrajectory.start(md, random_stream(1, k)) for k in range(n)]
         self._propagation = Propagation(Dynamics((system,), lambda _, __: md, predictor))
-        self._states = [TrajectoryState(k) for k in range(N_TRAJECTORIES)]
+        self._states = [TrajectoryState(k) for k in range(n)]
         self.begin_again()
         self._member = member
         self._sweep = 0
@@ -92,7 +94,7 @@ class Trajectories:
     def advance(self) -> None:
         """One block of all trajectories."""
         driving = self._sweep % N_MEMBERS if self._member else None
-        n_steps = [BLOCK] * N_TRAJECTORIES
+        n_steps = [BLOCK] * len(self._states)
         failures = self._propagation.advance(self._states, self._live, n_steps, driving)
         if any(failures):
             raise RuntimeError("a trajectory exploded: the members are too poor for this")
