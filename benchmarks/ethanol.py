@@ -14,10 +14,10 @@ def ethanol_labels(n_labels: int) -> list[Any]:
     """Distorted ethanol molecules with GFN2-xTB energies and forces."""
     import numpy as np
     from ase.build import molecule
+    from labels import label_of
     from tblite.ase import TBLite
 
-    from fhi_al.core.label import Label, Origin
-    from fhi_al.core.structure import geometry_key
+    from fhi_al.core.label import Origin
 
     random = np.random.default_rng(1)
     labels = []
@@ -25,21 +25,8 @@ def ethanol_labels(n_labels: int) -> list[Any]:
         atoms = molecule("CH3CH2OH")
         atoms.positions += random.normal(0, 0.06, atoms.positions.shape)
         atoms.calc = TBLite(method="GFN2-xTB", verbosity=0)
-        cell = np.zeros((3, 3))
-        labels.append(
-            Label(
-                key=geometry_key(0, atoms.positions, cell),
-                system=0,
-                numbers=atoms.numbers.copy(),
-                positions=atoms.positions.copy(),
-                cell=cell,
-                pbc=False,
-                energy=float(atoms.get_potential_energy()),
-                forces=atoms.get_forces(),
-                stress=None,
-                origin=Origin("initial", 0, step),
-            )
-        )
+        energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+        labels.append(label_of(atoms, energy, forces, Origin("initial", 0, step)))
     return labels
 
 

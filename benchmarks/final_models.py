@@ -36,15 +36,14 @@ from label_sets import (
     SEEDS,
     independent,
     labels_of,
-    read_xyz,
     run_of,
     settings,
-    write_xyz,
 )
 from train_member import converge, default_options
 
 from fhi_al.active_learning.comparison import best_member
 from fhi_al.core.label import Label
+from fhi_al.labels.xyz import read_labels, write_records
 from fhi_al.models.ensemble import Ensemble
 from fhi_al.models.torch_set_up import torch_set_up
 from fhi_al.storage.atomic_file import write_atomically
@@ -70,8 +69,8 @@ def best_of(folder: Path, name: str, seed: int) -> Best:
     for index, model in enumerate(models):
         member, data = ensemble.members[index], run / "data" / "final"
         member.load_exported(model)
-        member.add_training(read_xyz(data / "training" / f"{model.stem}.xyz"))
-        member.add_validation(read_xyz(data / "validation" / f"{model.stem}.xyz"))
+        member.add_training(read_labels(data / "training" / f"{model.stem}.xyz"))
+        member.add_validation(read_labels(data / "validation" / f"{model.stem}.xyz"))
     best = best_member(ensemble.members)
     validation = ensemble.members[best].validation
     keys = {label.key for label in validation}
@@ -95,8 +94,8 @@ def theirs(folder: Path, name: str, seed: int, epochs: int) -> dict[str, Any]:
     shutil.rmtree(here, ignore_errors=True)
     here.mkdir(parents=True)
     best, values = best_of(folder, name, seed), CASES[name].mace_values()
-    write_xyz(here / "training.xyz", best.training)
-    write_xyz(here / "validation.xyz", best.validation)
+    write_records(here / "training.xyz", best.training)
+    write_records(here / "validation.xyz", best.validation)
     options = {
         **values["ARCHITECTURE"],
         "name": "theirs",

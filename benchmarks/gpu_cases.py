@@ -16,9 +16,9 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ethanol import ethanol_labels
+from labels import label_of
 
 from fhi_al.core.label import Label, Origin
-from fhi_al.core.structure import geometry_key
 from fhi_al.models.ensemble import Ensemble
 from fhi_al.settings.mace import MaceSettings
 
@@ -80,21 +80,8 @@ def labels(system: str, n_labels: int) -> list[Label]:
         atoms: Atoms = bulk("C", "diamond", cubic=True) * (2, 2, 2)
         atoms.rattle(0.05, rng=random)
         atoms.calc = EMT()
-        cell = np.array(atoms.cell)
-        found.append(
-            Label(
-                key=geometry_key(0, atoms.positions, cell),
-                system=0,
-                numbers=atoms.numbers.copy(),
-                positions=atoms.positions.copy(),
-                cell=cell,
-                pbc=True,
-                energy=float(atoms.get_potential_energy()),
-                forces=np.array(atoms.get_forces()),
-                stress=None,
-                origin=Origin("initial", 0, step),
-            )
-        )
+        energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+        found.append(label_of(atoms, energy, forces, Origin("initial", 0, step)))
     return found
 
 

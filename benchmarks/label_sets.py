@@ -20,11 +20,10 @@ from typing import Any
 import numpy as np
 import yaml
 from ase import Atoms
-from ase.io import read
 from selection_systems import System, labelled, reference_md
 
-from fhi_al.core.label import Label, Origin
-from fhi_al.core.structure import geometry_key
+from fhi_al.core.label import Label
+from fhi_al.labels.xyz import read_labels
 from fhi_al.settings.mace import MaceSettings
 from fhi_al.storage.atomic_file import write_atomically
 
@@ -158,28 +157,7 @@ def labels_of(folder: Path, name: str, seed: int) -> list[Label]:
     """All points in the sets of a run's members, each once, in the order of the files."""
     here = run_of(folder, name, seed) / "data" / "final"
     parts = (here / part / "combined.xyz" for part in ("training", "validation"))
-    return list({label.key: label for part in parts for label in read_xyz(part)}.values())
-
-
-def read_xyz(path: Path) -> list[Label]:
-    """Labels of an extended xyz file of the program's."""
-    return [_label(atoms) for atoms in read(path, ":")]
-
-
-def _label(atoms: Atoms) -> Label:
-    cell = np.asarray(atoms.cell.array, dtype=float)
-    return Label(
-        key=geometry_key(0, atoms.positions, cell),
-        system=0,
-        numbers=atoms.numbers.copy(),
-        positions=atoms.positions.copy(),
-        cell=cell,
-        pbc=bool(atoms.pbc.any()),
-        energy=float(atoms.info["REF_energy"]),
-        forces=atoms.arrays["REF_forces"].copy(),
-        stress=None,
-        origin=Origin("imported", 0, 0),
-    )
+    return list({label.key: label for part in parts for label in read_labels(part)}.values())
 
 
 def independent(folder: Path, name: str) -> list[Label]:
@@ -207,19 +185,6 @@ def settings(name: str, training: dict[str, Any]) -> MaceSettings:
             "misc": {"device": "cpu"},
         }
     )
-
-
-def write_xyz(path: Path, labels: list[Label]) -> None:
-    """Labels as extended xyz, as ``mace_run_train`` reads them."""
-    frames = []
-    for label in labels:
-        atoms = Atoms(label.numbers, label.positions, cell=label.cell, pbc=label.pbc)
-        atoms.info["REF_energy"] = label.energy
-        atoms.arrays["REF_forces"] = label.forces
-        frames.append(atoms)
-    from ase.io import write
-
-    write(path, frames, format="extxyz")
 
 
 def main() -> None:

@@ -25,12 +25,13 @@ from pathlib import Path
 
 import numpy as np
 from ase.build import bulk, molecule
+from labels import label_of
 from report import draw_scaling, machine
 
 from fhi_al.active_learning.propagation import Dynamics, Propagation
 from fhi_al.core.label import Label, Origin
 from fhi_al.core.plausible import GeometryLimits
-from fhi_al.core.structure import Structure, geometry_key, structure
+from fhi_al.core.structure import Structure, structure
 from fhi_al.core.trajectory import TrajectoryState
 from fhi_al.labels.store import LabelStore
 from fhi_al.md.conditions import MDConditions
@@ -70,20 +71,10 @@ def distorted(seed: int) -> Label:
     """An ethanol molecule with made-up energy and forces."""
     random = np.random.default_rng(seed)
     atoms = molecule("CH3CH2OH")
-    positions = atoms.positions + random.normal(0, 0.05, atoms.positions.shape)
-    cell = np.zeros((3, 3))
-    return Label(
-        key=geometry_key(0, positions, cell),
-        system=0,
-        numbers=atoms.numbers.copy(),
-        positions=positions,
-        cell=cell,
-        pbc=False,
-        energy=-300.0 + float(random.normal(0, 0.1)),
-        forces=random.normal(0, 0.01, positions.shape),
-        stress=None,
-        origin=Origin("initial", 0, seed),
-    )
+    atoms.positions += random.normal(0, 0.05, atoms.positions.shape)
+    energy = -300.0 + random.normal(0, 0.1)
+    forces = random.normal(0, 0.01, atoms.positions.shape)
+    return label_of(atoms, energy, forces, Origin("initial", 0, seed))
 
 
 def step_of(ensemble: Ensemble, system: Structure, n_trajectories: int) -> Callable[[], None]:

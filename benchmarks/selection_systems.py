@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from ase.build import bulk, molecule
 from ase.calculators.calculator import BaseCalculator
+from labels import label_of
 from numpy.typing import NDArray
 from tblite.ase import TBLite
 from train_member import default_options, run_convergence, split
@@ -18,7 +19,7 @@ from train_member import default_options, run_convergence, split
 from fhi_al.active_learning.progress import Progress
 from fhi_al.core.label import Label, Origin
 from fhi_al.core.plausible import GeometryLimits
-from fhi_al.core.structure import Structure, geometry_key, structure
+from fhi_al.core.structure import Structure, structure
 from fhi_al.md.atoms import atoms_of
 from fhi_al.md.conditions import MDConditions
 from fhi_al.md.engine import advance
@@ -128,20 +129,9 @@ def labelled(system: System, frames: Sequence[Array]) -> list[Label]:
     for step, positions in enumerate(frames):
         atoms = atoms_of(start, positions)
         atoms.calc = system.reference()
-        labels.append(
-            Label(
-                key=geometry_key(0, positions, start.cell),
-                system=0,
-                numbers=start.numbers,
-                positions=positions,
-                cell=start.cell,
-                pbc=start.pbc,
-                energy=float(atoms.get_potential_energy()),
-                forces=atoms.get_forces(apply_constraint=False),
-                stress=None,
-                origin=Origin("imported", 0, step),
-            )
-        )
+        forces = atoms.get_forces(apply_constraint=False)
+        origin = Origin("imported", 0, step)
+        labels.append(label_of(atoms, atoms.get_potential_energy(), forces, origin))
     return labels
 
 

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 from ase.build import bulk, molecule
+from labels import label_of
 
 from fhi_al.core.label import Label, Origin
-from fhi_al.core.structure import geometry_key
 from fhi_al.models.interface import NormalisationConstants
 from fhi_al.models.mace.backend import MaceBackend
 from fhi_al.settings.mace import MaceSettings
@@ -57,21 +57,8 @@ def labels_of(case: Case, n_structures: int) -> list[Label]:
     for step in range(n_structures):
         atoms = case.make()
         atoms.positions += random.normal(0, 0.05, atoms.positions.shape)
-        cell = np.array(atoms.cell)
-        found.append(
-            Label(
-                key=geometry_key(0, atoms.positions, cell),
-                system=0,
-                numbers=atoms.numbers,
-                positions=atoms.positions,
-                cell=cell,
-                pbc=bool(atoms.pbc.any()),
-                energy=0.0,
-                forces=random.normal(size=atoms.positions.shape),
-                stress=None,
-                origin=Origin("active_learning", 0, step),
-            )
-        )
+        forces = random.normal(size=atoms.positions.shape)
+        found.append(label_of(atoms, 0.0, forces, Origin("active_learning", 0, step)))
     return found
 
 

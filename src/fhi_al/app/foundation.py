@@ -73,19 +73,12 @@ def foundation_calculator(
 
 
 def file_descriptors(path: Path, device: str = "cpu") -> tuple[list[int], Describe]:
-    """The elements that a MACE model file knows, and what describes atoms by it.
-
-    Returns
-    -------
-    list of int
-        Atomic numbers.
-    callable
-        Atoms -> invariant features of each, (n_atoms, n_features).
+    """As :func:`fhi_al.models.mace.foundations.mace_file_descriptors`, with errors for users.
 
     Raises
     ------
     ValueError
-        If it is no MACE model; says how to fix it.
+        If there is no such file, or it is no MACE model; says how to fix it.
     """
     from fhi_al.models.mace.foundations import mace_file_descriptors
 
