@@ -25,4 +25,4 @@ def test_an_option_is_a_run_without_mistakes(tmp_path: Path, name: str) -> None:
     write_run_folder(tmp_path, SYSTEM, 0, size.n_members, max(size.n_labels), CHANGED | changed)
     settings = read_settings(tmp_path)
     assert all(getattr(settings.al, key) == value for key, value in changed.items())
-    checks.check(tmp_path, settings, checks.read_inputs(tmp_path, settings))
+    checks.check(tmp_path, settings, checks.read_inputs(settings))

@@ -6,15 +6,20 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from ase import units
 
 from fhi_al.app.dynamics import NPT, Langevin, NoseHoover, Ramp
 from fhi_al.app.options import md_conditions
-from fhi_al.core.assignment import every_assignment, next_to_sample, round_robin
+from fhi_al.core.assignment import Conditions, Turns, assignments, trajectories_of
+from fhi_al.core.plausible import GeometryLimits
 from fhi_al.core.schedule import ramp, value_at
+from fhi_al.core.structure import structure
+from fhi_al.core.trajectory import TrajectoryState
 from fhi_al.md.conditions import MDConditions
+from fhi_al.md.system import MDSystem
 from fhi_al.md.table import conditions_table
 from fhi_al.settings import Settings, read_settings
 from fhi_al.settings.changes import changes
@@ -72,12 +77,23 @@ def test_pressures_of_a_schedule_are_in_ev_per_cubic_angstrom(tmp_path: Path) ->
     assert value_at(found.pressure, 10) == pytest.approx(20 * units.GPa)
 
 
+def table(n: int, n_blocks: int, n_systems: int = 1) -> tuple[TrajectoryState, ...]:
+    """Trajectories of systems that all have the same blocks, `n` of each."""
+    systems = [Conditions(k, tuple(range(n_blocks))) for k in range(n_systems)]
+    return trajectories_of(assignments(systems, [n] * n_systems))
+
+
+def next_to_sample(n_sampled: int, n_members: int, n_blocks: int) -> int:
+    """Of one system with a trajectory for each block."""
+    return Turns([0] * n_blocks, [1.0], n_members).trajectory(n_sampled)
+
+
 def test_trajectories_have_the_blocks_in_turn() -> None:
-    found = round_robin(every_assignment(1, 3), 7)
+    found = table(7, 3)
     assert [(t.index, t.system, t.md) for t in found] == [
         *((0, 0, 0), (1, 0, 1), (2, 0, 2), (3, 0, 0), (4, 0, 1), (5, 0, 2), (6, 0, 0))
     ]
-    pairs = [(a.system, a.md) for a in every_assignment(2, 2)]
+    pairs = [(t.system, t.md) for t in table(2, 2, n_systems=2)]
     assert pairs == [(0, 0), (1, 0), (0, 1), (1, 1)]
 
 
@@ -107,8 +123,10 @@ def test_the_table_says_who_runs_what(tmp_path: Path) -> None:
     npt = {"stat_ensemble": "NPT", "barostat": "MTK", "pressure": {"from": 0, "to": 5, "over": 9}}
     md = [{"name": "a"}, {**npt, "name": "b", "temperature": RAMP}, {"stat_ensemble": "NVE"}]
     found: list[MDConditions] = md_conditions(settings(tmp_path, md))
-    trajectories = round_robin(every_assignment(1, 3), 40)
-    header, *rows = conditions_table(trajectories, lambda t: found[t.md])
+    trajectories = table(40, 3)
+    crystal = structure([29], [[0.0, 0.0, 0.0]], 3 * np.eye(3))
+    systems = [MDSystem(crystal, each, GeometryLimits()) for each in found]
+    header, *rows = conditions_table(trajectories, lambda t: systems[t.md])
     cells = [[cell.strip() for cell in row.split("  ") if cell.strip()] for row in (header, *rows)]
     assert cells[0][:3] == ["trajectories", "MD block", "ensemble"]
     assert cells[1] == ["0, 3, 6, ... 39 (14)", "a", "NVT", "Langevin", "-", "300", "-", "1"]

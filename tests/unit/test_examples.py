@@ -28,7 +28,7 @@ FORMULAS = {
 def inputs_of(name: str) -> tuple[Settings, checks.Inputs]:
     folder = EXAMPLES / name
     settings = read_settings(folder)
-    return settings, checks.read_inputs(folder, settings)
+    return settings, checks.read_inputs(settings)
 
 
 def test_these_are_the_examples() -> None:
@@ -95,7 +95,7 @@ def test_the_slurm_variant_of_the_cluster_lacks_exactly_what_is_to_adapt(
     monkeypatch.setenv("PATH", str(tmp_path))
     settings = read_settings(tmp_path)
     with pytest.raises(InputError) as caught:
-        checks.check(tmp_path, settings, checks.read_inputs(tmp_path, settings))
+        checks.check(tmp_path, settings, checks.read_inputs(settings))
     assert len(caught.value.problems) == 2
     slurm, species = sorted(caught.value.problems, key=lambda text: "species_dir" in text)
     assert "ACTIVE_LEARNING.cluster.provider" in slurm and "no sbatch" in slurm

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from pydantic import model_validator
 
+from fhi_al.engines.aims_input.geometry import parse_geometry
 from fhi_al.engines.inputs import Inputs
 from fhi_al.engines.registry import engine_problems
 from fhi_al.settings import SettingsError, engine_names, read_settings
@@ -149,7 +150,11 @@ def test_a_rule_between_keys_of_an_engine_of_ones_own_is_a_problem_of_its_argume
         "ACTIVE_LEARNING:\n  reference_engine: ruled\n  reference_arguments: {inner: 3}\n"
     )
     settings = read_settings(tmp_path, needs_mace=False)
-    problems = list(engine_problems(tmp_path, settings, Inputs((), None)))
+    problems = list(
+        engine_problems(
+            tmp_path, settings, Inputs.of([parse_geometry("atom 0 0 0 H", Path("geometry.in"))])
+        )
+    )
     assert [p.partition("settings.yaml")[2] for p in problems] == [
         ":3: ACTIVE_LEARNING.reference_arguments = {'inner': 3}: inner must be below outer."
     ]

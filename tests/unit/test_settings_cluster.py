@@ -179,7 +179,7 @@ def inputs_of(folder: Path, al: str) -> tuple[Settings, checks.Inputs]:
     (folder / "geometry.in").write_text(WATER)
     (folder / "control.in").write_text(CONTROL)
     settings = settings_of(folder, al)
-    return settings, checks.read_inputs(folder, settings)
+    return settings, checks.read_inputs(settings)
 
 
 def test_the_specs_are_the_executable_or_the_calculator_from_a_cold_start(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def settings(folder: Path, stress: bool = True, **al: Any) -> Settings:
 
 def inputs(control: str = CONTROL, geometry: str = DIAMOND) -> Inputs:
     parsed = parse_control(control, Path("control.in"))
-    return Inputs((parse_geometry(geometry, Path("geometry.in"), parsed.nuclei),), parsed)
+    return Inputs.of([parse_geometry(geometry, Path("geometry.in"), parsed.nuclei)], parsed)
 
 
 @pytest.mark.parametrize("stress", [False, True])

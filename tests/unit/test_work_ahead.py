@@ -35,7 +35,7 @@ def lines_of(
     active["MD"] = {"timestep": 0.5} | (md or {})
     (folder / "mace_settings.yaml").write_text(yaml.safe_dump(mace))
     (folder / "active_learning_settings.yaml").write_text(yaml.safe_dump(active))
-    inputs = Inputs((parse_geometry(geometry, folder / "geometry.in"),), None, None)
+    inputs = Inputs.of([parse_geometry(geometry, folder / "geometry.in")])
     return "\n".join(work_ahead(read_settings(folder), inputs, needs))
 
 

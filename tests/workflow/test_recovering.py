@@ -45,6 +45,8 @@ OLD_SETTINGS: dict[int, dict[str, Any]] = {
         "sanity_action": "add_all",
         "MD": {"thermostat": "NoseHoover"},
     },
+    # A ladder of temperatures.
+    6: {"analysis": True, "MD": {"temperature": [300, 600]}},
 }
 
 

@@ -17,7 +17,7 @@ from fhi_al.active_learning.run import Run
 from fhi_al.active_learning.sweep import Sweep
 from fhi_al.active_learning.thresholds import describe
 from fhi_al.active_learning.trajectories import Trajectories
-from fhi_al.core.assignment import round_robin
+from fhi_al.core.assignment import trajectories_of
 from fhi_al.core.calibration import Pairs
 from fhi_al.core.final_test import n_test_labels
 from fhi_al.core.improvement import BestError
@@ -98,7 +98,7 @@ class ActiveLearningProcedure:
 
     def _begin(self) -> None:
         run, options = self._run, self._options
-        trajectories = round_robin(run.dynamics.assignments, options.n_trajectories)
+        trajectories = trajectories_of(run.dynamics.assignments)
         self._progress.live = [self._at_start(trajectory) for trajectory in trajectories]
         for member in run.ensemble.members:
             member.freeze_normalisation()
@@ -128,7 +128,7 @@ class ActiveLearningProcedure:
         )
         log.info(
             "active learning: %d trajectories of at most %s MD steps, checked every %d; %s",
-            options.n_trajectories,
+            len(trajectories),
             _number(options.limits.max_md_steps),
             options.sweep.skip_step,
             describe(options.criterion),
@@ -137,15 +137,14 @@ class ActiveLearningProcedure:
 
     def _tell_conditions(self) -> None:
         trajectories = self._trajectories.state.trajectories
-        for line in conditions_table(trajectories, self._run.dynamics.conditions):
+        for line in conditions_table(trajectories, self._run.dynamics.system_of):
             log.info("active learning: %s", line)
 
     def _at_start(self, trajectory: TrajectoryState) -> LiveTrajectory:
         system = self._run.dynamics.md_system(trajectory.system, trajectory.md)
         seed = system.conditions.seed
-        return LiveTrajectory.start(
-            system, random_stream(seed, TRAJECTORY_STREAM, trajectory.index)
-        )
+        stream = random_stream(seed, TRAJECTORY_STREAM, trajectory.index)
+        return LiveTrajectory.start(system, stream, trajectory.start)
 
     def _sweep_or_stop(self) -> None:
         run = self._run
@@ -217,14 +216,14 @@ class ActiveLearningProcedure:
 
     def _test(self) -> None:
         """Measure the true error of the finished models, if labels are to be computed for that."""
-        run, options = self._run, self._options
+        run = self._run
         if run.state.stage is not Stage.FINAL_TEST:
             return
         n_labels = self._n_test_labels()
         if n_labels == 0 and run.state.final_test is None:  # final_test was changed to 0 meanwhile
             return
         test = run.final_test()
-        found = test.run(self._finished_members(), n_labels, options.n_trajectories)
+        found = test.run(self._finished_members(), n_labels)
         assert run.state.errors is not None
         before = set(contradictions(run.state.errors))
         errors = replace(run.state.errors, test=found)

@@ -17,7 +17,7 @@ from fhi_al.active_learning.frames import frame_of, request_of
 from fhi_al.active_learning.held_out import HeldOut
 from fhi_al.active_learning.progress import Progress
 from fhi_al.active_learning.propagation import Dynamics, Propagation
-from fhi_al.core.assignment import round_robin
+from fhi_al.core.assignment import some_of_each, trajectories_of
 from fhi_al.core.final_test import drawn, mean_of_drawn
 from fhi_al.core.held_out import prediction_errors
 from fhi_al.core.label import Label
@@ -116,14 +116,14 @@ class FinalTest:
         self._propagation = Propagation(dynamics, queue.pump)
         self._submitted: set[tuple[int, int]] = set()
 
-    def run(self, members: Sequence[int], n_labels: int, n_trajectories: int) -> FinalErrors:
+    def run(self, members: Sequence[int], n_labels: int) -> FinalErrors:
         """Move, choose, label, compare; from where an interrupted test stands.
 
         Parameters
         ----------
         members : sequence of int
             The finished ones.  One alone drives the MD, several with their mean.
-        n_labels, n_trajectories : int
+        n_labels : int
             At most; not used where an interrupted test goes on.
 
         Raises
@@ -132,7 +132,7 @@ class FinalTest:
             If the reference engine fails for good.
         """
         if self._progress.state.final_test is None:
-            self._begin(n_labels, n_trajectories)
+            self._begin(n_labels)
         member = members[0] if len(members) == 1 else None
         while not self._state.has_chosen:
             with self._step():
@@ -155,11 +155,10 @@ class FinalTest:
     def _update(self, **changes: object) -> None:
         self._progress.update(final_test=replace(self._state, **changes))  # type: ignore[arg-type]
 
-    def _begin(self, n_labels: int, n_trajectories: int) -> None:
+    def _begin(self, n_labels: int) -> None:
         """From labelled structures, drawn at random: evenly over systems and MD blocks."""
-        assignments = self._dynamics.assignments
-        n = min(n_trajectories, max(MOST_TRAJECTORIES, len(assignments)))
-        trajectories = round_robin(assignments, n)
+        table = some_of_each(self._dynamics.assignments, MOST_TRAJECTORIES)
+        trajectories = trajectories_of(table)
         labels = [record for record in self._held_out.store if isinstance(record, Label)]
         self._progress.live = []
         for trajectory in trajectories:
@@ -173,11 +172,11 @@ class FinalTest:
         self._progress.update(final_test=FinalTestState(n_labels, trajectories))
         log.info(
             "final test: %d trajectories of %.0f fs on the finished models' forces, %d labels",
-            n,
+            len(trajectories),
             self._n_blocks() * BLOCK_FS,
             n_labels,
         )
-        for line in conditions_table(trajectories, self._dynamics.conditions):
+        for line in conditions_table(trajectories, self._system):
             log.info("final test: %s", line)
 
     def _n_blocks(self) -> int:

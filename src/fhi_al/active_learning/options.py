@@ -236,7 +236,6 @@ class ActiveLearningOptions:
 
     Parameters
     ----------
-    n_trajectories : int
     limits : Limits
         Of each trajectory.
     stop : StopRules
@@ -257,7 +256,6 @@ class ActiveLearningOptions:
         Labels for the test of the final models; see :func:`fhi_al.core.final_test.n_test_labels`.
     """
 
-    n_trajectories: int
     limits: Limits
     stop: StopRules
     criterion: Criterion

@@ -31,7 +31,7 @@ class Dynamics:
     predictor : Predictor
         Of the ensemble's forces.
     assignments : tuple of Assignment
-        Systems and MD blocks that trajectories have, in turn.
+        System, MD block and start of each trajectory.
     """
 
     systems: tuple[Structure, ...]
@@ -41,7 +41,11 @@ class Dynamics:
 
     def conditions(self, trajectory: TrajectoryState) -> MDConditions:
         """What a trajectory moves under."""
-        return self.md_system(trajectory.system, trajectory.md).conditions
+        return self.system_of(trajectory).conditions
+
+    def system_of(self, trajectory: TrajectoryState) -> MDSystem:
+        """What a trajectory moves."""
+        return self.md_system(trajectory.system, trajectory.md)
 
 
 class Propagation:

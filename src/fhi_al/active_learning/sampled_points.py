@@ -11,7 +11,7 @@ from fhi_al.active_learning.errors import SamplingFailure
 from fhi_al.active_learning.frames import frame_of, request_of
 from fhi_al.active_learning.options import SamplingOptions
 from fhi_al.active_learning.progress import Progress
-from fhi_al.core.assignment import Assignment, next_to_sample, round_robin
+from fhi_al.core.assignment import Assignment, Turns, trajectories_of
 from fhi_al.core.label import Label
 from fhi_al.core.run_state import PendingPoint, SamplingState
 from fhi_al.core.trajectory import TrajectoryState
@@ -40,6 +40,8 @@ class SamplingMD:
     Parameters
     ----------
     assignments : tuple of Assignment
+    shares : tuple of float
+        Of the points, for each system among them in ascending order.
     md_system : callable
         (system, md) -> MDSystem.
     forces : callable
@@ -47,6 +49,7 @@ class SamplingMD:
     """
 
     assignments: tuple[Assignment, ...]
+    shares: tuple[float, ...]
     md_system: Callable[[int, int], MDSystem]
     forces: Callable[[TrajectoryState, MDConditions], ForceFunction]
 
@@ -54,7 +57,7 @@ class SamplingMD:
 class SampledPoints:
     """The sampling trajectories of a run, and ``state.sampling``.
 
-    They take turns, see :func:`fhi_al.core.assignment.next_to_sample`.
+    They take turns, see :class:`fhi_al.core.assignment.Turns`.
 
     Parameters
     ----------
@@ -81,7 +84,8 @@ class SampledPoints:
         self._queue = queue
         self._clock = clock
         self._options = options
-        self._n_members = n_members
+        systems = [assignment.system for assignment in md.assignments]
+        self._turns = Turns(systems, md.shares, n_members)
         # Of the points that wait for their labels, those that the queue has been handed.
         self._submitted: set[tuple[int, int]] = set()
 
@@ -91,23 +95,22 @@ class SampledPoints:
 
     def begin(self) -> None:
         """Start the trajectories."""
-        assignments = self._md.assignments
-        trajectories = round_robin(assignments, len(assignments))
+        trajectories = trajectories_of(self._md.assignments)
         self.update(trajectories=trajectories)
         self._progress.live = []
         for trajectory in trajectories:
             system = self._system(trajectory)
             generator = random_stream(system.conditions.seed, SAMPLING_STREAM, trajectory.index)
-            self._progress.live.append(LiveTrajectory.start(system, generator))
+            self._progress.live.append(LiveTrajectory.start(system, generator, trajectory.start))
 
     def table(self) -> list[str]:
         """Which trajectory runs which MD block."""
-        return conditions_table(self._state.trajectories, self._conditions)
+        return conditions_table(self._state.trajectories, self._system)
 
     def sample(self) -> None:
         """The next structure, ``skip_step_initial`` MD steps on, and its label."""
         state = self._state
-        index = next_to_sample(state.n_sampled, self._n_members, len(state.trajectories))
+        index = self._turns.trajectory(state.n_sampled)
         trajectory, live = state.trajectories[index], self._progress.live[index]
         system, n_steps = self._system(trajectory), self._options.skip_step
         moved = replace(trajectory, step=trajectory.step + n_steps)

@@ -31,7 +31,8 @@ class SavedInputs:
     Parameters
     ----------
     systems : sequence of Structure
-        One per geometry.in.
+    names : sequence of str
+        Of the systems.
     settings : dict
         Dotted key -> value.
     threads : int
@@ -39,6 +40,7 @@ class SavedInputs:
     """
 
     systems: Sequence[Structure]
+    names: Sequence[str]
     settings: Mapping[str, Any]
     threads: int
 
@@ -90,6 +92,7 @@ def pack(saved: Saved, inputs: SavedInputs) -> dict[str, bytes]:
         "random_states": [trajectory.random_state() for trajectory in saved.live],
         "sets": [asdict(sets) for sets in saved.sets],
         "systems": [plain(system) for system in inputs.systems],
+        "system_names": list(inputs.names),
         "journal_bytes": saved.journal_bytes,
         "settings": inputs.settings,
         "threads": inputs.threads,

@@ -138,6 +138,17 @@ def _from_5(files: Files) -> Files:
     return {**files, "run.json": json.dumps(content).encode()}
 
 
+def _from_6(files: Files) -> Files:
+    """Version 6 had one system without a name, all of whose trajectories began at geometry.in."""
+    content: dict[str, Any] = json.loads(files["run.json"])
+    content["system_names"] = [""] * len(content["systems"] or [None])
+    state = content["state"]
+    for part in ("sampling", "active", "final_test"):
+        for trajectory in (state[part] or {}).get("trajectories", []):
+            trajectory["start"] = 0
+    return {**files, "run.json": json.dumps(content).encode()}
+
+
 def _convergence_of_4(before: dict[str, Any]) -> dict[str, Any]:
     epoch = before["ensemble"]["epoch"]
     unknown = {"best": math.inf, "best_epoch": epoch, "epoch": epoch}
@@ -168,4 +179,5 @@ _UPGRADES: dict[int, Callable[[Files], Files]] = {
     3: _from_3,
     4: _from_4,
     5: _from_5,
+    6: _from_6,
 }

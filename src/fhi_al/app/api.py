@@ -30,7 +30,7 @@ from fhi_al.engines.aims_input.control import read_control
 from fhi_al.engines.aims_input.errors import AimsInputError
 from fhi_al.engines.engine import ReferenceEngine
 from fhi_al.engines.inputs import Inputs
-from fhi_al.engines.registry import engine_kind
+from fhi_al.engines.registry import completed, engine_kind
 from fhi_al.settings import Settings
 from fhi_al.settings.engine_names import OBJECT
 from fhi_al.settings.from_python import in_sections, settings_from
@@ -243,7 +243,7 @@ class ActiveLearning:
             control = read_control(settings.folder / "control.in") if kind.needs_control else None
         except AimsInputError as error:
             raise InputError([str(error)]) from error
-        return kind.completed(settings, Inputs((geometry,), control, own))
+        return completed(settings, Inputs.of([geometry], control, own))
 
 
 def _result_of(run: Run) -> Result:

@@ -95,7 +95,7 @@ def _read(
 ) -> tuple[Settings, dict[int, EngineSpec], list[str]]:
     """Settings, the spec of each atom, and what of the user's arguments atoms do not get."""
     settings = read_settings(folder, needs_mace=False)
-    inputs = checks.read_inputs(folder, settings)
+    inputs = checks.read_inputs(settings)
     jobs = registry.engine_kind(settings).needs_job
     needs = Needs(initial_data=False, sampling=False, labels=True, cluster=jobs, models=False)
     checks.check(folder, settings, inputs, needs)

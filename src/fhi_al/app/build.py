@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from mpi4py import MPI
@@ -27,11 +27,12 @@ from fhi_al.app.needs import Needs
 from fhi_al.app.options import loop_options, md_conditions
 from fhi_al.app.process_set_up import Process
 from fhi_al.app.rank_assignment import RankAssignment
-from fhi_al.core.assignment import every_assignment
+from fhi_al.app.systems import input_files, sampling_table, shares, trajectory_table
 from fhi_al.core.members import member_seeds
 from fhi_al.core.plausible import GeometryLimits
 from fhi_al.core.structure import Structure
 from fhi_al.engines.aims_input.geometry import write_geometry
+from fhi_al.engines.inputs import Inputs
 from fhi_al.engines.registry import added_to_control
 from fhi_al.labels.background_queue import BackgroundLabelQueue
 from fhi_al.md.conditions import MDConditions
@@ -54,7 +55,7 @@ from fhi_al.settings import Settings
 
 log = logging.getLogger(__name__)
 
-INPUT_FILES = ("control.in", "geometry.in", "mace_settings.yaml", "active_learning_settings.yaml")
+SETTINGS_FILES = ("mace_settings.yaml", "active_learning_settings.yaml")
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,12 +119,12 @@ def assemble(
             # The record may be of a launch in which labels were computed in the background.
             run.completion_log.discard_rest()
         run.report.export.inputs(
-            [folder / name for name in INPUT_FILES],
+            [folder / name for name in SETTINGS_FILES] + input_files(settings),
             {
                 "mace_settings.yaml": settings.as_yaml("mace"),
                 "active_learning_settings.yaml": settings.as_yaml("active_learning"),
-                # As it is read; of a run from Python objects there is no file.
-                "geometry.in": write_geometry(definition.inputs.geometries[0]),
+                # As they are read; of a run from Python objects there is no file.
+                **_geometries(definition.inputs),
             },
         )
         tables = Tables(
@@ -133,6 +134,14 @@ def assemble(
         parts.callback(tables.close)
         run.report.journal.listen(tables.add)
         return Assembled(run, idle, parts.pop_all().close)
+
+
+def _geometries(inputs: Inputs) -> dict[str, str]:
+    """geometry.in of each system: file name -> text."""
+    return {
+        f"{one.name}_geometry.in" if one.name else "geometry.in": write_geometry(one.geometry)
+        for one in inputs.moving
+    }
 
 
 def _wire(
@@ -173,9 +182,9 @@ def _wire(
     snapshots = _snapshots(definition, assignment, progress, training, report, supply)
     conditions = md_conditions(settings, definition.objects.integrator)
     limits = checks.geometry_limits(settings)
-    md_systems = _md_systems(inputs.systems, conditions, limits)
+    md_systems = _md_systems(inputs, conditions, limits)
     predictor = _predictor(ensemble, pool, settings.al.md_dtype)
-    assignments = every_assignment(len(inputs.systems), len(conditions))
+    assignments = trajectory_table(settings, inputs)
     run = Run(
         folder=folder,
         options=loop_options(settings, folder, definition.objects.uncertainty),
@@ -183,11 +192,17 @@ def _wire(
         dynamics=Dynamics(inputs.systems, md_systems, predictor, assignments),
         final_dynamics=Dynamics(
             inputs.systems,
-            _md_systems(inputs.systems, [canonical(each) for each in conditions], limits),
+            _md_systems(inputs, [canonical(each) for each in conditions], limits),
             predictor,
             assignments,
         ),
-        sampling_md=sampling_md(settings, assignments, md_systems, supply.queue),
+        sampling_md=sampling_md(
+            settings,
+            sampling_table(settings, inputs),
+            shares(settings),
+            md_systems,
+            supply.queue,
+        ),
         labels=supply.queue,
         completion_log=supply.completion_log,
         training=training,
@@ -235,7 +250,12 @@ def _snapshots(
 ) -> Snapshots:
     return Snapshots(
         definition.folder / "restart",
-        SavedInputs(definition.inputs.systems, definition.values(), assignment.threads),
+        SavedInputs(
+            definition.inputs.systems,
+            definition.inputs.names,
+            definition.values(),
+            assignment.threads,
+        ),
         progress,
         training,
         supply.queue,
@@ -257,14 +277,14 @@ def _idle(
 
 
 def _md_systems(
-    systems: Sequence[Structure], conditions: Sequence[MDConditions], limits: GeometryLimits
+    inputs: Inputs, conditions: Sequence[MDConditions], limits: GeometryLimits
 ) -> Callable[[int, int], MDSystem]:
-    made = {
-        (system, md): MDSystem(systems[system], conditions[md], limits)
-        for system in range(len(systems))
-        for md in range(len(conditions))
-    }
-    return lambda system, md: made[system, md]
+    @cache
+    def made(system: int, md: int) -> MDSystem:
+        one = inputs.each[system]
+        return MDSystem(one.structure, conditions[md], limits, one.name, one.starts)
+
+    return made
 
 
 def _training_pool(

@@ -14,13 +14,13 @@ from ase.data import chemical_symbols
 
 from fhi_al.app.cluster_checks import cluster_problems
 from fhi_al.app.needs import EVERYTHING, Needs
+from fhi_al.app.systems import conditions_of, read_systems
 from fhi_al.core.errors import InputError
 from fhi_al.core.plausible import GeometryLimits, LabelLimits, geometry_problem, motion_problem
-from fhi_al.core.structure import Structure
 from fhi_al.engines import registry
+from fhi_al.engines.aims_input.geometry import Geometry
 from fhi_al.engines.inputs import Inputs as Inputs
 from fhi_al.engines.inputs import elements as elements
-from fhi_al.engines.inputs import read_inputs as inputs_of_folder
 from fhi_al.md.atoms import atoms_of, radii_of
 from fhi_al.models.devices import cuequivariance_problem
 from fhi_al.settings import ActiveLearning, Settings
@@ -29,17 +29,17 @@ from fhi_al.settings.md_blocks import md_blocks
 AL = "ACTIVE_LEARNING"
 
 
-def read_inputs(folder: Path, settings: Settings) -> Inputs:
-    """Read geometry.in, and control.in if the engine needs it.
+def read_inputs(settings: Settings) -> Inputs:
+    """Read the geometries of the systems, and control.in if the engine needs it.
 
     Raises
     ------
     InputError
-        With the problems of both files, or if there is no such engine after all.
+        With the problems of all files, or if there is no such engine after all.
     """
     kind = registry.engine_kind(settings)
-    inputs = inputs_of_folder(folder, needs_control=kind.needs_control)
-    return kind.completed(settings, inputs)
+    inputs = read_systems(settings, needs_control=kind.needs_control)
+    return registry.completed(settings, inputs)
 
 
 def check(folder: Path, settings: Settings, inputs: Inputs, needs: Needs = EVERYTHING) -> None:
@@ -87,16 +87,16 @@ def label_limits(settings: Settings) -> LabelLimits:
 def _stress_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:
     """What is asked of the stress of systems that have none, or of labels that have none."""
     if settings.computes_stress:
-        for geometry in inputs.geometries:
-            if not geometry.structure.pbc:
-                yield str(
-                    settings.problem(
-                        "mace",
-                        "GENERAL.compute_stress",
-                        f"{geometry.path} is a molecule, which has no stress: expected three"
-                        " lattice_vector lines. Set it to false",
-                    )
+        if not any(geometry.structure.pbc for geometry in inputs.geometries):
+            paths = ", ".join(str(geometry.path) for geometry in inputs.geometries)
+            yield str(
+                settings.problem(
+                    "mace",
+                    "GENERAL.compute_stress",
+                    f"{paths} is a molecule, which has no stress: expected three lattice_vector"
+                    " lines. Set it to false",
                 )
+            )
     elif settings.mace is not None and settings.al.stress_threshold is not None:
         yield str(
             settings.problem(
@@ -126,11 +126,16 @@ def _npt_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:
             "needs the stress, which labels and models do not have. Set GENERAL.compute_stress in"
             " mace_settings.yaml to true, or use NVT"
         )
-    for geometry in inputs.geometries:
+    moving = {block.label for block in blocks if block.settings.stat_ensemble == "NPT"}
+    for conditions in conditions_of(settings, inputs):
+        if not any(blocks[k].label in moving for k in conditions.blocks):
+            continue
+        geometry = inputs.geometries[conditions.system]
         if not geometry.structure.pbc:
             yield problem(
                 f"{geometry.path} is a molecule, which has no cell that could move: expected three"
                 " lattice_vector lines. Use NVT"
+                + (", or name the MD blocks of each system (md)" if len(inputs.each) > 1 else "")
             )
         elif geometry.structure.fixed.any():
             yield problem(
@@ -140,12 +145,15 @@ def _npt_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:
 
 
 def _structure_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:
-    for geometry in inputs.geometries:
-        s = geometry.structure
-        limits = geometry_limits(settings)
-        problem = geometry_problem(s.positions, s.cell, s.pbc, radii_of(s), limits)
-        if problem is not None:
-            yield f"{geometry.path}: {problem}. Correct the positions."
+    limits = geometry_limits(settings)
+    for one in inputs.each:
+        s = one.structure
+        starts = one.starts or ((s.positions, s.cell),)
+        for number, (positions, cell) in enumerate(starts):
+            problem = geometry_problem(positions, cell, s.pbc, radii_of(s), limits)
+            if problem is not None:
+                which = f" (start {number})" if one.starts else ""
+                yield f"{one.geometry.path}{which}: {problem}. Correct the positions."
 
 
 def _model_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:
@@ -173,8 +181,8 @@ def _model_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:
                 settings.problem(
                     "mace",
                     "ARCHITECTURE.atomic_energies",
-                    f"no energy for {', '.join(missing)}: expected one for every element in "
-                    "geometry.in, in eV. FHI_AL-atomic-energies computes them; without the key "
+                    f"no energy for {', '.join(missing)}: expected one for every element "
+                    "of the systems, in eV. FHI_AL-atomic-energies computes them; without the key "
                     "averages from the data are used",
                 )
             )
@@ -190,9 +198,12 @@ def _foundation_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:
     problem = foundation_problem(chosen)
     if problem is None and al.initial_sampling == "foundation":
         needs_stress = any(md.stat_ensemble == "NPT" for md in settings.md)
-        problem = _sampling_problem(
-            foundation_calculator(chosen), inputs.geometries[0].structure, needs_stress
+        calculator = foundation_calculator(chosen)
+        found = (
+            _sampling_problem(calculator, geometry, needs_stress and geometry.structure.pbc)
+            for geometry in inputs.geometries
         )
+        problem = next((each for each in found if each is not None), None)
     if problem is not None:
         key = "initial_sampling"
         if al.initial_sampling == "foundation":
@@ -201,22 +212,23 @@ def _foundation_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:
 
 
 def _sampling_problem(
-    calculator: BaseCalculator, system: Structure, needs_stress: bool
+    calculator: BaseCalculator, geometry: Geometry, needs_stress: bool
 ) -> str | None:
     """Why a calculator cannot sample from a structure: its forces are tried once."""
+    system, name = geometry.structure, geometry.path.name
     wanted = ["energy", "forces", *(["stress"] if needs_stress else [])]
     try:
         calculator.calculate(atoms_of(system), wanted, all_changes)
         forces = np.asarray(calculator.results["forces"])
     except Exception as error:  # what a foreign calculator raises cannot be foreseen
         return (
-            f"it cannot compute geometry.in ({type(error).__name__}: {error}): expected "
+            f"it cannot compute {name} ({type(error).__name__}: {error}): expected "
             f"{', '.join(wanted)}. Some models know periodic systems only; choose another one"
         )
     if forces.shape != (len(system), 3) or not np.isfinite(forces).all():
-        return "its forces on geometry.in are not finite: choose another one"
+        return f"its forces on {name} are not finite: choose another one"
     if needs_stress and not np.isfinite(calculator.results.get("stress", np.nan)).all():
-        return "it gives no stress for geometry.in, which NPT needs: choose another one"
+        return f"it gives no stress for {name}, which NPT needs: choose another one"
     return None
 
 

@@ -83,4 +83,4 @@ def definition_of(workdir: Path) -> Definition:
     """
     folder = workdir.resolve()
     settings = read_settings(folder)
-    return Definition(folder, settings, checks.read_inputs(folder, settings))
+    return Definition(folder, settings, checks.read_inputs(settings))

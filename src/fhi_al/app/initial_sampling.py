@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ase.calculators.calculator import BaseCalculator
 
@@ -22,6 +22,7 @@ from fhi_al.settings import Settings
 def sampling_md(
     settings: Settings,
     assignments: tuple[Assignment, ...],
+    shares: Sequence[float],
     md_system: Callable[[int, int], MDSystem],
     labels: LabelQueue,
 ) -> SamplingMD:
@@ -32,12 +33,14 @@ def sampling_md(
     settings : Settings
     assignments : tuple of Assignment
         One trajectory each.
+    shares : sequence of float
+        Of the points, for each system that has trajectories.
     md_system : callable
         (system, md) -> MDSystem.
     labels : LabelQueue
         Where ab initio MD gets its forces.
     """
-    return SamplingMD(assignments, md_system, _Forces(settings, labels).on)
+    return SamplingMD(assignments, tuple(shares), md_system, _Forces(settings, labels).on)
 
 
 class _Forces:

@@ -155,7 +155,6 @@ def _active_learning(
     assert mace is not None
     converged: Literal["all", "best"] = "best" if al.converge_best else "all"
     return ActiveLearningOptions(
-        n_trajectories=al.num_trajectories,
         limits=Limits(al.max_MD_steps or math.inf, al.max_epochs_worker, al.max_rollbacks),
         stop=StopRules(
             al.desired_acc,

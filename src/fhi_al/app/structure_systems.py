@@ -55,7 +55,7 @@ class FileSystems:
     @property
     def inputs(self) -> Inputs:
         """All systems."""
-        return Inputs(self.geometries, self.control)
+        return Inputs.of(self.geometries, self.control)
 
     def frames(self) -> list[list[int]]:
         """The frames that are of each system."""
@@ -68,7 +68,7 @@ class FileSystems:
         """What is to be said of each system, once, with the frames that it is about."""
         found: dict[str, list[int]] = {}
         for geometry, frames in zip(self.geometries, self.frames(), strict=False):
-            for text in about(Inputs((geometry,), self.control)):
+            for text in about(Inputs.of([geometry], self.control)):
                 found.setdefault(text, []).extend(frames)
         return [self._with_frames(text, sorted(frames)) for text, frames in found.items()]
 

@@ -12,13 +12,15 @@ from ase.data import chemical_symbols
 from fhi_al.app.checks import Inputs
 from fhi_al.app.needs import EVERYTHING, Needs
 from fhi_al.app.options import md_conditions
-from fhi_al.core.assignment import every_assignment, round_robin
+from fhi_al.app.systems import trajectory_table
+from fhi_al.core.assignment import trajectories_of
 from fhi_al.core.final_test import LABELS_PER_TEST_LABEL, MOST_LABELS
 from fhi_al.core.schedule import lowest, quantity_of
 from fhi_al.core.split import n_to_sample
+from fhi_al.core.trajectory import TrajectoryState
 from fhi_al.engines.aims_input.geometry import Geometry
 from fhi_al.md.conditions import MDConditions
-from fhi_al.md.table import conditions_table
+from fhi_al.md.table import Described, conditions_table
 from fhi_al.settings import ActiveLearning, Settings
 from fhi_al.settings.md_blocks import md_blocks
 
@@ -26,7 +28,7 @@ from fhi_al.settings.md_blocks import md_blocks
 def work_ahead(settings: Settings, inputs: Inputs, needs: Needs = EVERYTHING) -> list[str]:
     """An estimate of the work that is left, as lines for ``--check``."""
     al = settings.al
-    lines = [f"system: {', '.join(formula(geometry) for geometry in inputs.geometries)}"]
+    lines = [_systems(inputs)]
     if needs.sampling:
         rounds = ceil(al.max_initial_epochs / al.intermediate_epochs)
         per_round = n_to_sample(0, al.n_samples * al.ensemble_size, al.test_ratio)
@@ -47,18 +49,35 @@ def work_ahead(settings: Settings, inputs: Inputs, needs: Needs = EVERYTHING) ->
         lines.append(f"final test: {_test_labels(al)} of structures of the finished models' own MD")
     if needs.labels and al.label_budget is not None:
         lines.append(f"label_budget: at most {al.label_budget} reference calculations in all")
-    conditions = md_conditions(settings)
-    if needs.labels and len(conditions) > 1:
-        assignments = every_assignment(len(inputs.systems), len(conditions))
-        trajectories = round_robin(assignments, al.num_trajectories)
-        table = conditions_table(trajectories, lambda trajectory: conditions[trajectory.md])
-        lines += [f"MD: {line}" for line in table]
+    if needs.labels and max(len(inputs.moving), len(md_blocks(settings.md))) > 1:
+        lines += [f"MD: {line}" for line in _table(settings, inputs)]
     lines += _advice(settings, needs)
     return lines + list(_fast_barostats(settings, inputs, needs))
 
 
 # Vibrations of a molecule decay and mix in a tenth of a picosecond and more.
 SHORT_MD_FS = 500.0
+
+
+def _systems(inputs: Inputs) -> str:
+    described = [
+        (f"{one.name}: " if one.name else "")
+        + formula(one.geometry)
+        + (f", {len(one.starts)} starts" if one.starts else "")
+        for one in inputs.each
+    ]
+    return f"system{'s' if len(described) > 1 else ''}: {'; '.join(described)}"
+
+
+def _table(settings: Settings, inputs: Inputs) -> list[str]:
+    """Which trajectory of active learning runs what."""
+    conditions = md_conditions(settings)
+
+    def moving(trajectory: TrajectoryState) -> Described:
+        one = inputs.each[trajectory.system]
+        return Described(conditions[trajectory.md], one.name, one.starts)
+
+    return conditions_table(trajectories_of(trajectory_table(settings, inputs)), moving)
 
 
 def _advice(settings: Settings, needs: Needs) -> Iterator[str]:

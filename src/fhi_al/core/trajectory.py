@@ -51,6 +51,8 @@ class TrajectoryState:
         Step of the last crossing of the threshold (0 before the first).
     rollbacks, rollbacks_in_row : int
         How often it had to go back to its restart point: in all, and since that point was set.
+    start : int
+        Of its system's starting geometries, the one it began at.
     """
 
     index: int
@@ -62,6 +64,7 @@ class TrajectoryState:
     last_crossing: int = 0
     rollbacks: int = 0
     rollbacks_in_row: int = 0
+    start: int = 0
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ class Aims(EngineKind):
             except AimsInputError:
                 masses = {}  # no block for a species, say: the check reports it
             geometries.append(with_masses(geometry, masses))
-        return Inputs(tuple(geometries), inputs.control)
+        return inputs.with_geometries(geometries)
 
     def spec(self, run: EngineContext, geometry: Geometry) -> EngineSpec:
         """The user's control.in with what is needed; the executable where there is a cluster."""

@@ -1,17 +1,52 @@
-"""The inputs of a run that describe its systems: geometry.in and, where needed, control.in."""
+"""The inputs of a run that describe its systems: geometries and, where needed, control.in."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from fhi_al.core.errors import InputError
 from fhi_al.core.structure import Array, Structure
-from fhi_al.engines.aims_input.control import Control, read_control
-from fhi_al.engines.aims_input.errors import AimsInputError
-from fhi_al.engines.aims_input.geometry import Geometry, read_geometry
+from fhi_al.engines.aims_input.control import Control
+from fhi_al.engines.aims_input.geometry import Geometry
 from fhi_al.engines.engine import ReferenceEngine
+
+# Positions (n_atoms, 3) and cell (3, 3; zeros for a molecule), in A.
+Start = tuple[Array, Array]
+
+
+@dataclass(frozen=True, eq=False)
+class SystemInput:
+    """One system of a run.
+
+    Parameters
+    ----------
+    geometry : Geometry
+        Its elements in their order, periodicity, moments, charges and constraints; where its first
+        trajectory begins.
+    control : Control or None
+        None for engines that read none.
+    name : str
+        Empty if the run has one system, which nobody has named.
+    starts : tuple of (positions, cell)
+        Where its trajectories begin, in turn; empty: at the geometry.
+    arguments : mapping
+        Engine arguments of its own, which overrule the common ones.
+    moves : bool
+        Whether it has trajectories.
+    """
+
+    geometry: Geometry
+    control: Control | None = None
+    name: str = ""
+    starts: tuple[Start, ...] = ()
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    moves: bool = True
+
+    @property
+    def structure(self) -> Structure:
+        """Its geometry's."""
+        return self.geometry.structure
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,59 +55,76 @@ class Inputs:
 
     Parameters
     ----------
-    geometries : tuple of Geometry
-        One for each system.
-    control : Control or None
-        None for engines that read none.
+    each : tuple of SystemInput
+        Its systems; those without trajectories come last.
     engine : ReferenceEngine or None
         An object in place of an engine that the settings name.
     """
 
-    geometries: tuple[Geometry, ...]
-    control: Control | None
+    each: tuple[SystemInput, ...]
     engine: ReferenceEngine | None = None
+
+    @classmethod
+    def of(
+        cls,
+        geometries: Sequence[Geometry],
+        control: Control | None = None,
+        engine: ReferenceEngine | None = None,
+    ) -> Inputs:
+        """Systems without a name that have one control.in."""
+        return cls(tuple(SystemInput(geometry, control) for geometry in geometries), engine)
+
+    @property
+    def geometries(self) -> tuple[Geometry, ...]:
+        """Of each system."""
+        return tuple(one.geometry for one in self.each)
 
     @property
     def systems(self) -> tuple[Structure, ...]:
-        """The structure of each geometry.in."""
-        return tuple(geometry.structure for geometry in self.geometries)
+        """The structure of each system."""
+        return tuple(one.structure for one in self.each)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the systems."""
+        return tuple(one.name for one in self.each)
+
+    @property
+    def control(self) -> Control | None:
+        """Of the first system; engine kinds see the systems one by one."""
+        return self.each[0].control if self.each else None
+
+    @property
+    def moving(self) -> tuple[SystemInput, ...]:
+        """The systems that have trajectories."""
+        return tuple(one for one in self.each if one.moves)
+
+    def one_by_one(self) -> Iterator[Inputs]:
+        """Inputs of each system alone."""
+        for one in self.each:
+            yield replace(self, each=(one,))
 
     def with_masses(self, masses: Sequence[Array | None]) -> Inputs:
-        """The same with other masses of each system's atoms, in u; None for the elements'."""
-        pairs = zip(self.geometries, masses, strict=True)
-        geometries = (
-            replace(geometry, structure=replace(geometry.structure, masses=of_atoms))
-            for geometry, of_atoms in pairs
-        )
-        return replace(self, geometries=tuple(geometries))
+        """The same with other masses of each system's atoms, in u; None for the elements'.
+
+        Systems beyond those that masses are given of keep their own.
+        """
+        changed = [
+            replace(one, geometry=_with_masses(one.geometry, of_atoms))
+            for one, of_atoms in zip(self.each, masses, strict=False)
+        ]
+        return replace(self, each=(*changed, *self.each[len(changed) :]))
+
+    def with_geometries(self, geometries: Sequence[Geometry]) -> Inputs:
+        """The same systems with other geometries, one each."""
+        pairs = zip(self.each, geometries, strict=True)
+        return replace(self, each=tuple(replace(one, geometry=other) for one, other in pairs))
 
 
-def read_inputs(folder: Path, *, needs_control: bool) -> Inputs:
-    """Read geometry.in, and control.in if the engine needs it.
-
-    Raises
-    ------
-    InputError
-        With the problems of both files.
-    """
-    problems: list[str] = []
-    control = None
-    if needs_control:
-        try:
-            control = read_control(folder / "control.in")
-        except AimsInputError as error:
-            problems.append(str(error))
-    geometries: tuple[Geometry, ...] = ()
-    try:
-        nuclei = control.nuclei if control else None
-        geometries = (read_geometry(folder / "geometry.in", nuclei),)
-    except AimsInputError as error:
-        problems.append(str(error))
-    if problems:
-        raise InputError(problems)
-    return Inputs(geometries, control)
+def _with_masses(geometry: Geometry, masses: Array | None) -> Geometry:
+    return replace(geometry, structure=replace(geometry.structure, masses=masses))
 
 
 def elements(inputs: Inputs) -> list[int]:
     """Atomic numbers of all systems, ascending."""
-    return sorted({int(z) for g in inputs.geometries for z in g.structure.numbers})
+    return sorted({int(z) for one in inputs.each for z in one.structure.numbers})

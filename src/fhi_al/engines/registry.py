@@ -7,6 +7,7 @@ The only place that tells kinds apart.  A package brings one by an entry point o
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -57,6 +58,13 @@ def _loaded(name: str) -> type[EngineKind]:
     return loaded
 
 
+def completed(settings: Settings, inputs: Inputs) -> Inputs:
+    """The inputs with what the engine's own files say of the systems, such as masses."""
+    kind = engine_kind(settings)
+    each = [kind.completed(_of_system(settings, one), one).each[0] for one in inputs.one_by_one()]
+    return replace(inputs, each=tuple(each))
+
+
 def engine_specs(folder: Path, settings: Settings, inputs: Inputs) -> list[EngineSpec]:
     """What builds the engine of each system, here or as a job where there is a cluster.
 
@@ -66,8 +74,10 @@ def engine_specs(folder: Path, settings: Settings, inputs: Inputs) -> list[Engin
         If the settings are not for it.
     """
     kind = engine_kind(settings)
-    run = _context(kind, folder, settings, inputs)
-    specs = [kind.spec(run, geometry) for geometry in inputs.geometries]
+    specs = [
+        kind.spec(_context(kind, folder, settings, one), one.geometries[0])
+        for one in inputs.one_by_one()
+    ]
     return specs if settings.al.cluster is None else [_as_job(settings, spec) for spec in specs]
 
 
@@ -80,8 +90,11 @@ def atom_spec(folder: Path, settings: Settings, inputs: Inputs, atom: Geometry) 
         If the inputs do not do for it.
     """
     kind = engine_kind(settings)
+    number = atom.structure.numbers[0]
+    having_it = [one for one in inputs.one_by_one() if number in one.systems[0].numbers]
     try:
-        return kind.atom_spec(_context(kind, folder, settings, inputs), atom)
+        run = _context(kind, folder, settings, having_it[0] if having_it else inputs)
+        return kind.atom_spec(run, atom)
     except AimsInputError as error:
         raise InputError([str(error)]) from error
 
@@ -99,17 +112,20 @@ def left_out_of_atoms(settings: Settings, specs: Iterable[EngineSpec]) -> list[s
 
 def engine_problems(folder: Path, settings: Settings, inputs: Inputs) -> Iterator[str]:
     """What is known to be wrong with the engine before any calculation."""
-    try:
-        kind = engine_kind(settings)
-        run = _context(kind, folder, settings, inputs)
-        yield from kind.problems(run)
-        yield from _stress_problems(kind, run)
-        if settings.al.cluster is not None:
-            engine_specs(folder, settings, inputs)
-    except InputError as error:
-        yield from error.problems
-    except AimsInputError:
-        pass  # said by the kind
+    found: list[str] = []
+    for one in inputs.one_by_one():
+        try:
+            kind = engine_kind(settings)
+            run = _context(kind, folder, settings, one)
+            found += _named(one, kind.problems(run))
+            found += _named(one, _stress_problems(kind, run))
+            if settings.al.cluster is not None:
+                engine_specs(folder, settings, one)
+        except InputError as error:
+            found += error.problems
+        except AimsInputError:
+            pass  # said by the kind
+    yield from dict.fromkeys(found)
 
 
 def _stress_problems(kind: EngineKind, run: EngineContext) -> Iterator[str]:
@@ -121,13 +137,23 @@ def _stress_problems(kind: EngineKind, run: EngineContext) -> Iterator[str]:
 def engine_notes(folder: Path, settings: Settings, inputs: Inputs) -> list[str]:
     """What may not be meant, of inputs that are in order."""
     kind = engine_kind(settings)
-    return list(kind.notes(_context(kind, folder, settings, inputs)))
+    notes = [
+        note
+        for one in inputs.one_by_one()
+        for note in _named(one, kind.notes(_context(kind, folder, settings, one)))
+    ]
+    return list(dict.fromkeys(notes))
 
 
 def added_to_control(folder: Path, settings: Settings, inputs: Inputs) -> tuple[str, ...]:
     """What is added to the user's control.in, for the log."""
     kind = engine_kind(settings)
-    return kind.added_to_inputs(_context(kind, folder, settings, inputs))
+    added = [
+        line
+        for one in inputs.one_by_one()
+        for line in kind.added_to_inputs(_context(kind, folder, settings, one))
+    ]
+    return tuple(dict.fromkeys(added))
 
 
 def _as_job(settings: Settings, spec: EngineSpec) -> EngineSpec:
@@ -138,7 +164,22 @@ def _as_job(settings: Settings, spec: EngineSpec) -> EngineSpec:
     return job
 
 
+def _of_system(settings: Settings, inputs: Inputs) -> Settings:
+    """The settings with a system's own engine arguments."""
+    own = inputs.each[0].arguments if inputs.each else {}
+    return settings.with_engine_arguments(own) if own else settings
+
+
+def _named(inputs: Inputs, messages: Iterable[str]) -> Iterator[str]:
+    """Messages about the engine that name the system, where it has a name and they do not."""
+    for message in messages:
+        name = inputs.each[0].name if inputs.each else ""
+        where = str(inputs.each[0].geometry.path) if inputs.each else ""
+        yield f"system {name}: {message}" if name and where not in message else message
+
+
 def _context(kind: EngineKind, folder: Path, settings: Settings, inputs: Inputs) -> EngineContext:
+    settings = _of_system(settings, inputs)
     keys = None if kind.keys is None else _own_keys(kind.keys, settings)
     return EngineContext(folder, settings, inputs, keys)
 

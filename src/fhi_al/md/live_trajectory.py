@@ -36,9 +36,11 @@ class LiveTrajectory:
     forces: Array | None = None
 
     @classmethod
-    def start(cls, system: MDSystem, generator: np.random.Generator) -> LiveTrajectory:
-        """At the system's own geometry with velocities from its stream."""
-        return cls.at(system.start(generator), generator)
+    def start(
+        cls, system: MDSystem, generator: np.random.Generator, start: int = 0
+    ) -> LiveTrajectory:
+        """At one of the system's starting geometries with velocities from its stream."""
+        return cls.at(system.start(generator, start), generator)
 
     @classmethod
     def at(cls, point: MDPoint, generator: np.random.Generator) -> LiveTrajectory:

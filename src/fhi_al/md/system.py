@@ -29,6 +29,10 @@ class MDSystem:
     structure : Structure
     conditions : MDConditions
     limits : GeometryLimits
+    name : str
+        Of the system; empty if the run has one without a name.
+    starts : tuple of (positions, cell)
+        Where its trajectories begin, in A; empty: at the structure.
 
     Raises
     ------
@@ -40,6 +44,8 @@ class MDSystem:
     structure: Structure
     conditions: MDConditions
     limits: GeometryLimits
+    name: str = ""
+    starts: tuple[tuple[Array, Array], ...] = ()
 
     def __post_init__(self) -> None:
         fixed = self.structure.fixed
@@ -94,10 +100,11 @@ class MDSystem:
             compressibility=np.array([md.compressibility]),
         )
 
-    def start(self, generator: np.random.Generator) -> MDPoint:
-        """The system's own geometry with velocities of the conditions' temperature."""
-        own = self.structure
-        point = MDPoint(own.positions.copy(), np.zeros((len(own), 3)), own.cell.copy())
+    def start(self, generator: np.random.Generator, start: int = 0) -> MDPoint:
+        """A starting geometry, by its index, with velocities of the conditions' temperature."""
+        starts = self.starts or ((self.structure.positions, self.structure.cell),)
+        positions, cell = starts[start]
+        point = MDPoint(positions.copy(), np.zeros_like(positions), cell.copy())
         return self.new_velocities(point, generator)
 
     def new_velocities(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from ase import units
 
@@ -14,32 +16,71 @@ _HEADER = (
     *("trajectories", "MD block", "ensemble", "thermostat", "barostat"),
     *("temperature (K)", "pressure (GPa)", "time step (fs)"),
 )
+
+
+class Moving(Protocol):
+    """What moves, as a :class:`fhi_al.md.system.MDSystem` says it."""
+
+    @property
+    def conditions(self) -> MDConditions:
+        """Under which it moves."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """Of the system; may be empty."""
+        ...
+
+    @property
+    def starts(self) -> Sequence[Any]:
+        """Where its trajectories begin; empty if at one place."""
+        ...
+
+
+@dataclass(frozen=True)
+class Described:
+    """A system that does not move yet."""
+
+    conditions: MDConditions
+    name: str
+    starts: Sequence[Any]
+
+
 # Trajectories of a block that are named one by one.
 _NAMED = 8
 
 
 def conditions_table(
-    trajectories: Sequence[TrajectoryState], conditions: Callable[[TrajectoryState], MDConditions]
+    trajectories: Sequence[TrajectoryState], moving: Callable[[TrajectoryState], Moving]
 ) -> list[str]:
-    """A header, and a line for each MD block.
+    """A header, and a line for each system and MD block; starts where a system has several.
 
     Parameters
     ----------
     trajectories : sequence of TrajectoryState
-    conditions : callable
-        Trajectory -> what it moves under.
+    moving : callable
+        Trajectory -> what it moves.
     """
-    of_blocks: dict[int, list[TrajectoryState]] = {}
+    of_pairs: dict[tuple[int, int], list[TrajectoryState]] = {}
     for trajectory in trajectories:
-        of_blocks.setdefault(trajectory.md, []).append(trajectory)
-    rows = [
-        (_listed([one.index for one in of_it]), *_described(conditions(of_it[0])))
-        for of_it in of_blocks.values()
-    ]
-    widths = [max(map(len, column)) for column in zip(_HEADER, *rows, strict=True)]
+        of_pairs.setdefault((trajectory.system, trajectory.md), []).append(trajectory)
+    header, rows = list(_HEADER), []
+    systems = [moving(of_it[0]) for of_it in of_pairs.values()]
+    for of_it, system in zip(of_pairs.values(), systems, strict=True):
+        row = [_listed([one.index for one in of_it]), *_described(system.conditions)]
+        if any(each.name for each in systems):
+            row.insert(1, system.name)
+        if any(each.starts for each in systems):
+            row.append(_listed(sorted({one.start for one in of_it})))
+        rows.append(row)
+    if any(each.name for each in systems):
+        header.insert(1, "system")
+    if any(each.starts for each in systems):
+        header.append("starts")
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in (_HEADER, *rows)
+        for row in (header, *rows)
     ]
 
 

@@ -11,6 +11,7 @@ from fhi_al.settings.active_learning_misc import ActiveLearningMisc as ActiveLea
 from fhi_al.settings.cluster import OptionalCluster
 from fhi_al.settings.engine_names import EngineName
 from fhi_al.settings.md import MolecularDynamics
+from fhi_al.settings.systems import System
 from fhi_al.settings.value_types import (
     Arguments,
     Boolean,
@@ -422,5 +423,6 @@ class ActiveLearningSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     active_learning: ActiveLearning = Field(default_factory=ActiveLearning, alias="ACTIVE_LEARNING")
+    systems: tuple[System, ...] = Field(default=(System(),), alias="SYSTEMS")
     md: tuple[MolecularDynamics, ...] = Field(default=(MolecularDynamics(),), alias="MD")
     misc: ActiveLearningMisc = Field(default_factory=ActiveLearningMisc, alias="MISC")

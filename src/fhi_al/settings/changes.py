@@ -100,6 +100,8 @@ MAY_CHANGE: Mapping[str, frozenset[str]] = {
         }
     ),
     "MD": frozenset(),
+    # What the files say is compared itself: structures, and the engine of each system.
+    "SYSTEMS": frozenset({"name", "geometry", "control", "arguments", "trajectories"}),
 }
 
 Values = Mapping[str, Any]
@@ -124,6 +126,8 @@ def changes(before: Values, now: Values) -> tuple[list[str], list[str]]:
     then, blocks = _n_md_blocks(before), _n_md_blocks(now)
     if then and blocks and then != blocks:
         refused.append(f"MD: {then} -> {blocks} blocks")
+    before, now = _with_numbers(before), _with_numbers(now)
+    refused += _systems_gone(before, now)
     for label in before:
         if label not in now or before[label] == now[label]:
             continue
@@ -135,6 +139,40 @@ def changes(before: Values, now: Values) -> tuple[list[str], list[str]]:
 def _n_md_blocks(values: Values) -> int:
     """Blocks in the section MD, each of which has keys of its own."""
     return len({label.partition(".")[0] for label in values if label.startswith("MD")})
+
+
+SYSTEMS = "SYSTEMS"
+
+
+def _with_numbers(values: Values) -> Values:
+    """Values with ``SYSTEMS[0].key`` for the keys of a single system, as those of several have."""
+    first = f"{SYSTEMS}."
+    return {
+        f"{SYSTEMS}[0].{label.removeprefix(first)}" if label.startswith(first) else label: value
+        for label, value in values.items()
+    }
+
+
+def _systems_gone(before: Values, now: Values) -> list[str]:
+    """Systems that are no longer where they were: labels and states know them by their place."""
+    found = []
+    for index, name in enumerate(_names_of_systems(before)):
+        names = _names_of_systems(now)
+        if index >= len(names):
+            found.append(f"{SYSTEMS}: system {name or index} is gone (others may be added)")
+        elif name not in (None, names[index]):
+            found.append(
+                f"{SYSTEMS}[{index}].name: {name} -> {names[index]} (systems keep their places,"
+                " others are added behind them)"
+            )
+    return found
+
+
+def _names_of_systems(values: Values) -> list[str | None]:
+    names: list[str | None] = []
+    while (label := f"{SYSTEMS}[{len(names)}].name") in values:
+        names.append(values[label])
+    return names
 
 
 def is_kept(label: str, before: Values, now: Values) -> bool:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from fhi_al.settings import retired
 from fhi_al.settings.keys import (
     LAYOUTS,
+    LISTS,
     OTHER_SPELLINGS,
     Layout,
     keys_below,
@@ -42,8 +43,8 @@ class CheckedFile:
     layout : mapping
         The models of its sections.
     blocks : dict
-        The validated models by section: one each, MD may have several.  A key that was refused
-        has its default there.
+        The validated models by section: one each, MD and SYSTEMS may have several.  A key that was
+        refused has its default there.
     given : dict
         Raw value of every known key in the file, by its label ``SECTION.key``; of a key with keys
         below it, by theirs as well.
@@ -72,7 +73,10 @@ class CheckedFile:
                 text = f"{label} = {shown(self.given[label])}"
             elif value is not None:
                 text = f"{label} = {shown(value)} (the default)"
-        return Problem(self.file, self.lines.get(label), label, sentence(f"{text}: {message}"))
+        line = self.lines.get(label)
+        if line is None and "[" in label:  # a key that a block of several lacks
+            line = self.lines.get(label.partition(".")[0])
+        return Problem(self.file, line, label, sentence(f"{text}: {message}"))
 
     def value(self, label: str) -> Any:
         """The validated value of a key, or None if there is no such key."""
@@ -142,7 +146,7 @@ def _blocks(
         return
     name, content = found
     many: list[tuple[KeyPath, Any]] = [((name,), content)]
-    if section == "MD" and isinstance(content, list):
+    if section in LISTS and isinstance(content, list) and content:
         many = [((name, index), block) for index, block in enumerate(content)]
     elif section == "MD" and _is_numbered(content):
         many = [((name, key), block) for key, block in content.items()]

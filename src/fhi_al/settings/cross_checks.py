@@ -12,6 +12,7 @@ from fhi_al.settings.mace import Architecture, MaceSettings, Training
 from fhi_al.settings.md_blocks import md_problems
 from fhi_al.settings.plugins import imported
 from fhi_al.settings.problems import Problem
+from fhi_al.settings.systems import system_problems
 
 Selectors = Mapping[str, tuple[str, tuple[str, ...]]]
 
@@ -140,7 +141,8 @@ def check_active_learning(
     if training:
         yield from _stop_rule(settings)
         yield from _foundation(settings)
-        yield from md_problems(settings.md, settings.active_learning.num_trajectories)
+        yield from md_problems(settings.md)
+        yield from system_problems(settings.systems, settings.md, al.num_trajectories)
 
 
 def _stop_rule(settings: ActiveLearningSettings) -> Iterator[Clash]:

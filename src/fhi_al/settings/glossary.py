@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from inspect import cleandoc
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
@@ -27,7 +28,7 @@ def glossary_markdown() -> str:
     for kind in LAYOUTS:
         parts.append(f"### {FILE_NAMES[kind]}\n")
         for section, model in sections_of(kind).items():
-            parts.append(f"#### {section}\n\n{(model.__doc__ or '').strip()}\n")
+            parts.append(f"#### {section}\n\n{cleandoc(model.__doc__ or '')}\n")
             rows = ["| key | type | default | meaning |", "|---|---|---|---|"]
             rows += [_row(key, info) for key, info in keys_of(model).items()]
             parts.append("\n".join(rows) + "\n")
@@ -74,7 +75,7 @@ def _type_name(annotation: Any) -> str:
     if origin is Literal:
         return "str"
     if origin is tuple:
-        return "list of int"
+        return f"list of {_type_name(get_args(annotation)[0])}"
     if origin is dict:
         return "dict"
     for part in get_args(annotation):

@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 from fhi_al.settings.active_learning import ActiveLearning, ActiveLearningMisc
 from fhi_al.settings.mace import Architecture, General, Misc, ModelArchitecture, Training
 from fhi_al.settings.md import MolecularDynamics
+from fhi_al.settings.systems import System
 from fhi_al.settings.value_types import Section
 
 Layout = Mapping[str, type[Section]]
@@ -24,10 +25,13 @@ LAYOUTS: Mapping[str, Layout] = {
     },
     "active_learning": {
         "ACTIVE_LEARNING": ActiveLearning,
+        "SYSTEMS": System,
         "MD": MolecularDynamics,
         "MISC": ActiveLearningMisc,
     },
 }
+# Sections that may be a list of blocks.
+LISTS = ("SYSTEMS", "MD")
 OTHER_SPELLINGS = {"ACTIVE LEARNING": "ACTIVE_LEARNING"}
 
 

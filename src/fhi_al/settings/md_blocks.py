@@ -22,11 +22,19 @@ class MDBlock:
         With one temperature or schedule.
     label : str
         What it is called in the settings: ``MD``, or ``MD[1]``.
+    section_name : str or None
+        The name that the settings give it, or the ladder that it is a step of.
     """
 
     name: str
     settings: MolecularDynamics
     label: str
+    section_name: str | None = None
+
+
+def section_label(section: str, n_blocks: int, index: int) -> str:
+    """What a block of a section is called: ``MD``, or ``MD[1]`` of several."""
+    return section if n_blocks == 1 else f"{section}[{index}]"
 
 
 def md_blocks(sections: Sequence[MolecularDynamics]) -> tuple[MDBlock, ...]:
@@ -41,7 +49,7 @@ def md_blocks(sections: Sequence[MolecularDynamics]) -> tuple[MDBlock, ...]:
     taken = {one.name for one in sections if one.name and not isinstance(one.temperature, list)}
     found: list[MDBlock] = []
     for index, section in enumerate(sections):
-        label = "MD" if len(sections) == 1 else f"MD[{index}]"
+        label = section_label("MD", len(sections), index)
         is_ladder = isinstance(section.temperature, list)
         for temperature in _temperatures(section):
             name = section.name
@@ -49,7 +57,7 @@ def md_blocks(sections: Sequence[MolecularDynamics]) -> tuple[MDBlock, ...]:
                 name = _free("-".join(filter(None, (name, _word(temperature)))), taken, len(found))
             taken.add(name)
             one = section.model_copy(update={"temperature": temperature, "name": name})
-            found.append(MDBlock(name, one, label))
+            found.append(MDBlock(name, one, label, section.name))
     return tuple(found)
 
 
@@ -78,18 +86,11 @@ def _word(temperature: Any) -> str:
     return "-".join(f"{value:g}" for value in values[:1] + values[1:][-1:]) + "K"
 
 
-def md_problems(sections: Sequence[MolecularDynamics], n_trajectories: int) -> Iterator[Clash]:
-    """What contradicts itself in the section MD, or has no trajectory.
-
-    Parameters
-    ----------
-    sections : sequence of MolecularDynamics
-    n_trajectories : int
-        Of active learning.
-    """
+def md_problems(sections: Sequence[MolecularDynamics]) -> Iterator[Clash]:
+    """What contradicts itself in the section MD."""
     names: dict[str, int] = {}
     for index, section in enumerate(sections):
-        label = "MD" if len(sections) == 1 else f"MD[{index}]"
+        label = section_label("MD", len(sections), index)
         if section.name in names:
             yield Clash(
                 (f"{label}.name",),
@@ -104,13 +105,3 @@ def md_problems(sections: Sequence[MolecularDynamics], n_trajectories: int) -> I
                 (f"{label}.temperature", f"{label}.stat_ensemble"),
                 "NVE has no thermostat that could follow it. Give one temperature, or use NVT",
             )
-    blocks = md_blocks(sections)
-    idle = blocks[n_trajectories:]
-    if idle:
-        yield Clash(
-            (idle[0].label, "ACTIVE_LEARNING.num_trajectories"),
-            f"no trajectory runs MD block {', '.join(block.name for block in idle)}: there are"
-            f" {len(blocks)} blocks and num_trajectories = {n_trajectories}. Make that"
-            f" {len(blocks)} or more, or take blocks out",
-            about_value=False,
-        )

@@ -22,6 +22,9 @@ _BOUNDS = {
 def about_unknown_section(kind: str, word: str) -> tuple[str, str | None]:
     """What to say about a section that a file does not have, and the section it was taken for."""
     start = f"unknown section {word}"
+    for file, sections in LAYOUTS.items():
+        if word in sections:
+            return f"{start}. It belongs in {FILE_NAMES[file]}.", None
     for file in _own_first(kind):
         for section, model in sections_of(file).items():
             for key in keys_of(model):
@@ -29,9 +32,6 @@ def about_unknown_section(kind: str, word: str) -> tuple[str, str | None]:
                     of_file = "" if file == kind else f" of {FILE_NAMES[file]}"
                     place = f"section {section}{of_file}"
                     return f"{start}: {key} is a key. It belongs in {place}.", None
-    for file, sections in LAYOUTS.items():
-        if word in sections:
-            return f"{start}. It belongs in {FILE_NAMES[file]}.", None
     guess = nearest(word, LAYOUTS[kind])
     if guess is not None:
         return f"{start}. Did you mean {guess}?", guess

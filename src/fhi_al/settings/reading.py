@@ -18,7 +18,7 @@ from fhi_al.settings.changes import is_kept
 from fhi_al.settings.checked_file import CheckedFile, check_file
 from fhi_al.settings.cross_checks import check_active_learning, check_mace, clashes
 from fhi_al.settings.effects import notes_on
-from fhi_al.settings.keys import FILE_NAMES, key_at, mace_layout
+from fhi_al.settings.keys import FILE_NAMES, LISTS, key_at, mace_layout
 from fhi_al.settings.learning_rate import (
     notes_on_the_learning_rate,
     notes_on_the_second_stage,
@@ -28,6 +28,7 @@ from fhi_al.settings.md import MolecularDynamics
 from fhi_al.settings.model_backends import MACE, ModelDeclaration, declaration
 from fhi_al.settings.problems import Problem, SettingsError, shown
 from fhi_al.settings.stress import notes_on_the_stress
+from fhi_al.settings.systems import System
 from fhi_al.settings.yaml_reading import NUMBER, Document, read_document
 
 FileKind = Literal["mace", "active_learning"]
@@ -67,6 +68,11 @@ class Settings:
     def md(self) -> tuple[MolecularDynamics, ...]:
         """The blocks of the MD section, as they are given; see :func:`md_blocks`."""
         return self.active_learning.md
+
+    @property
+    def systems(self) -> tuple[System, ...]:
+        """The blocks of the SYSTEMS section; one of defaults if there is none."""
+        return self.active_learning.systems
 
     @property
     def misc(self) -> ActiveLearningMisc:
@@ -163,6 +169,13 @@ class Settings:
             mace = MaceSettings(**contents, backend=mace.backend, backend_class=mace.backend_class)
         active_learning = ActiveLearningSettings(**_contents(files["active_learning"]))
         return Settings(mace, active_learning, self.folder, tuple(notes), files)
+
+    def with_engine_arguments(self, arguments: Mapping[str, Any]) -> Settings:
+        """The settings with more, or other, ``reference_arguments``."""
+        both = self.al.reference_arguments | dict(arguments)
+        al = self.al.model_copy(update={"reference_arguments": both})
+        sections = self.active_learning.model_copy(update={"active_learning": al})
+        return replace(self, active_learning=sections)
 
     def as_yaml(self, file_kind: FileKind) -> str:
         """All values of one file, defaults included; reading it gives the same settings.
@@ -324,6 +337,6 @@ def _not_of(models: ModelDeclaration, mace: CheckedFile) -> Iterator[Problem]:
 
 def _contents(checked: CheckedFile) -> dict[str, Any]:
     return {
-        section: blocks if section == "MD" else blocks[0]
+        section: blocks if section in LISTS else blocks[0]
         for section, blocks in checked.blocks.items()
     }
