@@ -125,11 +125,11 @@ def test_a_command_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_the_fingerprint_is_about_the_method_not_about_the_command() -> None:
     spec = spec_of()
-    engine = fingerprint([spec])
-    assert fingerprint([replace(spec, command=("srun", "aims.x"))]) == engine
-    assert fingerprint([replace(spec, control=spec.control + "charge 1\n")]) != engine
+    engine = fingerprint(spec)
+    assert fingerprint(replace(spec, command=("srun", "aims.x"))) == engine
+    assert fingerprint(replace(spec, control=spec.control + "charge 1\n")) != engine
     tagged = replace(spec.geometry, vector_lines=(("tag 1",), (), ()))
-    assert fingerprint([replace(spec, geometry=tagged)]) != engine
+    assert fingerprint(replace(spec, geometry=tagged)) != engine
     # The library may mean another one of FHI-aims' energies.
     library = AsiSpec(Path("lib.so"), Path("aims"), spec.control, spec.geometry)
-    assert fingerprint([library]) != engine
+    assert fingerprint(library) != engine

@@ -92,7 +92,7 @@ def test_a_job_computes_the_stress_that_its_spec_asks_for(tmp_path: Path) -> Non
     crystal = bulk("Cu", "fcc", a=3.7, cubic=True)
     system = structure(crystal.numbers, crystal.positions, crystal.cell.array)
     spec = AseSpec("ase.calculators.emt:EMT", system, stress=True)
-    engine = fingerprint([spec])
+    engine = fingerprint(spec)
     given = JobInput(spec, engine, "k", system.positions, system.cell, str(tmp_path))
     command = [sys.executable, "-m", "fhi_al.labels.cluster.job", str(os.getpid())]
     subprocess.run(command, input=pickle.dumps(given), cwd=tmp_path, check=True, timeout=60)
@@ -238,7 +238,7 @@ def test_workers_are_not_started_for_results_that_are_there(tmp_path: Path) -> N
     specs = [tblite_spec("GFN2-xTB", water)]
     forces = np.zeros((3, 3))
     result = ReferenceResult(-1.0, forces, None, True)
-    write_result(tmp_path / "key", fingerprint(specs), "key", result, 2.0)
+    write_result(tmp_path / "key", fingerprint(specs[0]), "key", result, 2.0)
     workers = ClusterWorkers(specs, ClusterOptions(), tmp_path)
     assert workers.n_free() == 1
     workers.begin(Job("key", 0, water.positions, water.cell))

@@ -9,6 +9,7 @@ import resource
 import subprocess
 import sys
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ import pytest
 from label_parts import bits, some_label, some_rejected
 
 from fhi_al.core.label import Origin
-from fhi_al.labels.label_file import require_same_engine
+from fhi_al.engines.fingerprint import Fingerprint
+from fhi_al.labels.label_file import require_same_engines
 from fhi_al.labels.store import LabelStore, LabelStoreError, Record
 
 
@@ -289,7 +291,7 @@ def test_a_run_that_computes_nothing_more_reads_the_labels_of_any_engine(path: P
     written = LabelStore(path, "GFN2", "max_force=10")
     for record in (some_label(0), some_rejected(1)):
         written.append(record)
-    store = LabelStore(path, engine=None)
+    store = LabelStore(path, engines=None)
     assert [bits(record) for record in store] == [bits(some_label(0)), bits(some_rejected(1))]
     with pytest.raises(ValueError, match="computes no labels any more"):
         store.append(some_label(2))
@@ -297,21 +299,42 @@ def test_a_run_that_computes_nothing_more_reads_the_labels_of_any_engine(path: P
 
 def test_labels_with_an_older_name_of_the_engine_are_kept(path: Path) -> None:
     LabelStore(path, "old").append(some_label(0))
-    store = LabelStore(path, "new", older=["old", "older"])
+    store = LabelStore(path, [Fingerprint("new", ("old", "older"))])
     assert len(store) == 1
-    assert store.older_found == {"old"}
+    assert store.older_found == {"old": "new"}
     store.append(some_label(1))
-    assert len(LabelStore(path, "new", older=["old"])) == 2
+    assert len(LabelStore(path, [Fingerprint("new", ("old",))])) == 2
+
+
+def test_a_label_is_of_the_engine_of_its_system(path: Path) -> None:
+    water, silicon = Fingerprint("GFN2", system="water"), Fingerprint("GFN1", system="silicon")
+    LabelStore(path, [Fingerprint("GFN2")]).append(some_label(0))
+    store = LabelStore(path, [water, silicon])  # a system more, and names
+    store.append(some_label(1, system=1))
+    assert [bits(each) for each in LabelStore(path, [water, silicon])] == [
+        bits(some_label(0)),
+        bits(some_label(1, system=1)),
+    ]
+    with pytest.raises(ValueError, match="no system 2"):
+        store.append(some_label(2, system=2))
+    for engines, message in (
+        ([silicon, silicon], r":1: this label of system silicon was computed by another engine"),
+        ([water, replace(water, system="ice")], r":2: this label of system ice was computed"),
+        ([water], r":2: this label is of system 1, counted from 0, of which there are 1"),
+    ):
+        for opened in (LabelStore, require_same_engines):
+            with pytest.raises(LabelStoreError, match=message):
+                opened(path, engines)
 
 
 def test_whether_labels_fit_an_engine_is_said_without_a_change(path: Path) -> None:
-    require_same_engine(path, "new")
+    require_same_engines(path, "new")
     assert not path.exists()
     LabelStore(path, "old").append(some_label(0))
     path.write_bytes(path.read_bytes() + b'{"crc":')  # a line that was not written whole
     before = path.read_bytes()
-    require_same_engine(path, "new", older=["old"])
-    for opened in (LabelStore, require_same_engine):
+    require_same_engines(path, [Fingerprint("new", ("old",))])
+    for opened in (LabelStore, require_same_engines):
         with pytest.raises(LabelStoreError, match=r"labels\.jsonl:1: .* another engine"):
             opened(path, "new")
     assert path.read_bytes() == before

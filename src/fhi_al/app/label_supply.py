@@ -26,7 +26,7 @@ from fhi_al.labels.completion_log import CompletionLog
 from fhi_al.labels.crash_trace import CallRecord
 from fhi_al.labels.engine_service import EngineService
 from fhi_al.labels.mpi_workers import EngineGroups, OwnWorker, last_output, specs_of_group
-from fhi_al.labels.older_fingerprints import older_names, write_down
+from fhi_al.labels.older_fingerprints import with_older_names, write_down
 from fhi_al.labels.serial_queue import SerialLabelQueue
 from fhi_al.labels.store import LabelStore
 from fhi_al.labels.validation import LabelValidator
@@ -109,8 +109,7 @@ def wire_labels(
     al, restart = settings.al, folder / "restart"
     specs = registry.engine_specs(folder, settings, inputs) if computes else []
     limits = checks.label_limits(settings)
-    engine = fingerprint(specs) if computes else None
-    store = _store(restart, engine, limits.name)
+    store = _store(restart, _engines(restart, specs, inputs) if computes else None, limits.name)
     parts.callback(store.close)
     if settings.computes_stress and (lacking := without_stress(store)):
         log.warning("%s: %s", store.path, lacking)
@@ -214,8 +213,8 @@ def _dft_seconds(layout: Layout, stopwatch: Clock) -> dict[int, float]:
     return dict.fromkeys(layout.labelling, stopwatch.in_this_launch()[clock.DFT])
 
 
-def require_same_engine(folder: Path, settings: Settings, inputs: checks.Inputs) -> str | None:
-    """Return if the engine is that of the labels in a run's folder; changes nothing.
+def require_same_engines(folder: Path, settings: Settings, inputs: checks.Inputs) -> str | None:
+    """Return if the engine of each system is that of its labels in a run's folder; changes nothing.
 
     Returns
     -------
@@ -228,19 +227,29 @@ def require_same_engine(folder: Path, settings: Settings, inputs: checks.Inputs)
         As the run itself would.
     """
     restart = folder / "restart"
-    engine = fingerprint(registry.engine_specs(folder, settings, inputs))
-    labels = restart / "labels.jsonl"
-    found = label_file.require_same_engine(labels, engine.value, older_names(restart, engine))
+    engines = _engines(restart, registry.engine_specs(folder, settings, inputs), inputs)
+    found = label_file.require_same_engines(restart / "labels.jsonl", engines)
     return without_stress(found) if settings.computes_stress else None
 
 
-def _store(restart: Path, engine: Fingerprint | None, limits: str) -> LabelStore:
-    path = restart / "labels.jsonl"
-    if engine is None:
-        return LabelStore(path, None, limits)
-    opened = LabelStore(path, engine.value, limits, older_names(restart, engine))
-    if write_down(restart, engine, opened.older_found) and engine.older_note:
-        log.warning("%s: %s", path, engine.older_note)
+def _engines(
+    restart: Path, specs: Sequence[EngineSpec], inputs: checks.Inputs
+) -> tuple[Fingerprint, ...]:
+    """Of each system, with all that older programs may have called it."""
+    return tuple(
+        with_older_names(restart, fingerprint(spec, name))
+        for spec, name in zip(specs, inputs.names, strict=True)
+    )
+
+
+def _store(restart: Path, engines: Sequence[Fingerprint] | None, limits: str) -> LabelStore:
+    opened = LabelStore(restart / "labels.jsonl", engines, limits)
+    if engines is not None and write_down(restart, opened.older_found):
+        found = set(opened.older_found.values())
+        notes = [each.older_note for each in engines if each.value in found]
+        for note in dict.fromkeys(notes):
+            if note:
+                log.warning("%s: %s", opened.path, note)
     return opened
 
 

@@ -109,7 +109,7 @@ def checked(folder: Path, order: LabelOrder, process: Process) -> list[str]:
         With all problems found.
     """
     work = read_label_work(folder, order)
-    known = LabelFile(work.state / LABELS, "", work.limits.name, ()).records
+    known = LabelFile(work.state / LABELS, "", work.limits.name).records
     keys = {request.key for request in work.requests(known)}
     n_known = sum(key in known for key in keys)
     n_chosen = len(keys)

@@ -80,7 +80,7 @@ def report_finished(run: Prepared) -> None:
     done = "active learning" if found.stage is Stage.DONE else "the initial dataset"
     log.info("%s is complete already", done)
     state = unpack(found.files).state
-    with closing(LabelStore(run.restart / "labels.jsonl", engine=None)) as store:
+    with closing(LabelStore(run.restart / "labels.jsonl", engines=None)) as store:
         for line in summary(state, store, state.seconds, []):
             log.info("summary: %s", line)
 

@@ -118,9 +118,9 @@ def checked(define: Define, process: Process, command: Command = Command.ALL) ->
     lacking: str | None = None
     if needs.labels:
         # Imported here: wiring takes MPI and more, which a check of settings can do without.
-        from fhi_al.app.label_supply import require_same_engine
+        from fhi_al.app.label_supply import require_same_engines
 
-        lacking = require_same_engine(folder, settings, inputs)
+        lacking = require_same_engines(folder, settings, inputs)
     begun = [] if found is None else [f"continues the run in restart/: {found.stage}"]
     added = added_to_control(folder, settings, inputs) if needs.labels else ()
     return [

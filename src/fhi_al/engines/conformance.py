@@ -91,11 +91,11 @@ def _of_spec(spec: EngineSpec) -> list[str]:
         copy = pickle.loads(pickle.dumps(spec))
     except Exception as error:  # of foreign fields
         return [f"the spec cannot be pickled: {type(error).__name__}: {error}"]
-    if fingerprint([copy]) != fingerprint([spec]):
+    if fingerprint(copy) != fingerprint(spec):
         return ["a pickled spec has another fingerprint: identity() must be made of plain values"]
     if spec.wants_stress:
         without: Any = replace(spec, stress=False)  # type: ignore[type-var]
-        if not fingerprint([without]).matches(fingerprint([spec]).value):
+        if not fingerprint(without).matches(fingerprint(spec).value):
             return ["with and without a stress the fingerprints differ: leave it out of identity()"]
     return []
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -54,40 +54,39 @@ class Identified(Protocol):
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Of the engines of a run.
+    """Of the engine of one system.
 
     Parameters
     ----------
     value : str
     older : tuple of str
-        What older programs called the same engines.
+        What older programs called the same engine.
     older_note : str
         What is to be known of labels that those stored; may be empty.
+    system : str
+        Name of the system, for messages; empty where it has none.
     """
 
     value: str
     older: tuple[str, ...] = ()
     older_note: str = ""
+    system: str = field(default="", compare=False)
 
     def matches(self, stored: str) -> bool:
-        """Whether a label with a stored fingerprint is of these engines."""
+        """Whether a label with a stored fingerprint is of this engine."""
         return stored == self.value or stored in self.older
 
 
-def fingerprint(specs: Collection[Identified]) -> Fingerprint:
-    """The fingerprint of engines, one for each system of a run."""
-    value = _of_identities([spec.identity() for spec in specs])
-    before = _of_identities([spec.identity_before_stress() or spec.identity() for spec in specs])
+def fingerprint(spec: Identified, system: str = "") -> Fingerprint:
+    """The fingerprint of the engine of one system, which may have a name."""
+    value = _of_identity(spec.identity())
+    before = _of_identity(spec.identity_before_stress() or spec.identity())
     same = () if before == value else (before,)
-    parts = [spec.older_identity() for spec in specs]
-    older = [part for part in parts if part is not None]
-    if len(older) < len(parts):
-        return Fingerprint(value, same)
-    old = hashlib.sha256()
-    for part in older:
-        old.update("\0".join(part).encode())
-    notes = dict.fromkeys(spec.older_note for spec in specs if spec.older_note)
-    return Fingerprint(value, (*same, old.hexdigest()[:16]), "; ".join(notes))
+    part = spec.older_identity()
+    if part is None:
+        return Fingerprint(value, same, system=system)
+    old = hashlib.sha256("\0".join(part).encode()).hexdigest()[:16]
+    return Fingerprint(value, (*same, old), spec.older_note, system)
 
 
 def identity_number(spec: Identified, *, stress: bool) -> int:
@@ -95,12 +94,13 @@ def identity_number(spec: Identified, *, stress: bool) -> int:
 
     Equal where labels of a geometry would be; below 2^63.
     """
-    text = f"{fingerprint([spec]).value}{' with stress' if stress else ''}"
+    text = f"{fingerprint(spec).value}{' with stress' if stress else ''}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def _of_identities(identities: Sequence[Any]) -> str:
-    content = json.dumps([plain(each) for each in identities], sort_keys=True)
+def _of_identity(identity: Any) -> str:
+    # A list, as when a run had one value for all of its systems.
+    content = json.dumps([plain(identity)], sort_keys=True)
     return VERSION + hashlib.sha256(content.encode()).hexdigest()[:16]
 
 

@@ -1,4 +1,4 @@
-"""Which fingerprints of older programs are those of the run's engine; kept in ``restart/``.
+"""Which fingerprints of older programs are those of a run's engines; kept in ``restart/``.
 
 A label keeps the fingerprint it was stored with.  That an older one means the present engine is
 seen when the inputs still are what they were, and written down: from then on a comment in them may
@@ -8,7 +8,8 @@ change.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from fhi_al.engines.fingerprint import Fingerprint
@@ -17,8 +18,8 @@ from fhi_al.storage.atomic_file import write_atomically
 FILE = "engine_fingerprints.json"
 
 
-def older_names(restart: Path, engine: Fingerprint) -> frozenset[str]:
-    """What labels of an engine may be called besides its fingerprint.
+def with_older_names(restart: Path, engine: Fingerprint) -> Fingerprint:
+    """An engine's fingerprint with all that its labels may be called besides.
 
     Parameters
     ----------
@@ -26,12 +27,12 @@ def older_names(restart: Path, engine: Fingerprint) -> frozenset[str]:
         The run's ``restart/``.
     engine : Fingerprint
     """
-    known = _known(restart)
-    return frozenset(engine.older) | {old for old, new in known.items() if new == engine.value}
+    seen = [old for old, new in _known(restart).items() if new == engine.value]
+    return replace(engine, older=tuple(dict.fromkeys([*engine.older, *seen])))
 
 
-def write_down(restart: Path, engine: Fingerprint, older: Collection[str]) -> bool:
-    """Remember that labels with older fingerprints are of the engine.
+def write_down(restart: Path, older: Mapping[str, str]) -> bool:
+    """Remember that labels with older fingerprints (old -> present) are of the engines.
 
     Returns
     -------
@@ -39,7 +40,7 @@ def write_down(restart: Path, engine: Fingerprint, older: Collection[str]) -> bo
         Whether any of them was not known yet.
     """
     known = _known(restart)
-    both = known | dict.fromkeys(sorted(older), engine.value)
+    both = known | dict(sorted(older.items()))
     if both == known:
         return False
     write_atomically(restart / FILE, json.dumps(both, indent=2) + "\n")

@@ -17,11 +17,11 @@ import logging
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from fhi_al.core.label import Label
-from fhi_al.labels.label_file import LabelFile
+from fhi_al.labels.label_file import Engines, LabelFile, engine_of
 from fhi_al.labels.label_file import LabelStoreError as LabelStoreError
 from fhi_al.labels.records import Record as Record
 from fhi_al.labels.records import Rejected as Rejected
@@ -37,19 +37,19 @@ class LabelStore:
     ----------
     path : Path
         The file; made if it is not there.
-    engine : str or None
-        Fingerprint of the engine and its settings, kept with each result.  None for a run that
-        computes none any more: then nothing can be appended, and any engine's results are kept.
+    engines : sequence of Fingerprint, or str, or None
+        Of each system's engine and its settings, kept with the results of the system; or one text
+        for all systems.  None for a run that computes none any more: then nothing can be appended,
+        and any engine's results are kept.
     limits : str
         What results are judged by.  A rejection by another engine or other limits is forgotten, so
         that it can be computed again.
-    older : collection of str
-        Fingerprints of the same engine that older programs gave it.
 
     Attributes
     ----------
-    older_found : set of str
-        Those of ``older`` that labels in the file have.
+    older_found : dict
+        What older programs called the engines, as far as labels in the file are called so, and
+        their present names.
 
     Raises
     ------
@@ -61,15 +61,14 @@ class LabelStore:
     def __init__(
         self,
         path: Path,
-        engine: str | None = "",
+        engines: Engines | None = "",
         limits: str = "",
-        older: Collection[str] = (),
     ) -> None:
         self.path = path
-        self._engine = engine
+        self._engines = engines
         self._limits = limits
         path.parent.mkdir(parents=True, exist_ok=True)
-        read = LabelFile(path, engine, limits, older)
+        read = LabelFile(path, engines, limits)
         self._records = read.records
         self.older_found = read.older_found
         read.cut_off()
@@ -149,9 +148,12 @@ class LabelStore:
         ValueError, OSError
             As :meth:`append`, but for a result that is there.
         """
-        if self._engine is None:
+        if self._engines is None:
             raise ValueError(f"{self.path}: opened by a run that computes no labels any more")
-        self._write(record.key, result_line(record, self._engine, self._limits))
+        engine = engine_of(self._engines, record.system)
+        if engine is None:
+            raise ValueError(f"{self.path}: there is no system {record.system}")
+        self._write(record.key, result_line(record, engine.value, self._limits))
         self._records[record.key] = record
 
     def forget(self, key: str, reason: str) -> None:

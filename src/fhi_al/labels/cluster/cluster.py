@@ -74,7 +74,7 @@ class ClusterWorkers:
         self._options = options
         self._folder = folder.resolve()
         # Of each system by itself: results are found again when there are other systems beside it.
-        self._engines = [fingerprint([spec]) for spec in specs]
+        self._engines = [fingerprint(spec) for spec in specs]
         self._out: dict[str, _Out] = {}
         self._ready: list[Finished] = []
         self._last_output = ""
