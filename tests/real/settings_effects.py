@@ -33,6 +33,7 @@ from models_parts import water_labels
 from pydantic import BaseModel
 
 from fhi_al import ActiveLearningProcedure, InitialDatasetProcedure, open_run
+from fhi_al.active_learning.options import DISPLACED
 from fhi_al.app.cluster_options import cluster_options
 from fhi_al.app.rank_assignment import rank_layout
 from fhi_al.core.errors import InputError
@@ -124,6 +125,10 @@ SITUATIONS: dict[str, Values] = {
         "ACTIVE_LEARNING.foundation_model": "absent.model",
     },
     "MACE-MP-0 samples": {"ACTIVE_LEARNING.initial_sampling": "mace-mp0"},
+    "displaced, and ab initio MD": {
+        "ACTIVE_LEARNING.initial_sampling": ["displaced", "aimd"],
+        "ACTIVE_LEARNING.displaced.rattled": 3,
+    },
     "cluster": {
         **CLUSTER,
         "ACTIVE_LEARNING.reference_engine": "aims",
@@ -198,8 +203,13 @@ def others(value: Any, info: Any) -> Iterator[Any]:
     annotation = info.annotation
     if get_origin(annotation) is Literal:
         yield from (choice for choice in get_args(annotation) if choice != value)
+    elif get_args(annotation) and get_origin(get_args(annotation)[0]) is Literal:
+        # One of them, or a list of some.
+        yield from (each for each in get_args(get_args(annotation)[0]) if each != value)
     elif value == "auto" and bool in get_args(annotation):
         yield from (True, False)
+    elif value == "auto" and float in get_args(annotation):
+        yield from (0.05, 0.5)
     elif isinstance(value, PurePath):
         yield str(value) + "_2"
     elif value == "mace":
@@ -304,8 +314,12 @@ def wired(folder: Path) -> Description:
             procedures = InitialDatasetProcedure(run), ActiveLearningProcedure(run)
             walk.add("run", [run, *procedures])
             system = run.sampling_md.md_system(0, 0)
-            forces = run.sampling_md.forces(TrajectoryState(0), system.conditions)
-            walk.add("sampling", [system, forces])
+            of_md = [source for source in settings.al.sources if source != DISPLACED]
+            forces = [
+                run.sampling_md.forces(source, TrajectoryState(0), system.conditions)
+                for source in of_md
+            ]
+            walk.add("sampling", [system, forces, of_md])
             walk.add("threads", torch.get_num_threads())
             walk.add("log level", logging.getLogger("fhi_al").level)
     except InputError as error:

@@ -29,10 +29,10 @@ def test_chgnet_gives_forces_offline() -> None:
         foundation_calculator="chgnet.model.dynamics.CHGNetCalculator",
         foundation_arguments={"use_device": "cpu"},
     )
-    assert foundation_problem(al) is None
+    assert foundation_problem(al, *al.sources) is None
     atoms = bulk("Si", cubic=True)
     atoms.rattle(0.1, seed=1)
-    atoms.calc = foundation_calculator(al)
+    atoms.calc = foundation_calculator(al, *al.sources)
     forces = atoms.get_forces()
     assert 0.1 < np.abs(forces).max() < 10
     np.testing.assert_allclose(forces.sum(axis=0), 0, atol=1e-4)  # eV/A, float32
@@ -44,8 +44,8 @@ def test_mace_file_is_a_foundation_model(tmp_path: Path) -> None:
     atoms = bulk("Si", cubic=True)
     atoms.rattle(0.1, seed=1)
     al = sampling(foundation_model=str(path))
-    assert foundation_problem(al) is None
-    atoms.calc = foundation_calculator(al)
+    assert foundation_problem(al, *al.sources) is None
+    atoms.calc = foundation_calculator(al, *al.sources)
     expected = made.energies_and_forces(atoms)[1][0]
     np.testing.assert_allclose(atoms.get_forces(), expected, atol=1e-10)
 
@@ -58,13 +58,13 @@ def test_mace_mp_out_of_reach_says_where_to_put_it(
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     al = sampling("mace-mp0")
     start = time.monotonic()
-    message = str(foundation_problem(al))
+    message = str(foundation_problem(al, *al.sources))
     assert time.monotonic() - start < 15
     assert "the model small is not at" in message
     assert str(mace_mp_cache("small")) in message
     assert "initial_sampling: foundation" in message
     with pytest.raises(ValueError, match=r"initial_sampling = mace-mp0: .* cannot be fetched"):
-        foundation_calculator(al)
+        foundation_calculator(al, *al.sources)
 
 
 def test_cached_mace_mp_needs_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,9 +75,9 @@ def test_cached_mace_mp_needs_no_network(tmp_path: Path, monkeypatch: pytest.Mon
         _made(mace_mp_cache("medium"))
     )
     al = sampling("mace-mp0", initial_foundational_size="medium")
-    assert foundation_problem(al) is None
+    assert foundation_problem(al, *al.sources) is None
     atoms = bulk("Si", cubic=True)
-    atoms.calc = foundation_calculator(al)
+    atoms.calc = foundation_calculator(al, *al.sources)
     assert np.isfinite(atoms.get_potential_energy())
 
 
@@ -104,11 +104,7 @@ def _made(path: Path) -> Path:
     ],
 )
 def test_what_is_no_foundation_model_is_named(changes: dict[str, Any], message: str) -> None:
-    problem = str(foundation_problem(sampling(**changes)))
+    problem = str(foundation_problem(sampling(**changes), "foundation"))
     assert message in problem
     with pytest.raises(ValueError, match="initial_sampling = foundation: "):
-        foundation_calculator(sampling(**changes))
-
-
-def test_reference_sampling_needs_no_foundation_model() -> None:
-    assert foundation_problem(sampling("aimd")) is None
+        foundation_calculator(sampling(**changes), "foundation")

@@ -251,6 +251,32 @@ TABLE = [
         "4 trajectories of max_MD_steps = 499 have 16 in all. Make sanity_skip smaller",
     ),
     al("  max_MD_steps: 5\n", 4, "ACTIVE_LEARNING.max_MD_steps", "before its first uncertainty"),
+    al("  initial_sampling: [aimd, AIMD]\n", 4, "ACTIVE_LEARNING.initial_sampling", "aimd twice"),
+    al("  initial_sampling: []\n", 4, "ACTIVE_LEARNING.initial_sampling", "or a list of them"),
+    al(
+        "  initial_sampling: [displaced, foundatio]\n",
+        4,
+        "ACTIVE_LEARNING.initial_sampling",
+        "Did you mean foundation?",
+    ),
+    al(
+        "  initial_sampling: displaced\n  displaced: {volume_range: [1.1, 0.9]}\n",
+        5,
+        "ACTIVE_LEARNING.displaced.volume_range",
+        "the smaller one first",
+    ),
+    al(
+        "  initial_sampling: displaced\n  displaced:\n    ratle: 0.1\n",
+        6,
+        "ACTIVE_LEARNING.displaced.ratle",
+        "Did you mean rattle?",
+    ),
+    al(
+        "  displaced:\n    rattled: 3\n",
+        5,
+        "ACTIVE_LEARNING.displaced.rattled",
+        "has an effect only with initial_sampling: displaced",
+    ),
     al("  initial_sampling: foundation\n", 4, "ACTIVE_LEARNING.initial_sampling", "exactly one of"),
     al("  foundation_model: a\n", 4, "ACTIVE_LEARNING.foundation_model", "Add that line, or"),
     al(

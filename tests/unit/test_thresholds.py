@@ -207,7 +207,7 @@ def test_a_run_that_version_3_began_calibrates_from_now_on() -> None:
     for each in active["trajectories"]:
         each["setbacks"] = each.pop("rollbacks")
         each["setbacks_in_row"] = each.pop("rollbacks_in_row")
-    del sampling["trajectories"], sampling["n_sampled"]
+    del sampling["trajectories"], sampling["sampled"], sampling["n_displaced"]
     sampling |= {"md_steps": 0, "setbacks": 0, "setbacks_in_row": 0}
     content = {"state": state, "systems": None, "settings": {}}
     files = upgraded(Snapshot(3, {"run.json": json.dumps(content).encode()}))

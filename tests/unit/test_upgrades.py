@@ -79,6 +79,14 @@ def test_a_convergence_of_version_4_goes_on_in_its_first_stage() -> None:
     assert found["best_first_2.pt"] == b"weights" and "best_2.pt" not in found
 
 
+def test_version_6_keeps_whose_turn_it_is_to_sample() -> None:
+    before = state_in(kept(6).files)["sampling"]
+    assert before["n_sampled"] == 8 and len(before["trajectories"]) == 2
+    now = STATE.validate_python(state_in(upgraded(kept(6)))).sampling
+    assert (now.sampled, now.n_displaced) == ((8,), 0)
+    assert [t.step for t in now.trajectories] == [t["step"] for t in before["trajectories"]]
+
+
 def test_a_setting_that_was_renamed_is_compared_under_its_name_now() -> None:
     snapshot = kept(4)
     before = json.loads(snapshot.files["run.json"])["settings"]
@@ -89,7 +97,7 @@ def test_a_setting_that_was_renamed_is_compared_under_its_name_now() -> None:
     assert changes(stored, now) == (["ACTIVE_LEARNING.max_rollbacks: 10 -> 3"], [])
 
 
-@pytest.mark.parametrize(("version", "sets"), [(2, "own"), (4, "own"), (5, "shared")])
+@pytest.mark.parametrize(("version", "sets"), [(2, "own"), (4, "own"), (5, "shared"), (6, "own")])
 def test_members_keep_their_own_points_where_there_was_no_choice(version: int, sets: str) -> None:
     settings = json.loads(upgraded(kept(version))["run.json"])["settings"]
     assert settings["ACTIVE_LEARNING.initial_sets"] == sets

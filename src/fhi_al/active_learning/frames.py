@@ -15,11 +15,16 @@ from fhi_al.md.point import MDPoint
 
 def frame_of(point: MDPoint, step: int) -> Frame:
     """Where a trajectory is at an MD step."""
-    return Frame(step, _rows(point.positions), _rows(point.cell))
+    return frame_at(step, point.positions, point.cell)
+
+
+def frame_at(step: int, positions: Array, cell: Array) -> Frame:
+    """Positions (n_atoms, 3) and a cell (3, 3) in A as plain data."""
+    return Frame(step, _rows(positions), _rows(cell))
 
 
 def request_of(
-    frame: Frame, phase: Phase, trajectory: TrajectoryState, md: MDConditions
+    frame: Frame, phase: Phase, trajectory: TrajectoryState, md: MDConditions, source: str = ""
 ) -> LabelRequest:
     """The request for the label of a trajectory's frame.
 
@@ -30,8 +35,10 @@ def request_of(
     trajectory : TrajectoryState
     md : MDConditions
         What it moves under.
+    source : str
+        What drives its MD, where that is told.
     """
-    origin = Origin(phase, trajectory.index, frame.step, md.name)
+    origin = Origin(phase, trajectory.index, frame.step, md.name, source)
     positions, cell = np.array(frame.positions), np.array(frame.cell)
     return LabelRequest(trajectory.system, positions, cell, origin)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 from fhi_al.active_learning.run import Run
@@ -40,6 +41,7 @@ class InitialDatasetProcedure:
         self._points = SampledPoints(
             run.progress,
             run.sampling_md,
+            run.displaced,
             run.labels,
             run.clock,
             self._options.sampling,
@@ -77,14 +79,14 @@ class InitialDatasetProcedure:
 
     def _grow(self) -> None:
         run, options = self._run, self._options
-        if not self._progress.live and run.state.stage is Stage.INITIAL_SAMPLING:
+        if not self._points.has_begun and run.state.stage is Stage.INITIAL_SAMPLING:
             self._points.begin()
             log.info(
-                "initial dataset: %d points for each of %d members per round, sampled by %s; "
+                "initial dataset: %d points for each of %d members per round, from %s; "
                 "target: force MAE %g eV/A",
                 options.points_per_member,
                 len(self._members),
-                options.sampling.source,
+                ", ".join(options.sampling.sources),
                 options.target,
             )
         if run.state.stage is Stage.INITIAL_SAMPLING:
@@ -287,9 +289,9 @@ class InitialDatasetProcedure:
         """Every member gets its own part of the round's points, or all, but for those held out."""
         members, n_before = self._members, self._n_shared_out
         n_kept = n_before - len(self._run.state.test)
+        shared_out = [self._run.store.label(key) for key in self._sampling.points]
         labels = []
-        for place, key in enumerate(self._sampling.points):
-            label = self._run.store.label(key)
+        for place, label in enumerate(shared_out):
             if self._held_out.claims(label, n_before + place):
                 self._held_out.keep(label)
             else:
@@ -300,6 +302,21 @@ class InitialDatasetProcedure:
             else:
                 self._share_out(member.index, labels[member.index :: len(members)])
         self._points.update(points=())
+        self._tell_sources(shared_out)
+
+    def _tell_sources(self, labels: Sequence[Label]) -> None:
+        """How many of a round's points are of each source."""
+        counts = Counter(label.origin.source or "MD" for label in labels)
+        for source, n_points in counts.items():
+            self._run.report.journal.add(
+                "initial points",
+                round=self._sampling.rounds + 1,
+                source=source,
+                n_points=n_points,
+            )
+        if counts:
+            told = ", ".join(f"{n_points} {source}" for source, n_points in counts.items())
+            log.info("initial dataset, round %d: points of %s", self._sampling.rounds + 1, told)
 
     def _share(self, member: Member, labels: list[Label], n_before: int) -> None:
         for place, label in enumerate(labels, start=n_before):

@@ -14,6 +14,9 @@ from fhi_al.core.threshold import ThresholdRule
 from fhi_al.core.trajectory import Limits
 from fhi_al.core.uncertainty import Measure
 
+# The source of structures without MD.
+DISPLACED = "displaced"
+
 
 @dataclass(frozen=True)
 class SamplingOptions:
@@ -21,19 +24,20 @@ class SamplingOptions:
 
     Parameters
     ----------
-    source : str
-        What drives the MD, for the log.
-    label_in_background : bool
-        MD goes on while a point is labelled.  In ab initio MD the forces on the point, and with
-        them its label, are there already.
+    sources : tuple of str
+        Where points come from, in equal shares: what drives the MD, or :data:`DISPLACED`.
+    labelled_at_once : frozenset of str
+        Sources that wait for the label of each point; of the others points are labelled in the
+        background.  In ab initio MD the forces on a point, and with them its label, are there
+        already.
     skip_step : int
         MD steps between two points.
     max_rollbacks_in_row : int
         Returns to the same good point that end the run.
     """
 
-    source: str
-    label_in_background: bool
+    sources: tuple[str, ...]
+    labelled_at_once: frozenset[str]
     skip_step: int
     max_rollbacks_in_row: int
 
@@ -55,8 +59,8 @@ class InitialDatasetOptions:
         after every round.  Not in the background, where they are labelled meanwhile.
     label_budget : float
         No round of points begins with which there would be more labels.
-    calls_per_point : int
-        Reference calculations.
+    calls_per_point : float
+        Reference calculations, in the mean over the sources.
     train_in_background : bool
         A round is trained beside the sampling of the next one.
     scheduler : bool
@@ -72,7 +76,7 @@ class InitialDatasetOptions:
     max_epochs: int
     gain: float | None
     label_budget: float
-    calls_per_point: int
+    calls_per_point: float
     train_in_background: bool
     scheduler: bool
     converge: bool

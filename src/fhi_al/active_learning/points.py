@@ -61,8 +61,9 @@ class Points:
         """Root mean square of the reference forces in the sets that active learning began with.
 
         In eV/A, over the components on all atoms of a system's points; None if there are none.
+        Points at rest, of a volume scan, say nothing of the forces in MD.
         """
-        points = self._points_before(system)
+        points = [one for one in self._points_before(system) if one.origin.source != "volume"]
         if not points:
             return None
         return math.sqrt(float(np.mean([np.mean(point.forces**2) for point in points])))

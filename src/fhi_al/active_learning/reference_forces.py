@@ -12,6 +12,9 @@ from fhi_al.md.conditions import MDConditions
 from fhi_al.md.evaluation import Evaluation, MovingStructure
 from fhi_al.md.point import MDFailure
 
+# What labels say that it has driven their MD.
+SOURCE = "aimd"
+
 
 class ReferenceForces:
     """Forces on one trajectory from the reference engine, through the queue.
@@ -38,7 +41,7 @@ class ReferenceForces:
 
     def _label(self, structure: MovingStructure) -> Evaluation | MDFailure:
         trajectory = self._trajectory
-        origin = Origin("initial", trajectory.index, self._md_step, self._md.name)
+        origin = Origin("initial", trajectory.index, self._md_step, self._md.name, SOURCE)
         request = LabelRequest(
             trajectory.system, structure.positions.copy(), structure.cell.copy(), origin
         )

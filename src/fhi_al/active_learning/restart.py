@@ -106,7 +106,8 @@ def continuation(
         Stage(content["state"]["stage"]),
         [*allowed, *_other_masses(masses, systems)],
         masses,
-        any(each["step"] > 0 for each in content["state"]["sampling"]["trajectories"]),
+        any(content["state"]["sampling"]["sampled"])
+        or any(each["step"] > 0 for each in content["state"]["sampling"]["trajectories"]),
         content.get("threads"),
         has_new_learning_rate=content["settings"]["TRAINING.lr"] != now["TRAINING.lr"],
     )

@@ -19,6 +19,7 @@ from fhi_al.active_learning.sampled_points import SamplingMD
 from fhi_al.active_learning.steps import Steps
 from fhi_al.active_learning.training_rounds import TrainingRounds
 from fhi_al.active_learning.unseen import validation_errors
+from fhi_al.core.displaced_list import DisplacedList
 from fhi_al.core.reported_errors import (
     ReportedErrors,
     contradictions,
@@ -72,7 +73,9 @@ class Run:
     final_dynamics : Dynamics
         That of the final test.
     sampling_md : SamplingMD
-        What moves the initial dataset's trajectory.
+        What moves the initial dataset's trajectories.
+    displaced : DisplacedList
+        Its structures that are of no trajectory.
     labels : LabelQueue
     completion_log : CompletionLog
         Of what ends in the background.
@@ -88,6 +91,7 @@ class Run:
     dynamics: Dynamics
     final_dynamics: Dynamics
     sampling_md: SamplingMD
+    displaced: DisplacedList
     labels: LabelQueue
     completion_log: CompletionLog
     training: TrainingRounds

@@ -1,4 +1,4 @@
-"""The points of the initial dataset: sampled by MD, labelled, taken in."""
+"""The points of the initial dataset: sampled by MD, or displaced; labelled, taken in."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from fhi_al.active_learning.errors import SamplingFailure
-from fhi_al.active_learning.frames import frame_of, request_of
-from fhi_al.active_learning.options import SamplingOptions
+from fhi_al.active_learning.frames import frame_at, frame_of, request_of
+from fhi_al.active_learning.options import DISPLACED, SamplingOptions
 from fhi_al.active_learning.progress import Progress
 from fhi_al.core.assignment import Assignment, Turns, trajectories_of
-from fhi_al.core.label import Label
+from fhi_al.core.displaced import CannotDisplace, Displaced
+from fhi_al.core.displaced_list import DisplacedList
+from fhi_al.core.label import Label, Origin
 from fhi_al.core.run_state import PendingPoint, SamplingState
 from fhi_al.core.trajectory import TrajectoryState
 from fhi_al.labels.serial_queue import LabelQueue
@@ -40,29 +44,33 @@ class SamplingMD:
     Parameters
     ----------
     assignments : tuple of Assignment
+        Each source that is MD has a trajectory for each of them.
     shares : tuple of float
         Of the points, for each system among them in ascending order.
     md_system : callable
         (system, md) -> MDSystem.
     forces : callable
-        (trajectory, its conditions) -> the forces of a block that begins where it is.
+        (source, trajectory, its conditions) -> the forces of a block that begins where it is.
     """
 
     assignments: tuple[Assignment, ...]
     shares: tuple[float, ...]
     md_system: Callable[[int, int], MDSystem]
-    forces: Callable[[TrajectoryState, MDConditions], ForceFunction]
+    forces: Callable[[str, TrajectoryState, MDConditions], ForceFunction]
 
 
 class SampledPoints:
-    """The sampling trajectories of a run, and ``state.sampling``.
+    """Where the points of a run's initial dataset come from, and ``state.sampling``.
 
-    They take turns, see :class:`fhi_al.core.assignment.Turns`.
+    The sources take turns, and so do the trajectories of each, see
+    :class:`fhi_al.core.assignment.Turns`.
 
     Parameters
     ----------
     progress : Progress
     md : SamplingMD
+    displaced : DisplacedList
+        Structures that are of no trajectory.
     queue : LabelQueue
     clock : Clock
     options : SamplingOptions
@@ -74,6 +82,7 @@ class SampledPoints:
         self,
         progress: Progress,
         md: SamplingMD,
+        displaced: DisplacedList,
         queue: LabelQueue,
         clock: Clock,
         options: SamplingOptions,
@@ -81,22 +90,34 @@ class SampledPoints:
     ) -> None:
         self._progress = progress
         self._md = md
+        self._displaced = displaced
         self._queue = queue
         self._clock = clock
         self._options = options
         systems = [assignment.system for assignment in md.assignments]
         self._turns = Turns(systems, md.shares, n_members)
+        n_md = sum(source != DISPLACED for source in options.sources)
+        self._turns_of_sources = _equal_turns(len(options.sources), n_members)
+        # Of the others, when the list of displaced structures is used up.
+        self._turns_of_md = _equal_turns(n_md, n_members)
         # Of the points that wait for their labels, those that the queue has been handed.
-        self._submitted: set[tuple[int, int]] = set()
+        self._submitted: set[tuple[int | None, int]] = set()
 
     @property
     def _state(self) -> SamplingState:
         return self._progress.state.sampling
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether :meth:`begin` has been called, in this launch or another."""
+        return bool(self._state.sampled)
+
     def begin(self) -> None:
         """Start the trajectories."""
-        trajectories = trajectories_of(self._md.assignments)
-        self.update(trajectories=trajectories)
+        sources, table = self._options.sources, self._md.assignments
+        n_md = sum(source != DISPLACED for source in sources)
+        trajectories = trajectories_of(table * n_md)
+        self.update(trajectories=trajectories, sampled=(0,) * len(sources))
         self._progress.live = []
         for trajectory in trajectories:
             system = self._system(trajectory)
@@ -104,50 +125,93 @@ class SampledPoints:
             self._progress.live.append(LiveTrajectory.start(system, generator, trajectory.start))
 
     def table(self) -> list[str]:
-        """Which trajectory runs which MD block."""
-        return conditions_table(self._state.trajectories, self._system)
+        """What is displaced, and which trajectory runs which MD block."""
+        lines = []
+        if DISPLACED in self._options.sources:
+            lines.append(f"displaced structures: {self._displaced.described()}")
+        if not self._state.trajectories:
+            return lines
+        n = len(self._md.assignments)
+        md = [source for source in self._options.sources if source != DISPLACED]
+        if len(md) > 1:
+            lines += [
+                f"trajectories from {place * n} on are moved by {source}"
+                for place, source in enumerate(md)
+            ]
+        return lines + conditions_table(self._state.trajectories, self._system)
 
     def sample(self) -> None:
-        """The next structure, ``skip_step_initial`` MD steps on, and its label."""
-        state = self._state
-        index = self._turns.trajectory(state.n_sampled)
+        """The next structure of the source whose turn it is, and its label."""
+        state, sources = self._state, self._options.sources
+        n_sampled = sum(state.sampled)
+        source = self._turns_of_sources.trajectory(n_sampled)
+        if sources[source] != DISPLACED:
+            self._move(source)
+            return
+        structure = self._next_displaced()
+        if structure is not None:
+            self._displace(source, structure)
+            return
+        # It is used up: the others share its turns.
+        others = [place for place, name in enumerate(sources) if name != DISPLACED]
+        self._move(others[self._turns_of_md.trajectory(n_sampled)])
+
+    def _next_displaced(self) -> Displaced | None:
+        try:
+            return self._displaced.structure(self._state.n_displaced)
+        except CannotDisplace as error:
+            raise SamplingFailure(f"initial dataset: {error}") from error
+
+    def _displace(self, source: int, structure: Displaced) -> None:
+        """Have a displaced structure labelled; without a label it only drops out."""
+        number = self._state.n_displaced
+        frame = frame_at(number, structure.positions, structure.cell)
+        point = PendingPoint(None, frame, str(structure.kind), structure.system)
+        self._ask(source, point)
+        self.update(n_displaced=number + 1)
+
+    def _move(self, source: int) -> None:
+        """The structure of a trajectory ``skip_step_initial`` MD steps on."""
+        state, name = self._state, self._options.sources[source]
+        n, before = len(self._md.assignments), self._options.sources[:source]
+        first = n * sum(other != DISPLACED for other in before)
+        index = first + self._turns.trajectory(state.sampled[source])
         trajectory, live = state.trajectories[index], self._progress.live[index]
         system, n_steps = self._system(trajectory), self._options.skip_step
         moved = replace(trajectory, step=trajectory.step + n_steps)
         try:
             with self._clock.section(clock.MD):
-                forces = self._md.forces(trajectory, system.conditions)
+                forces = self._md.forces(name, trajectory, system.conditions)
                 (end,) = advance(
                     [live], [system], [n_steps], forces, steps_before=[trajectory.step]
                 )
             if isinstance(end, MDFailure):
                 raise end
             live.point = end
-            self._ask(PendingPoint(index, frame_of(live.point, moved.step)))
+            problem = self._ask(source, PendingPoint(index, frame_of(end, moved.step), name))
+            if problem is not None:
+                raise MDFailure(f"the label was discarded: {problem}")
             live.restart_point = live.point
             self._replace(replace(moved, rollbacks_in_row=0))
-            self.update(n_sampled=state.n_sampled + 1)
         except MDFailure as failure:
             self._roll_back(moved, failure)
 
-    def _ask(self, point: PendingPoint) -> None:
-        """Have a point labelled, now or in the background.
-
-        Raises
-        ------
-        MDFailure
-            If its label was discarded.
-        """
+    def _ask(self, source: int, point: PendingPoint) -> str | None:
+        """Have a source's point labelled, now or in the background; why its label was discarded."""
         request = self._request(point)
-        if self._options.label_in_background:
+        if self._options.sources[source] in self._options.labelled_at_once:
+            record = self._queue.label(request)
+            if not isinstance(record, Label):
+                return record.reason
+            self.update(points=(*self._state.points, record.key))
+        else:
             self._queue.submit(request)
             self._submitted.add(_name(point))
             self.update(pending=(*self._state.pending, point))
-        else:
-            record = self._queue.label(request)
-            if not isinstance(record, Label):
-                raise MDFailure(f"the label was discarded: {record.reason}")
-            self.update(points=(*self._state.points, record.key))
+        sampled = list(self._state.sampled)
+        sampled[source] += 1
+        self.update(sampled=tuple(sampled))
+        return None
 
     def take_in(self, *, wait: bool) -> None:
         """Take in labels that have been computed in the background."""
@@ -187,7 +251,10 @@ class SampledPoints:
         self._forget(self._queue.withdraw(requests))
 
     def _forget(self, requests: Sequence[LabelRequest]) -> None:
-        gone = {(request.origin.trajectory, request.origin.step) for request in requests}
+        gone = {
+            (None if of.is_displaced else of.trajectory, of.step)
+            for of in (request.origin for request in requests)
+        }
         pending = self._state.pending
         self.update(pending=tuple(point for point in pending if _name(point) not in gone))
 
@@ -198,8 +265,13 @@ class SampledPoints:
         return self._system(trajectory).conditions
 
     def _request(self, point: PendingPoint) -> LabelRequest:
+        if point.trajectory is None:
+            origin = Origin("initial", 0, point.frame.step, source=point.source)
+            positions, cell = np.array(point.frame.positions), np.array(point.frame.cell)
+            return LabelRequest(point.system, positions, cell, origin)
         trajectory = self._state.trajectories[point.trajectory]
-        return request_of(point.frame, "initial", trajectory, self._conditions(trajectory))
+        md = self._conditions(trajectory)
+        return request_of(point.frame, "initial", trajectory, md, point.source)
 
     def _replace(self, trajectory: TrajectoryState) -> None:
         trajectories = list(self._state.trajectories)
@@ -211,7 +283,11 @@ class SampledPoints:
         self._progress.update_sampling(**changes)
 
 
-def _name(point: PendingPoint) -> tuple[int, int]:
+def _equal_turns(n: int, n_members: int) -> Turns:
+    return Turns(range(max(n, 1)), [1.0] * max(n, 1), n_members)
+
+
+def _name(point: PendingPoint) -> tuple[int | None, int]:
     return point.trajectory, point.frame.step
 
 

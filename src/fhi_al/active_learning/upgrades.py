@@ -139,13 +139,22 @@ def _from_5(files: Files) -> Files:
 
 
 def _from_6(files: Files) -> Files:
-    """Version 6 had one system without a name, all of whose trajectories began at geometry.in."""
+    """Version 6 had one system without a name, all of whose trajectories began at geometry.in.
+
+    All points of the initial dataset were of one source, which was MD.
+    """
     content: dict[str, Any] = json.loads(files["run.json"])
     content["system_names"] = [""] * len(content["systems"] or [None])
     state = content["state"]
     for part in ("sampling", "active", "final_test"):
         for trajectory in (state[part] or {}).get("trajectories", []):
             trajectory["start"] = 0
+    sampling = state["sampling"]
+    n_sampled = sampling.pop("n_sampled")
+    sampling["sampled"] = [n_sampled] if sampling["trajectories"] else []
+    sampling["n_displaced"] = 0
+    for pending in sampling["pending"]:
+        pending |= {"source": "", "system": 0}
     return {**files, "run.json": json.dumps(content).encode()}
 
 

@@ -21,6 +21,7 @@ from fhi_al.active_learning.steps import Snapshots, Steps
 from fhi_al.active_learning.training_rounds import TrainingOptions, TrainingRounds
 from fhi_al.app import checks
 from fhi_al.app.definition import Definition
+from fhi_al.app.displaced import displaced_list
 from fhi_al.app.initial_sampling import sampling_md
 from fhi_al.app.label_supply import LabelSupply, wire_labels
 from fhi_al.app.needs import Needs
@@ -203,6 +204,7 @@ def _wire(
             md_systems,
             supply.queue,
         ),
+        displaced=displaced_list(settings, inputs, limits),
         labels=supply.queue,
         completion_log=supply.completion_log,
         training=training,

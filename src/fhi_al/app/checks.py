@@ -13,6 +13,7 @@ from ase.calculators.calculator import BaseCalculator, all_changes
 from ase.data import chemical_symbols
 
 from fhi_al.app.cluster_checks import cluster_problems
+from fhi_al.app.displaced import displaced_problems
 from fhi_al.app.needs import EVERYTHING, Needs
 from fhi_al.app.systems import conditions_of, read_systems
 from fhi_al.core.errors import InputError
@@ -68,6 +69,7 @@ def check(folder: Path, settings: Settings, inputs: Inputs, needs: Needs = EVERY
         problems += _npt_problems(settings, inputs)
     if needs.sampling and settings.mace is not None:
         problems += _foundation_problems(settings, inputs)
+        problems += displaced_problems(settings, inputs, geometry_limits(settings))
     if problems:
         raise InputError(problems)
 
@@ -189,26 +191,26 @@ def _model_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:
 
 
 def _foundation_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:
-    al = settings.al
-    if al.initial_sampling == "aimd":
-        return
-    from fhi_al.app.foundation import foundation_calculator, foundation_problem
+    """Of each foundation model that a source of the initial dataset needs."""
+    al, chosen = settings.al, foundation_settings(settings)
+    for source in al.sources:
+        if source not in ("mace-mp0", "foundation"):
+            continue
+        from fhi_al.app.foundation import foundation_calculator, foundation_problem
 
-    chosen = foundation_settings(settings)
-    problem = foundation_problem(chosen)
-    if problem is None and al.initial_sampling == "foundation":
-        needs_stress = any(md.stat_ensemble == "NPT" for md in settings.md)
-        calculator = foundation_calculator(chosen)
-        found = (
-            _sampling_problem(calculator, geometry, needs_stress and geometry.structure.pbc)
-            for geometry in inputs.geometries
-        )
-        problem = next((each for each in found if each is not None), None)
-    if problem is not None:
-        key = "initial_sampling"
-        if al.initial_sampling == "foundation":
+        key, problem = "initial_sampling", foundation_problem(chosen, source)
+        if source == "foundation":
             key = "foundation_model" if al.foundation_model else "foundation_calculator"
-        yield str(settings.problem("active_learning", f"{AL}.{key}", problem))
+            if problem is None:
+                needs_stress = any(md.stat_ensemble == "NPT" for md in settings.md)
+                calculator = foundation_calculator(chosen, source)
+                found = (
+                    _sampling_problem(calculator, geometry, needs_stress and geometry.structure.pbc)
+                    for geometry in inputs.geometries
+                )
+                problem = next((each for each in found if each is not None), None)
+        if problem is not None:
+            yield str(settings.problem("active_learning", f"{AL}.{key}", problem))
 
 
 def _sampling_problem(

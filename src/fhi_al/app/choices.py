@@ -6,7 +6,7 @@ checked; files and objects make the same run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -221,9 +221,10 @@ class InitialDataset:
 
     Parameters
     ----------
-    sampling : str
+    sampling : str or sequence of str
         ``aimd`` (MD on the reference engine), ``mace-mp0``, the path of a MACE model file, or the
-        import path ``package.module:Class`` of an ASE calculator.
+        import path ``package.module:Class`` of an ASE calculator; ``displaced``, without MD; or
+        several, in equal shares.
     points : int
         Per member and round.
     skip_steps : int
@@ -239,9 +240,11 @@ class InitialDataset:
     converge : bool
     arguments : mapping
         Keyword arguments of the calculator.
+    displaced : mapping
+        Keys of ACTIVE_LEARNING.displaced.
     """
 
-    sampling: str = "aimd"
+    sampling: str | Sequence[str] = "aimd"
     points: int = 10
     skip_steps: int = 25
     factor: float = 10.0
@@ -250,6 +253,7 @@ class InitialDataset:
     gain: float | None = 0.1
     converge: bool = False
     arguments: Keys = field(default_factory=dict)
+    displaced: Keys = field(default_factory=dict)
 
     def keys(self) -> Keys:
         """Its keys of ACTIVE_LEARNING."""
@@ -262,12 +266,14 @@ class InitialDataset:
             "intermediate_gain": self.gain,
             "converge_initial": self.converge,
         }
-        if self.sampling in ("aimd", "mace-mp0"):
-            return {**given, "initial_sampling": self.sampling}
-        given["initial_sampling"] = "foundation"
-        if ":" in self.sampling:
-            given["foundation_calculator"] = self.sampling
-            given["foundation_arguments"] = dict(self.arguments)
-        else:
-            given["foundation_model"] = str(Path(self.sampling).absolute())
-        return given
+        sources: list[str] = []
+        for source in [self.sampling] if isinstance(self.sampling, str) else self.sampling:
+            is_named = source in ("aimd", "mace-mp0", "displaced")
+            sources.append(source if is_named else "foundation")
+            if ":" in source:
+                given["foundation_calculator"] = source
+                given["foundation_arguments"] = dict(self.arguments)
+            elif not is_named:
+                given["foundation_model"] = str(Path(source).absolute())
+        given["initial_sampling"] = sources
+        return given | ({"displaced": dict(self.displaced)} if self.displaced else {})

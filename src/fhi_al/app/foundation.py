@@ -20,35 +20,40 @@ FETCH_TIMEOUT_S = 5.0
 Describe = Callable[[Atoms], Array]
 
 
-def foundation_problem(al: Any, timeout_s: float = FETCH_TIMEOUT_S) -> str | None:
+def foundation_problem(al: Any, source: str, timeout_s: float = FETCH_TIMEOUT_S) -> str | None:
     """Why the foundation model cannot be had here, without naming the key, or None.
 
     Parameters
     ----------
     al
-        The settings of ACTIVE_LEARNING: initial_sampling, initial_foundational_size,
-        foundation_model, foundation_calculator, foundation_arguments.
+        The settings of ACTIVE_LEARNING: initial_foundational_size, foundation_model,
+        foundation_calculator, foundation_arguments.
+    source
+        "mace-mp0" or "foundation".
     timeout_s
         How long to wait for the download server to answer, in seconds.
     """
-    if al.initial_sampling == "mace-mp0":
+    if source == "mace-mp0":
         return _mace_mp_problem(al.initial_foundational_size, timeout_s)
-    if al.initial_sampling == "foundation":
-        try:
-            _made(al, "cpu", "float64")
-        except ValueError as error:
-            return str(error)
+    try:
+        _made(al, "cpu", "float64")
+    except ValueError as error:
+        return str(error)
     return None
 
 
 def foundation_calculator(
-    al: Any, device: str = "cpu", dtype: str = "float64", timeout_s: float = FETCH_TIMEOUT_S
+    al: Any,
+    source: str,
+    device: str = "cpu",
+    dtype: str = "float64",
+    timeout_s: float = FETCH_TIMEOUT_S,
 ) -> BaseCalculator:
     """The foundation model as an ASE calculator.
 
     Parameters
     ----------
-    al, timeout_s
+    al, source, timeout_s
         See :func:`foundation_problem`.
     device, dtype
         For MACE models.
@@ -58,7 +63,7 @@ def foundation_calculator(
     ValueError
         If it cannot be had; says what was looked for and how to fix it.
     """
-    if al.initial_sampling == "foundation":
+    if source == "foundation":
         try:
             return _made(al, device, dtype)
         except ValueError as error:

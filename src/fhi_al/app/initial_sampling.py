@@ -49,18 +49,19 @@ class _Forces:
     def __init__(self, settings: Settings, labels: LabelQueue) -> None:
         self._settings = settings
         self._labels = labels
-        self._foundation: BaseCalculator | None = None
+        self._foundations: dict[str, BaseCalculator] = {}
 
-    def on(self, trajectory: TrajectoryState, md: MDConditions) -> ForceFunction:
-        """The forces of a block that begins where a trajectory is."""
-        al, mace = self._settings.al, self._settings.mace
-        if al.initial_sampling == "aimd":
+    def on(self, source: str, trajectory: TrajectoryState, md: MDConditions) -> ForceFunction:
+        """The forces of a block, by a source, that begins where a trajectory is."""
+        if source == "aimd":
             return ReferenceForces(self._labels, trajectory, md)
+        mace = self._settings.mace
         assert mace is not None
-        if self._foundation is None:
-            self._foundation = foundation_calculator(
+        if source not in self._foundations:
+            self._foundations[source] = foundation_calculator(
                 checks.foundation_settings(self._settings),
+                source,
                 device=mace.misc.device,
                 dtype=mace.general.default_dtype,
             )
-        return forces_of_calculator(self._foundation, self._labels.pump)
+        return forces_of_calculator(self._foundations[source], self._labels.pump)

@@ -130,8 +130,8 @@ def _error_limit(al: ActiveLearning) -> float:
 def _initial(al: ActiveLearning) -> InitialDatasetOptions:
     return InitialDatasetOptions(
         sampling=SamplingOptions(
-            source=al.initial_sampling,
-            label_in_background=al.parallel and al.initial_sampling != "aimd",
+            sources=al.sources,
+            labelled_at_once=frozenset(["aimd"] if al.parallel else al.sources),
             skip_step=al.skip_step_initial,
             max_rollbacks_in_row=al.max_rollbacks,
         ),
@@ -141,7 +141,7 @@ def _initial(al: ActiveLearning) -> InitialDatasetOptions:
         max_epochs=al.max_initial_epochs,
         gain=al.intermediate_gain,
         label_budget=math.inf if al.label_budget is None else al.initial_share * al.label_budget,
-        calls_per_point=al.skip_step_initial if al.initial_sampling == "aimd" else 1,
+        calls_per_point=al.calls_per_point,
         train_in_background=al.parallel,
         scheduler=al.scheduler_initial,
         converge=al.converge_initial,

@@ -9,7 +9,8 @@ import numpy as np
 from ase import units
 from ase.data import chemical_symbols
 
-from fhi_al.app.checks import Inputs
+from fhi_al.app.checks import Inputs, geometry_limits
+from fhi_al.app.displaced import displaced_list
 from fhi_al.app.needs import EVERYTHING, Needs
 from fhi_al.app.options import md_conditions
 from fhi_al.app.systems import trajectory_table
@@ -32,7 +33,10 @@ def work_ahead(settings: Settings, inputs: Inputs, needs: Needs = EVERYTHING) ->
     if needs.sampling:
         rounds = ceil(al.max_initial_epochs / al.intermediate_epochs)
         per_round = n_to_sample(0, al.n_samples * al.ensemble_size, al.test_ratio)
-        calls = per_round * (al.skip_step_initial if al.initial_sampling == "aimd" else 1)
+        calls = ceil(per_round * al.calls_per_point)
+        if "displaced" in al.sources:
+            made = displaced_list(settings, inputs, geometry_limits(settings))
+            lines.append(f"initial dataset: displaced structures: {made.described()}")
         lines.append(
             f"initial dataset: {per_round} points and {calls} reference calculations per round, "
             f"at most {rounds} rounds ({rounds * calls} calculations, {al.max_initial_epochs} "
@@ -83,7 +87,7 @@ def _table(settings: Settings, inputs: Inputs) -> list[str]:
 def _advice(settings: Settings, needs: Needs) -> Iterator[str]:
     """Where the same labels, or fewer, give better models."""
     al = settings.al
-    if needs.sampling and al.initial_sampling == "aimd":
+    if needs.sampling and "aimd" in al.sources:
         yield (
             f"advice: initial_sampling: aimd computes {al.skip_step_initial} MD steps for each "
             "point, neighbours on one short trajectory. Of a cheap method's MD only the points are "

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from fhi_al.core.structure import Array
 
+# See fhi_al.core.displaced.
+DISPLACED_KINDS = ("rattled", "strained", "volume")
 Phase = Literal["initial", "active_learning", "sanity", "test", "imported", "file"]
 
 
@@ -26,18 +28,30 @@ class Origin:
         labels, or "file") the step is the frame.
     md : str
         Name of the MD block that the trajectory runs; empty if that is not known.
+    source : str
+        Of the initial dataset: what drove the MD; or, of a displaced structure, which is of no
+        trajectory and whose step is its number in the list of them, what was done to it (one of
+        :data:`DISPLACED_KINDS`).  Empty where it is not known.
     """
 
     phase: Phase
     trajectory: int
     step: int
     md: str = ""
+    source: str = ""
+
+    @property
+    def is_displaced(self) -> bool:
+        """Whether it is of no trajectory."""
+        return self.source in DISPLACED_KINDS
 
     @property
     def place(self) -> str:
         """In words."""
         if self.phase in ("imported", "file"):
             return f"frame {self.step}"
+        if self.is_displaced:
+            return f"displaced structure {self.step}, {self.source}"
         return f"trajectory {self.trajectory}, MD step {self.step}"
 
     @property

@@ -132,6 +132,57 @@ def image_pairs(positions: Array, cell: Array) -> Iterator[Pairs]:
         yield first, second, nearest
 
 
+def neighbours_within(positions: Array, cell: Array, pbc: bool, cutoff: float) -> Pairs:
+    """All neighbours of all atoms: each pair in both directions, every image of its own.
+
+    Parameters
+    ----------
+    positions : (n_atoms, 3)
+        In A.
+    cell : (3, 3)
+        Lattice vectors as rows, in A; not looked at for a molecule.
+    pbc : bool
+    cutoff : float
+        In A.
+
+    Returns
+    -------
+    first, second, distances
+        (n_pairs,) each; distances are below `cutoff`.
+    """
+    if pbc and cutoff >= shortest_height(cell) / 2:
+        return _images_within(positions, cell, cutoff)
+    blocks = close_pairs(positions, cell, cutoff) if pbc else molecule_pairs(positions, cutoff)
+    near = [(i[d < cutoff], j[d < cutoff], d[d < cutoff]) for i, j, d in blocks]
+    first, second, distances = (np.concatenate(parts) for parts in zip(*near, strict=True))
+    return (
+        np.concatenate([first, second]),
+        np.concatenate([second, first]),
+        np.concatenate([distances, distances]),
+    )
+
+
+def _images_within(positions: Array, cell: Array, cutoff: float) -> Pairs:
+    """Of a cell that is small for the cutoff: some images of it at a time."""
+    inverse = np.linalg.inv(cell)
+    fractional = positions @ inverse
+    fractional -= np.floor(fractional)
+    # Two atoms of one cell are less than a lattice vector apart.
+    reach = np.floor(cutoff * np.linalg.norm(inverse, axis=0)).astype(int) + 1
+    differences = (fractional[None, :] - fractional[:, None]) @ cell
+    shifts = np.array(list(itertools.product(*(range(-n, n + 1) for n in reach.tolist()))))
+    found: list[Pairs] = []
+    step = max(1, AT_ONCE // len(positions) ** 2)
+    for some in (shifts[at : at + step] for at in range(0, len(shifts), step)):
+        vectors = differences + (some @ cell)[:, None, None, :]
+        distances = np.sqrt(np.square(vectors).sum(axis=3))
+        # No atom is its own neighbour, but its images are.
+        image, first, second = np.nonzero((distances < cutoff) & (distances > 0.0))
+        found.append((first, second, distances[image, first, second]))
+    first, second, lengths = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return first, second, lengths
+
+
 def shortest_height(cell: Array) -> float:
     """Smallest distance of two opposite faces of a cell, in A."""
     return float(1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0).max())

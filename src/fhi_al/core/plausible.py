@@ -18,7 +18,7 @@ from fhi_al.core.neighbours import (
 from fhi_al.core.structure import Array
 
 # k_B in eV/K (CODATA 2018).
-_BOLTZMANN = 8.617333262e-5
+BOLTZMANN = 8.617333262e-5
 # Standard deviations of the energy of harmonic vibrations.
 _FAR = 8.0
 # In A: nearly every atom of a molecule has a neighbour within it, and few have many.
@@ -186,7 +186,7 @@ def thermal_excess(n_atoms: int, temperature: float) -> float:
         In K.
     """
     vibrations = 1.5 * n_atoms
-    return (vibrations + _FAR * math.sqrt(vibrations)) * _BOLTZMANN * temperature
+    return (vibrations + _FAR * math.sqrt(vibrations)) * BOLTZMANN * temperature
 
 
 def label_problem(

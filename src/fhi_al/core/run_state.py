@@ -47,10 +47,23 @@ class Frame:
 
 @dataclass(frozen=True)
 class PendingPoint:
-    """A point of the initial dataset whose label is still to come."""
+    """A point of the initial dataset whose label is still to come.
 
-    trajectory: int
+    Parameters
+    ----------
+    trajectory : int or None
+        None for a displaced structure, whose step is its number in the list of them.
+    frame : Frame
+    source : str
+        See :class:`fhi_al.core.label.Origin`.
+    system : int
+        Of a displaced structure.
+    """
+
+    trajectory: int | None
     frame: Frame
+    source: str = ""
+    system: int = 0
 
 
 @dataclass(frozen=True)
@@ -63,8 +76,10 @@ class SamplingState:
         Rounds done, epochs trained.
     trajectories : tuple of TrajectoryState
         Of the sampling, which take turns; empty before it begins.
-    n_sampled : int
-        Points sampled so far: they say whose turn it is.
+    sampled : tuple of int
+        Points sampled so far, of each source: they say whose turn it is; empty before it begins.
+    n_displaced : int
+        Structures of the list of displaced ones that were taken, whatever became of them.
     points : tuple of str
         Label keys of the points sampled in the round under way.
     pending : tuple of PendingPoint
@@ -82,7 +97,8 @@ class SamplingState:
     rounds: int = 0
     epochs: int = 0
     trajectories: tuple[TrajectoryState, ...] = ()
-    n_sampled: int = 0
+    sampled: tuple[int, ...] = ()
+    n_displaced: int = 0
     points: tuple[str, ...] = ()
     pending: tuple[PendingPoint, ...] = ()
     epochs_due: int = 0

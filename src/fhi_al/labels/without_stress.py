@@ -28,5 +28,4 @@ def without_stress(records: Iterable[Record]) -> str | None:
 def _name(label: Label) -> str:
     if label.origin.phase == "imported":
         return f"imported frame {label.origin.step}"
-    phase = label.origin.phase.replace("_", " ")
-    return f"{phase}, trajectory {label.origin.trajectory}, MD step {label.origin.step}"
+    return f"{label.origin.phase.replace('_', ' ')}, {label.origin.place}"

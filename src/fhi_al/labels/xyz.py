@@ -262,6 +262,10 @@ def _atoms(label: Record) -> Atoms:
         if label.stress is not None:
             atoms.info[STRESS] = label.stress
         atoms.info["config_type"] = label.config_type
+    if label.origin.source:
+        atoms.info["source"] = label.origin.source
+    if label.origin.is_displaced:
+        return atoms
     atoms.info["trajectory"] = label.origin.trajectory
     atoms.info["md_step"] = label.origin.step
     if label.origin.md:

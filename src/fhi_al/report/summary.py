@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from fhi_al.core.calibration import calibration, describe
+from fhi_al.core.label import DISPLACED_KINDS, Label
 from fhi_al.core.reported_errors import ReportedErrors, contradictions
 from fhi_al.core.run_state import RunState
 from fhi_al.core.trajectory import Status
@@ -33,6 +35,7 @@ def summary(
         f"stage: {state.stage}" + (f" ({state.stop_reason})" if state.stop_reason else ""),
         f"labels: {store.n_computed} computed, of which {store.n_rejected} discarded"
         + _by_phase(store),
+        *_initial_points(store),
         "force MAE on validation: " + ("not measured yet" if mae is None else f"{mae:.4f} eV/A"),
     ]
     if state.errors is not None:
@@ -86,6 +89,18 @@ def _by_phase(store: LabelStore) -> str:
     counts = store.computed_by_phase()
     found = [f"{name} {counts[phase]}" for phase, name in names.items() if counts[phase]]
     return f" ({', '.join(found)})" if found else ""
+
+
+def _initial_points(store: LabelStore) -> Iterator[str]:
+    """Where labels of the initial dataset came from, if not all from one kind of MD."""
+    counts = Counter(
+        record.origin.source or "MD"
+        for record in store
+        if record.origin.phase == "initial" and isinstance(record, Label)
+    )
+    if len(counts) > 1 or counts.keys() & set(DISPLACED_KINDS):
+        told = ", ".join(f"{n} {source}" for source, n in counts.items())
+        yield f"labels of the initial dataset by source: {told}"
 
 
 def _errors(errors: ReportedErrors) -> Iterator[str]:

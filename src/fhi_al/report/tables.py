@@ -60,6 +60,7 @@ _RESULTS: dict[str, tuple[str, tuple[str, ...]]] = {
             "rmse_stress",
         ),
     ),
+    "initial points": ("initial_points.csv", ("round", "source", "n_points")),
     "final test": (
         "final_test.csv",
         (

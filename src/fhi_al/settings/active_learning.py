@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fhi_al.settings.active_learning_misc import ActiveLearningMisc as ActiveLearningMisc
 from fhi_al.settings.cluster import OptionalCluster
+from fhi_al.settings.displaced import DisplacedKeys, DisplacedStructures
 from fhi_al.settings.engine_names import EngineName
 from fhi_al.settings.md import MolecularDynamics
 from fhi_al.settings.systems import System
@@ -16,6 +17,7 @@ from fhi_al.settings.value_types import (
     Arguments,
     Boolean,
     Choice,
+    Choices,
     CountOrAuto,
     CountOrNoneOrAuto,
     FilePath,
@@ -29,6 +31,8 @@ from fhi_al.settings.value_types import (
     Section,
     setting,
 )
+
+Source = Literal["mace-mp0", "aimd", "foundation", "displaced"]
 
 
 class ActiveLearning(Section):
@@ -169,10 +173,18 @@ class ActiveLearning(Section):
     analysis: Boolean = setting(
         False, "Sanity checks, and losses, uncertainties and thresholds over time in `analysis/`."
     )
-    initial_sampling: Annotated[Literal["mace-mp0", "aimd", "foundation"], Choice()] = setting(
+    initial_sampling: Annotated[Source | tuple[Source, ...], Choices()] = setting(
         "mace-mp0",
-        "What drives the MD of the initial dataset: the foundation model MACE-MP-0, the reference"
-        " engine (`aimd`), or your own `foundation_model` or `foundation_calculator`.",
+        "Where the structures of the initial dataset come from: MD on the foundation model"
+        " MACE-MP-0, on the reference engine (`aimd`), or on your own `foundation_model` or"
+        " `foundation_calculator`; or no MD (`displaced`). A list of them, such as `[displaced,"
+        " foundation]`, mixes them in equal shares.",
+    )
+    displaced: DisplacedKeys = setting(
+        DisplacedStructures,
+        "With `initial_sampling: displaced`, the numbers of displaced structures; the keys below it"
+        " follow.",
+        shown_default="as below",
     )
     initial_foundational_size: Annotated[Literal["small", "medium", "large"], Choice()] = setting(
         "small", "Size of MACE-MP-0."
@@ -415,6 +427,18 @@ class ActiveLearning(Section):
         gt=0,
         try_=8.0,
     )
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """Where the structures of the initial dataset come from, one or several."""
+        chosen = self.initial_sampling
+        return chosen if isinstance(chosen, tuple) else (chosen,)
+
+    @property
+    def calls_per_point(self) -> float:
+        """Reference calculations for a point of the initial dataset, in the mean."""
+        each = [self.skip_step_initial if source == "aimd" else 1 for source in self.sources]
+        return sum(each) / len(each)
 
 
 class ActiveLearningSettings(BaseModel):

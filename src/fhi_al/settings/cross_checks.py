@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from math import ceil
 
 from fhi_al.settings.active_learning import ActiveLearningSettings
 from fhi_al.settings.checked_file import CheckedFile
 from fhi_al.settings.clash import Clash
+from fhi_al.settings.displaced import DisplacedStructures
 from fhi_al.settings.engine_names import BUILT_IN, owners
+from fhi_al.settings.keys import keys_of
 from fhi_al.settings.mace import Architecture, MaceSettings, Training
 from fhi_al.settings.md_blocks import md_problems
 from fhi_al.settings.plugins import imported
@@ -27,6 +30,10 @@ _SELECTED_BY: Selectors = {
     "ACTIVE_LEARNING.foundation_model": ("initial_sampling", ("foundation",)),
     "ACTIVE_LEARNING.foundation_calculator": ("initial_sampling", ("foundation",)),
     "ACTIVE_LEARNING.foundation_arguments": ("initial_sampling", ("foundation",)),
+    **{
+        f"ACTIVE_LEARNING.displaced.{key}": ("initial_sampling", ("displaced",))
+        for key in keys_of(DisplacedStructures)
+    },
 }
 
 
@@ -36,6 +43,16 @@ def selectors() -> Selectors:
         f"ACTIVE_LEARNING.{key}": ("reference_engine", names) for key, names in owners().items()
     }
     return {**of_engines, **_SELECTED_BY}
+
+
+def is_selected(chosen: object, wanted: tuple[str, ...]) -> bool:
+    """Whether one of the wanted values is chosen, of a key that may have several."""
+    return any(one in wanted for one in (chosen if isinstance(chosen, tuple) else (chosen,)))
+
+
+def written(chosen: object) -> object:
+    """A choice as it is written in a file."""
+    return f"[{', '.join(chosen)}]" if isinstance(chosen, tuple) else chosen
 
 
 def clashes(file: CheckedFile, found: Iterator[Clash]) -> list[Problem]:
@@ -141,6 +158,7 @@ def check_active_learning(
     if training:
         yield from _stop_rule(settings)
         yield from _foundation(settings)
+        yield from _displaced(settings)
         yield from md_problems(settings.md)
         yield from system_problems(settings.systems, settings.md, al.num_trajectories)
 
@@ -158,9 +176,7 @@ def _stop_rule(settings: ActiveLearningSettings) -> Iterator[Clash]:
             "nothing would ever stop active learning. Give at least one of desired_acc (above 0,"
             " in eV/A), max_set_size, max_MD_steps and label_budget",
         )
-    calls = al.n_samples * al.ensemble_size
-    if al.initial_sampling == "aimd":
-        calls *= al.skip_step_initial
+    calls = ceil(al.n_samples * al.ensemble_size * al.calls_per_point)
     if al.label_budget is not None and al.label_budget <= calls:
         yield Clash(
             ("ACTIVE_LEARNING.label_budget", "ACTIVE_LEARNING.n_samples"),
@@ -239,7 +255,9 @@ def _without_selector(file: CheckedFile) -> Iterator[Clash]:
         full = f"ACTIVE_LEARNING.{selector}"
         if file.value(full) is None:
             continue  # a key below one that is not there
-        if full in file.given or file.given.get(label) is None or file.value(full) in wanted:
+        if full in file.given or file.given.get(label) is None:
+            continue
+        if is_selected(file.value(full), wanted):
             continue
         yield Clash(
             (label, full),
@@ -248,9 +266,19 @@ def _without_selector(file: CheckedFile) -> Iterator[Clash]:
         )
 
 
+def _displaced(settings: ActiveLearningSettings) -> Iterator[Clash]:
+    al = settings.active_learning
+    if al.sources == ("displaced",) and al.displaced.rattled == 0:
+        yield Clash(
+            ("ACTIVE_LEARNING.displaced.rattled", "ACTIVE_LEARNING.initial_sampling"),
+            "must be at least 1 where nothing but displaced structures makes the initial dataset:"
+            " further ones are drawn when the list is used up",
+        )
+
+
 def _foundation(settings: ActiveLearningSettings) -> Iterator[Clash]:
     al = settings.active_learning
-    if al.initial_sampling != "foundation":
+    if "foundation" not in al.sources:
         return
     labels = (
         "ACTIVE_LEARNING.initial_sampling",

@@ -7,7 +7,7 @@ from typing import Any
 
 from fhi_al.settings.active_learning import ActiveLearningSettings
 from fhi_al.settings.checked_file import CheckedFile
-from fhi_al.settings.cross_checks import selectors
+from fhi_al.settings.cross_checks import is_selected, selectors, written
 from fhi_al.settings.keys import key_at
 from fhi_al.settings.mace import Architecture, MaceSettings, Training
 from fhi_al.settings.md_blocks import md_blocks
@@ -141,15 +141,21 @@ def _idle_in_active_learning(
     al = settings.active_learning
     for label, (selector, wanted) in selectors().items():
         chosen = file.value(f"ACTIVE_LEARNING.{selector}")
-        if chosen not in wanted:
-            yield label, f"with {selector}: {chosen}"
+        if not is_selected(chosen, wanted):
+            yield label, f"with {selector}: {written(chosen)}"
     if al.cluster is not None:
         yield "ACTIVE_LEARNING.scf_warm_start", "with cluster, where every label starts afresh"
-    if al.initial_sampling != "mace-mp0":
+    if "mace-mp0" not in al.sources:
         yield (
             "ACTIVE_LEARNING.initial_foundational_size",
-            f"with initial_sampling: {al.initial_sampling}",
+            f"with initial_sampling: {written(al.initial_sampling)}",
         )
+    if al.sources == ("displaced",):
+        yield "ACTIVE_LEARNING.skip_step_initial", "with initial_sampling: displaced"
+    if al.displaced.strained == 0:
+        yield "ACTIVE_LEARNING.displaced.strain", "with strained: 0"
+    if al.displaced.volumes == 0:
+        yield "ACTIVE_LEARNING.displaced.volume_range", "with volumes: 0"
     if not al.parallel:
         for key in ("reference_groups", "train_while_waiting", "rescore_queue"):
             yield f"ACTIVE_LEARNING.{key}", "without parallel"

@@ -67,7 +67,12 @@ def _default(info: FieldInfo) -> str:
 
 
 def _choices(annotation: Any) -> tuple[str, ...]:
-    return get_args(annotation) if get_origin(annotation) is Literal else ()
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)
+    # One of them, or a list of some.
+    parts = get_args(annotation)
+    is_list = len(parts) == 2 and get_origin(parts[1]) is tuple
+    return get_args(parts[0]) if is_list and get_origin(parts[0]) is Literal else ()
 
 
 def _type_name(annotation: Any) -> str:

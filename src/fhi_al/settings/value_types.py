@@ -257,6 +257,29 @@ class Choice:
         raise refuse(message if guess is None else f"{message}. Did you mean {guess}?")
 
 
+class Choices(Choice):
+    """Marks a ``Literal``, or a tuple of its values: a choice, or a list of some of them."""
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        allowed: tuple[str, ...] = get_args(get_args(source)[0])
+
+        def read(value: object) -> object:
+            value = literal(value)
+            if not isinstance(value, list | tuple):
+                return self.canonical(value, allowed)
+            chosen = tuple(self.canonical(each, allowed) for each in value)
+            if not chosen:
+                raise refuse(f"must be one of {', '.join(allowed)}, or a list of them")
+            for name in chosen:
+                if chosen.count(name) > 1:
+                    raise refuse(f"has {name} twice: name each once")
+            return chosen[0] if len(chosen) == 1 else chosen
+
+        return core_schema.no_info_before_validator_function(read, handler(source))
+
+
 def setting(
     default: Any,
     meaning: str,
