@@ -39,13 +39,17 @@ class EmtWorkers:
         self.begun: list[str] = []
         self.out: list[Finished] = []
         self.n_workers = n_workers
+        self.systems = {0, 1}
         self.is_closed = False
 
     def n_free(self) -> int:
         return self.n_workers - len(self.jobs)
 
+    def can_begin(self, system: int) -> bool:
+        return self.n_free() > 0 and system in self.systems
+
     def begin(self, job: Job) -> None:
-        assert self.n_free() > 0
+        assert self.can_begin(job.system)
         self.jobs.append(job)
         self.begun.append(job.key)
 
@@ -73,10 +77,10 @@ def untimed() -> Iterator[None]:
 
 def queue_in(folder: Path, workers: EmtWorkers, max_failures: int = 3) -> BackgroundLabelQueue:
     validator = LabelValidator(
-        [AL],
+        [AL, AL],
         LabelStore(folder / "labels.jsonl"),
         limits=LabelLimits(100.0, 50.0),
-        e0_sums=[None],
+        e0_sums=[None, None],
         max_failures=max_failures,
         last_output=lambda: "the engine's own words",
     )
@@ -88,6 +92,10 @@ def queue_in(folder: Path, workers: EmtWorkers, max_failures: int = 3) -> Backgr
 def request(seed: int, phase: Phase = "active_learning") -> LabelRequest:
     shift = 0.05 * np.random.default_rng(seed).standard_normal(AL.positions.shape)
     return LabelRequest(0, AL.positions + shift, AL.cell, Origin(phase, seed, 10))
+
+
+def of_other(seed: int) -> LabelRequest:
+    return replace(request(seed), system=1)
 
 
 def keys(*seeds: int) -> list[str]:
@@ -338,3 +346,17 @@ def test_preferred_structures_are_begun_first_and_sanity_checks_last(tmp_path: P
         workers.release(workers.begun[-1])
         queue.pump()
     assert workers.begun == [keys[0], keys[3], keys[1], keys[2], sanity.key]
+
+
+def test_a_worker_gets_the_first_structure_that_it_can_compute(tmp_path: Path) -> None:
+    workers = EmtWorkers(n_workers=1)
+    workers.systems = {1}
+    queue = queue_in(tmp_path, workers)
+    for each in (request(1), request(2), of_other(3), of_other(4)):
+        queue.submit(each)
+    assert workers.begun == [of_other(3).key]
+    workers.systems = {0, 1}
+    workers.release(of_other(3).key)
+    queue.pump()
+    # The one that waited longest, not the system that was served before.
+    assert workers.begun == [of_other(3).key, *keys(1)]

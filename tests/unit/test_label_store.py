@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import resource
 import subprocess
@@ -325,6 +326,22 @@ def test_a_label_is_of_the_engine_of_its_system(path: Path) -> None:
         for opened in (LabelStore, require_same_engines):
             with pytest.raises(LabelStoreError, match=message):
                 opened(path, engines)
+
+
+def test_the_mean_energy_is_that_of_a_systems_labels_whatever_came_and_went(path: Path) -> None:
+    store = LabelStore(path)
+    assert store.mean_energy(0) is None
+    for seed, energy in enumerate([1e9, 0.1, -1e9, 0.2, 0.3]):
+        store.append(some_label(seed, energy=energy))
+    store.append(some_label(5, system=1, energy=-7.0))
+    store.append(some_rejected(6))
+    for seed in (0, 2):
+        store.forget(some_label(seed).key, "a test")
+    store.replace(some_label(3, energy=0.4))
+    for kept in (store, LabelStore(path)):
+        assert kept.mean_energy(0) == math.fsum([0.1, 0.4, 0.3]) / 3
+        assert kept.mean_energy(1) == -7.0
+        assert kept.mean_energy(2) is None
 
 
 def test_whether_labels_fit_an_engine_is_said_without_a_change(path: Path) -> None:

@@ -13,9 +13,8 @@ from fhi_al.parallel.layout import (
     layout,
     most_training_ranks,
     table,
-    training_threads,
-    widened,
 )
+from fhi_al.parallel.threads import training_threads, widened
 
 
 def assigned(n_ranks: int, **how: Any) -> Layout:

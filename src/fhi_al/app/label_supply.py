@@ -203,7 +203,8 @@ def _workers(
 ) -> Workers:
     """Groups of other ranks that compute in the background; rank 0 where there are none."""
     if around.layout.groups:
-        return EngineGroups(around.comm, specs, around.layout.groups, calls, most_open)
+        layout = around.layout
+        return EngineGroups(around.comm, specs, layout.groups, calls, most_open, layout.only_system)
     alone = EngineService(around.comm, specs, calls.traces, alone=True, most_open=most_open)
     return OwnWorker(alone, calls, lambda: around.stopwatch.section(clock.DFT))
 

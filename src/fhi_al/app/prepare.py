@@ -22,7 +22,8 @@ from fhi_al.app.rank_assignment import rank_layout
 from fhi_al.app.work_ahead import work_ahead
 from fhi_al.core.errors import InputError
 from fhi_al.engines.registry import added_to_control, engine_notes
-from fhi_al.parallel.layout import table, training_threads
+from fhi_al.parallel.layout import table
+from fhi_al.parallel.threads import training_threads
 from fhi_al.settings import Settings
 from fhi_al.settings.changes import changes
 

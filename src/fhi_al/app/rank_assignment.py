@@ -20,10 +20,9 @@ from fhi_al.parallel.layout import (
     RankPlacement,
     most_training_ranks,
     table,
-    training_threads,
-    widened,
 )
 from fhi_al.parallel.layout import layout as assign
+from fhi_al.parallel.threads import training_threads, widened
 from fhi_al.process.changes import cores, environment
 from fhi_al.settings import Settings
 

@@ -17,6 +17,7 @@ from fhi_al.labels.completion_log import CompletionLog
 from fhi_al.labels.serial_queue import Outcome, log_duration
 from fhi_al.labels.store import Rejected
 from fhi_al.labels.validation import LabelRequest, LabelValidator
+from fhi_al.labels.waiting_line import Urgency, WaitingLine
 from fhi_al.labels.workers import Finished, Job, Workers
 from fhi_al.parallel.mpi import Nap
 
@@ -61,9 +62,10 @@ class BackgroundLabelQueue:
         self._check_stop = check_stop
         self.while_waiting: Callable[[], bool] = lambda: False
         self._requests: dict[str, list[LabelRequest]] = {}
-        self._queue: list[str] = []
+        self._line = WaitingLine()
         self._computing: dict[str, LabelRequest] = {}
-        self._arrived: list[str] = []
+        # Keys, in the order in which their results came.
+        self._arrived: dict[str, None] = {}
         self._places: dict[str, int] = {}
 
     def submit(self, request: LabelRequest) -> None:
@@ -71,13 +73,12 @@ class BackgroundLabelQueue:
         key = request.key
         self._completion_log.submitted(key)
         self._requests.setdefault(key, []).append(request)
-        if len(self._requests[key]) == 1:  # the same structure twice is computed once
-            if key in self.validator.store:
-                self._arrived.append(key)
-                return
-            if key not in self._computing:
-                self._queue.append(key)
-        self._queue.sort(key=self._urgency)
+        # The same structure twice is computed once.
+        if len(self._requests[key]) == 1 and key in self.validator.store:
+            self._arrived[key] = None
+            return
+        if key not in self._computing and key not in self._arrived:
+            self._line.put(key, request.system, self._urgency(key))
         self.pump()
 
     def prefer(self, keys: Sequence[str]) -> None:
@@ -86,7 +87,7 @@ class BackgroundLabelQueue:
         Sanity checks stay behind the others.
         """
         self._places = {key: place for place, key in enumerate(keys)}
-        self._queue.sort(key=self._urgency)
+        self._line.reorder(self._urgency)
 
     def poll(self, *, wait: bool) -> list[Outcome]:
         """What has arrived by now; with ``wait``, sleep until something has.
@@ -141,12 +142,13 @@ class BackgroundLabelQueue:
             self._go_another_way()
             recorded = None
         if recorded is None:
-            recorded = [key for key in self._queue if key in theirs]
+            recorded = [key for key in self._line.in_order() if key in theirs]
         self._completion_log.record(recorded, withdrawn=True)
         for key in recorded:
             for request in theirs[key]:
                 self._drop(key, request)
-        self._queue.sort(key=self._urgency)
+        # Of some a sanity check may be left.
+        self._line.reorder(self._urgency)
         return [request for key in recorded for request in theirs[key]]
 
     def _drop(self, key: str, request: LabelRequest) -> None:
@@ -155,8 +157,8 @@ class BackgroundLabelQueue:
         if not waiting:
             del self._requests[key]
             # In a repeated order its calculation may have begun: it then comes for nobody.
-            self._queue = [queued for queued in self._queue if queued != key]
-            self._arrived = [arrived for arrived in self._arrived if arrived != key]
+            self._line.discard(key)
+            self._arrived.pop(key, None)
 
     def pump(self) -> None:
         """Store what the workers have finished and give them the next structures.
@@ -171,12 +173,13 @@ class BackgroundLabelQueue:
         errors = self._collect()
         if errors:
             raise errors[0]
-        if not self._queue or self._workers.n_free() == 0:  # most calls: after every MD step
-            return
-        for key in [key for key in self._queue if not self._completion_log.is_taken_back(key)]:
-            if self._workers.n_free() == 0:
+        while self._line and self._workers.n_free() > 0:  # most calls: after every MD step
+            key = self._line.next(
+                self._workers.can_begin, lambda key: not self._completion_log.is_taken_back(key)
+            )
+            if key is None:
                 break
-            self._queue.remove(key)
+            self._line.discard(key)
             request = self._requests[key][0]
             self._computing[request.key] = request
             self._workers.begin(Job(request.key, request.system, request.positions, request.cell))
@@ -191,7 +194,7 @@ class BackgroundLabelQueue:
         EngineError, OSError
             What has gone wrong first, when all calculations have come to their end.
         """
-        self._queue = []
+        self._line.clear()
         if self._computing and self._workers.ends_soon:
             log.info("waiting for %d label(s) under way", len(self._computing))
         nap = Nap()
@@ -219,7 +222,7 @@ class BackgroundLabelQueue:
             log_duration(len(self.validator.store) + 1, finished.seconds)
         self.validator.store_result(request, finished.result)
         if finished.key in self._requests:
-            self._arrived.append(finished.key)
+            self._arrived[finished.key] = None
 
     def _give_out(self, key: str, requests: Sequence[LabelRequest]) -> list[Outcome]:
         """The outcomes of some of those who wait for a structure that has arrived."""
@@ -254,8 +257,8 @@ class BackgroundLabelQueue:
         )
         self._completion_log.discard_rest()
 
-    def _urgency(self, key: str) -> tuple[bool, int]:
-        # Sorting is stable: without a preference first come, first served.
+    def _urgency(self, key: str) -> Urgency:
+        # Of those as urgent first come, first served.
         return self._is_sanity_check(key), self._places.get(key, len(self._places))
 
     def _is_sanity_check(self, key: str) -> bool:

@@ -51,6 +51,10 @@ class OwnWorker:
         """One structure at a time."""
         return 1 - len(self._jobs)
 
+    def can_begin(self, system: int) -> bool:
+        """Of any system."""
+        return self.n_free() > 0
+
     def begin(self, job: Job) -> None:
         """Take a structure; it is computed by ``collect``."""
         self._jobs.append(job)
@@ -97,6 +101,8 @@ class EngineGroups:
     calls : CallRecord
     most_open : int or None
         Engines that a group keeps at a time; of more systems than these the oldest is closed.
+    only_system : sequence of int
+        The one system that each group computes; empty where all compute any.
     """
 
     ends_soon = True
@@ -108,9 +114,11 @@ class EngineGroups:
         groups: Sequence[Ranks],
         calls: CallRecord,
         most_open: int | None = None,
+        only_system: Sequence[int] = (),
     ) -> None:
         self._comm = comm
         self._groups = list(groups)
+        self._only_system = only_system
         self._specs = [specs_of_group(specs, k, len(groups)) for k in range(len(groups))]
         self._calls = calls
         self._most_open = most_open
@@ -123,13 +131,18 @@ class EngineGroups:
         """Groups with nothing to do."""
         return len(self._groups) - len(self._busy)
 
+    def can_begin(self, system: int) -> bool:
+        """Whether a group that computes the system has nothing to do."""
+        return self._free_group(system) is not None
+
     def begin(self, job: Job) -> None:
-        """Give a structure to a free group."""
+        """Give a structure to a free group that computes its system."""
         given_up = _given_up(self._calls, job.key)
         if given_up is not None:
             self._given_up.append(given_up)
             return
-        number = next(k for k in range(len(self._groups)) if k not in self._busy)
+        number = self._free_group(job.system)
+        assert number is not None
         ranks, spec = self._groups[number], self._specs[number][job.system]
         built = self._built[number]
         if job.system not in built:
@@ -154,6 +167,13 @@ class EngineGroups:
             self._calls.ended(key, result if isinstance(result, EngineError) else None)
             finished.append(Finished(key, result, seconds))
         return finished
+
+    def _free_group(self, system: int) -> int | None:
+        for number in range(len(self._groups)):
+            computes = not self._only_system or self._only_system[number] == system
+            if computes and number not in self._busy:
+                return number
+        return None
 
     def close(self) -> None:
         """Close the engines of all groups; none may be at work."""

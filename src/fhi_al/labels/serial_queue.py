@@ -178,8 +178,10 @@ class SerialLabelQueue:
 
     def withdraw(self, requests: Sequence[LabelRequest]) -> list[LabelRequest]:
         """Take structures back from the queue."""
-        taken = [r for r in requests if any(r.is_same_as(queued) for queued in self._queue)]
-        self._queue = deque(r for r in self._queue if not any(r.is_same_as(t) for t in taken))
+        queued = {request.purpose for request in self._queue}
+        taken = [request for request in requests if request.purpose in queued]
+        names = {request.purpose for request in taken}
+        self._queue = deque(r for r in self._queue if r.purpose not in names)
         return taken
 
     def pump(self) -> None:

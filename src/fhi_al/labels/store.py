@@ -18,6 +18,7 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 from fhi_al.core.label import Label
@@ -70,6 +71,9 @@ class LabelStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         read = LabelFile(path, engines, limits)
         self._records = read.records
+        self._energies = _EnergySums()
+        for record in read.records.values():
+            self._energies.add(record)
         self.older_found = read.older_found
         read.cut_off()
         # Unbuffered: what a full disk did not take must not be written by a later call.
@@ -107,6 +111,10 @@ class LabelStore:
     def get(self, key: str) -> Record | None:
         """The result for a geometry; None if it was never computed."""
         return self._records.get(key)
+
+    def mean_energy(self, system: int) -> float | None:
+        """Mean energy (eV) of a system's labels; None if there are none."""
+        return self._energies.mean(system)
 
     def label(self, key: str) -> Label:
         """The label with this key.
@@ -154,6 +162,8 @@ class LabelStore:
         if engine is None:
             raise ValueError(f"{self.path}: there is no system {record.system}")
         self._write(record.key, result_line(record, engine.value, self._limits))
+        self._energies.remove(self._records.get(record.key))
+        self._energies.add(record)
         self._records[record.key] = record
 
     def forget(self, key: str, reason: str) -> None:
@@ -169,7 +179,7 @@ class LabelStore:
         if key not in self._records:
             raise KeyError(key)
         self._write(key, forgotten_line(key, reason))
-        del self._records[key]
+        self._energies.remove(self._records.pop(key))
 
     def _write(self, key: str, line: bytes) -> None:
         start = self._stream.seek(0, os.SEEK_END)
@@ -202,6 +212,32 @@ class LabelStore:
     def close(self) -> None:
         """Close the file."""
         self._stream.close()
+
+
+class _EnergySums:
+    """Number of labels of each system, and the sum of their energies (eV).
+
+    Exact, so that a sum does not depend on what was added and removed in between.
+    """
+
+    def __init__(self) -> None:
+        self._of: dict[int, tuple[int, Fraction]] = {}
+
+    def add(self, record: Record) -> None:
+        self._change(record, 1)
+
+    def remove(self, record: Record | None) -> None:
+        self._change(record, -1)
+
+    def mean(self, system: int) -> float | None:
+        n_labels, total = self._of.get(system, (0, Fraction()))
+        return float(total) / n_labels if n_labels else None
+
+    def _change(self, record: Record | None, sign: int) -> None:
+        if isinstance(record, Label):
+            n_labels, total = self._of.get(record.system, (0, Fraction()))
+            added = sign * Fraction(float(record.energy))
+            self._of[record.system] = (n_labels + sign, total + added)
 
 
 def _rescued(key: str, line: bytes, store: Path) -> str:

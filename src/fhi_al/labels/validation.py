@@ -9,6 +9,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from fhi_al.core.errors import CannotCompute, EngineError
@@ -35,15 +36,16 @@ class LabelRequest:
     origin: Origin
     identity: int | None = None
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Name of the geometry."""
         number = self.system if self.identity is None else self.identity
         return geometry_key(number, self.positions, self.cell)
 
-    def is_same_as(self, other: LabelRequest) -> bool:
-        """Whether both are of one structure, for one and the same purpose."""
-        return self.origin == other.origin and self.key == other.key
+    @property
+    def purpose(self) -> tuple[Origin, str]:
+        """Equal for requests of one structure for one and the same purpose."""
+        return self.origin, self.key
 
 
 class TooManyFailures(EngineError):
@@ -170,14 +172,8 @@ class LabelValidator:
             return None
         # What least squares makes of the E0s of one composition.  The store holds the same labels
         # here as in a run that nothing interrupted: a label is computed once, in order.
-        energies = [
-            record.energy
-            for record in self.store
-            if isinstance(record, Label) and record.system == system
-        ]
-        if not energies:
-            return None
-        return EnergyReference(math.fsum(energies) / len(energies), "the mean of the labels so far")
+        mean = self.store.mean_energy(system)
+        return None if mean is None else EnergyReference(mean, "the mean of the labels so far")
 
     def count(self, record: Label | Rejected) -> None:
         """Count a result that is given out.

@@ -70,8 +70,12 @@ class Workers(Protocol):
         """How many more jobs may be begun now."""
         ...
 
+    def can_begin(self, system: int) -> bool:
+        """Whether a job of a system may be begun now: not all may be able to compute it."""
+        ...
+
     def begin(self, job: Job) -> None:
-        """Begin a job; returns at once."""
+        """Begin a job that can be begun; returns at once."""
         ...
 
     def collect(self) -> list[Finished]:

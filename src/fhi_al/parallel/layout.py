@@ -1,4 +1,4 @@
-"""Which rank does what, with how many threads, on which cores.  Pure: no MPI, no torch.
+"""Which rank does what.  Pure: no MPI, no torch.
 
 Rank 0 drives: MD, decisions, its share of the training.  The first ``training_ranks`` ranks train
 and predict; with ``auto``, those that would do nothing otherwise.  Labels are computed by rank 0
@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-# Small batches of small systems: more threads than these gained nothing (docs/scaling.md).
-MOST_THREADS = 4
 # In parallel mode one rank in four trains: a larger share delays labels that cost minutes, with a
 # smaller one cheap labels wait for the training (simulated, docs/scaling.md).
 RANKS_PER_TRAINING_RANK = 4
@@ -74,6 +72,8 @@ class Layout:
         Parallel mode: ranks of each reference group; empty if no rank is left for one.
     labelling : tuple of int
         Ranks that label together with rank 0, or for it alone; empty with groups.
+    only_system : tuple of int
+        The one system that each group computes; empty where all compute any.
     """
 
     n_ranks: int
@@ -81,16 +81,32 @@ class Layout:
     training: Ranks
     groups: tuple[Ranks, ...]
     labelling: Ranks
+    only_system: tuple[int, ...] = ()
 
-    def roles(self, rank: int) -> str:
-        """What a rank does, in words."""
+    def roles(self, rank: int, systems: Sequence[str] = ()) -> str:
+        """What a rank does, in words.
+
+        Parameters
+        ----------
+        rank : int
+        systems : sequence of str
+            Their names.
+        """
         roles = ["drives, MD"] if rank == 0 else []
         if rank in self.training:
             roles.append("training")
         if rank in self.labelling:
             roles.append("labels")
-        roles += [f"labels (group {k + 1})" for k, group in enumerate(self.groups) if rank in group]
+        for number, group in enumerate(self.groups):
+            if rank in group:
+                roles.append(self._of_group(number, systems))
         return ", ".join(roles) or "nothing"
+
+    def _of_group(self, number: int, systems: Sequence[str]) -> str:
+        of_system = ""
+        if self.only_system and systems:
+            of_system = f" of {systems[self.only_system[number]]}"
+        return f"labels{of_system} (group {number + 1})"
 
 
 def layout(
@@ -102,6 +118,7 @@ def layout(
     shared_engine: bool,
     elsewhere: bool = False,
     most_training: int = 1,
+    systems_apart: int = 1,
 ) -> Layout:
     """Assign the ranks.
 
@@ -113,13 +130,16 @@ def layout(
     training_ranks : int or None
         None: those that would do nothing otherwise; in parallel mode at least a quarter.
     reference_groups : int or None
-        None: one for an engine that ranks share, else one for each rank.
+        None: one for an engine that ranks share, of each system that is apart; else one for each
+        rank.
     shared_engine : bool
         Several ranks can share a calculation (FHI-aims).
     elsewhere : bool
         Labels are computed by jobs outside of this one.
     most_training : int
         Ranks that train at most, where their number is not given.
+    systems_apart : int
+        Systems each of which needs a group of its own: groups compute them in turn.
 
     Raises
     ------
@@ -128,7 +148,10 @@ def layout(
     """
     if training_ranks is None:
         in_background = parallel and not elsewhere
-        spare = _spare(n_ranks, reference_groups, shared_engine) if in_background else n_ranks
+        fewest = reference_groups or systems_apart
+        spare = n_ranks
+        if in_background:
+            spare = _spare(n_ranks, reference_groups, fewest, shared_engine)
         training_ranks = max(1, min(spare, most_training))
     if training_ranks > n_ranks:
         raise LayoutError(
@@ -139,13 +162,15 @@ def layout(
     training = tuple(range(training_ranks))
     if elsewhere:
         return Layout(n_ranks, parallel, training, (), ())
+    if systems_apart > 1:
+        _require_groups(n_ranks - training_ranks, parallel, reference_groups, systems_apart)
     if not parallel:
         labelling = tuple(range(n_ranks)) if shared_engine else (0,)
         return Layout(n_ranks, parallel, training, (), labelling)
     left = tuple(range(training_ranks, n_ranks))
     if not left:
         return Layout(n_ranks, parallel, training, (), (0,))
-    n_groups = reference_groups or (1 if shared_engine else len(left))
+    n_groups = reference_groups or (systems_apart if shared_engine else len(left))
     if n_groups > len(left):
         raise LayoutError(
             "reference_groups",
@@ -154,14 +179,43 @@ def layout(
             "(mpirun -n) or lower it",
         )
     groups = _assigned(left, n_groups) if shared_engine else tuple((r,) for r in left[:n_groups])
-    return Layout(n_ranks, parallel, training, groups, ())
+    in_turn = tuple(k % systems_apart for k in range(n_groups)) if systems_apart > 1 else ()
+    return Layout(n_ranks, parallel, training, groups, (), in_turn)
 
 
-def _spare(n_ranks: int, reference_groups: int | None, shared_engine: bool) -> int:
+def apart_problem(parallel: bool, reference_groups: int | None, n_systems: int) -> str | None:
+    """Why systems that need a group each cannot be computed, however many ranks there are.
+
+    Returns
+    -------
+    str or None
+        Key of the settings that has to be changed; None if there is nothing against it.
+    """
+    if not parallel:
+        return "parallel"
+    too_few = reference_groups is not None and reference_groups < n_systems
+    return "reference_groups" if too_few else None
+
+
+def _require_groups(
+    n_left: int, parallel: bool, reference_groups: int | None, n_systems: int
+) -> None:
+    key = apart_problem(parallel, reference_groups, n_systems)
+    if key is None and n_left >= n_systems:
+        return
+    raise LayoutError(
+        key or "reference_groups",
+        f"each of {n_systems} systems needs processes of its own, and {n_left} ranks are left"
+        f" beside those that train: expected parallel: true, at least {n_systems} reference groups"
+        " and a rank for each; start more (mpirun -n), or set cluster",
+    )
+
+
+def _spare(n_ranks: int, reference_groups: int | None, fewest: int, shared_engine: bool) -> int:
     """How many ranks need not compute labels in the background."""
     if reference_groups is not None and not shared_engine:  # a rank for each
         return n_ranks - reference_groups
-    return min(n_ranks // RANKS_PER_TRAINING_RANK, n_ranks - (reference_groups or 1))
+    return min(n_ranks // RANKS_PER_TRAINING_RANK, n_ranks - fewest)
 
 
 def most_training_ranks(
@@ -211,40 +265,6 @@ def _assigned(ranks: Ranks, n_groups: int) -> tuple[Ranks, ...]:
     return tuple(ranks[a:b] for a, b in pairwise(bounds))
 
 
-def training_threads(given: int | None, layout: Layout, placements: Sequence[RankPlacement]) -> int:
-    """Threads of each rank that trains.
-
-    Parameters
-    ----------
-    given : int or None
-        MISC.num_threads, which decides where it is set; else OMP_NUM_THREADS does.
-    layout : Layout
-    placements : sequence of RankPlacement
-        One per rank.
-
-    Notes
-    -----
-    Without either, a serial run has one, so that its results do not depend on the machine; in
-    parallel mode the cores of a host that no other rank computes on are shared among its training
-    ranks, at most four each.
-    """
-    given = given or placements[0].omp_threads
-    if given is not None:
-        return given
-    if not layout.parallel:
-        return 1
-    fewest = MOST_THREADS
-    for rank in layout.training:
-        here = [
-            r for r, placement in enumerate(placements) if placement.host == placements[rank].host
-        ]
-        n_cores = len(cores_of_host(placements[rank].host, placements))
-        labelling = sum(any(r in group for group in layout.groups) for r in here)
-        training = sum(r in layout.training for r in here)
-        fewest = min(fewest, max(1, (n_cores - labelling) // training))
-    return fewest
-
-
 def cores_of_host(host: str, placements: Sequence[RankPlacement]) -> tuple[int, ...]:
     """All cores of a host that any rank of this job may use."""
     return tuple(
@@ -254,29 +274,32 @@ def cores_of_host(host: str, placements: Sequence[RankPlacement]) -> tuple[int, 
     )
 
 
-def widened(
-    placement: RankPlacement, n_threads: int, placements: Sequence[RankPlacement]
-) -> tuple[int, ...] | None:
-    """Cores to give a rank that its launcher has bound to fewer than its threads need.
-
-    None if it has enough, or there are no more.
-    """
-    if len(placement.cores) >= n_threads:
-        return None
-    of_host = cores_of_host(placement.host, placements)
-    return of_host if len(of_host) > len(placement.cores) else None
-
-
 def table(
-    layout: Layout, placements: Sequence[RankPlacement], threads: int, device: str
+    layout: Layout,
+    placements: Sequence[RankPlacement],
+    threads: int,
+    device: str,
+    systems: Sequence[str] = (),
 ) -> list[str]:
-    """The start-up table: a line per rank; equal neighbours share one."""
+    """The start-up table: a line per rank; equal neighbours share one.
+
+    Parameters
+    ----------
+    layout : Layout
+    placements : sequence of RankPlacement
+    threads : int
+        Of each rank that trains.
+    device : str
+    systems : sequence of str
+        Names of the systems.
+    """
     lines: list[tuple[str, list[int]]] = []
     for rank, placement in enumerate(placements):
         trains = rank in layout.training
         description = (
-            f"{layout.roles(rank)}; {threads if trains else 1} thread(s); host {placement.host}; "
-            f"cores {ranges(placement.cores)}" + (f"; device {device}" if trains else "")
+            f"{layout.roles(rank, systems)}; {threads if trains else 1} thread(s); "
+            f"host {placement.host}; cores {ranges(placement.cores)}"
+            + (f"; device {device}" if trains else "")
         )
         if lines and lines[-1][0] == description:
             lines[-1][1].append(rank)

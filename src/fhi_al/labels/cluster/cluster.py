@@ -84,6 +84,10 @@ class ClusterWorkers:
         """How many more jobs may be begun now."""
         return max(0, self._options.most_jobs - len(self._out) - len(self._ready))
 
+    def can_begin(self, system: int) -> bool:
+        """Whether there is room for a job more, whatever the system."""
+        return self.n_free() > 0
+
     def begin(self, job: Job) -> None:
         """Begin a job, or find its result from an earlier launch; returns at once.
 
