@@ -43,7 +43,8 @@ from train_member import converge, default_options
 
 from fhi_al.active_learning.comparison import best_member
 from fhi_al.core.label import Label
-from fhi_al.labels.xyz import read_labels, write_records
+from fhi_al.labels.labelled_frames import read_labels
+from fhi_al.labels.xyz import write_records
 from fhi_al.models.ensemble import Ensemble
 from fhi_al.models.torch_set_up import torch_set_up
 from fhi_al.storage.atomic_file import write_atomically

@@ -23,7 +23,7 @@ from ase import Atoms
 from selection_systems import System, labelled, reference_md
 
 from fhi_al.core.label import Label
-from fhi_al.labels.xyz import read_labels
+from fhi_al.labels.labelled_frames import read_labels
 from fhi_al.settings.mace import MaceSettings
 from fhi_al.storage.atomic_file import write_atomically
 

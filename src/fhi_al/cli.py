@@ -188,9 +188,12 @@ def _run_active_learning(arguments: argparse.Namespace, process: Process) -> int
     def act(run: Run, prepared: Prepared) -> None:
         from fhi_al.active_learning.active_learning import ActiveLearningProcedure
         from fhi_al.active_learning.import_initial import import_initial
+        from fhi_al.active_learning.initial_dataset import InitialDatasetProcedure
 
-        if prepared.initial_data is not None:
-            import_initial(run, prepared.initial_data)
+        if run.initial_data is not None and run.initial_data.models:
+            import_initial(run, run.initial_data)
+        elif prepared.needs.initial_data:
+            InitialDatasetProcedure(run, samples=False).run()
         ActiveLearningProcedure(run).run()
 
     return _run(arguments, process, "FHI_AL-al", act)

@@ -38,6 +38,7 @@ from fhi_al.app.cluster_options import cluster_options
 from fhi_al.app.rank_assignment import rank_layout
 from fhi_al.core.errors import InputError
 from fhi_al.core.trajectory import TrajectoryState
+from fhi_al.labels.xyz import write_records
 from fhi_al.models.ensemble import Ensemble
 from fhi_al.models.training import SerialTrainingPool
 from fhi_al.parallel.layout import RankPlacement
@@ -124,6 +125,7 @@ SITUATIONS: dict[str, Values] = {
         "ACTIVE_LEARNING.initial_sampling": "foundation",
         "ACTIVE_LEARNING.foundation_model": "absent.model",
     },
+    "labels of the user's": {"ACTIVE_LEARNING.initial_data": [{"file": "data_1.xyz"}]},
     "MACE-MP-0 samples": {"ACTIVE_LEARNING.initial_sampling": "mace-mp0"},
     "displaced, and ab initio MD": {
         "ACTIVE_LEARNING.initial_sampling": ["displaced", "aimd"],
@@ -496,6 +498,7 @@ class Search:
                 text = f"  species {symbol}\n    nucleus {number}\n    # {name}\n"
                 (self._folder / name / f"{number:02d}_{symbol}_default").write_text(text)
         (self._folder / "geometry.in").write_text(WATER)
+        write_records(self._folder / "data_1.xyz", _labels())
         (self._folder / "control.in").write_text("xc pbe\n")
 
 

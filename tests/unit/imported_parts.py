@@ -9,7 +9,7 @@ import ase.io
 import numpy as np
 from ase import Atoms
 
-from fhi_al.active_learning.imported_frames import Expected
+from fhi_al.active_learning.imported_frames import Expected, ExpectedSystem
 from fhi_al.active_learning.initial_data import InitialFiles, initial_files
 from fhi_al.core.plausible import GeometryLimits, LabelLimits
 from fhi_al.core.structure import structure
@@ -21,16 +21,16 @@ ENERGY = -138.0  # eV, about what GFN2-xTB gives
 
 def water(e0_sum: float | None = None) -> Expected:
     """What frames of water must agree with, with the limits that settings have by default."""
-    return Expected(
-        structure([8, 1, 1], POSITIONS), GeometryLimits(), LabelLimits(300.0, 50.0), e0_sum, "E0s"
-    )
+    system = ExpectedSystem("geometry.in", structure([8, 1, 1], POSITIONS), e0_sum, "the E0s")
+    return Expected((system,), GeometryLimits(), LabelLimits(300.0, 50.0))
 
 
 def diamond() -> Expected:
     """What frames of the primitive cell of diamond must agree with."""
     positions = np.array([[0.0, 0.0, 0.0], [0.8925, 0.8925, 0.8925]])
     system = structure([6, 6], positions, 1.785 * (np.ones((3, 3)) - np.eye(3)))
-    return Expected(system, GeometryLimits(), LabelLimits(300.0, 50.0))
+    one = ExpectedSystem("geometry.in", system)
+    return Expected((one,), GeometryLimits(), LabelLimits(300.0, 50.0))
 
 
 def frame(seed: int, **info: object) -> Atoms:

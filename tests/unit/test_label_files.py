@@ -11,8 +11,9 @@ import pytest
 from label_parts import bits, some_label
 
 from fhi_al.core.label import Origin
+from fhi_al.labels.labelled_frames import read_labels
 from fhi_al.labels.store import LabelStore
-from fhi_al.labels.xyz import read_labels, write_records
+from fhi_al.labels.xyz import write_records
 
 XYZ_DIGITS = 6e-9  # extended xyz holds eight decimals
 

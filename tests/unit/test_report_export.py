@@ -15,8 +15,8 @@ from fhi_al.core.convergence import UnseenErrors
 from fhi_al.core.label import Label
 from fhi_al.core.reported_errors import ReportedErrors
 from fhi_al.core.run_state import RunState, Stage
+from fhi_al.labels.labelled_frames import read_labels
 from fhi_al.labels.store import LabelStore
-from fhi_al.labels.xyz import read_labels
 from fhi_al.parallel.layout import layout
 from fhi_al.report.clock import ACTIVITIES
 from fhi_al.report.export import Exporter

@@ -50,7 +50,7 @@ def test_labels_are_the_engines_own_and_none_is_computed_twice(
 
 
 def test_exported_labels_are_the_stored_ones(finished_run) -> None:
-    from fhi_al.labels.xyz import read_labels
+    from fhi_al.labels.labelled_frames import read_labels
 
     folder = finished_run("tblite", 1)
     stored = {round(record["energy"], 9): record for record in labels(folder)}

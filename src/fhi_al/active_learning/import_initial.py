@@ -24,24 +24,27 @@ def import_initial(run: Run, data: InitialData) -> None:
     data : InitialData
         Read and checked: nothing of it is stored before all of it is known to be in order.
     """
-    store_imported(run.store, data)
-    for index, member in enumerate(run.ensemble.members):
-        member.add_training([run.store.label(label.key) for label in data.training[index]])
-        member.add_validation([run.store.label(label.key) for label in data.validation[index]])
-        run.ensemble.load_exported(data.files.models[index], index)
-    for label in data.test:
-        run.held_out().keep(run.store.label(label.key))
+    take_in(run, data)
+    for index, path in enumerate(data.models):
+        run.ensemble.load_exported(path, index)
     mae = mean([member.validate().mae_forces for member in run.ensemble.members])
     run.progress.update(stage=Stage.INITIAL_DONE, final_mae_forces=mae)
-    log.info(
-        "starting from %s and %s: force MAE %.4f eV/A",
-        data.files.training[0].parent.parent,
-        data.files.models[0].parent,
-        mae,
-    )
-    if data.lacking:
-        log.warning("%s", data.lacking)
+    log.info("force MAE of the models %.4f eV/A", mae)
     run.save()
+
+
+def take_in(run: Run, data: InitialData) -> None:
+    """Store labels, and put them into the sets of members that have none."""
+    for line in data.described():
+        log.info("%s", line)
+    store_imported(run.store, data)
+    stored = run.store.label
+    for index, member in enumerate(run.ensemble.members):
+        member.add_training([stored(label.key) for label in data.training[index]])
+        member.add_validation([stored(label.key) for label in data.validation[index]])
+    for label in data.test:
+        run.held_out().keep(stored(label.key))
+    run.progress.update(initial_data=data.files)
 
 
 def store_imported(store: LabelStore, data: InitialData) -> None:

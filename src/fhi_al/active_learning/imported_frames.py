@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from ase.data import chemical_symbols
-from ase.units import Hartree
+from numpy.typing import NDArray
 
 from fhi_al.core.label import Label
 from fhi_al.core.plausible import GeometryLimits, LabelLimits, geometry_problem, label_problem
-from fhi_al.core.structure import Structure
-from fhi_al.labels.xyz import Frame
+from fhi_al.core.structure import Structure, geometry_key
+from fhi_al.labels.labelled_frames import Frame
 from fhi_al.md.atoms import radii_of
 from fhi_al.parallel.layout import ranges
 
@@ -21,10 +21,33 @@ from fhi_al.parallel.layout import ranges
 MOST_SHOWN = 5
 # A cell beyond is no strained one: Bohr for A makes 6.7.
 LARGEST_VOLUME_RATIO = 2.0
-# No binding energy per atom comes near it, in eV.
-NEAR_E0 = 15.0
+# Structures are the same if energies (eV) and positions (A) differ by less: files are rounded.
+SAME_ENERGY, SAME_PLACE = 1e-4, 1e-3
+# Of those with the same energy.
+MOST_COMPARED = 20
 # Labels of one structure are the same if they differ by less (eV, eV/A): xyz files are rounded.
 ROUNDING = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class ExpectedSystem:
+    """A system of the run.
+
+    Parameters
+    ----------
+    name : str
+        Of its geometry, in messages.
+    structure : Structure
+    e0_sum : float or None
+        Sum of the E0s of its atoms, in eV; None if nobody knows.
+    e0_words : str
+        Whose they are.
+    """
+
+    name: str
+    structure: Structure
+    e0_sum: float | None = None
+    e0_words: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,49 +56,143 @@ class Expected:
 
     Parameters
     ----------
-    system : Structure
-        Of geometry.in.
+    systems : sequence of ExpectedSystem
     geometry : GeometryLimits
         When a structure makes no sense.
     labels : LabelLimits
         What a label must not exceed.
-    e0_sum : float or None
-        Sum of the E0s of the system's atoms, in eV; None if nobody knows.
-    e0_words : str
-        Whose they are.
     stress : bool
         Labels are to have a stress; those without one are told.
     """
 
-    system: Structure
+    systems: Sequence[ExpectedSystem]
     geometry: GeometryLimits
     labels: LabelLimits
-    e0_sum: float | None = None
-    e0_words: str = ""
     stress: bool = False
 
 
-def frame_problems(frame: Frame, expected: Expected) -> Iterator[str]:
-    """What is wrong with one frame by itself."""
-    yield from frame.problems
-    label, system = frame.label, expected.system
-    if label is None:
-        return
-    if not np.array_equal(label.numbers, system.numbers):
-        yield _other_atoms(label, system)
-        return
-    if label.pbc != system.pbc:
+@dataclass(frozen=True, eq=False)
+class Examined:
+    """A frame, and what is wrong with it by itself.
+
+    Parameters
+    ----------
+    frame : Frame
+        Its label is that of a system, in the order of its atoms; None if it can be of none.
+    problems : tuple of str
+    is_sorted : bool
+        Its atoms were in another order.
+    """
+
+    frame: Frame
+    problems: tuple[str, ...] = ()
+    is_sorted: bool = False
+
+
+def examined(frame: Frame, expected: Expected, system: int | None = None) -> Examined:
+    """A frame as one of the run's systems, and what is wrong with it by itself.
+
+    Parameters
+    ----------
+    frame : Frame
+    expected : Expected
+    system : int or None
+        The only one that it can be of; None for any.
+    """
+    if frame.label is None:
+        return Examined(frame, frame.problems)
+    numbers = range(len(expected.systems)) if system is None else (system,)
+    found = _as_system(frame.label, {k: expected.systems[k] for k in numbers})
+    if isinstance(found, str):
+        return Examined(replace(frame, label=None), (*frame.problems, found))
+    problems = (*frame.problems, *_label_problems(found, expected))
+    is_sorted = not np.array_equal(found.numbers, frame.label.numbers)
+    return Examined(replace(frame, label=found), problems, is_sorted)
+
+
+def _as_system(label: Label, systems: Mapping[int, ExpectedSystem]) -> Label | str:
+    """The label of the one system that has these atoms, or why there is none."""
+    same = [k for k, each in systems.items() if _same(each.structure.numbers, label.numbers)]
+    found = [k for k in same if systems[k].structure.pbc == label.pbc]
+    if same and not found:
         kinds = ("a molecule", "a crystal (with a cell)")
-        yield (
-            f"is {kinds[label.pbc]}, geometry.in is {kinds[system.pbc]}: expected the same kind. "
-            "Correct Lattice and pbc, or geometry.in"
+        name = systems[same[0]].name
+        return (
+            f"is {kinds[label.pbc]}, {name} is {kinds[not label.pbc]}: expected the same kind. "
+            f"Correct Lattice and pbc, or {name}"
         )
-        return
+    if not found:
+        atoms = np.sort(label.numbers)
+        found = [
+            k
+            for k, each in systems.items()
+            if each.structure.pbc == label.pbc and _same(np.sort(each.structure.numbers), atoms)
+        ]
+    if not found:
+        return _other_atoms(label, list(systems.values()))
+    if len(found) > 1:
+        names = " and ".join(systems[k].name for k in found)
+        return (
+            f"could be of several systems ({names}): expected the atoms of one in their order. "
+            "Sort its atoms, with their forces, or say which with system: NAME"
+        )
+    return _sorted_as(label, found[0], systems[found[0]].structure)
+
+
+def _same(one: NDArray[np.int64], other: NDArray[np.int64]) -> bool:
+    return np.array_equal(one, other)
+
+
+def _sorted_as(label: Label, index: int, system: Structure) -> Label:
+    """With the atoms in the system's order: those of one element stay in theirs."""
+    order = np.empty(len(label.numbers), dtype=np.int64)
+    for number in np.unique(system.numbers):
+        order[system.numbers == number] = np.flatnonzero(label.numbers == number)
+    positions = label.positions[order]
+    return replace(
+        label,
+        key=geometry_key(index, positions, label.cell),
+        system=index,
+        numbers=label.numbers[order],
+        positions=positions,
+        forces=label.forces[order],
+    )
+
+
+def _other_atoms(label: Label, systems: Sequence[ExpectedSystem]) -> str:
+    if len(systems) > 1:
+        names = ", ".join(f"{one.name}: {_formula(one.structure.numbers)}" for one in systems)
+        return (
+            f"has the atoms {_formula(label.numbers)}, which no system has ({names}): expected "
+            "those of one. Remove the frame, or add a system"
+        )
+    name, system = systems[0].name, systems[0].structure
+    if len(label.numbers) != len(system):
+        return (
+            f"has {len(label.numbers)} atoms, {name} has {len(system)}: expected as many. Remove "
+            "the frame"
+        )
+    return (
+        f"has other atoms ({_formula(label.numbers)}) than {name} ({_formula(system.numbers)}): "
+        "expected the same. Remove the frame"
+    )
+
+
+def _formula(numbers: NDArray[np.int64]) -> str:
+    elements, counts = np.unique(numbers, return_counts=True)
+    pairs = zip(elements, counts, strict=True)
+    return "".join(f"{chemical_symbols[z]}{n if n > 1 else ''}" for z, n in pairs)
+
+
+def _label_problems(label: Label, expected: Expected) -> Iterator[str]:
+    """What is wrong with a label of a known system by itself."""
+    one = expected.systems[label.system]
+    system = one.structure
     if system.pbc:
         times = abs(np.linalg.det(label.cell) / np.linalg.det(system.cell))
         if not 1 / LARGEST_VOLUME_RATIO <= times <= LARGEST_VOLUME_RATIO:
             yield (
-                f"its cell has {times:.3g} times the volume of that in geometry.in: expected the "
+                f"its cell has {times:.3g} times the volume of that in {one.name}: expected the "
                 "same crystal, in A. Correct Lattice"
             )
             return
@@ -89,50 +206,6 @@ def frame_problems(frame: Frame, expected: Expected) -> Iterator[str]:
     )
     if problem is not None:
         yield f"{problem}. Correct or remove it"
-
-
-def _other_atoms(label: Label, system: Structure) -> str:
-    if len(label.numbers) != len(system):
-        return (
-            f"has {len(label.numbers)} atoms, geometry.in has {len(system)}: expected as "
-            "many. Remove the frame"
-        )
-    place = int(np.argmax(label.numbers != system.numbers))
-    found, wanted = (
-        chemical_symbols[numbers[place]] for numbers in (label.numbers, system.numbers)
-    )
-    same = sorted(label.numbers) == sorted(system.numbers)
-    return (
-        f"has {'the atoms in another order' if same else 'other atoms'} than geometry.in (atom "
-        f"{place + 1} is {found}, not {wanted}): expected the same elements in the same order. "
-        + ("Sort its atoms, with their forces" if same else "Remove the frame")
-    )
-
-
-def far_energies(frames: Sequence[Frame], expected: Expected) -> list[tuple[Frame, str]]:
-    """Frames whose energy cannot be that of the system, in eV."""
-    labels = [frame.label for frame in frames if frame.label is not None]
-    if not labels:
-        return []
-    reference, words = expected.e0_sum, expected.e0_words
-    if reference is None:
-        reference, words = float(np.median([label.energy for label in labels])), "their median"
-    n_atoms, limit = len(expected.system), expected.labels.max_energy_per_atom
-    found = []
-    for frame, label in zip(frames, labels, strict=True):
-        distance = abs(label.energy - reference) / n_atoms
-        in_hartree = abs(label.energy * Hartree - reference) / n_atoms
-        if distance > NEAR_E0 and in_hartree < distance / 4:
-            what = "the energy looks like Hartree: expected eV. Multiply it by 27.211386"
-        elif distance > limit:
-            what = (
-                f"the energy is more than max_energy_per_atom = {limit:g} eV per atom from {words} "
-                f"({reference:.3f} eV): expected eV, of the same method. Correct or remove it"
-            )
-        else:
-            continue
-        found.append((frame, what))
-    return found
 
 
 def conflicts(frames: Iterable[Frame]) -> list[tuple[Frame, str]]:
@@ -155,6 +228,32 @@ def conflicts(frames: Iterable[Frame]) -> list[tuple[Frame, str]]:
                 )
             )
     return found
+
+
+def duplicates(frames: Iterable[Frame]) -> list[tuple[Frame, str]]:
+    """Frames with the same structure and energy as an earlier one, but for rounding.
+
+    Those of one energy are next to each other when sorted by it: nothing else is compared.
+    """
+    ordered = sorted(
+        ((frame.label, place, frame) for place, frame in enumerate(frames) if frame.label),
+        key=lambda each: (each[0].system, each[0].energy, each[1]),
+    )
+    found: dict[int, Frame] = {}
+    for k, (label, place, frame) in enumerate(ordered):
+        for other, before, earlier in reversed(ordered[max(0, k - MOST_COMPARED) : k]):
+            if other.system != label.system or label.energy - other.energy > SAME_ENERGY:
+                break
+            if _is_same_structure(label, other):
+                found[max(place, before)] = frame if before < place else earlier
+                break
+    what = "the structure and energy of an earlier frame: it counts once"
+    return [(frame, what) for _, frame in sorted(found.items(), key=lambda each: each[0])]
+
+
+def _is_same_structure(one: Label, other: Label) -> bool:
+    pairs = ((one.positions, other.positions), (one.cell, other.cell))
+    return all(float(np.abs(a - b).max()) <= SAME_PLACE for a, b in pairs)
 
 
 def same_label(one: Label, other: Label, within: float = 0.0) -> bool:

@@ -1,6 +1,7 @@
-"""The data and models of an initial phase that a user brings, read and checked before any is used.
+"""Labels that a user brings, read and checked before any is used: first points of the members.
 
-Owns what ``data/initial/`` and ``model/`` must hold.  Writes nothing, loads no model.
+Owns what ``data/initial/`` and ``model/`` must hold, and which member gets which of the labels of
+other files.  Writes nothing, loads no model.
 """
 
 from __future__ import annotations
@@ -12,19 +13,20 @@ from pathlib import Path
 from fhi_al.active_learning.imported_frames import (
     Expected,
     conflicts,
-    far_energies,
-    frame_problems,
+    examined,
     lines_of,
 )
+from fhi_al.active_learning.imported_units import unit_problems
 from fhi_al.core.errors import InputError
 from fhi_al.core.label import Label
+from fhi_al.core.run_state import DataFile
+from fhi_al.labels.labelled_frames import Frame, read_frames
 from fhi_al.labels.without_stress import without_stress
-from fhi_al.labels.xyz import Frame, read_frames
 
 
 @dataclass(frozen=True)
 class InitialFiles:
-    """Where the files are.
+    """Where the files of an initial phase are.
 
     Parameters
     ----------
@@ -47,29 +49,46 @@ class InitialFiles:
 
 @dataclass(frozen=True, eq=False)
 class InitialData:
-    """What is in them.
+    """Labels that a run starts from.
 
     Parameters
     ----------
-    files : InitialFiles
+    source : str
+        Where they are from.
     training, validation : tuple of list of Label
         The sets of each member.
     test : list of Label
         Points of the test set.
-    lacking : str or None
-        What is to be known of labels that have no stress though the run asks for it.
+    models : tuple of Path
+        Of the members, trained on them; empty if these are still to be trained.
+    files : tuple of DataFile
+        What the labels are of; of an initial phase with its models none.
+    notes : tuple of str
+        What may not be meant.
     """
 
-    files: InitialFiles
+    source: str
     training: tuple[list[Label], ...]
     validation: tuple[list[Label], ...]
     test: list[Label]
-    lacking: str | None = None
+    models: tuple[Path, ...] = ()
+    files: tuple[DataFile, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def labels(self) -> Iterator[Label]:
-        """All labels, in the order of the files; several files may have the same."""
+        """All labels, in the order of the sets; several of these may have the same."""
         for each in (*self.training, *self.validation, self.test):
             yield from each
+
+    @property
+    def n_labels(self) -> int:
+        """Different ones."""
+        return len({label.key for label in self.labels()})
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether every member has something to train on, and something to be validated on."""
+        return all(map(bool, (*self.training, *self.validation)))
 
     def described(self) -> list[str]:
         """Lines that say what a run would start from."""
@@ -77,11 +96,12 @@ class InitialData:
             f"{len(training)} + {len(validation)}"
             for training, validation in zip(self.training, self.validation, strict=True)
         ]
+        models = f"starts from the models {', '.join(str(path) for path in self.models)}"
         return [
-            f"starts from {self.files.training[0].parent.parent}: {', '.join(sizes)} points of the "
+            f"starts from {self.source}: {self.n_labels} labels; {', '.join(sizes)} points of the "
             f"members (training + validation), {len(self.test)} of the test set",
-            f"starts from the models {', '.join(str(path) for path in self.files.models)}",
-            *([self.lacking] if self.lacking else []),
+            *([models] if self.models else []),
+            *self.notes,
         ]
 
 
@@ -97,7 +117,7 @@ def initial_files(dataset_folder: Path, model_folder: Path, names: Sequence[str]
 
 
 def read_initial_data(files: InitialFiles, expected: Expected) -> InitialData:
-    """Read the sets, all of whose files are there, and check every frame.
+    """Read the sets of an initial phase, all of whose files are there, and check every frame.
 
     Parameters
     ----------
@@ -120,36 +140,83 @@ def read_initial_data(files: InitialFiles, expected: Expected) -> InitialData:
             except ValueError as error:
                 problems.append(str(error))
                 unreadable.add(path)
-    for path, found in frames.items():
-        problems += lines_of(
-            [(frame, what) for frame in found for what in frame_problems(frame, expected)]
-        )
-        if not found and path != files.test and path not in unreadable:
+        if not frames[path] and path != files.test and path not in unreadable:
             problems.append(f"{path}: no structures: expected at least one. Put some there.")
-    every = [frame for found in frames.values() for frame in found if frame.label is not None]
-    problems += lines_of(conflicts(every))
-    problems += lines_of(far_energies(every, expected))
-    problems += _same_sets(files, frames)
+    checked = check_frames(frames, expected)
+    problems += [*checked.problems, *_same_sets(files, checked)]
     if problems:
         raise InputError(problems)
-    labels = {path: [f.label for f in found if f.label] for path, found in frames.items()}
-    once = {label.key: label for each in labels.values() for label in each}
     return InitialData(
-        files,
-        tuple(labels[path] for path in files.training),
-        tuple(labels[path] for path in files.validation),
-        labels[files.test],
-        without_stress(once.values()) if expected.stress else None,
+        str(files.training[0].parent.parent),
+        tuple(checked.labels(path) for path in files.training),
+        tuple(checked.labels(path) for path in files.validation),
+        checked.labels(files.test),
+        files.models,
+        notes=checked.notes,
     )
 
 
-def _same_sets(files: InitialFiles, frames: Mapping[Path, Sequence[Frame]]) -> Iterator[str]:
+@dataclass(frozen=True, eq=False)
+class CheckedFrames:
+    """Frames of some files, their labels those of the run's systems.
+
+    Parameters
+    ----------
+    frames : mapping
+        By their file.
+    problems : list of str
+        What is wrong with them.
+    notes : tuple of str
+        What may not be meant.
+    """
+
+    frames: Mapping[Path, list[Frame]]
+    problems: list[str]
+    notes: tuple[str, ...]
+
+    def labels(self, path: Path) -> list[Label]:
+        """Those of a file."""
+        return [frame.label for frame in self.frames[path] if frame.label is not None]
+
+
+def check_frames(
+    frames: Mapping[Path, Sequence[Frame]],
+    expected: Expected,
+    systems: Mapping[Path, int | None] | None = None,
+) -> CheckedFrames:
+    """Match frames with the run's systems, and check them one by one and with each other.
+
+    Parameters
+    ----------
+    frames : mapping
+        Those of each file.
+    expected : Expected
+    systems : mapping, optional
+        The system of each file, where there is a choice.
+    """
+    problems: list[str] = []
+    notes: list[str] = []
+    matched: dict[Path, list[Frame]] = {}
+    for path, given in frames.items():
+        found = [examined(frame, expected, (systems or {}).get(path)) for frame in given]
+        matched[path] = [each.frame for each in found]
+        problems += lines_of([(each.frame, what) for each in found for what in each.problems])
+        note = "its atoms are in another order than the system's, and are sorted"
+        notes += lines_of([(each.frame, note) for each in found if each.is_sorted])
+    every = [frame for each in matched.values() for frame in each]
+    problems += lines_of(conflicts(every))
+    problems += lines_of(unit_problems(every, expected))
+    if expected.stress:
+        labels = {frame.label.key: frame.label for frame in every if frame.label is not None}
+        lacking = without_stress(labels.values())
+        notes += [lacking] if lacking else []
+    return CheckedFrames(matched, problems, tuple(notes))
+
+
+def _same_sets(files: InitialFiles, checked: CheckedFrames) -> Iterator[str]:
     """Validation sets in which there is nothing that was not trained on."""
     for training, validation in zip(files.training, files.validation, strict=True):
-        keys = [
-            {frame.label.key for frame in frames[path] if frame.label}
-            for path in (validation, training)
-        ]
+        keys = [{label.key for label in checked.labels(path)} for path in (validation, training)]
         if keys[0] and keys[0] <= keys[1]:
             yield (
                 f"{validation}: all its structures are in {training}, too: expected others, for "

@@ -7,6 +7,8 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
+from fhi_al.active_learning.import_initial import take_in
+from fhi_al.active_learning.initial_data import InitialData
 from fhi_al.active_learning.run import Run
 from fhi_al.active_learning.sampled_points import SampledPoints
 from fhi_al.core.label import Label
@@ -28,10 +30,13 @@ class InitialDatasetProcedure:
     ----------
     run : Run
         From :func:`fhi_al.open_run`.
+    samples : bool
+        Whether points may be sampled where labels of the user's are not enough.
     """
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, *, samples: bool = True) -> None:
         self._run = run
+        self._samples = samples
         self._progress = run.progress
         self._training = run.training
         self._options = run.options.initial
@@ -79,7 +84,10 @@ class InitialDatasetProcedure:
 
     def _grow(self) -> None:
         run, options = self._run, self._options
-        if not self._points.has_begun and run.state.stage is Stage.INITIAL_SAMPLING:
+        is_sampling = self._samples and run.state.stage is Stage.INITIAL_SAMPLING
+        if run.initial_data is not None and not run.state.initial_data:
+            self._take_in(run.initial_data)
+        if not self._points.has_begun and is_sampling:
             self._points.begin()
             log.info(
                 "initial dataset: %d points for each of %d members per round, from %s; "
@@ -89,7 +97,7 @@ class InitialDatasetProcedure:
                 ", ".join(options.sampling.sources),
                 options.target,
             )
-        if run.state.stage is Stage.INITIAL_SAMPLING:
+        if is_sampling:
             for line in self._points.table():
                 log.info("initial dataset: %s", line)
         if self._sampling.epochs_due > 0 and self._training.background is None:
@@ -105,6 +113,17 @@ class InitialDatasetProcedure:
             stage = Stage.INITIAL_CONVERGENCE if options.converge else Stage.INITIAL_DONE
             self._progress.update(stage=stage)
 
+    def _take_in(self, data: InitialData) -> None:
+        """Labels of the user's are the first points: they are trained on before any is sampled."""
+        take_in(self._run, data)
+        self._progress.update_sampling(helped=data.is_enough)
+        self._run.save()
+
+    @property
+    def _has_only_data(self) -> bool:
+        """Whether all points so far are of the user's files."""
+        return bool(self._run.state.initial_data) and not any(self._sampling.sampled)
+
     def _step(self) -> None:
         """Sample a point, train on a whole round, or wait for labels, whatever comes next.
 
@@ -119,11 +138,14 @@ class InitialDatasetProcedure:
         sampling = self._sampling
         is_enough = self._budget_is_spent() or self._target_is_reached()
         is_training = self._training.background is not None
-        if sampling.helped and not is_training and (is_enough or not options.train_in_background):
+        # Nothing is paid for before it is known what the user's own labels come to.
+        waits = is_enough or self._has_only_data or not options.train_in_background
+        if sampling.helped and not is_training and waits:
             self._train()
             return
         n_sampled = len(sampling.points) + len(sampling.pending)
         grows = not self._in_last_round() and not is_enough
+        grows &= not (sampling.helped and self._has_only_data)
         if n_sampled < self._points_per_round and grows:
             self._points.sample()
             self._tell_progress()
@@ -144,15 +166,17 @@ class InitialDatasetProcedure:
 
     @property
     def _points_per_round(self) -> int:
-        """What the members get, and what is held out for the test besides."""
+        """What the members get of a round, and what is held out for the test besides."""
         for_members = self._options.points_per_member * len(self._members)
         return n_to_sample(self._n_shared_out, for_members, self._split.test_ratio)
 
     @property
     def _n_shared_out(self) -> int:
+        """Points that were sampled and have come to a set."""
         sizes = [len(member.training) + len(member.validation) for member in self._members]
         n_points = sizes[0] if self._split.shared else sum(sizes)
-        return n_points + len(self._run.state.test)
+        of_files = sum(file.n_labels for file in self._run.state.initial_data)
+        return n_points + len(self._run.state.test) - of_files
 
     def _stop_reason(self) -> str | None:
         sampling, options = self._sampling, self._options
@@ -166,6 +190,8 @@ class InitialDatasetProcedure:
             sampling.epochs,
             options.max_epochs,
         )
+        if reason is None and not sampling.helped and not self._samples:
+            return "training on the labels of files does not help any more, and none is sampled"
         if reason is None and not sampling.helped and self._budget_is_spent():
             return (
                 f"{self._run.store.n_computed} labels are computed, another round would exceed its "
@@ -187,7 +213,7 @@ class InitialDatasetProcedure:
 
     def _train(self) -> None:
         """The end of a round: share its points out, if there are any, and train."""
-        has_points = bool(self._sampling.points)
+        has_points = bool(self._sampling.points) or self._sampling.rounds == 0
         self._share_out_points()
         for member in self._members:
             if has_points:
@@ -265,7 +291,8 @@ class InitialDatasetProcedure:
 
     def _lowest(self, before: SamplingState, mae: float) -> float:
         """What a round of training has come to: on the same points, not worse than the last one."""
-        same_points = before.helped and not self._options.train_in_background
+        waits = self._has_only_data or not self._options.train_in_background
+        same_points = before.helped and waits
         if not same_points or before.mae_forces is None or math.isnan(mae):
             return mae
         return min(mae, before.mae_forces)
@@ -274,7 +301,7 @@ class InitialDatasetProcedure:
         """Whether training goes on before any more points are paid for, or the phase ends."""
         gain = self._options.gain
         if gain is None:
-            return False
+            return not self._samples
         return before.mae_forces is None or mae < (1 - gain) * before.mae_forces
 
     def _take_surplus(self) -> None:
@@ -288,7 +315,8 @@ class InitialDatasetProcedure:
     def _share_out_points(self) -> None:
         """Every member gets its own part of the round's points, or all, but for those held out."""
         members, n_before = self._members, self._n_shared_out
-        n_kept = n_before - len(self._run.state.test)
+        held_out = self._held_out.labels()
+        n_kept = n_before - sum(label.origin.phase != "imported" for label in held_out)
         shared_out = [self._run.store.label(key) for key in self._sampling.points]
         labels = []
         for place, label in enumerate(shared_out):

@@ -12,7 +12,7 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from fhi_al.active_learning.upgrades import Files, upgraded
-from fhi_al.core.run_state import Stage
+from fhi_al.core.run_state import DataFile, Stage
 from fhi_al.core.structure import Array, Structure
 from fhi_al.md.atoms import atoms_of
 from fhi_al.storage.checkpoint import SnapshotError, read_snapshot
@@ -41,6 +41,8 @@ class Continuation:
         Of each rank that trained; None if the snapshot is of a program that did not say.
     has_new_learning_rate : bool
         Whether ``TRAINING.lr`` is among the changes: saved optimizers hold the old one.
+    initial_data : tuple of DataFile
+        Of the user, whose labels the run has taken in.
     """
 
     files: Files
@@ -50,6 +52,7 @@ class Continuation:
     has_sampled: bool
     threads: int | None
     has_new_learning_rate: bool
+    initial_data: tuple[DataFile, ...] = ()
 
 
 def saved_run(restart: Path) -> Files | None:
@@ -110,6 +113,7 @@ def continuation(
         or any(each["step"] > 0 for each in content["state"]["sampling"]["trajectories"]),
         content.get("threads"),
         has_new_learning_rate=content["settings"]["TRAINING.lr"] != now["TRAINING.lr"],
+        initial_data=tuple(DataFile(**each) for each in content["state"]["initial_data"]),
     )
 
 

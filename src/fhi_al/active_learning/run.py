@@ -12,6 +12,7 @@ from fhi_al.active_learning.convergence import Convergence
 from fhi_al.active_learning.final_test import FinalTest
 from fhi_al.active_learning.held_out import HeldOut
 from fhi_al.active_learning.held_out_errors import report_test_errors
+from fhi_al.active_learning.initial_data import InitialData
 from fhi_al.active_learning.options import LoopOptions
 from fhi_al.active_learning.progress import Progress
 from fhi_al.active_learning.propagation import Dynamics
@@ -83,6 +84,8 @@ class Run:
         With the ensemble.
     steps : Steps
     report : Report
+    initial_data : InitialData or None
+        Labels of the user's that are still to be taken in.
     """
 
     folder: Path
@@ -97,6 +100,7 @@ class Run:
     training: TrainingRounds
     steps: Steps
     report: Report
+    initial_data: InitialData | None = None
 
     @property
     def state(self) -> RunState:

@@ -141,11 +141,14 @@ def _from_5(files: Files) -> Files:
 def _from_6(files: Files) -> Files:
     """Version 6 had one system without a name, all of whose trajectories began at geometry.in.
 
-    All points of the initial dataset were of one source, which was MD.
+    All points of the initial dataset were of one source, which was MD. It knew no labels
+    of the user's that the initial dataset begins with.
     """
     content: dict[str, Any] = json.loads(files["run.json"])
+    content.setdefault("settings", {})["ACTIVE_LEARNING.initial_data"] = None
     content["system_names"] = [""] * len(content["systems"] or [None])
     state = content["state"]
+    state["initial_data"] = []
     for part in ("sampling", "active", "final_test"):
         for trajectory in (state[part] or {}).get("trajectories", []):
             trajectory["start"] = 0

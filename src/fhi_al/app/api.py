@@ -254,7 +254,7 @@ def _result_of(run: Run) -> Result:
         folder=run.folder,
         models=tuple(path for path in models if not path.stem.endswith("_compiled")),
         force_mae=state.final_mae_forces,
-        n_labels=run.store.n_labels,
+        n_labels=run.store.n_computed - run.store.n_rejected,
         stop_reason=state.stop_reason,
         errors=state.errors,
     )

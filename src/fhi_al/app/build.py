@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 
 from mpi4py import MPI
 
 from fhi_al.active_learning.final_test import canonical
+from fhi_al.active_learning.initial_data import InitialData
 from fhi_al.active_learning.progress import Progress
 from fhi_al.active_learning.propagation import Dynamics
 from fhi_al.active_learning.restart import Continuation
@@ -83,6 +84,7 @@ def assemble(
     assignment: RankAssignment,
     before: Continuation | None,
     needs: Needs,
+    initial_data: InitialData | None = None,
 ) -> Assembled:
     """Wire a run on rank 0 and continue from its snapshot, if there is one.
 
@@ -98,6 +100,8 @@ def assemble(
         What the run continues from.
     needs : Needs
         What the run still has to do.
+    initial_data : InitialData or None
+        What it still has to take in.
 
     Raises
     ------
@@ -115,6 +119,7 @@ def assemble(
     process.changes.enter_context(torch_set_up(assignment.threads))
     with ExitStack() as parts:
         run, snapshots, idle = _wire(definition, process, assignment, parts, needs)
+        run = replace(run, initial_data=initial_data)
         snapshots.restore(before)
         if not settings.al.parallel:
             # The record may be of a launch in which labels were computed in the background.

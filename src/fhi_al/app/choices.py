@@ -242,6 +242,8 @@ class InitialDataset:
         Keyword arguments of the calculator.
     displaced : mapping
         Keys of ACTIVE_LEARNING.displaced.
+    data : path, mapping or a list of these
+        Files with labels that it begins with, as the key ``initial_data`` has them.
     """
 
     sampling: str | Sequence[str] = "aimd"
@@ -254,10 +256,12 @@ class InitialDataset:
     converge: bool = False
     arguments: Keys = field(default_factory=dict)
     displaced: Keys = field(default_factory=dict)
+    data: Any = None
 
     def keys(self) -> Keys:
         """Its keys of ACTIVE_LEARNING."""
         given: dict[str, Any] = {
+            "initial_data": self.data,
             "n_samples": self.points,
             "skip_step_initial": self.skip_steps,
             "lambda": self.factor,

@@ -1,10 +1,12 @@
-"""What FHI_AL-al starts from where there is no initial dataset: the user's own data and models."""
+"""Labels and models of the user's that a run starts from, where it has not done so yet."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
-from fhi_al.active_learning.imported_frames import Expected
+from fhi_al.active_learning.data_files import fingerprint, read_data_files
+from fhi_al.active_learning.imported_frames import Expected, ExpectedSystem
 from fhi_al.active_learning.initial_data import (
     InitialData,
     InitialFiles,
@@ -13,29 +15,35 @@ from fhi_al.active_learning.initial_data import (
 )
 from fhi_al.active_learning.restart import Continuation
 from fhi_al.app import checks
+from fhi_al.app.data_sources import KEY, data_sources, file_called
+from fhi_al.app.needs import Needs
 from fhi_al.core.errors import InputError
 from fhi_al.core.members import member_names, member_seeds
 from fhi_al.core.structure import Structure
+from fhi_al.engines.inputs import Inputs
 from fhi_al.settings import Settings
 
 
 def initial_data(
-    settings: Settings, inputs: checks.Inputs, found: Continuation | None
-) -> InitialData:
-    """The data and models that the user brings, read and checked.
+    settings: Settings, inputs: Inputs, found: Continuation | None, needs: Needs
+) -> InitialData | None:
+    """What the user brings, read and checked; None if the run has it already, or needs none.
 
     Parameters
     ----------
     settings, inputs
     found : Continuation or None
-        Of the run in the folder, which must not have begun an initial dataset of its own.
+        Of the run in the folder.
+    needs : Needs
 
     Raises
     ------
     InputError
         With all problems found.
     """
-    if found is not None and found.has_sampled:
+    if found is not None and not found.stage.is_initial:
+        return None
+    if needs.initial_data and found is not None and found.has_sampled:
         raise InputError(
             [
                 f"{settings.folder / 'restart'}: the initial dataset there is not finished: "
@@ -43,29 +51,80 @@ def initial_data(
                 "where it was."
             ]
         )
+    if found is not None and found.initial_data:
+        changed = files_changed(settings, found)
+        if changed:
+            raise InputError(changed)
+        return None
+    if needs.initial_data:
+        return _instead_of_sampling(settings, inputs)
+    return None if settings.al.initial_data is None else _of_files(settings, inputs)
+
+
+def files_changed(settings: Settings, found: Continuation) -> list[str]:
+    """Files that are no longer what the run has taken in; those that are gone are not missed."""
+    messages = []
+    for file in found.initial_data:
+        path = file_called(settings.folder, file.name)
+        try:
+            same = fingerprint(path) == file.sha256
+        except OSError:
+            continue
+        if not same:
+            messages.append(
+                f"{path}: was changed since the run took its {file.n_labels} labels in, which it "
+                "goes on with: expected the same file. Put it back or remove it, or start in a new "
+                "folder with the changed one."
+            )
+    return messages
+
+
+def _instead_of_sampling(settings: Settings, inputs: Inputs) -> InitialData:
+    """What FHI_AL-al starts from."""
     files = _files(settings)
     missing = [str(path) for path in files.missing()]
-    if missing:
+    if not missing:
+        data = _with_models(settings, inputs, files)
+        if settings.al.initial_data is None:
+            return data
+        note = (
+            f"{KEY}: not used: there are sets and models of an initial phase. Remove these "
+            "to train models on the files"
+        )
+        return replace(data, notes=(*data.notes, note))
+    if settings.al.initial_data is None:
         raise InputError(
             [
                 f"{settings.folder / 'restart'}: holds no finished initial dataset, and of the "
                 f"files to start from these are missing: {', '.join(missing)}. Run "
                 "FHI_AL-initial-ds first, or put the files there (GENERAL.seed and "
-                "GENERAL.name_exp decide their names)."
+                f"GENERAL.name_exp decide their names), or give {KEY}."
             ]
         )
-    problems, e0_sum, source = _models(settings, inputs, files)
-    given = _e0_sum(settings, inputs.systems[0])
-    if given is not None:
-        e0_sum, source = given, "the sum of the E0s (ARCHITECTURE.atomic_energies)"
-    expected = Expected(
-        inputs.systems[0],
-        checks.geometry_limits(settings),
-        checks.label_limits(settings),
-        e0_sum,
-        source,
-        settings.computes_stress,
+    data = _of_files(settings, inputs)
+    if not data.is_enough:
+        message = (
+            f"{data.n_labels} labels for {settings.al.ensemble_size} members: expected for each at "
+            "least one to train on and one to validate on, for FHI_AL-al samples none. Add some, "
+            "look at valid_ratio and test_ratio, or run FHI_AL"
+        )
+        raise InputError([str(settings.problem("active_learning", KEY, message))])
+    return data
+
+
+def _of_files(settings: Settings, inputs: Inputs) -> InitialData:
+    al = settings.al
+    return read_data_files(
+        data_sources(settings, inputs),
+        _expected(settings, inputs),
+        al.ensemble_size,
+        shared=al.initial_sets == "shared",
     )
+
+
+def _with_models(settings: Settings, inputs: Inputs, files: InitialFiles) -> InitialData:
+    problems, e0s, source = _models(settings, inputs, files)
+    expected = _expected(settings, inputs, e0s, source)
     data = None
     try:
         data = read_initial_data(files, expected)
@@ -76,10 +135,51 @@ def initial_data(
     return data
 
 
+def _expected(
+    settings: Settings, inputs: Inputs, e0s: dict[int, float] | None = None, source: str = ""
+) -> Expected:
+    """What frames must agree with.
+
+    Parameters
+    ----------
+    settings, inputs
+    e0s : dict, optional
+        Atomic number -> E0 in eV, where the settings give none.
+    source : str
+        Whose these are.
+    """
+    assert settings.mace is not None
+    given = settings.mace.architecture.atomic_energies
+    if given:
+        e0s, source = given, "ARCHITECTURE.atomic_energies"
+    systems = [
+        ExpectedSystem(
+            one.name or one.geometry.path.name,
+            one.structure,
+            _e0_sum(one.structure, e0s or {}),
+            f"the sum of the E0s ({source})",
+        )
+        for one in inputs.each
+    ]
+    return Expected(
+        systems,
+        checks.geometry_limits(settings),
+        checks.label_limits(settings),
+        settings.computes_stress,
+    )
+
+
+def _e0_sum(system: Structure, e0s: dict[int, float]) -> float | None:
+    """In eV; None if one is missing."""
+    if not all(int(number) in e0s for number in system.numbers):
+        return None
+    return math.fsum(e0s[int(number)] for number in system.numbers)
+
+
 def _models(
-    settings: Settings, inputs: checks.Inputs, files: InitialFiles
-) -> tuple[list[str], float | None, str]:
-    """What is wrong with the models; the sum of the E0s of the first good one, and its name."""
+    settings: Settings, inputs: Inputs, files: InitialFiles
+) -> tuple[list[str], dict[int, float] | None, str]:
+    """What is wrong with the models; the E0s of the first good one, in eV, and its name."""
     # Imported here: only reading models needs torch.
     from fhi_al.models.ensemble import Ensemble
 
@@ -91,7 +191,8 @@ def _models(
     elements = checks.elements(inputs)
     ensemble = Ensemble(plain, elements, range(len(files.models)))
     problems: list[str] = []
-    e0_sum, source = None, ""
+    e0s: dict[int, float] | None = None
+    source = ""
     for index, path in enumerate(files.models):
         try:
             ensemble.load_exported(path, index)
@@ -104,22 +205,10 @@ def _models(
                 "again, or take another."
             )
             continue
-        if e0_sum is None:
-            e0s = dict(
-                zip(elements, ensemble.members[index].normalisation.atomic_energies, strict=True)
-            )
-            e0_sum = math.fsum(e0s[int(number)] for number in inputs.systems[0].numbers)
-            source = f"the sum of the E0s of {path}"
-    return problems, e0_sum, source
-
-
-def _e0_sum(settings: Settings, system: Structure) -> float | None:
-    """Sum of the E0s that the user gave, in eV; None without any, or if one is missing."""
-    assert settings.mace is not None
-    given = settings.mace.architecture.atomic_energies or {}
-    if not all(int(number) in given for number in system.numbers):
-        return None
-    return math.fsum(given[int(number)] for number in system.numbers)
+        if e0s is None:
+            of_elements = ensemble.members[index].normalisation.atomic_energies
+            e0s, source = dict(zip(elements, of_elements, strict=True)), str(path)
+    return problems, e0s, source
 
 
 def _files(settings: Settings) -> InitialFiles:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from fhi_al.app.definition import definition_of
 from fhi_al.app.exit_codes import DONE, FAILED, STOPPED, exit_code
 from fhi_al.app.needs import Command
-from fhi_al.app.prepare import Define, Prepared, checked, notes_on_engine, prepare
+from fhi_al.app.prepare import Define, Prepared, checked, notes_on_data, notes_on_engine, prepare
 from fhi_al.app.process_set_up import Process, process_set_up, serve
 from fhi_al.app.rank_assignment import assign_ranks, rank_layout
 from fhi_al.core.run_state import Stage
@@ -99,14 +99,16 @@ def wired(prepared: Prepared, process: Process) -> Iterator[Run]:
     settings, found = prepared.definition.settings, prepared.found
     for note in settings.notes:
         log.info("%s", note)
-    for note in notes_on_engine(prepared):
+    for note in [*notes_on_engine(prepared), *notes_on_data(prepared)]:
         log.warning("%s", note)
     who = assign_ranks(settings, process, found)
     # Imported here: torch takes seconds, and a run that cannot begin needs none of it.
     from fhi_al.app.build import assemble
     from fhi_al.report.summary import summary
 
-    assembled = assemble(prepared.definition, process, who, found, prepared.needs)
+    assembled = assemble(
+        prepared.definition, process, who, found, prepared.needs, prepared.initial_data
+    )
     run = assembled.run
     with closed_at_the_end(process, assembled.close):
         yield run

@@ -58,13 +58,18 @@ def loop_options(settings: Settings, folder: Path, measure: Measure | None = Non
             with_energies=mace.training.energies_improve,
             with_stress=mace.training.has_stress_loss,
         ),
-        split=SplitOptions(
-            valid_ratio=al.valid_ratio,
-            shared=al.initial_sets == "shared",
-            test_ratio=al.test_ratio,
-            # What is left of them is otherwise what the ensemble knew.
-            sanity_checks_are_unbiased=al.sanity_action == "record",
-        ),
+        split=split_options(al),
+    )
+
+
+def split_options(al: ActiveLearning) -> SplitOptions:
+    """Where points go."""
+    return SplitOptions(
+        valid_ratio=al.valid_ratio,
+        shared=al.initial_sets == "shared",
+        test_ratio=al.test_ratio,
+        # What is left of them is otherwise what the ensemble knew.
+        sanity_checks_are_unbiased=al.sanity_action == "record",
     )
 
 

@@ -15,7 +15,7 @@ from fhi_al.active_learning.restart import (
 )
 from fhi_al.app import checks
 from fhi_al.app.definition import Definition
-from fhi_al.app.initial_data import initial_data
+from fhi_al.app.initial_data import files_changed, initial_data
 from fhi_al.app.needs import Command, Needs, needs_of
 from fhi_al.app.process_set_up import Process
 from fhi_al.app.rank_assignment import rank_layout
@@ -45,7 +45,7 @@ class Prepared:
     needs : Needs
         What the command still has to do.
     initial_data : InitialData or None
-        What it starts from instead of an initial dataset.
+        Labels of the user's that it has not taken in yet.
     """
 
     definition: Definition
@@ -86,11 +86,10 @@ def prepare(definition: Definition, command: Command) -> Prepared:
         checks.check(folder, settings, inputs, needs)
     except InputError as error:
         problems += error.problems
-    if needs.initial_data:
-        try:
-            data = initial_data(settings, inputs, found)
-        except InputError as error:
-            problems += error.problems
+    try:
+        data = initial_data(settings, inputs, found, needs)
+    except InputError as error:
+        problems += error.problems
     if problems:
         raise InputError(problems)
     return Prepared(replace(definition, inputs=inputs), found, needs, data)
@@ -127,7 +126,10 @@ def checked(define: Define, process: Process, command: Command = Command.ALL) ->
     return [
         settings.as_yaml("mace"),
         settings.as_yaml("active_learning"),
-        *(f"note: {note}" for note in [*settings.notes, *notes_on_engine(run)]),
+        *(
+            f"note: {note}"
+            for note in [*settings.notes, *notes_on_engine(run), *notes_on_data(run)]
+        ),
         *([f"restart/labels.jsonl: {lacking}"] if lacking else []),
         *(f"added to control.in: {line}" for line in added),
         *work_ahead(settings, inputs, needs),
@@ -137,6 +139,13 @@ def checked(define: Define, process: Process, command: Command = Command.ALL) ->
         *(f"changed since the snapshot: {change}" for change in (found.changes if found else [])),
         "all inputs are in order; nothing was run",
     ]
+
+
+def notes_on_data(run: Prepared) -> list[str]:
+    """What is not used of the user's files, of a run whose initial dataset is complete."""
+    if run.found is None or run.found.stage.is_initial or run.needs.is_nothing:
+        return []
+    return files_changed(run.definition.settings, run.found)
 
 
 def notes_on_engine(run: Prepared) -> list[str]:

@@ -21,8 +21,8 @@ from fhi_al.engines import registry
 from fhi_al.engines.aims_input.control import Control
 from fhi_al.engines.aims_input.geometry import Geometry
 from fhi_al.engines.inputs import Inputs
+from fhi_al.labels.labelled_frames import Frame
 from fhi_al.labels.structure_file import FileStructure
-from fhi_al.labels.xyz import Frame
 from fhi_al.md.atoms import radii_of
 from fhi_al.parallel.layout import ranges
 from fhi_al.settings import Settings

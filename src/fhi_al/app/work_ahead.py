@@ -37,10 +37,11 @@ def work_ahead(settings: Settings, inputs: Inputs, needs: Needs = EVERYTHING) ->
         if "displaced" in al.sources:
             made = displaced_list(settings, inputs, geometry_limits(settings))
             lines.append(f"initial dataset: displaced structures: {made.described()}")
+        first = "" if al.initial_data is None else "where initial_data is not enough, "
         lines.append(
-            f"initial dataset: {per_round} points and {calls} reference calculations per round, "
-            f"at most {rounds} rounds ({rounds * calls} calculations, {al.max_initial_epochs} "
-            f"epochs for each of {al.ensemble_size} members)"
+            f"initial dataset: {first}{per_round} points and {calls} reference calculations per "
+            f"round, at most {rounds} rounds ({rounds * calls} calculations, "
+            f"{al.max_initial_epochs} epochs for each of {al.ensemble_size} members)"
         )
     if needs.labels:
         lines += _active_learning_ahead(al)

@@ -248,6 +248,25 @@ class FinalTestState:
 
 
 @dataclass(frozen=True)
+class DataFile:
+    """A file with labels of the user's, as it was when a run took them in.
+
+    Parameters
+    ----------
+    name : str
+        Its path, relative to the run's folder if it is there.
+    sha256 : str
+        Of its content.
+    n_labels : int
+        That were taken from it.
+    """
+
+    name: str
+    sha256: str
+    n_labels: int
+
+
+@dataclass(frozen=True)
 class RunState:
     """Where a run stands.
 
@@ -279,6 +298,8 @@ class RunState:
         For each member: training rounds since one last stayed finite; empty before the first.
     final_test : FinalTestState or None
         None before the test of the final models.
+    initial_data : tuple of DataFile
+        Whose labels were the first points.
     """
 
     stage: Stage = Stage.INITIAL_SAMPLING
@@ -295,3 +316,4 @@ class RunState:
     events: int = 0
     training_failures_in_row: tuple[int, ...] = ()
     final_test: FinalTestState | None = None
+    initial_data: tuple[DataFile, ...] = ()

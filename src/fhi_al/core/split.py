@@ -13,14 +13,14 @@ def goes_to_validation(n_validation: int, n_points: int, valid_ratio: float) -> 
     n_validation, n_points : int
         Points added to validation, and in all, before this one, in this phase.
     valid_ratio : float
-        Share of points that validation should hold.
+        Share of points that validation should hold; 1 is all of them.
 
     Notes
     -----
-    The first point of a phase goes to training, the second to validation, whatever the ratio: so a
-    set of two points has both.
+    The first point of a phase goes to training, the second to validation, whatever the ratio
+    between 0 and 1: so a set of two points has both.
     """
-    return n_validation < valid_ratio * n_points
+    return valid_ratio >= 1 or n_validation < valid_ratio * n_points
 
 
 def validates(member: int, place: int, valid_ratio: float) -> bool:
@@ -36,8 +36,11 @@ def validates(member: int, place: int, valid_ratio: float) -> bool:
     place : int
         Points of this phase before this one.
     valid_ratio : float
-        Share of points that each member's validation should hold; at most a half.
+        Share of points that each member's validation should hold; at most a half, or 1: all of them
+        are validated on by all, as all are trained on with 0.
     """
+    if valid_ratio in (0, 1):
+        return valid_ratio == 1
     n_folds = max(2, round(1 / valid_ratio))
     return place % n_folds == member % n_folds
 

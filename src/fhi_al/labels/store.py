@@ -99,6 +99,11 @@ class LabelStore:
         return len(self._records) - self.n_labels
 
     @property
+    def n_imported(self) -> int:
+        """Labels the user brought."""
+        return len(self._records) - self.n_computed
+
+    @property
     def n_computed(self) -> int:
         """Results the engine computed: all but those the user brought."""
         return self.computed_by_phase().total()

@@ -15,16 +15,9 @@ import numpy as np
 from ase import Atoms
 
 from fhi_al.core.label import Label
+from fhi_al.labels.atoms_file import cell_problems, read_atoms
 from fhi_al.labels.records import Record
-from fhi_al.labels.xyz import (
-    ENERGY,
-    FORCES,
-    STRESS,
-    atoms_of_frame,
-    cell_problems,
-    frames_of,
-    text_of,
-)
+from fhi_al.labels.xyz import ENERGY, FORCES, STRESS
 from fhi_al.storage.atomic_file import write_atomically
 
 # Why a structure has no label, where it has none.
@@ -61,25 +54,12 @@ def read_structures(path: Path) -> list[FileStructure]:
     ValueError
         If nothing of it can be read.
     """
-    from ase.io.formats import filetype  # late, see md/atoms.py
-
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file: expected one that ASE reads (.xyz, .traj, ...).")
-    try:
-        kind = filetype(str(path)) if path.stat().st_size else "extxyz"
-        # By frames of our own: ASE says of a whole file that it cannot be read, or stops silently.
-        found = list(_xyz(path) if kind in ("xyz", "extxyz") else _others(path))
-    except OSError as error:
-        raise ValueError(
-            f"{path}: {error.strerror or error}: expected a file that can be read."
-        ) from error
-    except ValueError:
-        raise
-    except Exception as error:  # of a format that is none, in whatever reader ASE takes it for
-        raise ValueError(
-            f"{path}: ASE cannot read it ({type(error).__name__}: {error}): expected a file of "
-            "structures in a format that it knows, such as extended xyz."
-        ) from error
+    found = [
+        FileStructure(path, each.number, None, (each.problem or "cannot be read",))
+        if each.atoms is None
+        else FileStructure(path, each.number, each.atoms, tuple(_problems(each.atoms)))
+        for each in read_atoms(path)
+    ]
     if not found:
         raise ValueError(f"{path}: no structures: expected at least one. Put some there.")
     return found
@@ -107,42 +87,6 @@ def write_labelled(
         assert structure.atoms is not None
         _write(text, _labelled(structure.atoms, record, stress))
     write_atomically(path, text.getvalue())
-
-
-def _xyz(path: Path) -> Iterator[FileStructure]:
-    for number, (content, problem) in enumerate(frames_of(text_of(path)), start=1):
-        if problem is not None:
-            yield FileStructure(path, number, None, (problem,))
-            continue
-        try:
-            atoms = atoms_of_frame(content)
-        except ValueError as error:
-            yield FileStructure(path, number, None, (str(error),))
-        else:
-            yield FileStructure(path, number, atoms, tuple(_problems(atoms)))
-
-
-def _others(path: Path) -> Iterator[FileStructure]:
-    import ase.io  # late, see md/atoms.py
-
-    reader = ase.io.iread(path, index=":")
-    number = 0
-    while True:
-        number += 1
-        try:
-            atoms: Any = next(reader)
-        except StopIteration:
-            return
-        except Exception as error:  # whatever comes of what a reader does not expect
-            if number == 1:
-                raise
-            message = (
-                f"ASE cannot read it ({type(error).__name__}: {error}), nor what follows: expected "
-                "a structure. Write or copy the file again, or remove what is there"
-            )
-            yield FileStructure(path, number, None, (message,))
-            return
-        yield FileStructure(path, number, atoms, tuple(_problems(atoms)))
 
 
 def _problems(atoms: Atoms) -> Iterator[str]:

@@ -34,7 +34,8 @@ def summary(
     lines = [
         f"stage: {state.stage}" + (f" ({state.stop_reason})" if state.stop_reason else ""),
         f"labels: {store.n_computed} computed, of which {store.n_rejected} discarded"
-        + _by_phase(store),
+        + _by_phase(store)
+        + (f"; {store.n_imported} from files" if store.n_imported else ""),
         *_initial_points(store),
         "force MAE on validation: " + ("not measured yet" if mae is None else f"{mae:.4f} eV/A"),
     ]

@@ -11,6 +11,7 @@ from fhi_al.settings.active_learning_misc import ActiveLearningMisc as ActiveLea
 from fhi_al.settings.cluster import OptionalCluster
 from fhi_al.settings.displaced import DisplacedKeys, DisplacedStructures
 from fhi_al.settings.engine_names import EngineName
+from fhi_al.settings.initial_data import OptionalInitialData
 from fhi_al.settings.md import MolecularDynamics
 from fhi_al.settings.systems import System
 from fhi_al.settings.value_types import (
@@ -101,7 +102,7 @@ class ActiveLearning(Section):
         "Initial dataset: as long as `intermediate_epochs` lower the validation force MAE by more"
         " than this share, they are repeated before new points are paid for, and before active"
         " learning begins; `None`: new points every time. In parallel mode, where points are"
-        " labelled meanwhile, only before active learning begins.",
+        " labelled meanwhile, only on `initial_data` and before active learning begins.",
         gt=0,
         lt=1,
         try_=0.1,
@@ -172,6 +173,15 @@ class ActiveLearning(Section):
     )
     analysis: Boolean = setting(
         False, "Sanity checks, and losses, uncertainties and thresholds over time in `analysis/`."
+    )
+    initial_data: OptionalInitialData = setting(
+        None,
+        "Files of labelled structures (extended xyz, or anything else ASE reads) that the initial"
+        " dataset begins with: a path, a pattern such as `old/*.xyz`, or a list. Instead of a path"
+        " also `{file: PATH, energy: NAME, forces: NAME, stress: NAME, valid_ratio: 0.1,"
+        " test_ratio: 0}`: names under which they are stored (else `REF_energy`, ... or `energy`,"
+        " ...), shares of these points that are validated on (0 to 0.5, or 1) and held out. More"
+        " points are sampled where they are not enough, by `FHI_AL-al` none. See `docs/data.md`.",
     )
     initial_sampling: Annotated[Source | tuple[Source, ...], Choices()] = setting(
         "mace-mp0",

@@ -177,7 +177,8 @@ def _stop_rule(settings: ActiveLearningSettings) -> Iterator[Clash]:
             " in eV/A), max_set_size, max_MD_steps and label_budget",
         )
     calls = ceil(al.n_samples * al.ensemble_size * al.calls_per_point)
-    if al.label_budget is not None and al.label_budget <= calls:
+    # With data of the user's there may be no such round.
+    if al.initial_data is None and al.label_budget is not None and al.label_budget <= calls:
         yield Clash(
             ("ACTIVE_LEARNING.label_budget", "ACTIVE_LEARNING.n_samples"),
             f"the first round of the initial dataset alone takes {calls} calculations (n_samples x"

@@ -159,7 +159,7 @@ def _idle_in_active_learning(
     if not al.parallel:
         for key in ("reference_groups", "train_while_waiting", "rescore_queue"):
             yield f"ACTIVE_LEARNING.{key}", "without parallel"
-    if al.parallel:
+    if al.parallel and al.initial_data is None:
         yield "ACTIVE_LEARNING.intermediate_gain", "with parallel"
     if not al.converge_al:
         yield "ACTIVE_LEARNING.final_sets", "without converge_al"

@@ -81,6 +81,8 @@ def _type_name(annotation: Any) -> str:
         return "str"
     if origin is tuple:
         return f"list of {_type_name(get_args(annotation)[0])}"
+    if origin is list:
+        return "list"
     if origin is dict:
         return "dict"
     for part in get_args(annotation):

@@ -1,0 +1,101 @@
+"""Which files the settings name as initial data, and what is wrong with such a key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic_core import PydanticCustomError
+
+from fhi_al.app.checks import read_inputs
+from fhi_al.app.data_sources import data_sources
+from fhi_al.core.errors import InputError
+from fhi_al.settings import Settings, read_settings
+from fhi_al.settings.initial_data import read_initial_data
+
+
+def settings_of(folder: Path, initial_data: Any) -> Settings:
+    """Settings of a run in a folder that has two files of data, and one elsewhere."""
+    keys = {"reference_engine": "tblite", "desired_acc": 0.1, "initial_data": initial_data}
+    content = {"ACTIVE_LEARNING": keys}
+    (folder / "active_learning_settings.yaml").write_text(yaml.safe_dump(content))
+    (folder / "mace_settings.yaml").write_text("GENERAL: {name_exp: water}\n")
+    (folder / "geometry.in").write_text("atom 0 0 0 O\natom 0 0.76 -0.59 H\natom 0 -0.76 -0.59 H\n")
+    (folder / "old").mkdir(exist_ok=True)
+    for name in ("old/b.xyz", "old/a.xyz", "c.traj"):
+        (folder / name).touch()
+    return read_settings(folder)
+
+
+def files_of(folder: Path, initial_data: Any) -> list[str]:
+    settings = settings_of(folder, initial_data)
+    return [each.name for each in data_sources(settings, read_inputs(settings))]
+
+
+def test_a_path_a_pattern_or_a_list_of_them(tmp_path: Path) -> None:
+    assert files_of(tmp_path, "c.traj") == ["c.traj"]
+    assert files_of(tmp_path, "old/*.xyz") == ["old/a.xyz", "old/b.xyz"]
+    both = ["c.traj", {"file": "old/?.xyz"}]
+    assert files_of(tmp_path, both) == ["c.traj", "old/a.xyz", "old/b.xyz"]
+    assert files_of(tmp_path, str(tmp_path / "**" / "*.xyz")) == ["old/a.xyz", "old/b.xyz"]
+
+
+def test_an_entry_says_names_and_shares(tmp_path: Path) -> None:
+    entry = {"file": "c.traj", "energy": "dft_energy", "valid_ratio": 1, "test_ratio": "0.5"}
+    settings = settings_of(tmp_path, [entry, "old/a.xyz"])
+    one, other = data_sources(settings, read_inputs(settings))
+    assert (one.names.energy, one.names.forces) == ("dft_energy", None)
+    assert (one.valid_ratio, one.test_ratio) == (1.0, 0.5)
+    assert (other.valid_ratio, other.test_ratio) == (0.1, 0.0)
+    # What is written as resolved is read as the same.
+    assert yaml.safe_load(settings.as_yaml("active_learning"))["ACTIVE_LEARNING"][
+        "initial_data"
+    ] == [
+        {"file": "c.traj", "energy": "dft_energy", "valid_ratio": 1.0, "test_ratio": 0.5},
+        {"file": "old/a.xyz"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("d.xyz", "no file {folder}/d.xyz: expected one that ASE reads. Correct the path."),
+        ("old", "no file {folder}/old: expected one that ASE reads. Correct the path."),
+        ("*.db", "no file matches *.db in {folder}: expected some. Correct the pattern."),
+        (
+            ["c.traj", "*.traj"],
+            "{folder}/c.traj is named twice: expected each file once. Take one entry out.",
+        ),
+        (
+            {"file": "c.traj", "system": "ice"},
+            "no system ice: expected one of SYSTEMS (none has a name).",
+        ),
+    ],
+)
+def test_a_file_that_is_not_there_is_told(tmp_path: Path, given: Any, message: str) -> None:
+    settings = settings_of(tmp_path, given)
+    with pytest.raises(InputError) as caught:
+        data_sources(settings, read_inputs(settings))
+    (problem,) = caught.value.problems
+    assert problem.startswith("active_learning_settings.yaml:")
+    assert problem.endswith(message.format(folder=tmp_path.resolve()))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ([], "is empty: expected a file"),
+        (7, "7: must be a path, or {file: PATH} with any of energy, forces"),
+        ([{"fil": "a.xyz"}], "unknown key fil. Did you mean file?"),
+        ([{"energy": "E"}], "lacks file"),
+        ([{"file": "a.xyz", "valid_ratio": 0.7}], "must be from 0 to 0.5, or 1 for all of them"),
+        ([{"file": "a.xyz", "test_ratio": 1.5}], "test_ratio = 1.5: must be from 0 to 1"),
+        ([{"file": "a.xyz", "energy": 3}], "energy = 3: must be text"),
+    ],
+)
+def test_a_wrong_entry_is_refused(given: Any, message: str) -> None:
+    with pytest.raises(PydanticCustomError) as caught:
+        read_initial_data(given)
+    assert message in caught.value.message()
