@@ -40,6 +40,8 @@ def on_one_host(n_ranks: int, n_cores: int, omp: int | None = None) -> list[Rank
         (6, {"reference_groups": 2}, ((1, 2, 3), (4, 5))),
         (6, {"training_ranks": 2, "reference_groups": 4}, ((2,), (3,), (4,), (5,))),
         (6, {"shared_engine": False, "reference_groups": 2}, ((1,), (2,))),
+        (3, {"systems_apart": 2}, ((1,), (2,))),
+        (5, {"systems_apart": 2, "reference_groups": 3}, ((1, 2), (3,), (4,))),
         (2, {"training_ranks": 2}, ()),
         (1, {}, ()),
     ],
@@ -118,12 +120,16 @@ def test_labels_computed_elsewhere_take_no_rank() -> None:
     [
         (2, {"training_ranks": 3}, "training_ranks"),
         (3, {"reference_groups": 3}, "reference_groups"),
+        (3, {"systems_apart": 3}, "reference_groups"),
+        (1, {"systems_apart": 2}, "reference_groups"),
+        (9, {"systems_apart": 3, "reference_groups": 2}, "reference_groups"),
+        (9, {"systems_apart": 2, "parallel": False}, "parallel"),
     ],
 )
 def test_too_few_ranks_are_an_error_about_the_key(
     n_ranks: int, how: dict[str, Any], key: str
 ) -> None:
-    with pytest.raises(LayoutError, match="expected at") as caught:
+    with pytest.raises(LayoutError, match=r"expected (at|parallel)") as caught:
         assigned(n_ranks, **how)
     assert caught.value.key == key
 
@@ -165,5 +171,14 @@ def test_the_table_says_what_every_rank_does() -> None:
         "rank 1: training; 2 thread(s); host node1; cores 0-3; device cuda",
         "ranks 2-5: labels (group 1); 1 thread(s); host node1; cores 0-3",
     ]
+    apart = assigned(5, systems_apart=2, reference_groups=3)
+    assert apart.only_system == (0, 1, 0)
+    lines = table(apart, on_one_host(5, 4), 1, "cpu", ["ethanol", "water"])
+    assert [line.split(";")[0] for line in lines[1:]] == [
+        "ranks 1-2: labels of ethanol (group 1)",
+        "rank 3: labels of water (group 2)",
+        "rank 4: labels of ethanol (group 3)",
+    ]
+    assert assigned(5, systems_apart=2, elsewhere=True).groups == ()
     idle = table(assigned(3, shared_engine=False, reference_groups=1), on_one_host(3, 1), 1, "cpu")
     assert idle[-1].startswith("rank 2: nothing;")

@@ -16,6 +16,7 @@ from fhi_al.app.cluster_checks import cluster_problems
 from fhi_al.app.displaced import displaced_problems
 from fhi_al.app.needs import EVERYTHING, Needs
 from fhi_al.app.systems import conditions_of, read_systems
+from fhi_al.app.systems_apart import apart_problems
 from fhi_al.core.errors import InputError
 from fhi_al.core.plausible import GeometryLimits, LabelLimits, geometry_problem, motion_problem
 from fhi_al.engines import registry
@@ -64,6 +65,8 @@ def check(folder: Path, settings: Settings, inputs: Inputs, needs: Needs = EVERY
         problems += cluster_problems(settings)
     if needs.labels:
         problems += registry.engine_problems(folder, settings, inputs)
+        if needs.models:  # isolated atoms are computed one by one
+            problems += apart_problems(settings, inputs)
     if needs.models and settings.mace is not None:
         problems += _model_problems(settings, inputs)
         problems += _npt_problems(settings, inputs)

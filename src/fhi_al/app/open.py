@@ -61,7 +61,8 @@ def prepared(
             parts.enter_context(closing(FolderLock(restart)))
         run = prepare(definition, command)
         if run.needs.models:
-            rank_layout(settings, process.placements)
+            inputs = run.definition.inputs if run.needs.labels else None
+            rank_layout(settings, process.placements, inputs)
         if not is_there:
             parts.enter_context(closing(FolderLock(restart)))
         yield run
@@ -101,7 +102,8 @@ def wired(prepared: Prepared, process: Process) -> Iterator[Run]:
         log.info("%s", note)
     for note in [*notes_on_engine(prepared), *notes_on_data(prepared)]:
         log.warning("%s", note)
-    who = assign_ranks(settings, process, found)
+    inputs = prepared.definition.inputs if prepared.needs.labels else None
+    who = assign_ranks(settings, process, found, inputs)
     # Imported here: torch takes seconds, and a run that cannot begin needs none of it.
     from fhi_al.app.build import assemble
     from fhi_al.report.summary import summary

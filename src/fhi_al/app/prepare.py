@@ -19,8 +19,10 @@ from fhi_al.app.initial_data import files_changed, initial_data
 from fhi_al.app.needs import Command, Needs, needs_of
 from fhi_al.app.process_set_up import Process
 from fhi_al.app.rank_assignment import rank_layout
+from fhi_al.app.systems_apart import system_names
 from fhi_al.app.work_ahead import work_ahead
 from fhi_al.core.errors import InputError
+from fhi_al.engines.inputs import Inputs
 from fhi_al.engines.registry import added_to_control, engine_notes
 from fhi_al.parallel.layout import table
 from fhi_al.parallel.threads import training_threads
@@ -133,7 +135,7 @@ def checked(define: Define, process: Process, command: Command = Command.ALL) ->
         *([f"restart/labels.jsonl: {lacking}"] if lacking else []),
         *(f"added to control.in: {line}" for line in added),
         *work_ahead(settings, inputs, needs),
-        *(_layout_of(settings, process) if needs.models else []),
+        *(_layout_of(settings, process, inputs if needs.labels else None) if needs.models else []),
         *begun,
         *(run.initial_data.described() if run.initial_data else []),
         *(f"changed since the snapshot: {change}" for change in (found.changes if found else [])),
@@ -156,7 +158,7 @@ def notes_on_engine(run: Prepared) -> list[str]:
     return engine_notes(given.folder, given.settings, given.inputs)
 
 
-def _layout_of(settings: Settings, process: Process) -> list[str]:
+def _layout_of(settings: Settings, process: Process, inputs: Inputs | None) -> list[str]:
     """Which rank would do what.
 
     Raises
@@ -166,10 +168,11 @@ def _layout_of(settings: Settings, process: Process) -> list[str]:
     """
     assert settings.mace is not None
     try:
-        layout = rank_layout(settings, process.placements)
+        layout = rank_layout(settings, process.placements, inputs)
     except InputError as error:
         if len(process.placements) > 1:
             raise
         return [f"layout: this check has one rank, the run needs more: {error}"]
     threads = training_threads(settings.mace.misc.num_threads, layout, process.placements)
-    return table(layout, process.placements, threads, settings.mace.misc.device)
+    names = [] if inputs is None else system_names(inputs)
+    return table(layout, process.placements, threads, settings.mace.misc.device, names)

@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 
 from fhi_al.active_learning.restart import Continuation
 from fhi_al.app.process_set_up import Process
+from fhi_al.app.systems_apart import system_names, systems_apart
 from fhi_al.core.errors import InputError
+from fhi_al.engines.inputs import Inputs
 from fhi_al.engines.registry import engine_kind
 from fhi_al.parallel import mpi
 from fhi_al.parallel.layout import (
@@ -43,7 +45,9 @@ class RankAssignment:
         return [r for r in self.layout.training if self.placements[r].host == host].index(rank)
 
 
-def rank_layout(settings: Settings, placements: Sequence[RankPlacement]) -> Layout:
+def rank_layout(
+    settings: Settings, placements: Sequence[RankPlacement], inputs: Inputs | None = None
+) -> Layout:
     """Which rank does what.
 
     Parameters
@@ -51,11 +55,13 @@ def rank_layout(settings: Settings, placements: Sequence[RankPlacement]) -> Layo
     settings : Settings
     placements : sequence of RankPlacement
         Where each rank runs.
+    inputs : Inputs or None
+        The systems whose labels are computed; None where no label is.
 
     Raises
     ------
     InputError
-        If the settings ask for more ranks than there are.
+        If the settings, or the systems, ask for more ranks than there are.
     """
     al = settings.al
     assert settings.mace is not None
@@ -70,6 +76,7 @@ def rank_layout(settings: Settings, placements: Sequence[RankPlacement]) -> Layo
             shared_engine=engine_kind(settings).calls_are_collective,
             elsewhere=al.cluster is not None,
             most_training=most_training_ranks(placements, al.ensemble_size, threads, misc.device),
+            systems_apart=1 if inputs is None else systems_apart(settings, inputs),
         )
     except LayoutError as error:
         problem = settings.problem("active_learning", f"ACTIVE_LEARNING.{error.key}", str(error))
@@ -77,7 +84,7 @@ def rank_layout(settings: Settings, placements: Sequence[RankPlacement]) -> Layo
 
 
 def assign_ranks(
-    settings: Settings, process: Process, found: Continuation | None
+    settings: Settings, process: Process, found: Continuation | None, inputs: Inputs | None
 ) -> RankAssignment:
     """Assign the ranks, give those that train their cores, and log it.
 
@@ -90,14 +97,16 @@ def assign_ranks(
         Of rank 0; the other ranks serve.
     found : Continuation or None
         What the run continues from.
+    inputs : Inputs or None
+        As for :func:`rank_layout`.
 
     Raises
     ------
     InputError
-        If the settings ask for more ranks than there are.
+        As :func:`rank_layout`.
     """
     assert settings.mace is not None
-    layout = rank_layout(settings, process.placements)
+    layout = rank_layout(settings, process.placements, inputs)
     misc = settings.mace.misc
     given = misc.num_threads
     if given is None and process.placements[0].omp_threads is None and found is not None:
@@ -105,7 +114,8 @@ def assign_ranks(
         given = found.threads
     threads = training_threads(given, layout, process.placements)
     placements = _with_cores(layout, process, threads)
-    for line in table(layout, placements, threads, misc.device):
+    names = [] if inputs is None else system_names(inputs)
+    for line in table(layout, placements, threads, misc.device, names):
         log.info("layout: %s", line)
     if settings.al.cluster is not None:
         log.info("layout: labels: jobs on a cluster (%s)", settings.al.cluster.provider)

@@ -195,7 +195,7 @@ def specs_of_group(specs: Sequence[EngineSpec], group: int, n_groups: int) -> li
 
 def last_output(specs: Sequence[EngineSpec]) -> str:
     """The last lines that engines have written to logs of their own; empty without any."""
-    logs = [spec.log for spec in specs if spec.log is not None]
+    logs = dict.fromkeys(spec.log for spec in specs if spec.log is not None)
     return "\n".join(_last_lines(path) for path in logs if path.is_file())
 
 

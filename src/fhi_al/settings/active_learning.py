@@ -219,9 +219,10 @@ class ActiveLearning(Section):
     reference_groups: OptionalInteger = setting(
         None,
         "Groups of ranks that compute labels at the same time, with `parallel`, each with an engine"
-        " of its own.",
+        " of its own. A process of FHI-aims knows one system: with several, groups compute them in"
+        " turn, at least one group each.",
         ge=1,
-        shown_default="1 for FHI-aims; else one per rank",
+        shown_default="1 for FHI-aims, of each system; else one per rank",
     )
     training_ranks: CountOrAuto = setting(
         "auto",
