@@ -130,6 +130,7 @@ SITUATIONS: dict[str, Values] = {
     "displaced, and ab initio MD": {
         "ACTIVE_LEARNING.initial_sampling": ["displaced", "aimd"],
         "ACTIVE_LEARNING.displaced.rattled": 3,
+        "ACTIVE_LEARNING.displaced.dimers": 2,
     },
     "cluster": {
         **CLUSTER,

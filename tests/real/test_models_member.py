@@ -62,6 +62,19 @@ def test_training_on_the_labels_beats_predicting_zero_forces(
         assert member.validate().mae_forces < 0.4 * zero_model
 
 
+def test_constants_are_those_of_the_systems_whatever_dimers_say(labels: list[Label]) -> None:
+    pair = Atoms("H2", [[0, 0, 0], [0.5, 0, 0]])
+    origin = Origin("initial", 0, 1, source="dimer")
+    dimer = label(pair, 500.0, [[90.0, 0, 0], [-90.0, 0, 0]], system=1, origin=origin)
+    (plain,), (taught,) = (ensemble(labels, (1,)).members for _ in range(2))
+    taught.add_training([dimer])
+    assert plain.fit_normalisation() == taught.fit_normalisation()
+    # Nor does the constant part of the energies' errors depend on them.
+    plain.fit_atomic_energies()
+    taught.fit_atomic_energies()
+    assert plain.normalisation == taught.normalisation
+
+
 def test_reported_errors_are_those_of_the_predictions(
     labels: list[Label], trained: Ensemble
 ) -> None:

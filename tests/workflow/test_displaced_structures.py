@@ -133,24 +133,76 @@ def test_in_parallel_mode_a_killed_run_goes_on_with_the_same_points(tmp_path: Pa
 
 def test_crystals_with_a_stress_have_strained_cells_without_being_asked(tmp_path: Path) -> None:
     keys = SMALLEST | {"initial_sampling": "displaced", "n_samples": 8, "converge_al": False}
+    keys |= {"displaced": {"vacancies": 2, "dimers": 1}}
     folder = write_inputs(
         tmp_path / "run",
         geometry=DIAMOND,
-        mace={"GENERAL": {"compute_stress": True}, "TRAINING": {"loss": "stress"}},
+        mace={
+            "GENERAL": {"compute_stress": True},
+            "TRAINING": {"loss": "stress"},
+            "ARCHITECTURE": {"atomic_energies": {6: -48.0}},
+        },
         active_learning={
             "ACTIVE_LEARNING": keys | {"reference_method": "GFN1-xTB", "ensemble_size": 2}
         },
     )
-    told = "displaced structures: 20 rattled, 20 strained, 7 volume"
+    told = "displaced structures: 20 rattled, 20 strained, 7 volume, 1 dimer, 2 vacancy"
     assert told in succeed(folder, 1, "--check")
     output = succeed(folder, command="FHI_AL-initial-ds")
     assert told in output
     found = [r for r in labels(folder) if "rejected" not in r]
     kinds = Counter(r["origin"]["source"] for r in found)
-    assert len(found) == 16 and set(kinds) == {"rattled", "strained", "volume"}
-    cells = {str(r["cell"]) for r in found}
+    of_crystal = [r for r in found if len(r["numbers"]) == 8]
+    assert len(of_crystal) == 16 and {"rattled", "strained", "volume"} <= set(kinds)
+    cells = {str(r["cell"]) for r in of_crystal}
     assert len(cells) == 1 + kinds["strained"] + kinds["volume"]
-    assert all(r["stress"] is not None for r in found)
+    assert all(r["stress"] is not None for r in of_crystal)
+    # What has another composition is computed as what it is.
+    for r in found:
+        n_atoms = {"vacancy": 7, "dimer": 2}.get(r["origin"]["source"], 8)
+        assert len(r["numbers"]) == n_atoms and r["pbc"] == (n_atoms > 2)
+
+
+def test_dimers_teach_and_judge_nothing(tmp_path: Path) -> None:
+    def inputs(folder: Path) -> Path:
+        return write_inputs(
+            folder,
+            mace={"ARCHITECTURE": {"atomic_energies": {1: -10.7, 8: -102.6}}},
+            active_learning={
+                "ACTIVE_LEARNING": SMALLEST
+                | {"initial_sampling": "displaced", "n_samples": 5, "max_initial_epochs": 4}
+                | {"analysis": True}
+                | {"displaced": {"rattled": 20, "dimers": 4}, "final_sets": "all"}
+            },
+        )
+
+    folder = inputs(tmp_path / "run")
+    output = succeed(folder)
+    assert "displaced structures: 20 rattled, 12 dimer" in output
+    found = [r for r in labels(folder) if r["origin"].get("source") == "dimer"]
+    assert len(found) == 12 and not any("rejected" in r for r in found)
+    # Two rounds of ten points for two members; the dimers are on top.
+    assert Counter(sources(folder)) == {"rattled": 20, "dimer": 12}
+    for phase in ("initial", "final"):
+        for path in (folder / "data" / phase / "training").glob("water_*.xyz"):
+            assert sum(a.info.get("source") == "dimer" for a in read(path, ":")) == 12
+        for path in (folder / "data" / phase / "validation").glob("*.xyz"):
+            assert {len(atoms) for atoms in read(path, ":")} == {3}
+    # Of the right molecules: hydrogen's bond is 0.74 A long, shorter pushes and longer pulls.
+    hydrogen = sorted(
+        (r["positions"][1][0], r["forces"][1][0]) for r in found if r["numbers"] == [1, 1]
+    )
+    distances, forces = zip(*hydrogen, strict=True)
+    assert distances[0] < 0.6 and forces[0] > 5
+    assert all(force < 0 for force in forces[1:]) and distances[1] > 0.8
+
+    broken = inputs(tmp_path / "broken")
+    job = start(broken, 1, preload=True)
+    wait_for_labels(job, broken, 15)
+    assert job.poll() is None, finish(job)[1]
+    kill_all(job)
+    succeed(broken)
+    assert_same_end(broken, folder)
 
 
 def test_structures_without_md_need_no_foundation_model(tmp_path: Path) -> None:

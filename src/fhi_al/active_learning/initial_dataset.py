@@ -143,7 +143,7 @@ class InitialDatasetProcedure:
         if sampling.helped and not is_training and waits:
             self._train()
             return
-        n_sampled = len(sampling.points) + len(sampling.pending)
+        n_sampled = self._points.n_in_round
         grows = not self._in_last_round() and not is_enough
         grows &= not (sampling.helped and self._has_only_data)
         if n_sampled < self._points_per_round and grows:
@@ -172,8 +172,11 @@ class InitialDatasetProcedure:
 
     @property
     def _n_shared_out(self) -> int:
-        """Points that were sampled and have come to a set."""
-        sizes = [len(member.training) + len(member.validation) for member in self._members]
+        """Points that were sampled and have come to a set, but those of other atoms."""
+        sizes = [
+            sum(not label.origin.is_derived for label in (*member.training, *member.validation))
+            for member in self._members
+        ]
         n_points = sizes[0] if self._split.shared else sum(sizes)
         of_files = sum(file.n_labels for file in self._run.state.initial_data)
         return n_points + len(self._run.state.test) - of_files
@@ -318,8 +321,13 @@ class InitialDatasetProcedure:
         held_out = self._held_out.labels()
         n_kept = n_before - sum(label.origin.phase != "imported" for label in held_out)
         shared_out = [self._run.store.label(key) for key in self._sampling.points]
+        # They teach every member, and judge none.
+        derived = [label for label in shared_out if label.origin.is_derived]
+        for member in members:
+            member.add_training(derived)
         labels = []
-        for place, label in enumerate(shared_out):
+        of_systems = (label for label in shared_out if not label.origin.is_derived)
+        for place, label in enumerate(of_systems):
             if self._held_out.claims(label, n_before + place):
                 self._held_out.keep(label)
             else:

@@ -16,7 +16,7 @@ from fhi_al.active_learning.progress import Progress
 from fhi_al.core.assignment import Assignment, Turns, trajectories_of
 from fhi_al.core.displaced import CannotDisplace, Displaced
 from fhi_al.core.displaced_list import DisplacedList
-from fhi_al.core.label import Label, Origin
+from fhi_al.core.label import DERIVED_KINDS, Label, Origin
 from fhi_al.core.run_state import PendingPoint, SamplingState
 from fhi_al.core.trajectory import TrajectoryState
 from fhi_al.labels.serial_queue import LabelQueue
@@ -123,6 +123,16 @@ class SampledPoints:
             system = self._system(trajectory)
             generator = random_stream(system.conditions.seed, SAMPLING_STREAM, trajectory.index)
             self._progress.live.append(LiveTrajectory.start(system, generator, trajectory.start))
+
+    @property
+    def n_in_round(self) -> int:
+        """Points of the round under way, those whose labels are still to come included.
+
+        Not those of other atoms than the systems', which come on top.
+        """
+        labels = map(self._queue.validator.store.label, self._state.points)
+        n_points = sum(not label.origin.is_derived for label in labels)
+        return n_points + sum(point.source not in DERIVED_KINDS for point in self._state.pending)
 
     def table(self) -> list[str]:
         """What is displaced, and which trajectory runs which MD block."""

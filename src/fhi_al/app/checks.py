@@ -92,8 +92,8 @@ def label_limits(settings: Settings) -> LabelLimits:
 def _stress_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:
     """What is asked of the stress of systems that have none, or of labels that have none."""
     if settings.computes_stress:
-        if not any(geometry.structure.pbc for geometry in inputs.geometries):
-            paths = ", ".join(str(geometry.path) for geometry in inputs.geometries)
+        if not any(one.structure.pbc for one in inputs.moving):
+            paths = ", ".join(str(one.geometry.path) for one in inputs.moving)
             yield str(
                 settings.problem(
                     "mace",
@@ -164,10 +164,10 @@ def _structure_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:
 def _model_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:
     """What keeps models from being trained; isolated atoms need none of it."""
     assert settings.mace is not None
-    for geometry in inputs.geometries:
-        problem = motion_problem(geometry.structure.fixed)
+    for one in inputs.moving:
+        problem = motion_problem(one.structure.fixed)
         if problem is not None:
-            yield f"{geometry.path}: {problem}."
+            yield f"{one.geometry.path}: {problem}."
     if settings.mace.misc.device != "cpu":
         # Imported here: torch takes seconds, which a check on the CPU can do without.
         from fhi_al.models.ensemble import device_problem
@@ -208,8 +208,8 @@ def _foundation_problems(settings: Settings, inputs: Inputs) -> Iterator[str]:
                 needs_stress = any(md.stat_ensemble == "NPT" for md in settings.md)
                 calculator = foundation_calculator(chosen, source)
                 found = (
-                    _sampling_problem(calculator, geometry, needs_stress and geometry.structure.pbc)
-                    for geometry in inputs.geometries
+                    _sampling_problem(calculator, one.geometry, needs_stress and one.structure.pbc)
+                    for one in inputs.moving
                 )
                 problem = next((each for each in found if each is not None), None)
         if problem is not None:

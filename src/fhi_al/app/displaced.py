@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 
+from fhi_al.app.derived import derived_systems
 from fhi_al.app.options import md_conditions
 from fhi_al.app.systems import conditions_of
-from fhi_al.core.displaced import CannotDisplace, DisplacedRule, DisplacedSystem
+from fhi_al.core.derived import FEWEST_ATOMS
+from fhi_al.core.displaced import (
+    CannotDisplace,
+    Displaced,
+    DisplacedRule,
+    DisplacedSystem,
+    Kind,
+    Vacancy,
+    dimers,
+    vacancies,
+)
 from fhi_al.core.displaced_list import DisplacedList
 from fhi_al.core.plausible import GeometryLimits
 from fhi_al.core.schedule import highest
 from fhi_al.core.stiffness import thermal_amplitudes
 from fhi_al.core.structure import Array, Structure
 from fhi_al.engines.inputs import Inputs, SystemInput
+from fhi_al.engines.registry import one_system_per_process
 from fhi_al.md.atoms import radii_of
 from fhi_al.settings import Settings
 
@@ -41,17 +53,42 @@ def displaced_list(settings: Settings, inputs: Inputs, limits: GeometryLimits) -
     temperatures = [
         max(highest(conditions[block].temperature) for block in one.blocks) for one in moving
     ]
+    systems = [
+        _system(settings, one.system, inputs.each[one.system], temperature)
+        for one, temperature in zip(moving, temperatures, strict=True)
+    ]
+    rules = [_rule(settings, inputs.systems[one.system]) for one in moving]
+    # Not every kind of models has one.
+    cutoff = float(getattr(settings.mace.architecture, "r_max", USUAL_CUTOFF))
     return DisplacedList(
-        systems=[
-            _system(settings, one.system, inputs.each[one.system], temperature)
-            for one, temperature in zip(moving, temperatures, strict=True)
-        ],
-        rules=[_rule(settings, inputs.systems[one.system]) for one in moving],
+        systems=systems,
+        rules=rules,
         limits=limits,
-        # Not every kind of models has one.
-        cutoff=float(getattr(settings.mace.architecture, "r_max", USUAL_CUTOFF)),
+        cutoff=cutoff,
         goes_on=settings.al.sources == ("displaced",),
+        others=_others(settings, inputs, systems, rules, limits, cutoff),
     )
+
+
+def _others(
+    settings: Settings,
+    inputs: Inputs,
+    systems: Sequence[DisplacedSystem],
+    rules: Sequence[DisplacedRule],
+    limits: GeometryLimits,
+    cutoff: float,
+) -> list[list[Displaced]]:
+    """Dimers of each pair of elements, and each crystal's vacancies."""
+    keys, found = settings.al.displaced, []
+    out: dict[int, list[Vacancy]] = {}
+    for index, one in enumerate(derived_systems(settings, inputs), start=len(inputs.moving)):
+        if one.kind is Kind.DIMER:
+            contact = keys.dimer_contact * float(radii_of(one.given.structure).sum())
+            found.append(dimers(index, contact, cutoff, keys.dimers))
+        else:
+            out.setdefault(one.parent, []).extend(Vacancy(site, index) for site in one.sites)
+    found += [vacancies(systems[k], rules[k], limits, of_it) for k, of_it in out.items()]
+    return found
 
 
 def displaced_problems(settings: Settings, inputs: Inputs, limits: GeometryLimits) -> Iterator[str]:
@@ -63,11 +100,19 @@ def displaced_problems(settings: Settings, inputs: Inputs, limits: GeometryLimit
     def problem(key: str, message: str) -> str:
         return str(settings.problem("active_learning", f"{AL}.displaced.{key}", message))
 
-    if not any(system.pbc for system in inputs.systems):
-        for key in ("strained", "volumes"):
+    crystals = [one.structure for one in inputs.moving if one.structure.pbc]
+    if not crystals:
+        for key in ("strained", "volumes", "vacancies"):
             if getattr(al.displaced, key) not in ("auto", 0):
                 path = inputs.geometries[0].path
                 yield problem(key, f"{path} is a molecule, which has no cell. Set it to 0")
+    elif al.displaced.vacancies and min(map(len, crystals)) < FEWEST_ATOMS:
+        yield problem(
+            "vacancies", f"needs cells of at least {FEWEST_ATOMS} atoms. Take a supercell"
+        )
+    for key in ("dimers", "vacancies"):
+        if getattr(al.displaced, key) > 0:
+            yield from (problem(key, why) for why in _against_others(settings))
     try:
         n_first = len(displaced_list(settings, inputs, limits).first)
     except CannotDisplace as error:
@@ -81,6 +126,21 @@ def displaced_problems(settings: Settings, inputs: Inputs, limits: GeometryLimit
                 "names displaced structures, of which there are none. Give displaced.rattled, or "
                 "take displaced out",
             )
+        )
+
+
+def _against_others(settings: Settings) -> Iterator[str]:
+    """Why there cannot be structures of other atoms than the run's systems."""
+    assert settings.mace is not None
+    if not settings.mace.architecture.atomic_energies:
+        yield (
+            "needs ARCHITECTURE.atomic_energies in mace_settings.yaml: without E0s energies of"
+            " other compositions mean nothing. FHI_AL-atomic-energies computes them"
+        )
+    if one_system_per_process(settings):
+        yield (
+            "are systems of their own, of which FHI-aims as a library knows one in a process. Set"
+            " ACTIVE_LEARNING.cluster, with which each label has its own inputs, or set it to 0"
         )
 
 

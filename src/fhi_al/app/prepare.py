@@ -15,6 +15,7 @@ from fhi_al.active_learning.restart import (
 )
 from fhi_al.app import checks
 from fhi_al.app.definition import Definition
+from fhi_al.app.derived import with_derived
 from fhi_al.app.initial_data import files_changed, initial_data
 from fhi_al.app.needs import Command, Needs, needs_of
 from fhi_al.app.process_set_up import Process
@@ -71,12 +72,14 @@ def prepare(definition: Definition, command: Command) -> Prepared:
     SnapshotError
         If the folder holds a run that these inputs cannot continue.
     """
-    folder, inputs = definition.folder, definition.inputs
+    folder = definition.folder
     restart = folder / "restart"
     saved, found = saved_run(restart), None
     if saved is not None:
         kept = definition.settings.with_values_of(saved_settings(saved))
         definition = replace(definition, settings=kept)
+    inputs = with_derived(definition.settings, definition.inputs)
+    if saved is not None:
         found = continuation(restart, saved, definition.values(), inputs.systems, changes)
     settings = definition.settings
     if found is not None:

@@ -69,7 +69,7 @@ def _systems(inputs: Inputs) -> str:
         (f"{one.name}: " if one.name else "")
         + formula(one.geometry)
         + (f", {len(one.starts)} starts" if one.starts else "")
-        for one in inputs.each
+        for one in inputs.moving
     ]
     return f"system{'s' if len(described) > 1 else ''}: {'; '.join(described)}"
 

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from fhi_al.core.derived import dimer_distances, dimer_positions, order_without
 from fhi_al.core.diversity import farthest_first, fingerprints_of_any
 from fhi_al.core.environments import radial_descriptors
 from fhi_al.core.plausible import GeometryLimits, geometry_problem
@@ -35,6 +36,8 @@ class Kind(StrEnum):
     RATTLED = "rattled"
     STRAINED = "strained"
     VOLUME = "volume"
+    DIMER = "dimer"
+    VACANCY = "vacancy"
 
 
 @dataclass(frozen=True)
@@ -148,6 +151,56 @@ def displaced(
     return mixed(list(kinds.values()), rule.seed, system.index, _MIXING, batch)
 
 
+@dataclass(frozen=True)
+class Vacancy:
+    """An atom that is taken out of a system, and the system that is left, by their indices."""
+
+    site: int
+    system: int
+
+
+def vacancies(
+    system: DisplacedSystem, rule: DisplacedRule, limits: GeometryLimits, out: Sequence[Vacancy]
+) -> list[Displaced]:
+    """Rattled crystals without one atom.
+
+    Parameters
+    ----------
+    system : DisplacedSystem
+        The whole crystal.
+    rule : DisplacedRule
+    limits : GeometryLimits
+        No structure has overlaps.
+    out : sequence of Vacancy
+
+    Raises
+    ------
+    CannotDisplace
+        As :func:`displaced`.
+    """
+    draw = _Draw(system, rule, limits)
+    return [draw.without(vacancy, number) for number, vacancy in enumerate(out)]
+
+
+def dimers(system: int, contact: float, cutoff: float, n: int) -> list[Displaced]:
+    """Two atoms at distances from contact up to a cutoff, the most different first.
+
+    Parameters
+    ----------
+    system : int
+        Index of the dimer's system.
+    contact, cutoff : float
+        In A.
+    n : int
+    """
+    distances = dimer_distances(contact, cutoff, n)
+    order = farthest_first(np.log(np.array(distances))[:, None], np.empty((0, 1)))
+    return [
+        Displaced(Kind.DIMER, system, dimer_positions(distances[k]), np.zeros((3, 3)))
+        for k in order
+    ]
+
+
 def mixed(lists: Sequence[Sequence[Item]], *seed: int) -> list[Item]:
     """Lists as one in which each, in its own order, is spread evenly.
 
@@ -185,6 +238,7 @@ class _Draw:
         batch: int,
         n: int,
         make: Callable[[np.random.Generator, int], Displaced],
+        radii: Array | None = None,
     ) -> Iterator[Displaced]:
         number = list(Kind).index(kind)
         seed = [self._rule.seed, self._system.index, number, batch]
@@ -192,7 +246,7 @@ class _Draw:
         for k in range(n):
             for _ in range(_MOST_DRAWS):
                 found = make(generator, k % len(self._system.starts))
-                problem = self.problem(found)
+                problem = self.problem(found, radii)
                 if problem is None:
                     yield found
                     break
@@ -202,8 +256,22 @@ class _Draw:
                     f"last because {problem}"
                 )
 
-    def problem(self, found: Displaced) -> str | None:
-        pbc, radii = self._system.starts[0].pbc, self._system.radii
+    def without(self, vacancy: Vacancy, number: int) -> Displaced:
+        """The rattled crystal without an atom, of a starting geometry in turn."""
+        start = number % len(self._system.starts)
+        own = self._system.starts[start]
+        order = order_without(own, vacancy.site)
+
+        def make(generator: np.random.Generator, _start: int) -> Displaced:
+            positions = own.positions + self._steps(generator, start)
+            return Displaced(Kind.VACANCY, vacancy.system, positions[order], own.cell)
+
+        (found,) = self.accepted(Kind.VACANCY, number, 1, make, self._system.radii[order])
+        return found
+
+    def problem(self, found: Displaced, radii: Array | None = None) -> str | None:
+        radii = self._system.radii if radii is None else radii
+        pbc = self._system.starts[0].pbc
         return geometry_problem(found.positions, found.cell, pbc, radii, self._limits)
 
     def rattled(self, generator: np.random.Generator, start: int) -> Displaced:

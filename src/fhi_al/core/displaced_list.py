@@ -37,6 +37,8 @@ class DisplacedList:
         In A.
     goes_on : bool
         When all have been taken, further ones are drawn (rattled and strained).
+    others : sequence of sequences of Displaced
+        Further structures for the first list, each in its own order: dimers, vacancies.
     """
 
     systems: Sequence[DisplacedSystem]
@@ -44,6 +46,7 @@ class DisplacedList:
     limits: GeometryLimits
     cutoff: float
     goes_on: bool
+    others: Sequence[Sequence[Displaced]] = ()
 
     @cached_property
     def first(self) -> list[Displaced]:
@@ -92,4 +95,6 @@ class DisplacedList:
             displaced(system, rule, self.limits, self.cutoff, batch)
             for system, rule in zip(self.systems, self.rules, strict=True)
         ]
+        if batch == 0:
+            lists += [list(each) for each in self.others]
         return mixed(lists, self.rules[0].seed, MIXING_SYSTEMS, batch)

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from fhi_al.core.structure import Array
 
 # See fhi_al.core.displaced.
-DISPLACED_KINDS = ("rattled", "strained", "volume")
+DISPLACED_KINDS = ("rattled", "strained", "volume", "dimer", "vacancy")
+# Of other atoms than the system that MD moves: they teach, and judge nothing.
+DERIVED_KINDS = ("dimer", "vacancy")
 Phase = Literal["initial", "active_learning", "sanity", "test", "imported", "file"]
 
 
@@ -44,6 +46,11 @@ class Origin:
     def is_displaced(self) -> bool:
         """Whether it is of no trajectory."""
         return self.source in DISPLACED_KINDS
+
+    @property
+    def is_derived(self) -> bool:
+        """Whether it is of other atoms than any system that MD moves."""
+        return self.source in DERIVED_KINDS
 
     @property
     def place(self) -> str:
@@ -105,6 +112,15 @@ class Label:
     def config_type(self) -> str:
         """The name by which ``config_type_weights`` knows it."""
         return self.given_config_type or self.origin.config_type
+
+
+def of_systems(labels: Sequence[Label]) -> list[Label]:
+    """Labels of the systems that MD moves; all, if there are no such.
+
+    Dimers have forces and energies that nothing in MD comes near: what is averaged is averaged
+    without them.
+    """
+    return [label for label in labels if not label.origin.is_derived] or list(labels)
 
 
 class LabelSets(Protocol):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
+from fhi_al.core.errors import EngineError
 from fhi_al.engines.aims_input.geometry import Geometry
 from fhi_al.engines.ase_import import (
     calculator_problem,
@@ -51,10 +52,18 @@ class AseCalculator(EngineKind):
     def atom_spec(self, run: EngineContext, atom: Geometry) -> AseSpec:
         """The calculator without the arguments that are about the whole system."""
         unpaired = round(float(atom.structure.initial_moments[0]))
-        defaults = default_arguments(self._calculator(run))
-        return self._spec(
-            run, atom, arguments_of_atom(run.al.reference_arguments, unpaired, defaults)
-        )
+        arguments = self.arguments_apart(run.settings, run.al.reference_arguments, unpaired)
+        return self._spec(run, atom, arguments)
+
+    def arguments_apart(
+        self, settings: Settings, arguments: Mapping[str, Any], unpaired: int
+    ) -> dict[str, Any]:
+        """As of an isolated atom."""
+        try:
+            defaults = default_arguments(self._path(settings.al))
+        except EngineError:  # said of the run's own systems
+            defaults = {}
+        return arguments_of_atom(arguments, unpaired, defaults)
 
     def left_out_of_atom(self, settings: Settings, spec: EngineSpec) -> list[str]:
         """Arguments that are about the whole system."""
@@ -92,8 +101,11 @@ class AseCalculator(EngineKind):
                     yield note
 
     def _calculator(self, run: EngineContext) -> str:
-        assert run.al.reference_calculator is not None
-        return run.al.reference_calculator
+        return self._path(run.al)
+
+    def _path(self, al: ActiveLearning) -> str:
+        assert al.reference_calculator is not None
+        return al.reference_calculator
 
     def _key(self, run: EngineContext) -> str:
         return "reference_calculator"
@@ -124,7 +136,7 @@ class TBLite(AseCalculator):
                 "the method is set by reference_method; remove it here",
             )
 
-    def _calculator(self, run: EngineContext) -> str:
+    def _path(self, al: ActiveLearning) -> str:
         return TBLITE
 
     def _key(self, run: EngineContext) -> str:

@@ -34,6 +34,9 @@ class SystemInput:
         Engine arguments of its own, which overrule the common ones.
     moves : bool
         Whether it has trajectories.
+    is_apart : bool
+        Some of the atoms of other systems, alone and neutral: what the engine is told of a whole
+        system (charge, spin, field) must not reach it.
     """
 
     geometry: Geometry
@@ -42,6 +45,7 @@ class SystemInput:
     starts: tuple[Start, ...] = ()
     arguments: Mapping[str, Any] = field(default_factory=dict)
     moves: bool = True
+    is_apart: bool = False
 
     @property
     def structure(self) -> Structure:

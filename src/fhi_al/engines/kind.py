@@ -7,13 +7,14 @@ Lives on rank 0 only: what other ranks get is a spec.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from fhi_al.engines.aims_input.geometry import Geometry
 from fhi_al.engines.inputs import Inputs
+from fhi_al.engines.isolated_atom import arguments_of_atom
 from fhi_al.engines.spec import EngineSpec
 from fhi_al.settings import ActiveLearning, Settings
 from fhi_al.settings.clash import Clash
@@ -108,6 +109,15 @@ class EngineKind(ABC):
         What belongs to the whole system, such as a charge or a field, must not reach it.
         """
         return self.spec(run, atom)
+
+    def arguments_apart(
+        self, settings: Settings, arguments: Mapping[str, Any], unpaired: int
+    ) -> dict[str, Any]:
+        """``reference_arguments`` for some of the atoms alone, with so many unpaired electrons.
+
+        Without what is of the whole system, such as a charge or a field.
+        """
+        return arguments_of_atom(arguments, unpaired)
 
     def left_out_of_atom(self, settings: Settings, spec: EngineSpec) -> list[str]:
         """What of the user's arguments an isolated atom does not get, as ``name=value``."""

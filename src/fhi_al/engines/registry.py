@@ -61,7 +61,9 @@ def _loaded(name: str) -> type[EngineKind]:
 def completed(settings: Settings, inputs: Inputs) -> Inputs:
     """The inputs with what the engine's own files say of the systems, such as masses."""
     kind = engine_kind(settings)
-    each = [kind.completed(_of_system(settings, one), one).each[0] for one in inputs.one_by_one()]
+    each = [
+        kind.completed(_of_system(kind, settings, one), one).each[0] for one in inputs.one_by_one()
+    ]
     return replace(inputs, each=tuple(each))
 
 
@@ -164,10 +166,17 @@ def _as_job(settings: Settings, spec: EngineSpec) -> EngineSpec:
     return job
 
 
-def _of_system(settings: Settings, inputs: Inputs) -> Settings:
+def _of_system(kind: EngineKind, settings: Settings, inputs: Inputs) -> Settings:
     """The settings with a system's own engine arguments."""
-    own = inputs.each[0].arguments if inputs.each else {}
-    return settings.with_engine_arguments(own) if own else settings
+    if not inputs.each:
+        return settings
+    one = inputs.each[0]
+    if one.is_apart:
+        unpaired = abs(round(float(one.structure.initial_moments.sum())))
+        common = settings.al.reference_arguments
+        own = kind.arguments_apart(settings, common, unpaired)
+        return settings.with_engine_arguments(own, left_out=common.keys() - own.keys())
+    return settings.with_engine_arguments(one.arguments) if one.arguments else settings
 
 
 def _named(inputs: Inputs, messages: Iterable[str]) -> Iterator[str]:
@@ -179,7 +188,7 @@ def _named(inputs: Inputs, messages: Iterable[str]) -> Iterator[str]:
 
 
 def _context(kind: EngineKind, folder: Path, settings: Settings, inputs: Inputs) -> EngineContext:
-    settings = _of_system(settings, inputs)
+    settings = _of_system(kind, settings, inputs)
     keys = None if kind.keys is None else _own_keys(kind.keys, settings)
     return EngineContext(folder, settings, inputs, keys)
 

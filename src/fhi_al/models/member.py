@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from fhi_al.core.label import Label
+from fhi_al.core.label import Label, of_systems
 from fhi_al.models.energy_constants import corrected_energies
 from fhi_al.models.evaluation import Evaluation
 from fhi_al.models.interface import (
@@ -171,7 +171,7 @@ class Member:
         if self.frozen:
             raise RuntimeError(f"member {self.index}: the normalisation constants are frozen")
         given = self._settings.architecture.atomic_energies
-        found = self._backend.fit_normalisation(self.training, given or None)
+        found = self._backend.fit_normalisation(of_systems(self.training), given or None)
         self.model.set_normalisation(found)
         self.fitted = True
         self._count_change()
@@ -193,12 +193,12 @@ class Member:
         """
         if not self._settings.training.fit_atomic_energies:
             return
-        constants = self.model.normalisation
+        constants, labels = self.model.normalisation, of_systems(self.training)
         found = corrected_energies(
             constants.atomic_energies,
             self._backend.elements,
-            self.training,
-            self._evaluation.energy_errors(self.training),
+            labels,
+            self._evaluation.energy_errors(labels),
             by_element=not self._settings.architecture.atomic_energies,
         )
         if found != constants.atomic_energies:

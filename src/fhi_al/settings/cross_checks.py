@@ -275,6 +275,11 @@ def _displaced(settings: ActiveLearningSettings) -> Iterator[Clash]:
             "must be at least 1 where nothing but displaced structures makes the initial dataset:"
             " further ones are drawn when the list is used up",
         )
+    if al.displaced.dimers > 0 and al.displaced.dimer_contact < al.min_distance:
+        yield Clash(
+            ("ACTIVE_LEARNING.displaced.dimer_contact", "ACTIVE_LEARNING.min_distance"),
+            f"must be at least min_distance = {al.min_distance:g}, below which atoms overlap",
+        )
 
 
 def _foundation(settings: ActiveLearningSettings) -> Iterator[Clash]:

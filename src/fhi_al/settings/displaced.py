@@ -79,6 +79,22 @@ class DisplacedStructures(Section):
         "Smallest and largest of these volumes, in those of the cell in geometry.in.",
         try_=[0.9, 1.1],
     )
+    dimers: Integer = setting(
+        0,
+        "Dimers of each pair of elements, as molecules, at so many distances from contact to"
+        " `r_max`: what atoms do that come close, or part. Needs `atomic_energies`.",
+        ge=0,
+    )
+    dimer_contact: Number = setting(
+        0.8,
+        "The shortest of these distances, in sums of covalent radii.",
+        ge=0.4,
+        le=1.5,
+        try_=0.8,
+    )
+    vacancies: Integer = setting(
+        0, "Crystals that lack one atom, the others rattled. Needs `atomic_energies`.", ge=0
+    )
     seed: Integer = setting(0, "Of all that is drawn at random.", ge=0, le=LARGEST_SEED)
 
 

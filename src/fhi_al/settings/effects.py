@@ -156,6 +156,8 @@ def _idle_in_active_learning(
         yield "ACTIVE_LEARNING.displaced.strain", "with strained: 0"
     if al.displaced.volumes == 0:
         yield "ACTIVE_LEARNING.displaced.volume_range", "with volumes: 0"
+    if al.displaced.dimers == 0:
+        yield "ACTIVE_LEARNING.displaced.dimer_contact", "with dimers: 0"
     if not al.parallel:
         for key in ("reference_groups", "train_while_waiting", "rescore_queue"):
             yield f"ACTIVE_LEARNING.{key}", "without parallel"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -170,9 +170,12 @@ class Settings:
         active_learning = ActiveLearningSettings(**_contents(files["active_learning"]))
         return Settings(mace, active_learning, self.folder, tuple(notes), files)
 
-    def with_engine_arguments(self, arguments: Mapping[str, Any]) -> Settings:
-        """The settings with more, or other, ``reference_arguments``."""
+    def with_engine_arguments(
+        self, arguments: Mapping[str, Any], left_out: Collection[str] = ()
+    ) -> Settings:
+        """The settings with more, or other, ``reference_arguments``, and without some."""
         both = self.al.reference_arguments | dict(arguments)
+        both = {name: value for name, value in both.items() if name not in left_out}
         al = self.al.model_copy(update={"reference_arguments": both})
         sections = self.active_learning.model_copy(update={"active_learning": al})
         return replace(self, active_learning=sections)
