@@ -113,6 +113,16 @@ def test_what_mace_calls_the_reference_comes_before_plain_names(tmp_path: Path) 
     assert second.problems[0].startswith("has no REF_energy: ")
 
 
+def test_of_a_smearing_the_energy_is_read_that_forces_belong_to(tmp_path: Path) -> None:
+    frames = [molecule(1), molecule(2)]
+    for atoms in frames:
+        atoms.calc.results["free_energy"] = atoms.calc.results["energy"] - 0.5
+    ase.io.write(tmp_path / "a.traj", frames)
+    for frame, atoms in zip(read_frames(tmp_path / "a.traj"), frames, strict=True):
+        assert frame.label is not None
+        assert frame.label.energy == atoms.calc.results["free_energy"]
+
+
 @pytest.mark.parametrize("shared", [True, False])
 def test_points_are_shared_out_as_sampled_ones_are(shared: bool) -> None:
     sets = Sets(2, shared=shared)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -123,15 +124,21 @@ def test_active_learning_starts_from_data_alone(tmp_path, data) -> None:
     output = succeed(folder, 1, "--check", command="FHI_AL-al")
     assert "water.traj: 12 labels; 5 + 1, 5 + 1 points of the members" in output
     assert not (folder / "restart").exists()
-    output = succeed(folder, command="FHI_AL-al")
+    code, output = run(folder_with(folder, data, limit=0.001, **keys), command="FHI_AL-al")
+    assert code == 3, output
+    output = succeed(folder_with(folder, data, **keys), command="FHI_AL-al")
+    assert "continuing from the snapshot" in output
     assert [n_labels for n_labels, _ in rounds(output)] == [N_DATA] * len(rounds(output))
     assert "does not help any more, and none is sampled" in output
     phases = [record["origin"]["phase"] for record in labels(folder)]
     assert phases[:N_DATA] == ["imported"] * N_DATA
     assert len(phases) > N_DATA and set(phases[N_DATA:]) == {"active_learning"}
     assert "summary: stage: done" in output
-    # Whoever runs it again in the folder of now, without what it has in restart/, starts from the
-    # sets and models that it wrote; too few data are refused.
+    # Without restart/ there are still the sets and models that it wrote.
+    shutil.rmtree(folder / "restart")
+    output = succeed(folder, 1, "--check", command="FHI_AL-al")
+    assert f"starts from {folder / 'data' / 'initial'}: 12 labels" in output
+    assert "ACTIVE_LEARNING.initial_data: not used: there are sets and models" in output
     few = folder_with(tmp_path / "few", data[:3], **foundation)
     code, output = run(few, 1, "--check", command="FHI_AL-al")
     assert code == 2

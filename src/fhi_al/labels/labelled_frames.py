@@ -21,6 +21,8 @@ from fhi_al.labels.xyz import ENERGY, FORCES, STRESS
 
 # ASE's own, of a calculator's results.
 PLAIN = ("energy", "forces", "stress")
+# With a smearing, the energy that its forces are derivatives of, as labels of engines have it.
+FREE = "free_energy"
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +54,8 @@ class LabelNames:
     ----------
     energy, forces, stress : str or None
         None: ``REF_energy``, ``REF_forces`` and ``REF_stress`` in a file that has one of the first
-        two, else ASE's own, ``energy``, ``forces`` and ``stress``.
+        two, else ASE's own, ``energy`` (``free_energy``, where a frame has that), ``forces`` and
+        ``stress``.
     given_in : str
         Where a user can give others.
     """
@@ -116,6 +119,8 @@ def _names_in(frames: Sequence[AtomsFrame], names: LabelNames) -> _Names:
     )
     is_plain = not found & {ENERGY, FORCES} and bool(found & set(PLAIN[:2]))
     energy, forces, stress = PLAIN if is_plain else (ENERGY, FORCES, STRESS)
+    if is_plain and FREE in found:
+        energy = FREE
     # Beside names of the user's own, a stress of another name is of something else.
     are_given = names.energy is not None and names.forces is not None
     return _Names(
