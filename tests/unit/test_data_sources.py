@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 import yaml
+from imported_parts import frame, write_frames
 from pydantic_core import PydanticCustomError
 
 from fhi_al.app.checks import read_inputs
 from fhi_al.app.data_sources import data_sources
+from fhi_al.app.initial_data import initial_data
+from fhi_al.app.needs import Command, needs_of
 from fhi_al.core.errors import InputError
 from fhi_al.settings import Settings, read_settings
 from fhi_al.settings.initial_data import read_initial_data
@@ -81,6 +84,27 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path, given: Any, message: s
     (problem,) = caught.value.problems
     assert problem.startswith("active_learning_settings.yaml:")
     assert problem.endswith(message.format(folder=tmp_path.resolve()))
+
+
+def test_a_system_without_labels_is_told(tmp_path: Path) -> None:
+    """FHI_AL samples some of it first; FHI_AL-al, which samples none, refuses."""
+    settings = settings_of(tmp_path, "old/water.xyz")
+    path = tmp_path / "active_learning_settings.yaml"
+    content = yaml.safe_load(path.read_text())
+    systems = [
+        {"name": "water", "geometry": "geometry.in"},
+        {"name": "hydrogen", "geometry": "h2.xyz"},
+    ]
+    path.write_text(yaml.safe_dump({**content, "SYSTEMS": systems}))
+    (tmp_path / "h2.xyz").write_text("2\n\nH 0 0 0\nH 0 0 0.75\n")
+    write_frames(tmp_path / "old" / "water.xyz", [frame(k) for k in range(9)])
+    settings = read_settings(tmp_path)
+    inputs = read_inputs(settings)
+    data = initial_data(settings, inputs, None, needs_of(Command.ALL, None, tests=False))
+    assert data is not None and data.without == ("hydrogen",) and not data.is_enough
+    assert "no labels of hydrogen: points are sampled before training begins" in data.notes[-1]
+    with pytest.raises(InputError, match="no labels of hydrogen: expected some of every system"):
+        initial_data(settings, inputs, None, needs_of(Command.ACTIVE_LEARNING, None, tests=False))
 
 
 @pytest.mark.parametrize(

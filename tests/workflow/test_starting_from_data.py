@@ -29,6 +29,7 @@ from tblite.ase import TBLite
 pytestmark = [pytest.mark.mpi, pytest.mark.real]
 
 N_DATA = 12
+SETS = ("training", "validation")
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +113,17 @@ def test_nothing_is_sampled_where_the_data_are_enough(tmp_path, data) -> None:
     test = ase.io.read(sets / "test" / "combined.xyz", ":")
     assert [atoms.info["md_step"] for atoms in test] == [4, 8, 12]  # its frames
     assert len(ase.io.read(sets / "training" / "combined.xyz", ":")) == 6
+
+
+def test_too_few_data_are_the_beginning_of_a_round_that_is_sampled(tmp_path, data) -> None:
+    folder = folder_with(tmp_path / "run", data[:3])
+    output = succeed(folder, command="FHI_AL-initial-ds")
+    ((n_labels, _),) = rounds(output)
+    assert n_labels > 3
+    sets = folder / "data" / "initial"
+    n_points = [len(ase.io.read(sets / kind / "combined.xyz", ":")) for kind in SETS]
+    # Two for each of the two members besides the three.
+    assert sum(n_points) == 3 + 4
 
 
 def test_active_learning_starts_from_data_alone(tmp_path, data) -> None:

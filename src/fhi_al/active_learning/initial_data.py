@@ -65,6 +65,8 @@ class InitialData:
         What the labels are of; of an initial phase with its models none.
     notes : tuple of str
         What may not be meant.
+    without : tuple of str
+        Systems that move and have no label among them.
     """
 
     source: str
@@ -74,6 +76,7 @@ class InitialData:
     models: tuple[Path, ...] = ()
     files: tuple[DataFile, ...] = ()
     notes: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
 
     def labels(self) -> Iterator[Label]:
         """All labels, in the order of the sets; several of these may have the same."""
@@ -87,8 +90,8 @@ class InitialData:
 
     @property
     def is_enough(self) -> bool:
-        """Whether every member has something to train on, and something to be validated on."""
-        return all(map(bool, (*self.training, *self.validation)))
+        """Whether every member has something to train on and to be validated on, of all systems."""
+        return not self.without and all(map(bool, (*self.training, *self.validation)))
 
     def described(self) -> list[str]:
         """Lines that say what a run would start from."""

@@ -102,6 +102,12 @@ def _instead_of_sampling(settings: Settings, inputs: Inputs) -> InitialData:
             ]
         )
     data = _of_files(settings, inputs)
+    if data.without:
+        message = (
+            f"no labels of {', '.join(data.without)}: expected some of every system, for FHI_AL-al "
+            "samples none. Add some, or run FHI_AL"
+        )
+        raise InputError([str(settings.problem("active_learning", KEY, message))])
     if not data.is_enough:
         message = (
             f"{data.n_labels} labels for {settings.al.ensemble_size} members: expected for each at "
@@ -114,12 +120,22 @@ def _instead_of_sampling(settings: Settings, inputs: Inputs) -> InitialData:
 
 def _of_files(settings: Settings, inputs: Inputs) -> InitialData:
     al = settings.al
-    return read_data_files(
+    data = read_data_files(
         data_sources(settings, inputs),
         _expected(settings, inputs),
         al.ensemble_size,
         shared=al.initial_sets == "shared",
     )
+    has_labels = {label.system for label in data.labels()}
+    without = tuple(
+        one.name or one.geometry.path.name
+        for index, one in enumerate(inputs.each)
+        if one.moves and index not in has_labels
+    )
+    if not without:
+        return data
+    note = f"{KEY}: no labels of {', '.join(without)}: points are sampled before training begins"
+    return replace(data, without=without, notes=(*data.notes, note))
 
 
 def _with_models(settings: Settings, inputs: Inputs, files: InitialFiles) -> InitialData:
