@@ -73,7 +73,7 @@ class _List:
         near = (_squares(vectors) < cutoff**2).nonzero()[0]
         # The cell of a molecule counts for nothing, but must have a volume.
         own = cell if any(self.periodic) else np.eye(3)
-        return Neighbours(self.pairs[:, near], self.unit_shifts[near], own)
+        return Neighbours(self.pairs.take(near, axis=1), self.unit_shifts[near], own)
 
 
 class NeighbourLists:
