@@ -37,7 +37,7 @@ def main_initial_ds(argv: Sequence[str] | None = None) -> int:
 
 
 def main_al(argv: Sequence[str] | None = None) -> int:
-    """``FHI_AL-al``: active learning from a finished initial dataset."""
+    """``FHI_AL-al``: active learning from a finished initial dataset, or from your own data."""
     return _command("FHI_AL-al", main_al.__doc__, _run_active_learning, argv)
 
 

@@ -191,6 +191,15 @@ def test_a_structure_that_comes_again_counts_once(tmp_path: Path) -> None:
     assert f"{other}: frame 1: has another energy" in problem
 
 
+def test_what_could_not_be_computed_is_left_out(tmp_path: Path) -> None:
+    """As FHI_AL-label writes it."""
+    failed = Atoms("OHH", POSITIONS, info={"REF_failure": "the SCF did not converge"})
+    path = write_frames(tmp_path / "a.xyz", [molecule(1), failed, molecule(2)])
+    data = read(source(path, valid_ratio=0.0))
+    assert [label.origin.step for label in data.training[0]] == [1, 3]
+    assert data.notes == (f"{path}: frame 2: could not be computed (REF_failure): left out.",)
+
+
 def test_atoms_in_another_order_are_sorted_with_their_forces(tmp_path: Path) -> None:
     atoms = molecule(1)[[1, 0, 2]]
     energy, forces = springs(molecule(1).positions)

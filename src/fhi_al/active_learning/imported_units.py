@@ -52,6 +52,8 @@ LOWEST_RATIO, HIGHEST_RATIO = 0.2, 4.0
 ALIKE = math.log(1.6)
 # Of the distances in Bohr and in A, and how far it may be from that.
 BOHR_RATIO, BOHR_WITHIN = 1 / BOHR, 0.06
+# That are looked at for them.
+MOST_FRAMES, MOST_ATOMS = 100, 100
 
 
 def unit_problems(frames: Iterable[Frame], expected: Expected) -> Found:
@@ -228,7 +230,8 @@ def _in_bohr(frames: Sequence[Frame], system: ExpectedSystem) -> Iterator[tuple[
     if system.structure.pbc or len(system.structure) < 2:
         return
     usual = _nearest(system.structure.positions)
-    ratios = [float(np.median(_nearest(_label(frame).positions) / usual)) for frame in frames]
+    some = [_label(frame).positions for frame in frames[:MOST_FRAMES]]
+    ratios = [float(np.median(_nearest(positions) / usual)) for positions in some]
     ratio = float(np.median(ratios))
     if abs(ratio / BOHR_RATIO - 1) > BOHR_WITHIN:
         return
@@ -241,8 +244,8 @@ def _in_bohr(frames: Sequence[Frame], system: ExpectedSystem) -> Iterator[tuple[
 
 
 def _nearest(positions: Array) -> Array:
-    """Distance of each atom to the nearest other one, (n_atoms,) in A."""
-    distances = np.linalg.norm(positions[:, None] - positions, axis=2)
+    """Distance of each of the first atoms to the nearest other one, in A."""
+    distances = np.linalg.norm(positions[:MOST_ATOMS, None] - positions, axis=2)
     np.fill_diagonal(distances, np.inf)
     nearest: Array = distances.min(axis=1)
     return nearest

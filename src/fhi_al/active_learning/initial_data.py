@@ -22,6 +22,7 @@ from fhi_al.core.label import Label
 from fhi_al.core.run_state import DataFile
 from fhi_al.labels.labelled_frames import Frame, read_frames
 from fhi_al.labels.without_stress import without_stress
+from fhi_al.labels.xyz import FAILURE
 
 
 @dataclass(frozen=True)
@@ -206,6 +207,9 @@ def check_frames(
         problems += lines_of([(each.frame, what) for each in found for what in each.problems])
         note = "its atoms are in another order than the system's, and are sorted"
         notes += lines_of([(each.frame, note) for each in found if each.is_sorted])
+        failed = [frame for frame in given if frame.label is None and not frame.problems]
+        note = f"could not be computed ({FAILURE}): left out"
+        notes += lines_of([(frame, note) for frame in failed])
     every = [frame for each in matched.values() for frame in each]
     problems += lines_of(conflicts(every))
     problems += lines_of(unit_problems(every, expected))

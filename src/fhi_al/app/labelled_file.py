@@ -14,8 +14,9 @@ from fhi_al.core.errors import EngineError, InputError
 from fhi_al.labels.records import Record, Rejected
 from fhi_al.labels.serial_queue import LabelQueue
 from fhi_al.labels.store import LabelStore
-from fhi_al.labels.structure_file import FAILURE, FileStructure, write_labelled
+from fhi_al.labels.structure_file import FileStructure, write_labelled
 from fhi_al.labels.validation import LabelRequest
+from fhi_al.labels.xyz import FAILURE
 from fhi_al.process.soft_stop import SoftStop
 from fhi_al.report.pulse import Pulse
 from fhi_al.storage.atomic_file import write_atomically

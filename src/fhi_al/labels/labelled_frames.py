@@ -17,7 +17,7 @@ from ase.stress import voigt_6_to_full_3x3_stress
 from fhi_al.core.label import Label, Origin
 from fhi_al.core.structure import Array, geometry_key, structure
 from fhi_al.labels.atoms_file import AtomsFrame, cell_problems, read_atoms
-from fhi_al.labels.xyz import ENERGY, FORCES, STRESS
+from fhi_al.labels.xyz import ENERGY, FAILURE, FORCES, STRESS
 
 # ASE's own, of a calculator's results.
 PLAIN = ("energy", "forces", "stress")
@@ -37,7 +37,8 @@ class Frame:
     label : Label or None
         Of system 0, the only one unless it is matched with several; None if it holds none.
     problems : tuple of str
-        Why not: what was found, what was expected, how to fix it.
+        Why not: what was found, what was expected, how to fix it.  Empty where it says itself that
+        it could not be computed.
     """
 
     path: Path
@@ -147,6 +148,8 @@ def _frame(path: Path, frame: AtomsFrame, names: _Names, file: int) -> Frame:
         message = "has no atoms: expected at least one. Remove the frame"
         return Frame(path, frame.number, None, (message,))
     found = _found(atoms)
+    if FAILURE in found and names.energy not in found:
+        return Frame(path, frame.number, None)
     problems = [*_value_problems(atoms, found, names), *cell_problems(atoms)]
     if problems:
         return Frame(path, frame.number, None, tuple(problems))

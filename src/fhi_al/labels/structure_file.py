@@ -17,11 +17,9 @@ from ase import Atoms
 from fhi_al.core.label import Label
 from fhi_al.labels.atoms_file import cell_problems, read_atoms
 from fhi_al.labels.records import Record
-from fhi_al.labels.xyz import ENERGY, FORCES, STRESS
+from fhi_al.labels.xyz import ENERGY, FAILURE, FORCES, STRESS
 from fhi_al.storage.atomic_file import write_atomically
 
-# Why a structure has no label, where it has none.
-FAILURE = "REF_failure"
 _OURS = (ENERGY, FORCES, STRESS, FAILURE)
 
 

@@ -15,6 +15,8 @@ from fhi_al.labels.records import Record, Rejected
 from fhi_al.storage.atomic_file import write_atomically
 
 ENERGY, FORCES, STRESS = "REF_energy", "REF_forces", "REF_stress"
+# Why a structure has no label, where it has none.
+FAILURE = "REF_failure"
 
 
 def write_records(path: Path, records: Sequence[Record]) -> None:
