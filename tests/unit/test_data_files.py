@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -276,7 +276,14 @@ def test_labels_in_the_right_units_are_believed(tmp_path: Path) -> None:
     )
 
 
-Wrong = Callable[[Sequence[Atoms]], Sequence[Atoms]]
+def test_energies_that_are_off_by_the_e0s_are_told(tmp_path: Path) -> None:
+    path = write_frames(tmp_path / "a.xyz", [molecule(k) for k in range(5)])
+    (problem,) = problems_of(source(path), expected=water(OFFSET + 3 * 20.0))
+    assert problem == (
+        f"{path}: frames 1-5: the energy is, as most are, more than 15 eV per atom from the E0s "
+        "(-70.000 eV), no binding energy is as large: expected E0s and energies of one method. "
+        "Give E0s that fit, or none."
+    )
 
 
 def uphill(frames: Sequence[Atoms]) -> Sequence[Atoms]:

@@ -11,17 +11,21 @@ from imported_parts import frame, write_frames
 from pydantic_core import PydanticCustomError
 
 from fhi_al.app.checks import read_inputs
+from fhi_al.app.choices import InitialDataset
 from fhi_al.app.data_sources import data_sources
 from fhi_al.app.initial_data import initial_data
 from fhi_al.app.needs import Command, needs_of
 from fhi_al.core.errors import InputError
-from fhi_al.settings import Settings, read_settings
+from fhi_al.settings import Settings, SettingsError, read_settings
+from fhi_al.settings.changes import changes
 from fhi_al.settings.initial_data import read_initial_data
 
 
-def settings_of(folder: Path, initial_data: Any) -> Settings:
+def settings_of(folder: Path, initial_data: Any, **more: Any) -> Settings:
     """Settings of a run in a folder that has two files of data, and one elsewhere."""
-    keys = {"reference_engine": "tblite", "desired_acc": 0.1, "initial_data": initial_data}
+    keys = {"reference_engine": "tblite", "desired_acc": 0.1, **more}
+    if initial_data is not None:
+        keys["initial_data"] = initial_data
     content = {"ACTIVE_LEARNING": keys}
     (folder / "active_learning_settings.yaml").write_text(yaml.safe_dump(content))
     (folder / "mace_settings.yaml").write_text("GENERAL: {name_exp: water}\n")
@@ -84,6 +88,36 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path, given: Any, message: s
     (problem,) = caught.value.problems
     assert problem.startswith("active_learning_settings.yaml:")
     assert problem.endswith(message.format(folder=tmp_path.resolve()))
+
+
+def test_a_run_keeps_the_data_it_began_with(tmp_path: Path) -> None:
+    """Without the key it goes on as before; with another one it would not be the same run."""
+    began = settings_of(tmp_path, "c.traj")
+    without = settings_of(tmp_path, None).with_values_of(began.values())
+    assert without.al.initial_data == [{"file": "c.traj"}]
+    assert changes(began.values(), without.values()) == ([], [])
+    other = settings_of(tmp_path, "old/a.xyz").with_values_of(began.values())
+    allowed, (refused,) = changes(began.values(), other.values())
+    assert allowed == []
+    assert refused.startswith("ACTIVE_LEARNING.initial_data: [{'file': 'c.traj'}] -> ")
+
+
+def test_with_data_a_budget_need_not_pay_for_a_first_round(tmp_path: Path) -> None:
+    settings_of(tmp_path, "c.traj", label_budget=5)
+    with pytest.raises(SettingsError, match="the first round of the initial dataset alone takes"):
+        settings_of(tmp_path, None, label_budget=5)
+
+
+def test_from_python_paths_count_from_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = [Path("a.xyz"), {"file": "b.traj", "valid_ratio": 1}]
+    assert InitialDataset(data=data).keys()["initial_data"] == [
+        str(tmp_path / "a.xyz"),
+        {"file": str(tmp_path / "b.traj"), "valid_ratio": 1},
+    ]
+    assert InitialDataset().keys()["initial_data"] is None
 
 
 def test_a_system_without_labels_is_told(tmp_path: Path) -> None:

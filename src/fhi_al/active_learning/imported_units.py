@@ -107,16 +107,18 @@ def _energies(
         if looks:
             hints = " or ".join(looks)
             yield frame, f"the energy looks like {hints}: expected the total energy in eV"
-        elif distance > limit or are_off:
-            what = (
-                f"more than max_energy_per_atom = {limit:g} eV per atom from {words}"
-                if distance > limit
-                else f"with most others more than {NEAR_E0:g} eV per atom from {words}"
-            )
+        elif distance > limit:
             yield (
                 frame,
-                f"the energy is {what} ({reference:.3f} eV): expected eV, of the same method. "
-                "Correct or remove it",
+                f"the energy is more than max_energy_per_atom = {limit:g} eV per atom from {words} "
+                f"({reference:.3f} eV): expected eV, of the same method. Correct or remove it",
+            )
+        elif are_off:
+            yield (
+                frame,
+                f"the energy is, as most are, more than {NEAR_E0:g} eV per atom from {words} "
+                f"({reference:.3f} eV), no binding energy is as large: expected E0s and energies "
+                "of one method. Give E0s that fit, or none",
             )
 
 

@@ -243,7 +243,8 @@ class InitialDataset:
     displaced : mapping
         Keys of ACTIVE_LEARNING.displaced.
     data : path, mapping or a list of these
-        Files with labels that it begins with, as the key ``initial_data`` has them.
+        Files with labels that it begins with, as the key ``initial_data`` has them, but that paths
+        count from the current folder.
     """
 
     sampling: str | Sequence[str] = "aimd"
@@ -261,7 +262,7 @@ class InitialDataset:
     def keys(self) -> Keys:
         """Its keys of ACTIVE_LEARNING."""
         given: dict[str, Any] = {
-            "initial_data": self.data,
+            "initial_data": _absolute(self.data),
             "n_samples": self.points,
             "skip_step_initial": self.skip_steps,
             "lambda": self.factor,
@@ -281,3 +282,12 @@ class InitialDataset:
                 given["foundation_model"] = str(Path(source).absolute())
         given["initial_sampling"] = sources
         return given | ({"displaced": dict(self.displaced)} if self.displaced else {})
+
+
+def _absolute(data: Any) -> Any:
+    """Entries of ``initial_data`` with absolute paths; what makes no sense is left as it is."""
+    if isinstance(data, list | tuple):
+        return [_absolute(entry) for entry in data]
+    if isinstance(data, Mapping) and "file" in data:
+        return {**data, "file": _absolute(data["file"])}
+    return str(Path(data).expanduser().absolute()) if isinstance(data, str | Path) else data
