@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from ase.data import covalent_radii
 from label_parts import some_label
 
 from fhi_al.app.checks import geometry_limits
+from fhi_al.app.choices import InitialDataset
 from fhi_al.app.derived import with_derived
 from fhi_al.app.displaced import displaced_list, displaced_problems
+from fhi_al.app.systems_apart import apart_problems
 from fhi_al.core.derived import dimer_distances, element_pairs, order_without, vacancy_sites
 from fhi_al.core.displaced import Kind
 from fhi_al.core.label import DERIVED_KINDS, DISPLACED_KINDS, Origin, of_systems
@@ -21,7 +24,7 @@ from fhi_al.engines import registry
 from fhi_al.engines.aims_input.atomic import control_apart
 from fhi_al.engines.aims_input.control import parse_control
 from fhi_al.engines.aims_input.geometry import parse_geometry
-from fhi_al.engines.inputs import Inputs
+from fhi_al.engines.inputs import Inputs, SystemInput
 from fhi_al.settings import Settings, read_settings
 
 WATER = "atom 0 0 0.1173 O\natom 0 0.7572 -0.4692 H\natom 0 -0.7572 -0.4692 H\n"
@@ -63,14 +66,19 @@ KS_method parallel
 """
 
 
-def settings_of(folder: Path, energies: dict[int, float] | None = E0S, **keys: Any) -> Settings:
+def settings_of(
+    folder: Path,
+    energies: dict[int, float] | None = E0S,
+    sections: dict[str, Any] | None = None,
+    **keys: Any,
+) -> Settings:
     al = {"max_MD_steps": 100, "reference_engine": "tblite", "initial_sampling": "displaced"}
     mace: dict[str, Any] = {"GENERAL": {"name_exp": "a"}}
     if energies:
         mace["ARCHITECTURE"] = {"atomic_energies": energies}
     (folder / "mace_settings.yaml").write_text(yaml.safe_dump(mace))
     (folder / "active_learning_settings.yaml").write_text(
-        yaml.safe_dump({"ACTIVE_LEARNING": al | keys})
+        yaml.safe_dump({"ACTIVE_LEARNING": al | keys, **(sections or {})})
     )
     return read_settings(folder)
 
@@ -220,6 +228,55 @@ def test_what_they_need_is_said_before(
     assert found == "" if message is None else message in found
 
 
+def test_they_count_for_the_budget(tmp_path: Path) -> None:
+    keys = {"n_samples": 5, "ensemble_size": 2, "displaced": {"dimers": 3}}
+    for budget, refused in ((19, True), (20, False)):
+        settings = settings_of(tmp_path, label_budget=budget, **keys)
+        inputs = with_derived(settings, inputs_of(WATER))
+        found = list(displaced_problems(settings, inputs, geometry_limits(settings)))
+        assert bool(found) == refused
+        assert not found or "9 dimers and vacancies come on top of the 10" in found[0]
+
+
+def test_every_system_has_its_own_from_all_its_starts(tmp_path: Path) -> None:
+    settings = settings_of(
+        tmp_path,
+        displaced={"rattled": 4, "strained": 2, "dimers": 1, "rattle": 0.01},
+        sections={"SYSTEMS": [{"name": "water"}, {"name": "salt"}]},
+    )
+    water = parse_geometry(WATER, Path("geometry.in"))
+    bent = water.structure.positions * np.array([1.0, 1.1, 1.0])
+    starts = ((water.structure.positions, water.structure.cell), (bent, water.structure.cell))
+    own = Inputs(
+        (
+            SystemInput(water, name="water", starts=starts),
+            SystemInput(parse_geometry(SALT, Path("salt.in")), name="salt"),
+        )
+    )
+    inputs = with_derived(settings, own)
+    found = displaced_list(settings, inputs, geometry_limits(settings)).first
+    kinds = Counter((each.system, each.kind) for each in found)
+    assert kinds[0, Kind.RATTLED] == kinds[1, Kind.RATTLED] == 4
+    assert (0, Kind.STRAINED) not in kinds and kinds[1, Kind.STRAINED] == 2
+    # Dimers of the elements of all systems.
+    assert sum(kind is Kind.DIMER for _, kind in kinds) == 10
+    nearest = [
+        min((np.abs(each.positions - start).max(), k) for k, (start, _) in enumerate(starts))
+        for each in found
+        if each.system == 0
+    ]
+    assert {k for _, k in nearest} == {0, 1} and max(nearest)[0] < 0.06
+
+
+def test_python_gives_a_list_of_sources_too() -> None:
+    several = InitialDataset(["displaced", "my:Calculator"], displaced={"dimers": 3}).keys()
+    assert several["initial_sampling"] == ["displaced", "foundation"]
+    assert several["foundation_calculator"] == "my:Calculator"
+    assert several["displaced"] == {"dimers": 3}
+    one = InitialDataset("aimd").keys()
+    assert one["initial_sampling"] == ["aimd"] and "displaced" not in one
+
+
 def test_fhi_aims_as_a_library_is_told_the_way_out(tmp_path: Path) -> None:
     settings = settings_of(
         tmp_path,
@@ -229,5 +286,6 @@ def test_fhi_aims_as_a_library_is_told_the_way_out(tmp_path: Path) -> None:
         displaced={"dimers": 1},
     )
     inputs = with_derived(settings, inputs_of(WATER, CONTROL))
-    (problem,) = displaced_problems(settings, inputs, geometry_limits(settings))
-    assert "displaced.dimers = 1: " in problem and "ACTIVE_LEARNING.cluster" in problem
+    (problem,) = apart_problems(settings, inputs)
+    assert "4 systems (geometry.in, H-H_dimer, O-H_dimer, O-O_dimer)" in problem
+    assert "cluster" in problem

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from math import ceil
 from typing import Literal
 
 import numpy as np
@@ -23,12 +24,12 @@ from fhi_al.core.displaced import (
     vacancies,
 )
 from fhi_al.core.displaced_list import DisplacedList
+from fhi_al.core.label import DERIVED_KINDS
 from fhi_al.core.plausible import GeometryLimits
 from fhi_al.core.schedule import highest
 from fhi_al.core.stiffness import thermal_amplitudes
 from fhi_al.core.structure import Array, Structure
 from fhi_al.engines.inputs import Inputs, SystemInput
-from fhi_al.engines.registry import one_system_per_process
 from fhi_al.md.atoms import radii_of
 from fhi_al.settings import Settings
 
@@ -110,15 +111,12 @@ def displaced_problems(settings: Settings, inputs: Inputs, limits: GeometryLimit
         yield problem(
             "vacancies", f"needs cells of at least {FEWEST_ATOMS} atoms. Take a supercell"
         )
-    for key in ("dimers", "vacancies"):
-        if getattr(al.displaced, key) > 0:
-            yield from (problem(key, why) for why in _against_others(settings))
     try:
-        n_first = len(displaced_list(settings, inputs, limits).first)
+        found = displaced_list(settings, inputs, limits)
     except CannotDisplace as error:
         yield problem("rattle", f"{error}. Take less, or lower min_distance")
         return
-    if n_first == 0:
+    if not found.first:
         yield str(
             settings.problem(
                 "active_learning",
@@ -127,20 +125,27 @@ def displaced_problems(settings: Settings, inputs: Inputs, limits: GeometryLimit
                 "take displaced out",
             )
         )
+    for key in ("dimers", "vacancies"):
+        if getattr(al.displaced, key) > 0:
+            n_derived = sum(each.kind in DERIVED_KINDS for each in found.first)
+            yield from (problem(key, why) for why in _against_others(settings, n_derived))
 
 
-def _against_others(settings: Settings) -> Iterator[str]:
-    """Why there cannot be structures of other atoms than the run's systems."""
+def _against_others(settings: Settings, n_derived: int) -> Iterator[str]:
+    """Why there cannot be so many structures of other atoms than the run's systems."""
     assert settings.mace is not None
     if not settings.mace.architecture.atomic_energies:
         yield (
             "needs ARCHITECTURE.atomic_energies in mace_settings.yaml: without E0s energies of"
             " other compositions mean nothing. FHI_AL-atomic-energies computes them"
         )
-    if one_system_per_process(settings):
+    al = settings.al
+    first_round = ceil(al.n_samples * al.ensemble_size * al.calls_per_point)
+    if al.label_budget is not None and al.label_budget <= first_round + n_derived:
         yield (
-            "are systems of their own, of which FHI-aims as a library knows one in a process. Set"
-            " ACTIVE_LEARNING.cluster, with which each label has its own inputs, or set it to 0"
+            f"{n_derived} dimers and vacancies come on top of the {first_round} calculations of"
+            f" the first round: expected fewer than label_budget = {al.label_budget} in all. Take"
+            " fewer, or more label_budget"
         )
 
 
