@@ -192,6 +192,7 @@ def test_a_row_has_its_values_under_their_columns(tmp_path: Path) -> None:
         "stress_uncertainty": "",  # without compute_stress
         "stress_threshold": "",
         "md": "",  # of a version that did not say
+        "system": "",
         "crosses": "False",
     }
     assert rows[3]["threshold"] == "1.0"

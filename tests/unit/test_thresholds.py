@@ -62,6 +62,7 @@ def active_state(**changes: Any) -> ActiveLearningState:
         n_withdrawn=0,
         rescored=0,
         mae_forces=None,
+        mae_to_reach=None,
         plateaus=(),
         pairs=(Pairs(),),
     )

@@ -17,7 +17,7 @@ from fhi_al.active_learning.run import Run
 from fhi_al.active_learning.sweep import Sweep
 from fhi_al.active_learning.thresholds import describe
 from fhi_al.active_learning.trajectories import Trajectories
-from fhi_al.core.assignment import trajectories_of
+from fhi_al.core.assignment import Assignment, trajectories_of
 from fhi_al.core.calibration import Pairs
 from fhi_al.core.final_test import n_test_labels
 from fhi_al.core.improvement import BestError
@@ -81,7 +81,7 @@ class ActiveLearningProcedure:
         handler = log_to_file(run.folder / "AL.log")
         try:
             if run.state.stage is Stage.INITIAL_DONE:
-                self._begin()
+                self._begin_again() if run.state.active is not None else self._begin()
             if run.state.stage is Stage.ACTIVE_LEARNING:
                 self._trajectories.reinstate()
                 self._tell_conditions()
@@ -122,6 +122,7 @@ class ActiveLearningProcedure:
                 n_withdrawn=0,
                 rescored=0,
                 mae_forces=None,
+                mae_to_reach=None,
                 plateaus=tuple(BestError() for _ in run.ensemble.members),
                 pairs=tuple(Pairs() for _ in run.dynamics.systems),
             ),
@@ -133,6 +134,15 @@ class ActiveLearningProcedure:
             options.sweep.skip_step,
             describe(options.criterion),
         )
+        run.save()
+
+    def _begin_again(self) -> None:
+        """Of a run to which systems were added: trajectories that are over have company now."""
+        run, state = self._run, self._trajectories.state
+        self._progress.live = [self._at_start(trajectory) for trajectory in state.trajectories]
+        for member in run.ensemble.members:
+            member.fresh_optimizer(scheduler=False)
+        self._progress.update(stage=Stage.ACTIVE_LEARNING)
         run.save()
 
     def _tell_conditions(self) -> None:
@@ -212,7 +222,15 @@ class ActiveLearningProcedure:
         options = self._options
         if not math.isinf(options.stop.label_budget):
             return options.stop.kept_for_test
-        return n_test_labels(options.final_test, self._run.store.n_computed)
+        n_systems = len({each.system for each in self._table()})
+        return n_test_labels(options.final_test, self._run.store.n_computed, n_systems)
+
+    def _table(self) -> list[Assignment]:
+        """System, MD block and start of each trajectory."""
+        return [
+            Assignment(each.system, each.md, each.start)
+            for each in self._trajectories.state.trajectories
+        ]
 
     def _test(self) -> None:
         """Measure the true error of the finished models, if labels are to be computed for that."""
@@ -223,7 +241,7 @@ class ActiveLearningProcedure:
         if n_labels == 0 and run.state.final_test is None:  # final_test was changed to 0 meanwhile
             return
         test = run.final_test()
-        found = test.run(self._finished_members(), n_labels)
+        found = test.run(self._finished_members(), n_labels, self._table())
         assert run.state.errors is not None
         before = set(contradictions(run.state.errors))
         errors = replace(run.state.errors, test=found)

@@ -23,7 +23,7 @@ from fhi_al.core.label import Label
 from fhi_al.core.run_state import PendingLabel
 from fhi_al.core.structure import Array
 from fhi_al.core.trajectory import TrajectoryState, Withdrawn
-from fhi_al.md.conditions import MDConditions
+from fhi_al.md.system import MDSystem
 from fhi_al.models.ensemble import Ensemble
 from fhi_al.report import clock
 from fhi_al.report.clock import Clock
@@ -223,9 +223,9 @@ class Candidates:
     def _system(self, pending: PendingLabel) -> int:
         return self._trajectory(pending)[0].system
 
-    def _trajectory(self, pending: PendingLabel) -> tuple[TrajectoryState, MDConditions]:
+    def _trajectory(self, pending: PendingLabel) -> tuple[TrajectoryState, MDSystem]:
         trajectory = self._trajectories.state.trajectories[pending.trajectory]
-        return trajectory, self._dynamics.conditions(trajectory)
+        return trajectory, self._dynamics.system_of(trajectory)
 
     def _let_go(self, pending: PendingLabel, distance: float) -> None:
         """The trajectory goes on without a label; a sanity check that is due is done."""
@@ -242,7 +242,8 @@ class Candidates:
             trajectory=pending.trajectory,
             md_step=pending.frame.step,
             distance=distance,
-            md=self._trajectory(pending)[1].name,
+            md=self._trajectory(pending)[1].conditions.name,
+            system=self._trajectory(pending)[1].name,
         )
         log.info(
             "sweep %d, trajectory %d, MD step %d: near-duplicate of a point (distance %.3f, "

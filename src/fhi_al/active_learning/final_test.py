@@ -13,16 +13,21 @@ from dataclasses import replace
 
 import numpy as np
 
+from fhi_al.active_learning.final_errors import (
+    Tested,
+    errors_of_structures,
+    final_errors,
+    rows,
+)
 from fhi_al.active_learning.frames import frame_of, request_of
 from fhi_al.active_learning.held_out import HeldOut
 from fhi_al.active_learning.progress import Progress
 from fhi_al.active_learning.propagation import Dynamics, Propagation
-from fhi_al.core.assignment import some_of_each, trajectories_of
-from fhi_al.core.final_test import drawn, mean_of_drawn
-from fhi_al.core.held_out import prediction_errors
+from fhi_al.core.assignment import Assignment, some_of_each, trajectories_of
+from fhi_al.core.final_test import drawn, shared_out
 from fhi_al.core.label import Label
 from fhi_al.core.reported_errors import FinalErrors
-from fhi_al.core.run_state import Candidate, FinalTestState
+from fhi_al.core.run_state import Candidate, CandidateStatistics, FinalTestState
 from fhi_al.core.schedule import highest
 from fhi_al.core.trajectory import TrajectoryState
 from fhi_al.core.uncertainty import Measure
@@ -116,7 +121,9 @@ class FinalTest:
         self._propagation = Propagation(dynamics, queue.pump)
         self._submitted: set[tuple[int, int]] = set()
 
-    def run(self, members: Sequence[int], n_labels: int) -> FinalErrors:
+    def run(
+        self, members: Sequence[int], n_labels: int, table: Sequence[Assignment]
+    ) -> FinalErrors:
         """Move, choose, label, compare; from where an interrupted test stands.
 
         Parameters
@@ -125,6 +132,8 @@ class FinalTest:
             The finished ones.  One alone drives the MD, several with their mean.
         n_labels : int
             At most; not used where an interrupted test goes on.
+        table : sequence of Assignment
+            System and MD block of each trajectory of the run, of which the test has some; likewise.
 
         Raises
         ------
@@ -132,7 +141,7 @@ class FinalTest:
             If the reference engine fails for good.
         """
         if self._progress.state.final_test is None:
-            self._begin(n_labels)
+            self._begin(n_labels, some_of_each(table, MOST_TRAJECTORIES))
         member = members[0] if len(members) == 1 else None
         while not self._state.has_chosen:
             with self._step():
@@ -155,9 +164,8 @@ class FinalTest:
     def _update(self, **changes: object) -> None:
         self._progress.update(final_test=replace(self._state, **changes))  # type: ignore[arg-type]
 
-    def _begin(self, n_labels: int) -> None:
+    def _begin(self, n_labels: int, table: Sequence[Assignment]) -> None:
         """From labelled structures, drawn at random: evenly over systems and MD blocks."""
-        table = some_of_each(self._dynamics.assignments, MOST_TRAJECTORIES)
         trajectories = trajectories_of(table)
         labels = [record for record in self._held_out.store if isinstance(record, Label)]
         self._progress.live = []
@@ -217,16 +225,25 @@ class FinalTest:
         self._update(blocks=blocks, failures=state.failures + n_failures, candidates=tuple(found))
 
     def _choose(self) -> None:
+        """Some structures of each system, in proportion to how many its trajectories came to."""
         state = self._state
-        seed = self._dynamics.md_system(0, 0).conditions.seed
-        uncertainties = [each.uncertainty for each in state.candidates]
-        places = drawn(uncertainties, state.n_labels, random_stream(seed, CHOICE_STREAM))
-        self._update(
-            has_chosen=True,
-            candidates=(),
-            pending=tuple(state.candidates[place] for place in places),
-            mean_uncertainty=float(np.mean(uncertainties)) if uncertainties else 0.0,
-        )
+        of_systems: dict[int, list[Candidate]] = {}
+        for each in state.candidates:
+            system = state.trajectories[each.trajectory].system
+            of_systems.setdefault(system, []).append(each)
+        stream = random_stream(self._seed(), CHOICE_STREAM)
+        counts = shared_out(state.n_labels, [len(some) for some in of_systems.values()])
+        pending: list[Candidate] = []
+        met: list[CandidateStatistics] = []
+        for (system, some), count in zip(of_systems.items(), counts, strict=True):
+            uncertainties = [each.uncertainty for each in some]
+            pending += [some[place] for place in drawn(uncertainties, count, stream)]
+            met.append(CandidateStatistics(system, len(some), float(np.mean(uncertainties))))
+        self._update(has_chosen=True, candidates=(), pending=tuple(pending), met=tuple(met))
+
+    def _seed(self) -> int:
+        first = self._state.trajectories[0]
+        return self._system(first).conditions.seed
 
     def _take_in(self) -> None:
         for candidate in self._state.pending:
@@ -245,58 +262,19 @@ class FinalTest:
 
     def _request(self, candidate: Candidate) -> LabelRequest:
         trajectory = self._state.trajectories[candidate.trajectory]
-        conditions = self._dynamics.conditions(trajectory)
-        return request_of(candidate.frame, "test", trajectory, conditions)
+        return request_of(candidate.frame, "test", trajectory, self._system(trajectory))
 
     def _errors(self, members: Sequence[int]) -> FinalErrors:
         """Means over the members."""
         state = self._state
         labels = [self._held_out.store.label(key) for key, _ in state.labelled]
+        tested = Tested(labels, [uncertainty for _, uncertainty in state.labelled], state.met)
         md_ps = 1e-3 * state.blocks * BLOCK_FS * len(state.trajectories)
-        if not labels:
-            return FinalErrors(np.inf, np.inf, np.inf, 0, state.failures, md_ps)
         with self._clock.section(clock.MD):
-            predicted = self._dynamics.predictor.as_trained.predict(
-                labels, stress=all(label.stress is not None for label in labels)
-            )
-        each = [
-            [
-                prediction_errors(
-                    [label],
-                    [float(p.energies[k])],
-                    [p.forces[k]],
-                    None if p.stress is None else [p.stress[k]],
-                )
-                for label, p in zip(labels, predicted, strict=True)
-            ]
-            for k in members
-        ]
-        forces = np.mean([[one.mae_forces for one in errors] for errors in each], axis=0)
-        energies = np.mean([[one.mae_energy_per_atom for one in errors] for errors in each], axis=0)
-        # NaN where there is none.
-        of_members = [[one.mae_stress for one in errors] for errors in each]
-        stress = np.array(of_members, dtype=np.float64).mean(axis=0)
-        uncertainties = [uncertainty for _, uncertainty in state.labelled]
-        for k, (label, uncertainty) in enumerate(zip(labels, uncertainties, strict=True)):
-            self._journal.add(
-                "final test",
-                trajectory=label.origin.trajectory,
-                md_step=label.origin.step,
-                uncertainty=uncertainty,
-                mean_uncertainty=state.mean_uncertainty,
-                mae_forces=float(forces[k]),
-                mae_energy_per_atom=float(energies[k]),
-                mae_stress=float(stress[k]) if np.isfinite(stress[k]) else None,
-                md=label.origin.md,
-            )
-        mae, standard_error = mean_of_drawn(forces, uncertainties, state.mean_uncertainty)
-        mae_energy, _ = mean_of_drawn(energies, uncertainties, state.mean_uncertainty)
-        mae_stress = None
-        if np.isfinite(stress).all():
-            mae_stress, _ = mean_of_drawn(stress, uncertainties, state.mean_uncertainty)
-        return FinalErrors(
-            mae, standard_error, mae_energy, len(labels), state.failures, md_ps, mae_stress
-        )
+            errors = errors_of_structures(tested, self._dynamics.predictor.as_trained, members)
+        for row in rows(tested, errors):
+            self._journal.add("final test", **row)
+        return final_errors(tested, errors, state.failures, md_ps)
 
 
 def _name(candidate: Candidate) -> tuple[int, int]:

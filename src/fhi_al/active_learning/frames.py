@@ -9,8 +9,8 @@ from fhi_al.core.run_state import Frame
 from fhi_al.core.structure import Array
 from fhi_al.core.trajectory import TrajectoryState
 from fhi_al.labels.validation import LabelRequest
-from fhi_al.md.conditions import MDConditions
 from fhi_al.md.point import MDPoint
+from fhi_al.md.system import MDSystem
 
 
 def frame_of(point: MDPoint, step: int) -> Frame:
@@ -24,7 +24,7 @@ def frame_at(step: int, positions: Array, cell: Array) -> Frame:
 
 
 def request_of(
-    frame: Frame, phase: Phase, trajectory: TrajectoryState, md: MDConditions, source: str = ""
+    frame: Frame, phase: Phase, trajectory: TrajectoryState, system: MDSystem, source: str = ""
 ) -> LabelRequest:
     """The request for the label of a trajectory's frame.
 
@@ -33,12 +33,13 @@ def request_of(
     frame : Frame
     phase : str
     trajectory : TrajectoryState
-    md : MDConditions
-        What it moves under.
+    system : MDSystem
+        What it moves.
     source : str
         What drives its MD, where that is told.
     """
-    origin = Origin(phase, trajectory.index, frame.step, md.name, source)
+    md, name = system.conditions.name, system.name
+    origin = Origin(phase, trajectory.index, frame.step, md, source, name)
     positions, cell = np.array(frame.positions), np.array(frame.cell)
     return LabelRequest(trajectory.system, positions, cell, origin)
 

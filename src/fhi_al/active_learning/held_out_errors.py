@@ -54,22 +54,41 @@ def report_test_errors(
     for group, chosen in groups.items():
         if not chosen:
             continue
-        for model, errors in _errors(chosen, predictor, member_names).items():
-            journal.add("test", phase=phase, points=group, model=model, **asdict(errors))
-            _log_errors(group, model, errors)
-            maes.setdefault(group, errors.mae_forces)
+        predicted = _predicted(chosen, predictor)
+        for name, places in _by_system(chosen).items():
+            of_it = [chosen[k] for k in places]
+            found = _errors(of_it, [predicted[k] for k in places], member_names)
+            for model, errors in found.items():
+                entry = {"phase": phase, "points": group, "model": model, "system": name}
+                journal.add("test", **entry, **asdict(errors))
+                _log_errors(f"{group}, {name}" if name else group, model, errors)
+                maes.setdefault(group, errors.mae_forces)
     return maes.get(HELD_OUT)
 
 
-def _errors(
-    labels: Sequence[Label], predictor: Predictor, member_names: Sequence[str]
-) -> dict[str, PredictionErrors]:
-    """Errors by model, those of the mean first."""
+def _by_system(labels: Sequence[Label]) -> dict[str, list[int]]:
+    """Places of all labels under the empty name, and of each system's, where there are several."""
+    found: dict[str, list[int]] = {"": list(range(len(labels)))}
+    if len({label.system for label in labels}) > 1:
+        for place, label in enumerate(labels):
+            name = label.origin.system or f"system {label.system}"
+            found.setdefault(name, []).append(place)
+    return found
+
+
+def _predicted(labels: Sequence[Label], predictor: Predictor) -> list[Prediction]:
     predicted: list[Prediction] = []
     with_stress = any(label.stress is not None for label in labels)
     for first in range(0, len(labels), _AT_ONCE):
         some = labels[first : first + _AT_ONCE]
         predicted += predictor.as_trained.predict(some, stress=with_stress)
+    return predicted
+
+
+def _errors(
+    labels: Sequence[Label], predicted: Sequence[Prediction], member_names: Sequence[str]
+) -> dict[str, PredictionErrors]:
+    """Errors by model, those of the mean first."""
     mean = prediction_errors(
         labels,
         [float(each.energies.mean()) for each in predicted],

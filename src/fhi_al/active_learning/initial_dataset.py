@@ -219,7 +219,9 @@ class InitialDatasetProcedure:
         has_points = bool(self._sampling.points) or self._sampling.rounds == 0
         self._share_out_points()
         for member in self._members:
-            if has_points:
+            if has_points and member.frozen:  # for systems that were added to a run
+                member.fit_energies_of_new_compositions()
+            elif has_points:
                 member.fit_normalisation()
             if self._sampling.rounds > 0:
                 if has_points:
@@ -274,20 +276,21 @@ class InitialDatasetProcedure:
             rounds=before.rounds + 1,
             epochs_due=0,
             epochs=before.epochs + running.n_epochs,
-            mae_forces=self._lowest(before, result.mae),
-            helped=self._has_helped(before, result.mae),
+            mae_forces=self._lowest(before, result.mae_to_reach),
+            helped=self._has_helped(before, result.mae_to_reach),
         )
         member = self._members[0]
         log.info(
             "initial dataset, round %d: %d labels, %d + %d points per member (training + "
-            "validation), epoch %d of at most %d, force MAE %.4f eV/A (target %g); %s",
+            "validation), epoch %d of at most %d, force MAE%s %.4f eV/A (target %g); %s",
             self._sampling.rounds,
             self._run.store.n_labels,
             len(member.training),
             len(member.validation),
             self._sampling.epochs,
             self._options.max_epochs,
-            result.mae,
+            " of the worst system" if result.worst_of else "",
+            result.mae_to_reach,
             self._options.target,
             result.message,
         )

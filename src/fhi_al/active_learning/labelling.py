@@ -68,7 +68,7 @@ class Labelling:
         self._journal = journal
         self._criterion = criterion
         self._options = options
-        self._conditions = dynamics.conditions
+        self._system_of = dynamics.system_of
         self._disagreement = Disagreement(dynamics, criterion, clock)
         self._excess = ExcessEnergy(
             options.max_excess_energy, points.mean_energy_before, dynamics.md_system
@@ -89,7 +89,8 @@ class Labelling:
         """
         index = before.index
         now = self._trajectories.state.trajectories[index]
-        live, md = self._trajectories.live[index], self._conditions(now).name
+        live, moved = self._trajectories.live[index], self._system_of(now)
+        where = {"md": moved.conditions.name, "system": moved.name}
         spread = self._disagreement.at(now.system, live)
         if not spread.is_finite:
             self._trajectories.apply(index, Exploded(0, "the uncertainty is not finite"))
@@ -109,12 +110,12 @@ class Labelling:
             crosses=crossed,
             stress_uncertainty=spread.stress,
             stress_threshold=self._criterion.stress_limit,
-            md=md,
+            **where,
         )
         if crossed:
             since = now.step - now.last_crossing
             self._journal.add(
-                "crossing", trajectory=index, md_step=now.step, steps_since_last=since, md=md
+                "crossing", trajectory=index, md_step=now.step, steps_since_last=since, **where
             )
         self._trajectories.apply(index, Checked(crossed))
         if crossed or sanity:
@@ -221,7 +222,7 @@ class Labelling:
     def _request(self, pending: PendingLabel) -> LabelRequest:
         trajectory = self._trajectories.state.trajectories[pending.trajectory]
         phase: Phase = "active_learning" if pending.crossed else "sanity"
-        return request_of(pending.frame, phase, trajectory, self._conditions(trajectory))
+        return request_of(pending.frame, phase, trajectory, self._system_of(trajectory))
 
     def _forget(self, pending: PendingLabel) -> None:
         self._submitted.discard(_name(pending))
@@ -285,6 +286,7 @@ class Labelling:
             joined=joins or pending.crossed,
             mae_stress=mae_stress,
             md=outcome.request.origin.md,
+            system=outcome.request.origin.system,
         )
         return joins
 

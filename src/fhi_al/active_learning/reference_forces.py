@@ -8,9 +8,9 @@ from fhi_al.core.label import Label, Origin
 from fhi_al.core.trajectory import TrajectoryState
 from fhi_al.labels.serial_queue import LabelQueue
 from fhi_al.labels.validation import LabelRequest
-from fhi_al.md.conditions import MDConditions
 from fhi_al.md.evaluation import Evaluation, MovingStructure
 from fhi_al.md.point import MDFailure
+from fhi_al.md.system import MDSystem
 
 # What labels say that it has driven their MD.
 SOURCE = "aimd"
@@ -24,14 +24,14 @@ class ReferenceForces:
     queue : LabelQueue
     trajectory : TrajectoryState
         Before its next step.
-    md : MDConditions
-        What it moves under.
+    system : MDSystem
+        What it moves.
     """
 
-    def __init__(self, queue: LabelQueue, trajectory: TrajectoryState, md: MDConditions) -> None:
+    def __init__(self, queue: LabelQueue, trajectory: TrajectoryState, system: MDSystem) -> None:
         self._queue = queue
         self._trajectory = trajectory
-        self._md = md
+        self._system = system
         self._md_step = trajectory.step
 
     def __call__(self, pending: Mapping[int, MovingStructure]) -> dict[int, Evaluation | MDFailure]:
@@ -41,7 +41,8 @@ class ReferenceForces:
 
     def _label(self, structure: MovingStructure) -> Evaluation | MDFailure:
         trajectory = self._trajectory
-        origin = Origin("initial", trajectory.index, self._md_step, self._md.name, SOURCE)
+        md, name = self._system.conditions.name, self._system.name
+        origin = Origin("initial", trajectory.index, self._md_step, md, SOURCE, name)
         request = LabelRequest(
             trajectory.system, structure.positions.copy(), structure.cell.copy(), origin
         )

@@ -43,6 +43,8 @@ class Continuation:
         Whether ``TRAINING.lr`` is among the changes: saved optimizers hold the old one.
     initial_data : tuple of DataFile
         Of the user, whose labels the run has taken in.
+    added : tuple of int
+        Systems that are new, by their places: the run begins again for them.
     """
 
     files: Files
@@ -53,6 +55,7 @@ class Continuation:
     threads: int | None
     has_new_learning_rate: bool
     initial_data: tuple[DataFile, ...] = ()
+    added: tuple[int, ...] = ()
 
 
 def saved_run(restart: Path) -> Files | None:
@@ -73,6 +76,12 @@ def saved_settings(files: Files) -> Values:
     return found
 
 
+def saved_names(files: Files) -> list[str]:
+    """Names of the systems of a snapshot's run, in its order."""
+    names: list[str] = json.loads(files[RUN])["system_names"]
+    return names
+
+
 def continuation(
     restart: Path, files: Files, values: Values, systems: Sequence[Structure], changes: Changes
 ) -> Continuation:
@@ -87,7 +96,7 @@ def continuation(
     values : mapping
         The settings: dotted key -> value.
     systems : sequence of Structure
-        One per geometry.in.
+        Those of the snapshot first, in its order.
     changes : callable
         (values of the snapshot, values now) -> what was changed that may change, and what else was.
 
@@ -100,13 +109,17 @@ def continuation(
     # Through JSON, as the snapshot's went: a tuple there is a list here.
     now = json.loads(json.dumps(values))
     allowed, refused = changes(content["settings"], now)
-    refused += _other_systems(content["systems"], systems)
+    names, stage = content["system_names"], Stage(content["state"]["stage"])
+    refused += _other_systems(content["systems"], systems, names)
+    added = tuple(range(len(names), len(systems)))
+    if added:
+        refused += _not_to_be_added(stage, content["systems"], [systems[k] for k in added])
     if refused:
         raise misfit(restart, f"these inputs were changed: {'; '.join(refused)}")
     masses = _masses(content["systems"], systems)
     return Continuation(
         files,
-        Stage(content["state"]["stage"]),
+        Stage.INITIAL_SAMPLING if added else stage,
         [*allowed, *_other_masses(masses, systems)],
         masses,
         any(content["state"]["sampling"]["sampled"])
@@ -114,6 +127,7 @@ def continuation(
         content.get("threads"),
         has_new_learning_rate=content["settings"]["TRAINING.lr"] != now["TRAINING.lr"],
         initial_data=tuple(DataFile(**each) for each in content["state"]["initial_data"]),
+        added=added,
     )
 
 
@@ -130,15 +144,37 @@ def plain(system: Structure) -> dict[str, Any]:
     return {each.name: np.asarray(getattr(system, each.name)).tolist() for each in fields(system)}
 
 
-def _other_systems(before: list[dict[str, Any]] | None, systems: Sequence[Structure]) -> list[str]:
+def _other_systems(
+    before: list[dict[str, Any]] | None, systems: Sequence[Structure], saved: Sequence[str]
+) -> list[str]:
     message = []
-    for then, system in zip(before or [], systems, strict=False):
+    for then, system, called in zip(before or [], systems, saved, strict=False):
         now = plain(replace(system, masses=None))
         then = {**then, "masses": None}  # the run keeps its own
         names = [name.replace("_", " ") for name in now if now[name] != then[name]]
         if names:
-            message.append(f"geometry.in: other {', '.join(names)}")
+            message.append(f"{called or 'geometry.in'}: other {', '.join(names)}")
     return message
+
+
+def _not_to_be_added(
+    stage: Stage, before: list[dict[str, Any]], added: Sequence[Structure]
+) -> list[str]:
+    """Why systems cannot be added to a run."""
+    if stage is not Stage.DONE:
+        return [
+            f"SYSTEMS: a system is added, but the run is not finished ({stage}): let it come to its"
+            " end first, then add the system"
+        ]
+    known = {number for system in before for number in system["numbers"]}
+    new = {int(number) for system in added for number in system.numbers} - known
+    if not new:
+        return []
+    symbols = ", ".join(chemical_symbols[number] for number in sorted(new))
+    return [
+        f"SYSTEMS: the system that is added has {symbols}, which the run's models do not know:"
+        " begin a new folder with all systems, and with the labels of this one as initial_data"
+    ]
 
 
 def _masses(
@@ -153,7 +189,7 @@ def _masses(
 
 def _other_masses(masses: Sequence[Array | None], systems: Sequence[Structure]) -> list[str]:
     message = []
-    for then, system in zip(masses, systems, strict=True):
+    for then, system in zip(masses, systems, strict=False):  # added ones have their own
         kept = atoms_of(replace(system, masses=then)).get_masses()
         now = atoms_of(system).get_masses()
         pairs = {

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -45,18 +46,18 @@ class SamplingMD:
     ----------
     assignments : tuple of Assignment
         Each source that is MD has a trajectory for each of them.
-    shares : tuple of float
-        Of the points, for each system among them in ascending order.
+    shares : mapping
+        System -> its share of the points, compared with the others'.
     md_system : callable
         (system, md) -> MDSystem.
     forces : callable
-        (source, trajectory, its conditions) -> the forces of a block that begins where it is.
+        (source, trajectory, what it moves) -> the forces of a block that begins where it is.
     """
 
     assignments: tuple[Assignment, ...]
-    shares: tuple[float, ...]
+    shares: Mapping[int, float]
     md_system: Callable[[int, int], MDSystem]
-    forces: Callable[[str, TrajectoryState, MDConditions], ForceFunction]
+    forces: Callable[[str, TrajectoryState, MDSystem], ForceFunction]
 
 
 class SampledPoints:
@@ -94,8 +95,7 @@ class SampledPoints:
         self._queue = queue
         self._clock = clock
         self._options = options
-        systems = [assignment.system for assignment in md.assignments]
-        self._turns = Turns(systems, md.shares, n_members)
+        self._n_members = n_members
         n_md = sum(source != DISPLACED for source in options.sources)
         self._turns_of_sources = _equal_turns(len(options.sources), n_members)
         # Of the others, when the list of displaced structures is used up.
@@ -114,7 +114,8 @@ class SampledPoints:
 
     def begin(self) -> None:
         """Start the trajectories."""
-        sources, table = self._options.sources, self._md.assignments
+        sources, only = self._options.sources, self._state.systems
+        table = [each for each in self._md.assignments if not only or each.system in only]
         n_md = sum(source != DISPLACED for source in sources)
         trajectories = trajectories_of(table * n_md)
         self.update(trajectories=trajectories, sampled=(0,) * len(sources))
@@ -138,10 +139,10 @@ class SampledPoints:
         """What is displaced, and which trajectory runs which MD block."""
         lines = []
         if DISPLACED in self._options.sources:
-            lines.append(f"displaced structures: {self._displaced.described()}")
+            lines.append(f"displaced structures: {self._list.described()}")
         if not self._state.trajectories:
             return lines
-        n = len(self._md.assignments)
+        n = self._n_of_source
         md = [source for source in self._options.sources if source != DISPLACED]
         if len(md) > 1:
             lines += [
@@ -166,9 +167,14 @@ class SampledPoints:
         others = [place for place, name in enumerate(sources) if name != DISPLACED]
         self._move(others[self._turns_of_md.trajectory(n_sampled)])
 
+    @cached_property
+    def _list(self) -> DisplacedList:
+        """Displaced structures of the systems that are sampled."""
+        return self._displaced.only(self._state.systems)
+
     def _next_displaced(self) -> Displaced | None:
         try:
-            return self._displaced.structure(self._state.n_displaced)
+            return self._list.structure(self._state.n_displaced)
         except CannotDisplace as error:
             raise SamplingFailure(f"initial dataset: {error}") from error
 
@@ -183,7 +189,7 @@ class SampledPoints:
     def _move(self, source: int) -> None:
         """The structure of a trajectory ``skip_step_initial`` MD steps on."""
         state, name = self._state, self._options.sources[source]
-        n, before = len(self._md.assignments), self._options.sources[:source]
+        n, before = self._n_of_source, self._options.sources[:source]
         first = n * sum(other != DISPLACED for other in before)
         index = first + self._turns.trajectory(state.sampled[source])
         trajectory, live = state.trajectories[index], self._progress.live[index]
@@ -191,7 +197,7 @@ class SampledPoints:
         moved = replace(trajectory, step=trajectory.step + n_steps)
         try:
             with self._clock.section(clock.MD):
-                forces = self._md.forces(name, trajectory, system.conditions)
+                forces = self._md.forces(name, trajectory, system)
                 (end,) = advance(
                     [live], [system], [n_steps], forces, steps_before=[trajectory.step]
                 )
@@ -205,6 +211,20 @@ class SampledPoints:
             self._replace(replace(moved, rollbacks_in_row=0))
         except MDFailure as failure:
             self._roll_back(moved, failure)
+
+    @cached_property
+    def _n_of_source(self) -> int:
+        """Trajectories of each source that is MD."""
+        n_md = sum(source != DISPLACED for source in self._options.sources)
+        return len(self._state.trajectories) // n_md
+
+    @cached_property
+    def _turns(self) -> Turns:
+        """Of the trajectories of a source."""
+        of_source = self._state.trajectories[: self._n_of_source]
+        systems = [trajectory.system for trajectory in of_source]
+        shares = [self._md.shares[system] for system in sorted(set(systems))]
+        return Turns(systems, shares, self._n_members)
 
     def _ask(self, source: int, point: PendingPoint) -> str | None:
         """Have a source's point labelled, now or in the background; why its label was discarded."""
@@ -280,8 +300,8 @@ class SampledPoints:
             positions, cell = np.array(point.frame.positions), np.array(point.frame.cell)
             return LabelRequest(point.system, positions, cell, origin)
         trajectory = self._state.trajectories[point.trajectory]
-        md = self._conditions(trajectory)
-        return request_of(point.frame, "initial", trajectory, md, point.source)
+        system = self._system(trajectory)
+        return request_of(point.frame, "initial", trajectory, system, point.source)
 
     def _replace(self, trajectory: TrajectoryState) -> None:
         trajectories = list(self._state.trajectories)

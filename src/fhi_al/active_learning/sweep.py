@@ -94,7 +94,7 @@ class Sweep:
         try:
             return active_learning_stop(
                 self._stop_rules,
-                state.mae_forces,
+                state.mae_to_reach,
                 self._points.n_training(),
                 self._queue.validator.store.n_computed,
                 state.trajectories,
@@ -222,7 +222,8 @@ class Sweep:
     def _next_to_train(self) -> TrajectoryState | None:
         """Whose training round is next: one in each sweep for every trajectory in training."""
         state = self._state
-        reached = state.mae_forces is not None and state.mae_forces < self._stop_rules.desired_acc
+        mae = state.mae_to_reach
+        reached = mae is not None and mae < self._stop_rules.desired_acc
         if reached and state.next_round > 0:
             return None
         waiting = (
@@ -262,13 +263,19 @@ class Sweep:
             plateaus = [
                 self._reset_optimizer_if_stuck(k, plateau) for k, plateau in enumerate(plateaus)
             ]
-        self._trajectories.update(epochs=epochs, mae_forces=result.mae, plateaus=tuple(plateaus))
+        self._trajectories.update(
+            epochs=epochs,
+            mae_forces=result.mae,
+            mae_to_reach=result.mae_to_reach,
+            plateaus=tuple(plateaus),
+        )
         log.info(
-            "sweep %d: trained %d epochs %s, force MAE %.4f eV/A (target %g); %s",
+            "sweep %d: trained %d epochs %s, %s %.4f eV/A (target %g); %s",
             state.sweep,
             n_epochs,
             why,
-            result.mae,
+            "force MAE" if not result.worst_of else "force MAE of the worst system",
+            result.mae_to_reach,
             self._stop_rules.desired_acc,
             result.message,
         )

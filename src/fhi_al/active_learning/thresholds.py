@@ -92,7 +92,7 @@ class Thresholds:
         state, system = self._progress.active, label.system
         error = force_error(np.array(pending.forces), label.forces, self._criterion.uncertainty)
         entry = {
-            "system": system,
+            "system": label.origin.system or system,
             "sweep": state.sweep,
             "trajectory": pending.trajectory,
             "md_step": pending.frame.step,

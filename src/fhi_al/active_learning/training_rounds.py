@@ -12,6 +12,7 @@ from fhi_al.active_learning.errors import TrainingFailure
 from fhi_al.active_learning.progress import Progress
 from fhi_al.active_learning.unseen import unseen_errors, unseen_labels
 from fhi_al.core.convergence import UnseenErrors
+from fhi_al.core.system_errors import SystemErrors, mean_by_system, worst_forces
 from fhi_al.models.ensemble import Ensemble
 from fhi_al.models.interface import EpochRecord, ValidationErrors
 from fhi_al.models.training import TrainingPool, TrainingRound
@@ -37,12 +38,15 @@ class TrainingOptions:
         Of the largest system, for errors of total energies.
     member_names : tuple of str
         For the tables.
+    worst_of : tuple of int
+        Systems the worst of which is to reach the target; empty: the error over all points is.
     """
 
     max_failures_in_row: int
     error_table: ErrorTable
     n_atoms: int
     member_names: tuple[str, ...]
+    worst_of: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,12 +63,15 @@ class RoundResult:
         Loss and errors for the log.
     diverged : tuple of int
         Members that were put back to the weights they had.
+    worst_of : tuple of int
+        See :class:`TrainingOptions`.
     """
 
     errors: list[ValidationErrors]
     loss: float
     message: str
     diverged: tuple[int, ...] = ()
+    worst_of: tuple[int, ...] = ()
 
     @property
     def maes(self) -> list[float]:
@@ -85,6 +92,18 @@ class RoundResult:
         :mod:`fhi_al.active_learning.comparison`).
         """
         return mean(self.maes)
+
+    @property
+    def by_system(self) -> tuple[SystemErrors, ...]:
+        """The same for the points of each system, means over the members that have any."""
+        return mean_by_system([each.by_system for each in self.errors])
+
+    @property
+    def mae_to_reach(self) -> float:
+        """What is compared with a target: :attr:`mae`, or that of the worst system, in eV/A."""
+        if not self.worst_of or math.isnan(self.mae):
+            return self.mae
+        return worst_forces(self.by_system, self.worst_of)
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,7 +271,8 @@ class TrainingRounds:
             errors = [self.ensemble.members[index].validate() for index in members]
         self._journal_epochs(phase, epoch, records)
         loss = mean([record.loss for record in records if record.epoch == n_epochs])
-        result = RoundResult(errors, loss, self._describe(loss, errors), diverged)
+        message, worst_of = self._describe(loss, errors), self._options.worst_of
+        result = RoundResult(errors, loss, message, diverged, worst_of)
         self._journal.add(
             "ensemble",
             phase=phase,
@@ -262,6 +282,7 @@ class TrainingRounds:
             training_loss=loss,
             mae_forces=result.mae,
             mae_stress=mean_of_known([each.mae_stress for each in errors]),
+            by_system=[asdict(each) for each in result.by_system],
         )
         return result
 

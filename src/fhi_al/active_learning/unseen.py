@@ -74,5 +74,9 @@ def validation_errors(member: Member) -> UnseenErrors:
 
 def _of(found: ValidationErrors, n_points: int) -> UnseenErrors:
     return UnseenErrors(
-        found.mae_forces, found.mae_energy_per_atom, n_points, mae_stress=found.mae_stress
+        found.mae_forces,
+        found.mae_energy_per_atom,
+        n_points,
+        mae_stress=found.mae_stress,
+        by_system=found.by_system,
     )

@@ -156,9 +156,29 @@ def _from_6(files: Files) -> Files:
     n_sampled = sampling.pop("n_sampled")
     sampling["sampled"] = [n_sampled] if sampling["trajectories"] else []
     sampling["n_displaced"] = 0
+    sampling["systems"] = []
     for pending in sampling["pending"]:
         pending |= {"source": "", "system": 0}
+    if state["active"] is not None:
+        state["active"]["mae_to_reach"] = state["active"]["mae_forces"]
+    if state["final_test"] is not None:
+        mean = state["final_test"].pop("mean_uncertainty")
+        statistics = {"system": 0, "n_candidates": 1, "mean_uncertainty": mean}
+        state["final_test"]["met"] = [statistics] if state["final_test"]["has_chosen"] else []
+    if state["errors"] is not None and state["errors"]["test"] is not None:
+        state["errors"]["test"]["by_system"] = []
+    for errors in _unseen_errors(state):
+        errors["by_system"] = []
     return {**files, "run.json": json.dumps(content).encode()}
+
+
+def _unseen_errors(state: dict[str, Any]) -> list[dict[str, Any]]:
+    found = []
+    if state["errors"] is not None:
+        found += [state["errors"]["validation"], state["errors"]["unseen"]]
+    if state["convergence"] is not None:
+        found += [errors for stage in state["convergence"]["stages"] for errors in stage["errors"]]
+    return found
 
 
 def _convergence_of_4(before: dict[str, Any]) -> dict[str, Any]:

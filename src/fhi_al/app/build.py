@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mpi4py import MPI
 
+from fhi_al.active_learning.added_systems import with_added_systems
 from fhi_al.active_learning.final_test import canonical
 from fhi_al.active_learning.initial_data import InitialData
 from fhi_al.active_learning.progress import Progress
@@ -32,7 +33,6 @@ from fhi_al.app.rank_assignment import RankAssignment
 from fhi_al.app.systems import input_files, sampling_table, shares, trajectory_table
 from fhi_al.core.members import member_seeds
 from fhi_al.core.plausible import GeometryLimits
-from fhi_al.core.structure import Structure
 from fhi_al.engines.aims_input.geometry import write_geometry
 from fhi_al.engines.inputs import Inputs
 from fhi_al.engines.registry import added_to_control
@@ -121,6 +121,8 @@ def assemble(
         run, snapshots, idle = _wire(definition, process, assignment, parts, needs)
         run = replace(run, initial_data=initial_data)
         snapshots.restore(before)
+        if before is not None and before.added:
+            _begin_again(run, definition, before)
         if not settings.al.parallel:
             # The record may be of a launch in which labels were computed in the background.
             run.completion_log.discard_rest()
@@ -140,6 +142,20 @@ def assemble(
         parts.callback(tables.close)
         run.report.journal.listen(tables.add)
         return Assembled(run, idle, parts.pop_all().close)
+
+
+def _begin_again(run: Run, definition: Definition, before: Continuation) -> None:
+    """For systems that were added to a finished run."""
+    inputs = definition.inputs
+    names = ", ".join(inputs.each[k].name for k in before.added)
+    log.info("added to the run: %s; weights and labels stay, other trajectories are over", names)
+    run.progress.live = []
+    run.progress.state = with_added_systems(
+        run.state,
+        before.added,
+        run.dynamics.assignments,
+        len(inputs.each),
+    )
 
 
 def _geometries(inputs: Inputs) -> dict[str, str]:
@@ -184,7 +200,7 @@ def _wire(
     pool = _training_pool(ensemble, settings.al.valid_skip, process.comm, assignment)
     parts.callback(pool.close)
     progress = Progress()
-    training = _training_rounds(settings, inputs.systems, ensemble, pool, progress, report, supply)
+    training = _training_rounds(settings, inputs, ensemble, pool, progress, report, supply)
     snapshots = _snapshots(definition, assignment, progress, training, report, supply)
     conditions = md_conditions(settings, definition.objects.integrator)
     limits = checks.geometry_limits(settings)
@@ -205,7 +221,7 @@ def _wire(
         sampling_md=sampling_md(
             settings,
             sampling_table(settings, inputs),
-            shares(settings),
+            shares(settings, inputs),
             md_systems,
             supply.queue,
         ),
@@ -225,7 +241,7 @@ def _wire(
 
 def _training_rounds(
     settings: Settings,
-    systems: Sequence[Structure],
+    inputs: Inputs,
     ensemble: Ensemble,
     pool: TrainingPool,
     progress: Progress,
@@ -233,11 +249,16 @@ def _training_rounds(
     supply: LabelSupply,
 ) -> TrainingRounds:
     assert settings.mace is not None
+    worst_of: tuple[int, ...] = ()
+    if settings.al.stop_on == "worst":
+        moving = [k for k, one in enumerate(inputs.each) if one.moves]
+        worst_of = tuple(moving) if len(moving) > 1 else ()
     options = TrainingOptions(
         max_failures_in_row=settings.al.max_training_failures,
         error_table=settings.mace.misc.error_table,
-        n_atoms=max(len(system) for system in systems),
+        n_atoms=max(len(system) for system in inputs.systems),
         member_names=report.export.member_names,
+        worst_of=worst_of,
     )
     training = TrainingRounds(
         ensemble, pool, progress, report.journal, report.clock, options, supply.queue.pump

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 
 from ase.calculators.calculator import BaseCalculator
 
@@ -13,7 +13,6 @@ from fhi_al.app.foundation import foundation_calculator
 from fhi_al.core.assignment import Assignment
 from fhi_al.core.trajectory import TrajectoryState
 from fhi_al.labels.serial_queue import LabelQueue
-from fhi_al.md.conditions import MDConditions
 from fhi_al.md.evaluation import ForceFunction, forces_of_calculator
 from fhi_al.md.system import MDSystem
 from fhi_al.settings import Settings
@@ -22,7 +21,7 @@ from fhi_al.settings import Settings
 def sampling_md(
     settings: Settings,
     assignments: tuple[Assignment, ...],
-    shares: Sequence[float],
+    shares: Mapping[int, float],
     md_system: Callable[[int, int], MDSystem],
     labels: LabelQueue,
 ) -> SamplingMD:
@@ -33,14 +32,14 @@ def sampling_md(
     settings : Settings
     assignments : tuple of Assignment
         One trajectory each.
-    shares : sequence of float
-        Of the points, for each system that has trajectories.
+    shares : mapping
+        System -> its share of the points, compared with the others'.
     md_system : callable
         (system, md) -> MDSystem.
     labels : LabelQueue
         Where ab initio MD gets its forces.
     """
-    return SamplingMD(assignments, tuple(shares), md_system, _Forces(settings, labels).on)
+    return SamplingMD(assignments, shares, md_system, _Forces(settings, labels).on)
 
 
 class _Forces:
@@ -51,10 +50,10 @@ class _Forces:
         self._labels = labels
         self._foundations: dict[str, BaseCalculator] = {}
 
-    def on(self, source: str, trajectory: TrajectoryState, md: MDConditions) -> ForceFunction:
+    def on(self, source: str, trajectory: TrajectoryState, system: MDSystem) -> ForceFunction:
         """The forces of a block, by a source, that begins where a trajectory is."""
         if source == "aimd":
-            return ReferenceForces(self._labels, trajectory, md)
+            return ReferenceForces(self._labels, trajectory, system)
         mace = self._settings.mace
         assert mace is not None
         if source not in self._foundations:

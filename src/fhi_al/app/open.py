@@ -82,7 +82,7 @@ def report_finished(run: Prepared) -> None:
     log.info("%s is complete already", done)
     state = unpack(found.files).state
     with closing(LabelStore(run.restart / "labels.jsonl", engines=None)) as store:
-        for line in summary(state, store, state.seconds, []):
+        for line in summary(state, store, state.seconds, [], run.definition.inputs.names):
             log.info("summary: %s", line)
 
 
@@ -114,7 +114,8 @@ def wired(prepared: Prepared, process: Process) -> Iterator[Run]:
     run = assembled.run
     with closed_at_the_end(process, assembled.close):
         yield run
-    for line in summary(run.state, run.store, run.clock.seconds(), assembled.idle()):
+    names = prepared.definition.inputs.names
+    for line in summary(run.state, run.store, run.clock.seconds(), assembled.idle(), names):
         log.info("summary: %s", line)
 
 

@@ -165,7 +165,8 @@ def _active_learning(
             al.desired_acc,
             al.max_set_size or math.inf,
             al.label_budget or math.inf,
-            kept_for_test=n_test_labels(al.final_test, al.label_budget or 0),
+            kept_for_test=n_test_labels(al.final_test, al.label_budget or 0, len(settings.systems)),
+            by_worst_system=al.stop_on == "worst" and len(settings.systems) > 1,
         ),
         criterion=criterion(al, measure, settings.computes_stress),
         labelling=LabellingOptions(

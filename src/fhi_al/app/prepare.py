@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from fhi_al.active_learning.restart import (
     Continuation,
     continuation,
+    misfit,
+    saved_names,
     saved_run,
     saved_settings,
 )
@@ -80,6 +82,7 @@ def prepare(definition: Definition, command: Command) -> Prepared:
         definition = replace(definition, settings=kept)
     inputs = with_derived(definition.settings, definition.inputs)
     if saved is not None:
+        inputs = _in_saved_order(inputs, saved_names(saved), restart)
         found = continuation(restart, saved, definition.values(), inputs.systems, changes)
     settings = definition.settings
     if found is not None:
@@ -98,6 +101,14 @@ def prepare(definition: Definition, command: Command) -> Prepared:
     if problems:
         raise InputError(problems)
     return Prepared(replace(definition, inputs=inputs), found, needs, data)
+
+
+def _in_saved_order(inputs: checks.Inputs, names: Sequence[str], restart: Path) -> checks.Inputs:
+    try:
+        return inputs.in_order(names)
+    except KeyError as gone:
+        why = f"system {gone.args[0]} is gone (others may be added)"
+        raise misfit(restart, f"these inputs were changed: SYSTEMS: {why}") from gone
 
 
 def checked(define: Define, process: Process, command: Command = Command.ALL) -> list[str]:

@@ -216,6 +216,10 @@ def sampling_table(settings: Settings, inputs: Inputs) -> tuple[Assignment, ...]
     return one_of_each(conditions_of(settings, inputs))
 
 
-def shares(settings: Settings) -> list[float]:
-    """Share of each system that has trajectories in the points of the initial dataset."""
-    return [1.0 if section.share is None else section.share for section in settings.systems]
+def shares(settings: Settings, inputs: Inputs) -> dict[int, float]:
+    """System -> its share of the points of the initial dataset, of those with trajectories."""
+    moving = [k for k, one in enumerate(inputs.each) if one.moves]
+    return {
+        system: 1.0 if section.share is None else section.share
+        for system, section in zip(moving, settings.systems, strict=True)
+    }

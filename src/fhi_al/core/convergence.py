@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from fhi_al.core.improvement import BestError, with_error
+from fhi_al.core.system_errors import SystemErrors
 
 # The energy error and the training loss still fall if they fall by this share of themselves: the
 # loss of a fit without noise falls by less and less for ever.
@@ -43,12 +44,15 @@ class UnseenErrors:
     n_points : int
     mae_stress : float or None
         In eV/A^3; None if no label has a stress.
+    by_system : tuple of SystemErrors
+        The same for the points of each system.
     """
 
     mae_forces: float = math.inf
     mae_energy_per_atom: float = math.inf
     n_points: int = 0
     mae_stress: float | None = None
+    by_system: tuple[SystemErrors, ...] = ()
 
     def __str__(self) -> str:
         stress = "" if self.mae_stress is None else f", stress {1000 * self.mae_stress:.2f} meV/A^3"

@@ -6,8 +6,8 @@ The same list at every start: it is drawn anew from its seed.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from fhi_al.core.displaced import (
@@ -58,6 +58,14 @@ class DisplacedList:
             If structures of a system overlap nearly always.
         """
         return self._batch(0)
+
+    def only(self, systems: Collection[int]) -> DisplacedList:
+        """The list of some systems, by their places; itself for none."""
+        if not systems:
+            return self
+        pairs = zip(self.systems, self.rules, strict=True)
+        chosen = [(system, rule) for system, rule in pairs if system.index in systems]
+        return replace(self, systems=[s for s, _ in chosen], rules=[r for _, r in chosen])
 
     def structure(self, number: int) -> Displaced | None:
         """The structure with a number, counted from 0; None if the list is used up.

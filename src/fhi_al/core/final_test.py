@@ -8,24 +8,47 @@ from typing import Literal
 
 import numpy as np
 
-# A force MAE over ten structures is known to some 20 % to 30 %; more would be worth training on.
+# Of each system: a force MAE over ten structures is known to some 20 % to 30 %; more would be worth
+# training on.
 MOST_LABELS = 10
 LABELS_PER_TEST_LABEL = 10
 
 
-def n_test_labels(wanted: int | Literal["auto"], n_computed: int) -> int:
+def n_test_labels(wanted: int | Literal["auto"], n_computed: int, n_systems: int = 1) -> int:
     """Labels for the test of the final models.
 
     Parameters
     ----------
     wanted : int or "auto"
-        ``auto``: one for each ten that were computed, at most ten.
+        ``auto``: one for each ten that were computed, at most ten for each system.
     n_computed : int
         Labels computed before, or all that may be computed.
+    n_systems : int
+        Systems that have trajectories.
     """
     if wanted == "auto":
-        return min(MOST_LABELS, n_computed // LABELS_PER_TEST_LABEL)
+        return min(MOST_LABELS * n_systems, n_computed // LABELS_PER_TEST_LABEL)
     return wanted
+
+
+def shared_out(n: int, sizes: Sequence[int]) -> list[int]:
+    """`n` things shared out in proportion to sizes, at least one to each as long as there are any.
+
+    Parameters
+    ----------
+    n : int
+    sizes : sequence of int
+        Above zero; of equal ones the first counts as larger.
+    """
+    largest_first = sorted(range(len(sizes)), key=lambda k: -sizes[k])
+    counts = [0] * len(sizes)
+    for k in largest_first[:n]:
+        counts[k] = 1
+    total = sum(sizes)
+    for _ in range(n - sum(counts)):
+        behind = [n * size / total - count for size, count in zip(sizes, counts, strict=True)]
+        counts[behind.index(max(behind))] += 1
+    return counts
 
 
 def drawn(sizes: Sequence[float], n: int, generator: np.random.Generator) -> list[int]:

@@ -34,6 +34,8 @@ class Origin:
         Of the initial dataset: what drove the MD; or, of a displaced structure, which is of no
         trajectory and whose step is its number in the list of them, what was done to it (one of
         :data:`DISPLACED_KINDS`).  Empty where it is not known.
+    system : str
+        Name of its system; empty if the run has one without a name.
     """
 
     phase: Phase
@@ -41,6 +43,7 @@ class Origin:
     step: int
     md: str = ""
     source: str = ""
+    system: str = ""
 
     @property
     def is_displaced(self) -> bool:
@@ -57,9 +60,10 @@ class Origin:
         """In words."""
         if self.phase in ("imported", "file"):
             return f"frame {self.step}"
+        system = f"system {self.system}, " if self.system else ""
         if self.is_displaced:
-            return f"displaced structure {self.step}, {self.source}"
-        return f"trajectory {self.trajectory}, MD step {self.step}"
+            return f"{system}displaced structure {self.step}, {self.source}"
+        return f"{system}trajectory {self.trajectory}, MD step {self.step}"
 
     @property
     def config_type(self) -> str:

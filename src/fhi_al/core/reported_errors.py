@@ -9,6 +9,7 @@ from typing import Any
 
 from fhi_al.core.calibration import calibration, is_usable
 from fhi_al.core.convergence import UnseenErrors
+from fhi_al.core.system_errors import SystemErrors, mean_by_system
 
 # Of the entries along the ensemble's MD that are averaged: the last ones, for the models change.
 WINDOW = 100
@@ -63,6 +64,8 @@ class FinalErrors:
         Simulated time of all trajectories, in ps.
     mae_stress : float or None
         In eV/A^3; None if labels have no stress.
+    by_system : tuple of SystemErrors
+        The same for the structures of each system.
     """
 
     mae_forces: float
@@ -72,6 +75,7 @@ class FinalErrors:
     n_failures: int
     md_ps: float
     mae_stress: float | None = None
+    by_system: tuple[SystemErrors, ...] = ()
 
     def __str__(self) -> str:
         stress = "" if self.mae_stress is None else f", stress {1000 * self.mae_stress:.2f} meV/A^3"
@@ -151,6 +155,7 @@ def mean_errors(each: Sequence[UnseenErrors]) -> UnseenErrors:
         _mean([one.mae_energy_per_atom for one in each]),
         min(one.n_points for one in each),
         _mean(stress) if stress else None,
+        mean_by_system([one.by_system for one in each]),
     )
 
 

@@ -80,6 +80,8 @@ class SamplingState:
         Points sampled so far, of each source: they say whose turn it is; empty before it begins.
     n_displaced : int
         Structures of the list of displaced ones that were taken, whatever became of them.
+    systems : tuple of int
+        Those that are sampled, which were added to a run; empty: all.
     points : tuple of str
         Label keys of the points sampled in the round under way.
     pending : tuple of PendingPoint
@@ -87,8 +89,8 @@ class SamplingState:
     epochs_due : int
         Epochs of the training round under way; the members' states are those before it.
     mae_forces : float or None
-        Members' mean validation force MAE in eV/A, the lowest one since points were last added;
-        None before the first validation.
+        Members' mean validation force MAE in eV/A, of the worst system where that counts, the
+        lowest one since points were last added; None before the first validation.
     helped : bool
         The last round of training has lowered it so far that the next one needs no new points, and
         that active learning does not begin.
@@ -99,6 +101,7 @@ class SamplingState:
     trajectories: tuple[TrajectoryState, ...] = ()
     sampled: tuple[int, ...] = ()
     n_displaced: int = 0
+    systems: tuple[int, ...] = ()
     points: tuple[str, ...] = ()
     pending: tuple[PendingPoint, ...] = ()
     epochs_due: int = 0
@@ -177,6 +180,8 @@ class ActiveLearningState:
         Epochs trained when the waiting structures were last predicted again.
     mae_forces : float or None
         Members' mean validation force MAE in eV/A as last measured in this phase.
+    mae_to_reach : float or None
+        That, or that of the worst system where it is what counts.
     plateaus : tuple of BestError
         One per member: is its validation error still falling?
     pairs : tuple of Pairs
@@ -198,6 +203,7 @@ class ActiveLearningState:
     n_withdrawn: int
     rescored: int
     mae_forces: float | None
+    mae_to_reach: float | None
     plateaus: tuple[BestError, ...]
     pairs: tuple[Pairs, ...]
 
@@ -209,6 +215,15 @@ class Candidate:
     trajectory: int
     frame: Frame
     uncertainty: float
+
+
+@dataclass(frozen=True)
+class CandidateStatistics:
+    """Number of candidates of a system, and their mean uncertainty in eV/A."""
+
+    system: int
+    n_candidates: int
+    mean_uncertainty: float
 
 
 @dataclass(frozen=True)
@@ -230,8 +245,8 @@ class FinalTestState:
     pending : tuple of Candidate
         Chosen, and not labelled yet.
     has_chosen : bool
-    mean_uncertainty : float
-        Of all candidates, in eV/A.
+    met : tuple of CandidateStatistics
+        Of the candidates of each system that had any, once some are chosen.
     labelled : tuple of (key, uncertainty)
         Of the labels that are there.
     """
@@ -243,7 +258,7 @@ class FinalTestState:
     candidates: tuple[Candidate, ...] = ()
     pending: tuple[Candidate, ...] = ()
     has_chosen: bool = False
-    mean_uncertainty: float = 0.0
+    met: tuple[CandidateStatistics, ...] = ()
     labelled: tuple[tuple[str, float], ...] = ()
 
 

@@ -14,13 +14,15 @@ from fhi_al.core.trajectory import Status, TrajectoryState
 class StopRules:
     """Stop rules: target force MAE (eV/A), size of a member's training set, labels in all.
 
-    ``kept_for_test`` of the labels are not active learning's.
+    ``kept_for_test`` of the labels are not active learning's; ``by_worst_system``: the force MAE is
+    that of the worst system.
     """
 
     desired_acc: float
     max_set_size: float = math.inf
     label_budget: float = math.inf
     kept_for_test: int = 0
+    by_worst_system: bool = False
 
     @property
     def labels_before_test(self) -> float:
@@ -57,8 +59,9 @@ def active_learning_stop(
         If all trajectories were retired before anything was reached.
     """
     if mae_forces is not None and mae_forces < rules.desired_acc:
+        whose = " of the worst system," if rules.by_worst_system else ""
         return (
-            f"the validation force MAE {mae_forces:.4f} eV/A is below "
+            f"the validation force MAE{whose} {mae_forces:.4f} eV/A is below "
             f"desired_acc = {rules.desired_acc:g} eV/A"
         )
     if n_training >= rules.max_set_size:

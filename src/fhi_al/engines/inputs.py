@@ -103,6 +103,22 @@ class Inputs:
         """The systems that have trajectories."""
         return tuple(one for one in self.each if one.moves)
 
+    def in_order(self, names: Sequence[str]) -> Inputs:
+        """The systems of these names first, in their order; the others behind them.
+
+        Labels and states know a system by its place: what a run began with keeps its places.
+
+        Raises
+        ------
+        KeyError
+            With the name of one that is not there.
+        """
+        if list(names) == [""] and self.each:  # a system that had no name is the first one
+            return self
+        by_name = {one.name: one for one in self.each}
+        first = [by_name[name] for name in names]
+        return replace(self, each=(*first, *(one for one in self.each if one.name not in names)))
+
     def one_by_one(self) -> Iterator[Inputs]:
         """Inputs of each system alone."""
         for one in self.each:

@@ -80,7 +80,8 @@ def result_line(record: Record, engine: str, limits: str) -> bytes:
 def _origin(origin: Origin) -> dict[str, Any]:
     values = asdict(origin)
     # What says nothing is left out: as programs wrote it that did not know of it.
-    return {name: value for name, value in values.items() if value or name not in ("md", "source")}
+    optional = ("md", "source", "system")
+    return {name: value for name, value in values.items() if value or name not in optional}
 
 
 def forgotten_line(key: str, reason: str) -> bytes:

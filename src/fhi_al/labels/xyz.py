@@ -53,4 +53,6 @@ def _atoms(label: Record) -> Atoms:
     atoms.info["md_step"] = label.origin.step
     if label.origin.md:
         atoms.info["md"] = label.origin.md
+    if label.origin.system:
+        atoms.info["system"] = label.origin.system
     return atoms

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from fhi_al.core.label import Label
 from fhi_al.core.structure import Array
+from fhi_al.core.system_errors import SystemErrors
 
 
 class Geometry(Protocol):
@@ -68,6 +69,8 @@ class ValidationErrors:
     mae_stress, rmse_stress : float or None
         Over all nine components, in eV/A^3; None if no label has a stress, or no error is asked
         for.
+    by_system : tuple of SystemErrors
+        The same for the points of each system.
     """
 
     mae_forces: float
@@ -77,6 +80,7 @@ class ValidationErrors:
     loss: float
     mae_stress: float | None = None
     rmse_stress: float | None = None
+    by_system: tuple[SystemErrors, ...] = ()
 
 
 @dataclass(frozen=True)

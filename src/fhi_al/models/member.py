@@ -191,15 +191,31 @@ class Member:
         weighs little beside the forces.  With ``TRAINING.fit_atomic_energies``; else nothing is
         done.
         """
-        if not self._settings.training.fit_atomic_energies:
-            return
+        if self._settings.training.fit_atomic_energies:
+            self._correct_atomic_energies(by_element=not self._given_atomic_energies)
+
+    def fit_energies_of_new_compositions(self) -> None:
+        """Correct the E0s for compositions that were not there when they were fitted.
+
+        As :meth:`fit_atomic_energies`, by the smallest change that does it, which leaves the
+        energies of the compositions that were there as they are where the new ones allow it; E0s
+        that the user gave stay.  Frozen normalisation constants are no reason against it.
+        """
+        if not self._given_atomic_energies:
+            self._correct_atomic_energies(by_element=True)
+
+    @property
+    def _given_atomic_energies(self) -> bool:
+        return bool(self._settings.architecture.atomic_energies)
+
+    def _correct_atomic_energies(self, *, by_element: bool) -> None:
         constants, labels = self.model.normalisation, of_systems(self.training)
         found = corrected_energies(
             constants.atomic_energies,
             self._backend.elements,
             labels,
             self._evaluation.energy_errors(labels),
-            by_element=not self._settings.architecture.atomic_energies,
+            by_element=by_element,
         )
         if found != constants.atomic_energies:
             self.model.set_normalisation(replace(constants, atomic_energies=found))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fhi_al.core.structure import Array
+from fhi_al.core.system_errors import SystemErrors
 from fhi_al.models.graphs import LabelGraph
 from fhi_al.models.interface import ValidationErrors
 
@@ -55,6 +56,25 @@ def validation_errors(
         loss=loss,
         mae_stress=_mae(np.array(of_stress)) if of_stress else None,
         rmse_stress=_rmse(np.array(of_stress)) if of_stress else None,
+        by_system=_by_system(samples, counts, per_atom, components),
+    )
+
+
+def _by_system(
+    samples: Sequence[LabelGraph], counts: Array, per_atom: Array, components: Array
+) -> tuple[SystemErrors, ...]:
+    """Of the samples that count, whose energy errors and force errors these are."""
+    counted = [sample for sample, counts_ in zip(samples, counts, strict=True) if counts_]
+    systems = np.array([sample.label.system for sample in counted])
+    of_atoms = np.repeat(systems, [sample.n_atoms for sample in counted])
+    return tuple(
+        SystemErrors(
+            int(system),
+            _mae(components[of_atoms == system]),
+            _mae(per_atom[systems == system]),
+            int(np.count_nonzero(systems == system)),
+        )
+        for system in np.unique(systems)
     )
 
 

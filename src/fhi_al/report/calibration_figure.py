@@ -84,7 +84,7 @@ def _draw_pairs(axes: Axes, entries: Sequence[Entry]) -> None:
 
 
 def _draw_scales(axes: Axes, entries: Sequence[Entry]) -> None:
-    for system in sorted({entry["system"] for entry in entries}):
+    for system in sorted({entry["system"] for entry in entries}, key=str):
         own = [entry for entry in entries if entry["system"] == system]
         number = range(1, len(own) + 1)
         (line,) = axes.plot(number, [entry["scale"] for entry in own], label=f"system {system}")

@@ -9,6 +9,7 @@ from fhi_al.core.calibration import calibration, describe
 from fhi_al.core.label import DISPLACED_KINDS, Label
 from fhi_al.core.reported_errors import ReportedErrors, contradictions
 from fhi_al.core.run_state import RunState
+from fhi_al.core.system_errors import SystemErrors
 from fhi_al.core.trajectory import Status
 from fhi_al.labels.store import LabelStore
 from fhi_al.parallel.layout import Layout, ranges
@@ -16,7 +17,11 @@ from fhi_al.report.clock import ACTIVITIES
 
 
 def summary(
-    state: RunState, store: LabelStore, seconds: dict[str, float], idle: Sequence[str]
+    state: RunState,
+    store: LabelStore,
+    seconds: dict[str, float],
+    idle: Sequence[str],
+    names: Sequence[str] = ("",),
 ) -> list[str]:
     """Lines: labels computed and discarded, force MAE, where the wall time went, who was idle.
 
@@ -28,6 +33,8 @@ def summary(
         Activity -> wall seconds of rank 0, over all launches.
     idle : sequence of str
         From :func:`idle_shares`.
+    names : sequence of str
+        Of the systems; those without a name are not listed apart.
     """
     mae = state.final_mae_forces
     total = sum(seconds.values())
@@ -36,11 +43,12 @@ def summary(
         f"labels: {store.n_computed} computed, of which {store.n_rejected} discarded"
         + _by_phase(store)
         + (f"; {store.n_imported} from files" if store.n_imported else ""),
+        *_labels_of_systems(store, names),
         *_initial_points(store),
         "force MAE on validation: " + ("not measured yet" if mae is None else f"{mae:.4f} eV/A"),
     ]
     if state.errors is not None:
-        lines += _errors(state.errors)
+        lines += _errors(state.errors, names)
     n_test = len(state.test) - (len(state.final_test.labelled) if state.final_test else 0)
     if n_test:
         test = state.test_mae_forces
@@ -104,12 +112,15 @@ def _initial_points(store: LabelStore) -> Iterator[str]:
         yield f"labels of the initial dataset by source: {told}"
 
 
-def _errors(errors: ReportedErrors) -> Iterator[str]:
+def _errors(errors: ReportedErrors, names: Sequence[str]) -> Iterator[str]:
     """What is known of the models' errors, and from how many points."""
     if errors.test is not None:
         yield f"true errors of the final models in MD of their own: {errors.test}"
+        yield from _of_systems(errors.test.by_system, names)
     yield f"errors on each member's own validation points: {errors.validation}"
+    yield from _of_systems(errors.validation.by_system, names)
     yield f"cross-validation, on all points that a member has not trained on: {errors.unseen}"
+    yield from _of_systems(errors.unseen.by_system, names)
     md = errors.md
     if md is not None and md.calibrated is not None and md.true is not None:
         yield (
@@ -120,6 +131,21 @@ def _errors(errors: ReportedErrors) -> Iterator[str]:
         )
     for message in contradictions(errors):
         yield f"WARNING: {message}"
+
+
+def _of_systems(errors: Sequence[SystemErrors], names: Sequence[str]) -> Iterator[str]:
+    for one in errors:
+        if names[one.system]:
+            yield f"  {names[one.system]}: {one}"
+
+
+def _labels_of_systems(store: LabelStore, names: Sequence[str]) -> Iterator[str]:
+    """How many labels each system has."""
+    if not any(names):
+        return
+    counts = Counter(record.system for record in store if isinstance(record, Label))
+    listed = ", ".join(f"{name} {counts[k]}" for k, name in enumerate(names) if name)
+    yield f"labels by system: {listed}"
 
 
 def idle_shares(

@@ -50,6 +50,7 @@ _RESULTS: dict[str, tuple[str, tuple[str, ...]]] = {
             "phase",
             "points",
             "model",
+            "system",
             "n_points",
             "mae_forces",
             "rmse_forces",
@@ -72,6 +73,7 @@ _RESULTS: dict[str, tuple[str, tuple[str, ...]]] = {
             "mae_energy_per_atom",
             "mae_stress",
             "md",
+            "system",
         ),
     ),
 }
@@ -88,11 +90,12 @@ _ANALYSIS: dict[str, tuple[str, tuple[str, ...]]] = {
             "stress_uncertainty",
             "stress_threshold",
             "md",
+            "system",
         ),
     ),
     "crossing": (
         "md_steps_between_crossings.csv",
-        ("trajectory", "md_step", "steps_since_last", "md"),
+        ("trajectory", "md_step", "steps_since_last", "md", "system"),
     ),
     "sanity": (
         "sanity_checks.csv",
@@ -107,6 +110,7 @@ _ANALYSIS: dict[str, tuple[str, tuple[str, ...]]] = {
             "joined",
             "mae_stress",
             "md",
+            "system",
         ),
     ),
     "calibration": (

@@ -46,6 +46,11 @@ class ActiveLearning(Section):
         ge=0,
         try_=0.05,
     )
+    stop_on: Annotated[Literal["mean", "worst"], Choice()] = setting(
+        "mean",
+        "With several `SYSTEMS`: what `desired_acc` and `lambda` x `desired_acc` are compared with,"
+        " the error over all points, or that of the `worst` system.",
+    )
     lambda_: Number = setting(
         10.0,
         "The initial dataset is good enough at `lambda` x `desired_acc`.",
@@ -53,7 +58,9 @@ class ActiveLearning(Section):
         gt=0,
         try_=10.0,
     )
-    n_samples: Integer = setting(10, "Points per member and sampling round, initial dataset.", ge=2)
+    n_samples: Integer = setting(
+        10, "Points per member and sampling round, initial dataset; of all systems.", ge=2
+    )
     valid_ratio: Number = setting(
         0.1, "Share of the points that goes to validation.", gt=0, lt=1, try_=0.1
     )

@@ -46,6 +46,8 @@ MAY_CHANGE: Mapping[str, frozenset[str]] = {
     "ACTIVE_LEARNING": frozenset(
         {
             "desired_acc",
+            "stop_on",
+            "n_samples",
             "lambda",
             "converge_initial",
             "converge_al",

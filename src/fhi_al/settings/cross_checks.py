@@ -160,7 +160,7 @@ def check_active_learning(
         yield from _foundation(settings)
         yield from _displaced(settings)
         yield from md_problems(settings.md)
-        yield from system_problems(settings.systems, settings.md, al.num_trajectories)
+        yield from system_problems(settings.systems, settings.md, al.num_trajectories, al.n_samples)
 
 
 def _stop_rule(settings: ActiveLearningSettings) -> Iterator[Clash]:

@@ -129,7 +129,10 @@ def blocks_of(section: System, blocks: Sequence[MDBlock]) -> tuple[int, ...]:
 
 
 def system_problems(
-    sections: Sequence[System], md: Sequence[MolecularDynamics], n_trajectories: int
+    sections: Sequence[System],
+    md: Sequence[MolecularDynamics],
+    n_trajectories: int,
+    n_samples: int,
 ) -> Iterator[Clash]:
     """What contradicts itself between systems, MD blocks and trajectories.
 
@@ -140,8 +143,11 @@ def system_problems(
         The section MD.
     n_trajectories : int
         ``num_trajectories``.
+    n_samples : int
+        Points per member and sampling round, of all systems together.
     """
     yield from _names(sections)
+    yield from _shares(sections, n_samples)
     counts = trajectory_counts(sections, n_trajectories)
     for index, count in enumerate(counts):
         if count == 0:
@@ -188,6 +194,19 @@ def _names(sections: Sequence[System]) -> Iterator[Clash]:
             )
         else:
             taken[section.name] = index
+
+
+def _shares(sections: Sequence[System], n_samples: int) -> Iterator[Clash]:
+    """Every system needs a point in the first round: models know nothing of it otherwise."""
+    shares = [1.0 if section.share is None else section.share for section in sections]
+    needed = round(sum(shares) / min(shares))
+    if len(sections) > 1 and n_samples < needed:
+        yield Clash(
+            ("ACTIVE_LEARNING.n_samples", "SYSTEMS"),
+            f"is too small for {len(sections)} systems, each of which is to have a point of every"
+            f" member in the first round: expected {needed} or more"
+            + (" (the smallest share decides)" if needed > len(sections) else ""),
+        )
 
 
 def _unknown_block(
