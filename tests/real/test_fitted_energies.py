@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -74,3 +76,33 @@ def test_exported_models_have_it_and_a_state_goes_on_bit_for_bit(labels, tmp_pat
     for one in (made, again):
         SerialTrainingPool(one, 3).begin([0, 1], 4).finish()
     assert made.state_bytes() == again.state_bytes()
+
+
+def hydrogen_label(water: Label) -> Label:
+    """Two of its atoms, with an energy that its E0s know nothing of; forces do not matter."""
+    return replace(
+        water,
+        key=f"{water.key}-hydrogen",
+        system=1,
+        numbers=water.numbers[1:],
+        positions=water.positions[1:],
+        forces=water.forces[1:],
+        energy=-26.6,
+    )
+
+
+@pytest.mark.parametrize("given", [{}, {"atomic_energies": E0S}], ids=["averages", "the user's"])
+def test_a_composition_that_is_new_is_taken_into_frozen_e0s(labels, given) -> None:
+    """Of a system that is added to a finished run; E0s of the user's own are what they are."""
+    made = trained(labels, fit_atomic_energies=False, **given)
+    member = made.members[0]
+    member.freeze_normalisation()
+    before = member.normalisation
+    new = [hydrogen_label(label) for label in member.training[:4]]
+    member.add_training(new)
+    assert abs(energy_errors(made, new)[0].mean()) > 1.0
+    member.fit_energies_of_new_compositions()
+    assert (member.normalisation == before) == bool(given)
+    if not given:
+        for some in (new, member.training[:-4]):
+            assert abs(energy_errors(made, some)[0].mean()) < 1e-3

@@ -224,15 +224,6 @@ def test_a_system_can_be_added_to_a_finished_run(finished, added) -> None:
     assert len(re.findall(r"hydrogen: forces", summary)) == 3
 
 
-def test_models_of_an_added_system_s_run_know_all_systems(added) -> None:
-    """Weights stay, and the energy of the new composition is taken into the E0s."""
-    output = added[2]
-    found = re.findall(r"  (\w+): forces [\d.]+ meV/A, energies ([\d.]+) meV/atom", output)
-    assert {name for name, _ in found} == {"water", "hydroxide", "hydrogen"}
-    # Atoms of hydrogen have energies of eV in the E0s of the others.
-    assert all(float(error) < 200 for _, error in found)
-
-
 def test_a_run_with_an_added_system_killed_in_every_phase(added, tmp_path) -> None:
     before, unbroken, _ = added
     folder = copy_of(before, tmp_path / "run")
