@@ -113,11 +113,12 @@ class Inputs:
         KeyError
             With the name of one that is not there.
         """
-        if list(names) == [""] and self.each:  # a system that had no name is the first one
-            return self
         by_name = {one.name: one for one in self.each}
+        if self.each:  # the only one that may be without a name, or have been
+            by_name.setdefault("", self.each[0])
         first = [by_name[name] for name in names]
-        return replace(self, each=(*first, *(one for one in self.each if one.name not in names)))
+        others = (one for one in self.each if not any(one is each for each in first))
+        return replace(self, each=(*first, *others))
 
     def one_by_one(self) -> Iterator[Inputs]:
         """Inputs of each system alone."""
