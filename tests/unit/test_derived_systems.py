@@ -134,6 +134,28 @@ def test_derived_systems_come_last_and_do_not_move(tmp_path: Path) -> None:
     assert chlorine.structure.pbc and chlorine.geometry.species == ("Na",) * 4 + ("Cl",) * 3
 
 
+def test_a_system_that_joins_a_run_moves_none_from_its_place(tmp_path: Path) -> None:
+    keys = {"displaced": {"dimers": 2, "rattled": 1}}
+    water = SystemInput(parse_geometry(WATER, Path("water.in")), name="water")
+    salt = SystemInput(parse_geometry(SALT, Path("salt.in")), name="salt")
+    settings = settings_of(tmp_path, sections={"SYSTEMS": [{"name": "water"}]}, **keys)
+    before = with_derived(settings, Inputs((water,))).names
+    assert before == ("water", "H-H_dimer", "O-H_dimer", "O-O_dimer")
+    sections = {"SYSTEMS": [{"name": "water"}, {"name": "salt"}]}
+    settings = settings_of(tmp_path, sections=sections, **keys)
+    inputs = with_derived(settings, Inputs((water, salt))).in_order(before)
+    assert inputs.names[:4] == before and inputs.names[4] == "salt"
+    assert len(inputs.each) == 2 + 10
+    found = displaced_list(settings, inputs, geometry_limits(settings)).first
+    for each in found:
+        assert len(each.positions) == len(inputs.systems[each.system])
+        assert (each.kind is Kind.DIMER) == (not inputs.each[each.system].moves)
+    # Those of the run were labelled long ago: only what has come is sampled.
+    added = displaced_list(settings, inputs, geometry_limits(settings)).only(range(4, 12))
+    assert Counter(each.kind for each in added.first) == {Kind.RATTLED: 1, Kind.DIMER: 14}
+    assert min(each.system for each in added.first) == 4
+
+
 def test_the_list_holds_them_with_their_systems(tmp_path: Path) -> None:
     settings = settings_of(tmp_path, displaced={"dimers": 3, "vacancies": 4, "rattled": 2})
     inputs = with_derived(settings, inputs_of(SALT))

@@ -42,6 +42,8 @@ class InitialDatasetProcedure:
         self._options = run.options.initial
         self._split = run.options.split
         self._pulse = Pulse()
+        # Member -> training labels looked at so far, and those of them that are of the systems.
+        self._counted: dict[int, tuple[int, int]] = {}
         self._held_out = run.held_out()
         self._points = SampledPoints(
             run.progress,
@@ -173,13 +175,18 @@ class InitialDatasetProcedure:
     @property
     def _n_shared_out(self) -> int:
         """Points that were sampled and have come to a set, but those of other atoms."""
-        sizes = [
-            sum(not label.origin.is_derived for label in (*member.training, *member.validation))
-            for member in self._members
-        ]
+        sizes = [self._n_of_systems(member) for member in self._members]
         n_points = sizes[0] if self._split.shared else sum(sizes)
         of_files = sum(file.n_labels for file in self._run.state.initial_data)
         return n_points + len(self._run.state.test) - of_files
+
+    def _n_of_systems(self, member: Member) -> int:
+        """Labels in a member's sets, but those of other atoms; counted once each."""
+        looked_at, counted = self._counted.get(member.index, (0, 0))
+        new = member.training[looked_at:]
+        counted += sum(not label.origin.is_derived for label in new)
+        self._counted[member.index] = looked_at + len(new), counted
+        return counted + len(member.validation)
 
     def _stop_reason(self) -> str | None:
         sampling, options = self._sampling, self._options

@@ -1,7 +1,7 @@
 """Systems that displaced structures need besides: dimers, crystals that lack an atom.
 
-Owns what the engine is told of them.  They come behind the run's own systems and have no
-trajectories.
+Owns what the engine is told of them.  They have no trajectories and come behind the systems that a
+run begins with.
 """
 
 from __future__ import annotations
@@ -51,8 +51,7 @@ def with_derived(settings: Settings, inputs: Inputs) -> Inputs:
     derived = derived_systems(settings, inputs)
     if not derived:
         return inputs
-    own = tuple(one for one in inputs.each if one.moves)
-    return replace(inputs, each=(*own, *(one.given for one in derived)))
+    return replace(inputs, each=(*inputs.moving, *(one.given for one in derived)))
 
 
 def derived_systems(settings: Settings, inputs: Inputs) -> list[DerivedSystem]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Literal
 
 import numpy as np
 
-from fhi_al.app.derived import derived_systems
+from fhi_al.app.derived import DerivedSystem, derived_systems
 from fhi_al.app.options import md_conditions
 from fhi_al.app.systems import conditions_of
 from fhi_al.core.derived import FEWEST_ATOMS
@@ -61,35 +61,59 @@ def displaced_list(settings: Settings, inputs: Inputs, limits: GeometryLimits) -
     rules = [_rule(settings, inputs.systems[one.system]) for one in moving]
     # Not every kind of models has one.
     cutoff = float(getattr(settings.mace.architecture, "r_max", USUAL_CUTOFF))
+    places = {name: place for place, name in enumerate(inputs.names)}
+    derived = [(places[one.given.name], one) for one in derived_systems(settings, inputs)]
+    keys = settings.al.displaced
     return DisplacedList(
         systems=systems,
         rules=rules,
         limits=limits,
         cutoff=cutoff,
         goes_on=settings.al.sources == ("displaced",),
-        others=_others(settings, inputs, systems, rules, limits, cutoff),
+        others=_Others(derived, keys.dimers, keys.dimer_contact, cutoff, systems, rules, limits),
     )
 
 
-def _others(
-    settings: Settings,
-    inputs: Inputs,
-    systems: Sequence[DisplacedSystem],
-    rules: Sequence[DisplacedRule],
-    limits: GeometryLimits,
-    cutoff: float,
-) -> list[list[Displaced]]:
-    """Dimers of each pair of elements, and each crystal's vacancies."""
-    keys, found = settings.al.displaced, []
-    out: dict[int, list[Vacancy]] = {}
-    for index, one in enumerate(derived_systems(settings, inputs), start=len(inputs.moving)):
-        if one.kind is Kind.DIMER:
-            contact = keys.dimer_contact * float(radii_of(one.given.structure).sum())
-            found.append(dimers(index, contact, cutoff, keys.dimers))
-        else:
-            out.setdefault(one.parent, []).extend(Vacancy(site, index) for site in one.sites)
-    found += [vacancies(systems[k], rules[k], limits, of_it) for k, of_it in out.items()]
-    return found
+@dataclass(frozen=True, eq=False)
+class _Others:
+    """Makes the structures of other atoms than the systems': dimers by pair, vacancies by crystal.
+
+    Parameters
+    ----------
+    derived : sequence of (int, DerivedSystem)
+        With their places among the systems.
+    n_dimers : int
+        Of each pair of elements.
+    contact : float
+        Their shortest distance, in sums of covalent radii.
+    cutoff : float
+        In A.
+    systems, rules : sequences of DisplacedSystem and DisplacedRule
+        The run's own.
+    limits : GeometryLimits
+    """
+
+    derived: Sequence[tuple[int, DerivedSystem]]
+    n_dimers: int
+    contact: float
+    cutoff: float
+    systems: Sequence[DisplacedSystem]
+    rules: Sequence[DisplacedRule]
+    limits: GeometryLimits
+
+    def __call__(self) -> list[list[Displaced]]:
+        found: list[list[Displaced]] = []
+        out: dict[int, list[Vacancy]] = {}
+        for index, one in self.derived:
+            if one.kind is Kind.DIMER:
+                contact = self.contact * float(radii_of(one.given.structure).sum())
+                found.append(dimers(index, contact, self.cutoff, self.n_dimers))
+            else:
+                out.setdefault(one.parent, []).extend(Vacancy(site, index) for site in one.sites)
+        for parent, sites in out.items():
+            whole, rule = self.systems[parent], self.rules[parent]
+            found.append(vacancies(whole, rule, self.limits, sites))
+        return found
 
 
 def displaced_problems(settings: Settings, inputs: Inputs, limits: GeometryLimits) -> Iterator[str]:
@@ -113,10 +137,11 @@ def displaced_problems(settings: Settings, inputs: Inputs, limits: GeometryLimit
         )
     try:
         found = displaced_list(settings, inputs, limits)
+        is_empty = not found.first
     except CannotDisplace as error:
         yield problem("rattle", f"{error}. Take less, or lower min_distance")
         return
-    if not found.first:
+    if is_empty:
         yield str(
             settings.problem(
                 "active_learning",

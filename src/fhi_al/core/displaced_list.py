@@ -6,9 +6,9 @@ The same list at every start: it is drawn anew from its seed.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 from fhi_al.core.displaced import (
     MIXING_SYSTEMS,
@@ -37,8 +37,9 @@ class DisplacedList:
         In A.
     goes_on : bool
         When all have been taken, further ones are drawn (rattled and strained).
-    others : sequence of sequences of Displaced
-        Further structures for the first list, each in its own order: dimers, vacancies.
+    others : callable
+        Gives further lists of structures for the first list, each in its own order: dimers,
+        vacancies.
     """
 
     systems: Sequence[DisplacedSystem]
@@ -46,7 +47,7 @@ class DisplacedList:
     limits: GeometryLimits
     cutoff: float
     goes_on: bool
-    others: Sequence[Sequence[Displaced]] = ()
+    others: Callable[[], Sequence[Sequence[Displaced]]] = tuple
 
     @cached_property
     def first(self) -> list[Displaced]:
@@ -65,7 +66,12 @@ class DisplacedList:
             return self
         pairs = zip(self.systems, self.rules, strict=True)
         chosen = [(system, rule) for system, rule in pairs if system.index in systems]
-        return replace(self, systems=[s for s, _ in chosen], rules=[r for _, r in chosen])
+        return replace(
+            self,
+            systems=[system for system, _ in chosen],
+            rules=[rule for _, rule in chosen],
+            others=partial(_of_systems, self.others, frozenset(systems)),
+        )
 
     def structure(self, number: int) -> Displaced | None:
         """The structure with a number, counted from 0; None if the list is used up.
@@ -104,5 +110,12 @@ class DisplacedList:
             for system, rule in zip(self.systems, self.rules, strict=True)
         ]
         if batch == 0:
-            lists += [list(each) for each in self.others]
+            lists += [list(each) for each in self.others()]
         return mixed(lists, self.rules[0].seed, MIXING_SYSTEMS, batch)
+
+
+def _of_systems(
+    others: Callable[[], Sequence[Sequence[Displaced]]], systems: Collection[int]
+) -> list[list[Displaced]]:
+    """What of further lists is of some systems."""
+    return [[each for each in one if each.system in systems] for one in others()]

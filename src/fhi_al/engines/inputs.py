@@ -60,7 +60,7 @@ class Inputs:
     Parameters
     ----------
     each : tuple of SystemInput
-        Its systems; those without trajectories come last.
+        Its systems; those without trajectories come behind those that a run begins with.
     engine : ReferenceEngine or None
         An object in place of an engine that the settings name.
     """
