@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ase import Atoms
+from ase import Atoms, units
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.data import covalent_radii
@@ -26,7 +26,7 @@ from fhi_al.core.displaced_list import DisplacedList
 from fhi_al.core.environments import radial_descriptors
 from fhi_al.core.neighbours import neighbours_within
 from fhi_al.core.plausible import BOLTZMANN, GeometryLimits, geometry_problem
-from fhi_al.core.stiffness import force_constants, thermal_amplitudes
+from fhi_al.core.stiffness import force_constants, stiffness, thermal_amplitudes
 from fhi_al.core.structure import Structure, structure
 
 LIMITS = GeometryLimits()
@@ -96,6 +96,33 @@ def test_amplitudes_are_those_of_solids_and_grow_with_the_root_of_the_temperatur
     np.testing.assert_allclose(thermal_amplitudes(of(DIAMOND), 1200.0), 2 * diamond)
 
 
+@pytest.mark.parametrize(
+    ("atoms", "debye", "factor"),
+    [
+        # Debye temperatures in K, as in textbooks of solid-state physics (C. Kittel).
+        (bulk("C", cubic=True), 2230, 2.2),
+        (bulk("Si", cubic=True), 645, 2.2),
+        (bulk("Al", cubic=True), 428, 2.2),
+        (bulk("Cu", cubic=True), 343, 2.2),
+        (bulk("Fe", cubic=True), 470, 2.2),
+        (bulk("Pt", cubic=True), 240, 2.2),
+        (bulk("NaCl", "rocksalt", 5.64, cubic=True), 321, 2.2),
+        (bulk("W", cubic=True), 400, 5.0),
+        (bulk("Na", cubic=True), 158, 5.0),
+    ],
+    ids=["C", "Si", "Al", "Cu", "Fe", "Pt", "NaCl", "W", "Na"],
+)
+def test_solids_are_as_stiff_as_their_debye_temperature_says(
+    atoms: Atoms, debye: float, factor: float
+) -> None:
+    # <omega^2> = 3/5 omega_D^2, and the trace of an atom's force constants is 3 m <omega^2>.
+    mass = atoms.get_masses().mean() * units._amu
+    frequency = units._k * debye / units._hbar
+    measured = 1.8 * mass * frequency**2 / units._e * 1e-20  # eV/A^2
+    ratio = stiffness(of(atoms)).mean() / measured
+    assert 1 / factor < ratio < factor
+
+
 def test_rattled_copper_is_as_hot_as_it_should_be() -> None:
     # EMT knows nothing of our force constants: its energy says how hot the structures are.
     atoms = bulk("Cu", cubic=True) * 2
@@ -110,7 +137,7 @@ def test_rattled_copper_is_as_hot_as_it_should_be() -> None:
         atoms.positions = each.positions
         above.append(atoms.get_potential_energy() - at_rest)
     temperature = np.mean(above) / (1.5 * len(atoms) * BOLTZMANN)
-    assert 300 < temperature < 1200
+    assert 400 < temperature < 900
 
 
 def test_strain_and_pressure_of_a_volume_scan_have_the_right_sign() -> None:

@@ -1,9 +1,11 @@
 """How far atoms swing at a temperature, from estimated force constants.  Pure: numpy.
 
-The force constants are the bond stretches of the model Hessian of R. Lindh et al., Chem. Phys.
+Bonds of light elements have the stretches of the model Hessian of R. Lindh et al., Chem. Phys.
 Lett. 241, 423 (1995): 0.45 hartree/bohr^2 x exp(alpha (r0^2 - r^2)), alpha and r0 by the rows of
-the periodic table.  They need no calculation, and are right within a factor of two or so, from
-ethanol (C-H 47, C-C 40 eV/A^2) to copper (1.6 eV/A^2).
+the periodic table.  For metals these are too soft by up to ten times: an atom whose nearest
+neighbour is farther than 2.2 A is held with 700 eV/A^2 x (distance/A)^-3.5 at least.  That is a fit
+to what Debye temperatures of solids say, of which 3 m <omega^2> = 9/5 m (k_B theta/hbar)^2 is the
+trace: right within a factor of about two for most, of five for sodium and tungsten.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ _ALPHA = np.array([[1.0, 0.3949, 0.3949], [0.3949, 0.2800, 0.2800], [0.3949, 0.2
 _REFERENCE = np.array([[1.35, 2.10, 2.53], [2.10, 2.87, 3.40], [2.53, 3.40, 3.40]])  # bohr
 # In A: beyond, no pair adds anything.
 _CUTOFF = 6.0
-# Of the trace of an atom's own block, in eV/A^2: an atom that nothing holds swings no farther.
+_FAR = 2.2  # A
+_SOLID, _POWER = 700.0, 3.5
+# In eV/A^2: an atom that nothing holds swings no farther.
 _SOFTEST = 1.0
 
 
@@ -44,10 +48,34 @@ def force_constants(first: NDArray[np.int64], second: NDArray[np.int64], distanc
     return found
 
 
+def stiffness(system: Structure) -> Array:
+    """How stiffly each atom is held while all others stay: the trace of its own force constants.
+
+    Parameters
+    ----------
+    system : Structure
+
+    Returns
+    -------
+    (n_atoms,)
+        In eV/A^2.
+    """
+    first, second, distances = neighbours_within(system.positions, system.cell, system.pbc, _CUTOFF)
+    numbers = system.numbers
+    springs = force_constants(numbers[first], numbers[second], distances)
+    springs[first == second] = 0.0  # an atom and its own images move together
+    traces = np.bincount(first, springs, minlength=len(system))
+    nearest = np.full(len(system), np.inf)
+    np.minimum.at(nearest, first, distances)
+    solid = np.where(nearest > _FAR, _SOLID * nearest**-_POWER, 0.0)
+    held: Array = np.maximum(np.maximum(traces, solid), _SOFTEST)
+    return held
+
+
 def thermal_amplitudes(system: Structure, temperature: float) -> Array:
     """Standard deviations of independent displacements whose mean energy is that of vibrations.
 
-    Each Cartesian coordinate of atom i gets sqrt(3 k_B T / sum_j k_ij): of harmonic springs, the
+    Each Cartesian coordinate of an atom gets sqrt(3 k_B T / stiffness): of a harmonic system the
     potential energy is then 3/2 N k_B T in the mean, as in MD at that temperature.
 
     Parameters
@@ -61,12 +89,7 @@ def thermal_amplitudes(system: Structure, temperature: float) -> Array:
     (n_atoms,)
         In A.
     """
-    first, second, distances = neighbours_within(system.positions, system.cell, system.pbc, _CUTOFF)
-    numbers = system.numbers
-    springs = force_constants(numbers[first], numbers[second], distances)
-    springs[first == second] = 0.0  # an atom and its own images move together
-    traces = np.bincount(first, springs, minlength=len(system))
-    amplitudes: Array = np.sqrt(3 * BOLTZMANN * temperature / np.maximum(traces, _SOFTEST))
+    amplitudes: Array = np.sqrt(3 * BOLTZMANN * temperature / stiffness(system))
     return amplitudes
 
 

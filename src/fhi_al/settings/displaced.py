@@ -55,7 +55,8 @@ class DisplacedStructures(Section):
         "auto",
         "Standard deviation of every coordinate of rattled and strained structures. `auto`: of each"
         " atom such that harmonic vibrations at the temperature of `MD` (its highest) have the same"
-        " energy, with estimated force constants: about 0.03 in molecules, 0.1 in metals at 300 K.",
+        " energy, with estimated force constants: about 0.03 in molecules and 0.06 in metals at 300"
+        " K.",
         unit="A",
         try_="auto",
     )
