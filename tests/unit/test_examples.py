@@ -22,6 +22,7 @@ FORMULAS = {
     "diamond_npt": (8, True),
     "aims_water": (3, False),
     "cluster": (3, False),
+    "two_molecules": (9, False),
 }
 
 
@@ -40,7 +41,8 @@ def test_settings_and_inputs_are_read(name: str) -> None:
     settings, inputs = inputs_of(name)
     assert settings.mace is not None
     assert not [note for note in settings.notes if "no effect" in note or "superseded" in note]
-    (geometry,) = inputs.geometries
+    geometry = inputs.geometries[0]
+    assert (len(inputs.geometries) > 1) == (name == "two_molecules")
     assert (len(geometry.structure), geometry.structure.pbc) == FORMULAS[name]
     assert (inputs.control is not None) == (name == "aims_water")
 
@@ -53,7 +55,7 @@ def test_an_example_says_what_to_expect(name: str) -> None:
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("name", ["ethanol", "diamond", "diamond_npt", "cluster"])
+@pytest.mark.parametrize("name", ["ethanol", "diamond", "diamond_npt", "cluster", "two_molecules"])
 def test_nothing_is_wrong_with_an_example_for_a_laptop(name: str) -> None:
     checks.check(EXAMPLES / name, *inputs_of(name))
 

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import yaml
 from ase import Atoms
+from ase.build import bulk
 from ase.io import read, write
 from run_folder import (
+    SMALLEST,
     WATER,
     assert_same_end,
     copy_of,
@@ -281,3 +283,47 @@ def test_systems_that_make_no_sense_are_refused(what: str, tmp_path) -> None:
     code, output = run(folder, 1, "--check")
     assert code == 2
     assert expected in " ".join(output.split())
+
+
+def test_a_molecule_and_a_crystal_whose_cell_moves(tmp_path) -> None:
+    """Labels of the crystal have a stress, which is trained on and tested; the molecule's not."""
+    folder = tmp_path / "run"
+    write_inputs(
+        folder,
+        mace={
+            "GENERAL": {"compute_stress": True},
+            "TRAINING": {"loss": "stress", "stress_weight": 100.0},
+        },
+        active_learning={
+            "ACTIVE_LEARNING": SMALLEST
+            | {
+                "reference_method": "GFN1-xTB",
+                "num_trajectories": 2,
+                "n_samples": 4,
+                "skip_step_initial": 2,
+                "final_test": 2,
+            },
+            "MD": [{"name": "nvt"}, {"name": "npt", "stat_ensemble": "NPT", "timestep": 2.0}],
+        },
+    )
+    write(folder / "diamond.xyz", bulk("C", "diamond", a=3.56, cubic=True))
+    diamond = {"name": "diamond", "geometry": "diamond.xyz", "md": "npt"}
+    with_systems(folder, [{"name": "water"}, diamond])
+    code, output = run(folder, 1, "--check")
+    assert code == 2 and "(or name the MD blocks of each system" in output.replace(", or", "(or")
+    with_systems(folder, [{"name": "water", "md": "nvt"}, diamond])
+    output = succeed(folder)
+    assert "WARNING: trajectory" not in output
+    for record in labels(folder):
+        assert (record["stress"] is None) == (record["origin"]["system"] == "water")
+    volumes = {
+        round(abs(np.linalg.det(record["cell"])), 6)
+        for record in labels(folder)
+        if record["origin"]["system"] == "diamond"
+    }
+    assert len(volumes) > 5
+    tested = journal(folder, "final test")
+    assert {e["system"] for e in tested} == {"water", "diamond"}
+    assert all((e["mae_stress"] is None) == (e["system"] == "water") for e in tested)
+    assert all(np.isfinite(e["mae_forces"]) for e in tested)
+    assert re.search(r"true errors of the final models .* stress [\d.]+ meV/A\^3", output)

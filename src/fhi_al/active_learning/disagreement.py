@@ -69,7 +69,7 @@ class Disagreement:
         """Of a trajectory's point, at which every member's forces are known."""
         assert live.forces is not None
         uncertainty = self.criterion.uncertainty(live.forces)
-        if not self.criterion.with_stress or not np.isfinite(uncertainty):
+        if not self._has_stress(system) or not np.isfinite(uncertainty):
             return Spread(uncertainty)
         structure = self._structure(system, live.point.positions, live.point.cell)
         with self.clock.section(clock.MD):
@@ -94,7 +94,7 @@ class Disagreement:
         with_stress = self.criterion.stress_limit is not None
         with self.clock.section(clock.MD):
             predicted = self.dynamics.predictor.predict(structures, stress=with_stress)
-        return [self._spread(each) for each in predicted]
+        return [self._spread(each, system) for each, system in zip(predicted, systems, strict=True)]
 
     def means(
         self, system: int, live: LiveTrajectory
@@ -105,21 +105,25 @@ class Disagreement:
         """
         forces, predictor = live.forces, self.dynamics.predictor
         assert forces is not None
-        stress = None
-        if self.criterion.with_stress or predictor.as_trained is not predictor:
+        stress, with_stress = None, self._has_stress(system)
+        if with_stress or predictor.as_trained is not predictor:
             structure = self._structure(system, live.point.positions, live.point.cell)
             with self.clock.section(clock.MD):
-                (found,) = predictor.as_trained.predict(
-                    [structure], stress=self.criterion.with_stress
-                )
+                (found,) = predictor.as_trained.predict([structure], stress=with_stress)
             stress = found.stress
             if predictor.as_trained is not predictor:
                 forces = found.forces
         rows = _rows(forces.mean(axis=0))
         return rows, None if stress is None else _rows(stress.mean(axis=0))
 
-    def _spread(self, found: Prediction) -> Spread:
-        stress = None if found.stress is None else stress_spread(found.stress)
+    def _has_stress(self, system: int) -> bool:
+        """Whether labels of a system have a stress: a molecule's have none in any run."""
+        return self.criterion.with_stress and self.dynamics.systems[system].pbc
+
+    def _spread(self, found: Prediction, system: int) -> Spread:
+        stress = None
+        if found.stress is not None and self._has_stress(system):
+            stress = stress_spread(found.stress)
         return Spread(self.criterion.uncertainty(found.forces), stress)
 
     def _structure(self, system: int, positions: Array, cell: Array) -> Structure:

@@ -9,7 +9,7 @@ import numpy as np
 from ase import units
 from ase.data import chemical_symbols
 
-from fhi_al.app.checks import Inputs, geometry_limits
+from fhi_al.app.checks import Inputs, elements, geometry_limits
 from fhi_al.app.displaced import displaced_list
 from fhi_al.app.needs import EVERYTHING, Needs
 from fhi_al.app.options import md_conditions
@@ -44,7 +44,7 @@ def work_ahead(settings: Settings, inputs: Inputs, needs: Needs = EVERYTHING) ->
             f"{al.max_initial_epochs} epochs for each of {al.ensemble_size} members)"
         )
     if needs.labels:
-        lines += _active_learning_ahead(al)
+        lines += _active_learning_ahead(al, len(trajectory_table(settings, inputs)))
     if needs.models and al.converge_al:
         members = 1 if al.converge_best else al.ensemble_size
         lines.append(
@@ -56,6 +56,7 @@ def work_ahead(settings: Settings, inputs: Inputs, needs: Needs = EVERYTHING) ->
         lines.append(f"label_budget: at most {al.label_budget} reference calculations in all")
     if needs.labels and max(len(inputs.moving), len(md_blocks(settings.md))) > 1:
         lines += [f"MD: {line}" for line in _table(settings, inputs)]
+    lines += _energies_of_atoms(settings, inputs, needs)
     lines += _advice(settings, needs)
     return lines + list(_fast_barostats(settings, inputs, needs))
 
@@ -72,6 +73,24 @@ def _systems(inputs: Inputs) -> str:
         for one in inputs.moving
     ]
     return f"system{'s' if len(described) > 1 else ''}: {'; '.join(described)}"
+
+
+def _energies_of_atoms(settings: Settings, inputs: Inputs, needs: Needs) -> Iterator[str]:
+    """Where the systems' compositions do not determine the energies of their elements."""
+    assert settings.mace is not None
+    if not needs.models or len(inputs.each) == 1 or settings.mace.architecture.atomic_energies:
+        return
+    numbers = elements(inputs)
+    counts = [[np.count_nonzero(one.numbers == z) for z in numbers] for one in inputs.systems]
+    rank = int(np.linalg.matrix_rank(np.array(counts, dtype=float)))
+    if rank < len(numbers):
+        symbols = ", ".join(chemical_symbols[z] for z in numbers)
+        yield (
+            f"note: energies of atoms (E0s) are fitted to the labels, whose {len(counts)} systems "
+            f"determine {rank} of the {len(numbers)} of {symbols}: right for these systems, not "
+            "for others, such as one that is added later. FHI_AL-atomic-energies computes them for "
+            "ARCHITECTURE.atomic_energies"
+        )
 
 
 def _table(settings: Settings, inputs: Inputs) -> list[str]:
@@ -164,13 +183,13 @@ def _test_labels(al: ActiveLearning) -> str:
     return f"{al.final_test} labels"
 
 
-def _active_learning_ahead(al: ActiveLearning) -> Iterator[str]:
+def _active_learning_ahead(al: ActiveLearning, n_trajectories: int) -> Iterator[str]:
     if al.max_MD_steps is None:
-        yield f"active learning: MD on {al.num_trajectories} trajectories without a limit of steps"
+        yield f"active learning: MD on {n_trajectories} trajectories without a limit of steps"
     else:
-        n_checks = al.num_trajectories * ceil(al.max_MD_steps / al.skip_step_mlff)
+        n_checks = n_trajectories * ceil(al.max_MD_steps / al.skip_step_mlff)
         yield (
-            f"active learning: at most {al.num_trajectories * al.max_MD_steps} MD steps, "
+            f"active learning: at most {n_trajectories * al.max_MD_steps} MD steps, "
             f"{n_checks} uncertainty checks, each of which may ask for a label"
         )
     if al.max_set_size is not None:

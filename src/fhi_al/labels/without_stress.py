@@ -12,7 +12,8 @@ MOST_NAMED = 5
 
 def without_stress(records: Iterable[Record]) -> str | None:
     """A sentence that says which labels have none, and what that means; None if all have one."""
-    labels = [record for record in records if isinstance(record, Label)]
+    # A molecule has none in any run.
+    labels = [record for record in records if isinstance(record, Label) and record.pbc]
     lacking = [label for label in labels if label.stress is None]
     if not lacking:
         return None

@@ -15,7 +15,7 @@ from fhi_al.settings.mace import Architecture, MaceSettings, Training
 from fhi_al.settings.md_blocks import md_problems
 from fhi_al.settings.plugins import imported
 from fhi_al.settings.problems import Problem
-from fhi_al.settings.systems import system_problems
+from fhi_al.settings.systems import system_problems, trajectory_counts
 
 Selectors = Mapping[str, tuple[str, tuple[str, ...]]]
 
@@ -160,7 +160,13 @@ def check_active_learning(
         yield from _foundation(settings)
         yield from _displaced(settings)
         yield from md_problems(settings.md)
-        yield from system_problems(settings.systems, settings.md, al.num_trajectories, al.n_samples)
+        yield from system_problems(
+            settings.systems,
+            settings.md,
+            al.num_trajectories,
+            al.n_samples,
+            own_sets=al.initial_sets == "own",
+        )
 
 
 def _stop_rule(settings: ActiveLearningSettings) -> Iterator[Clash]:
@@ -209,7 +215,8 @@ def _calibration(settings: ActiveLearningSettings) -> Iterator[Clash]:
     if al.max_MD_steps is not None:
         # At most one for each block of skip_step_mlff steps.
         each = al.max_MD_steps // max(al.sanity_skip, al.skip_step_mlff)
-        if al.num_trajectories * each < al.calibration_warmup:
+        n_trajectories = sum(trajectory_counts(settings.systems, al.num_trajectories))
+        if n_trajectories * each < al.calibration_warmup:
             yield Clash(
                 (
                     label,
@@ -219,8 +226,8 @@ def _calibration(settings: ActiveLearningSettings) -> Iterator[Clash]:
                     "ACTIVE_LEARNING.calibration_warmup",
                 ),
                 f"needs calibration_warmup = {al.calibration_warmup} sanity checks, but"
-                f" {al.num_trajectories} trajectories of max_MD_steps = {al.max_MD_steps} have"
-                f" {al.num_trajectories * each} in all. Make sanity_skip smaller (it is"
+                f" {n_trajectories} trajectories of max_MD_steps = {al.max_MD_steps} have"
+                f" {n_trajectories * each} in all. Make sanity_skip smaller (it is"
                 f" {al.sanity_skip})",
             )
 

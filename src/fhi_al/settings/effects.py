@@ -158,6 +158,8 @@ def _idle_in_active_learning(
         yield "ACTIVE_LEARNING.displaced.volume_range", "with volumes: 0"
     if al.displaced.dimers == 0:
         yield "ACTIVE_LEARNING.displaced.dimer_contact", "with dimers: 0"
+    if all(system.trajectories is not None for system in settings.systems):
+        yield "ACTIVE_LEARNING.num_trajectories", "where each of SYSTEMS has trajectories"
     if len(settings.systems) == 1:
         yield "ACTIVE_LEARNING.stop_on", "with one system"
     if not al.parallel:

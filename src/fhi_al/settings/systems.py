@@ -133,6 +133,8 @@ def system_problems(
     md: Sequence[MolecularDynamics],
     n_trajectories: int,
     n_samples: int,
+    *,
+    own_sets: bool,
 ) -> Iterator[Clash]:
     """What contradicts itself between systems, MD blocks and trajectories.
 
@@ -145,9 +147,11 @@ def system_problems(
         ``num_trajectories``.
     n_samples : int
         Points per member and sampling round, of all systems together.
+    own_sets : bool
+        Whether members have points of their own.
     """
     yield from _names(sections)
-    yield from _shares(sections, n_samples)
+    yield from _shares(sections, n_samples, own_sets=own_sets)
     counts = trajectory_counts(sections, n_trajectories)
     for index, count in enumerate(counts):
         if count == 0:
@@ -196,16 +200,19 @@ def _names(sections: Sequence[System]) -> Iterator[Clash]:
             taken[section.name] = index
 
 
-def _shares(sections: Sequence[System], n_samples: int) -> Iterator[Clash]:
-    """Every system needs a point in the first round: models know nothing of it otherwise."""
+def _shares(sections: Sequence[System], n_samples: int, *, own_sets: bool) -> Iterator[Clash]:
+    """Every system needs a point in the first round: models know nothing of it otherwise.
+
+    Of sets of its own a member validates on one of two points.
+    """
     shares = [1.0 if section.share is None else section.share for section in sections]
-    needed = round(sum(shares) / min(shares))
+    needed = round(sum(shares) / min(shares)) * (2 if own_sets else 1)
     if len(sections) > 1 and n_samples < needed:
         yield Clash(
             ("ACTIVE_LEARNING.n_samples", "SYSTEMS"),
-            f"is too small for {len(sections)} systems, each of which is to have a point of every"
-            f" member in the first round: expected {needed} or more"
-            + (" (the smallest share decides)" if needed > len(sections) else ""),
+            f"is too small for {len(sections)} systems, each of which is to have points of every"
+            f" member in the first round: expected {needed} or more (the smallest share"
+            " decides, and whether members have sets of their own: initial_sets)",
         )
 
 
