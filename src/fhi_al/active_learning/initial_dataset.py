@@ -11,9 +11,10 @@ from fhi_al.active_learning.import_initial import take_in
 from fhi_al.active_learning.initial_data import InitialData
 from fhi_al.active_learning.run import Run
 from fhi_al.active_learning.sampled_points import SampledPoints
+from fhi_al.active_learning.sharing import Sharing
 from fhi_al.core.label import Label
 from fhi_al.core.run_state import SamplingState, Stage
-from fhi_al.core.split import goes_to_validation, n_to_sample, validates
+from fhi_al.core.split import n_to_sample
 from fhi_al.core.stopping import initial_stop
 from fhi_al.models.member import Member
 from fhi_al.parallel.mpi import Nap
@@ -42,9 +43,8 @@ class InitialDatasetProcedure:
         self._options = run.options.initial
         self._split = run.options.split
         self._pulse = Pulse()
-        # Member -> training labels looked at so far, and those of them that are of the systems.
-        self._counted: dict[int, tuple[int, int]] = {}
         self._held_out = run.held_out()
+        self._sharing = Sharing(run.progress, self._members, self._held_out, self._split)
         self._points = SampledPoints(
             run.progress,
             run.sampling_md,
@@ -170,23 +170,7 @@ class InitialDatasetProcedure:
     def _points_per_round(self) -> int:
         """What the members get of a round, and what is held out for the test besides."""
         for_members = self._options.points_per_member * len(self._members)
-        return n_to_sample(self._n_shared_out, for_members, self._split.test_ratio)
-
-    @property
-    def _n_shared_out(self) -> int:
-        """Points that were sampled and have come to a set, but those of other atoms."""
-        sizes = [self._n_of_systems(member) for member in self._members]
-        n_points = sizes[0] if self._split.shared else sum(sizes)
-        of_files = sum(file.n_labels for file in self._run.state.initial_data)
-        return n_points + len(self._run.state.test) - of_files
-
-    def _n_of_systems(self, member: Member) -> int:
-        """Labels in a member's sets, but those of other atoms; counted once each."""
-        looked_at, counted = self._counted.get(member.index, (0, 0))
-        new = member.training[looked_at:]
-        counted += sum(not label.origin.is_derived for label in new)
-        self._counted[member.index] = looked_at + len(new), counted
-        return counted + len(member.validation)
+        return n_to_sample(self._sharing.n_points, for_members, self._split.test_ratio)
 
     def _stop_reason(self) -> str | None:
         sampling, options = self._sampling, self._options
@@ -326,29 +310,10 @@ class InitialDatasetProcedure:
         self._share_out_points()
 
     def _share_out_points(self) -> None:
-        """Every member gets its own part of the round's points, or all, but for those held out."""
-        members, n_before = self._members, self._n_shared_out
-        held_out = self._held_out.labels()
-        n_kept = n_before - sum(label.origin.phase != "imported" for label in held_out)
-        shared_out = [self._run.store.label(key) for key in self._sampling.points]
-        # They teach every member, and judge none.
-        derived = [label for label in shared_out if label.origin.is_derived]
-        for member in members:
-            member.add_training(derived)
-        labels = []
-        of_systems = (label for label in shared_out if not label.origin.is_derived)
-        for place, label in enumerate(of_systems):
-            if self._held_out.claims(label, n_before + place):
-                self._held_out.keep(label)
-            else:
-                labels.append(label)
-        for member in members:
-            if self._split.shared:
-                self._share(member, labels, n_kept)
-            else:
-                self._share_out(member.index, labels[member.index :: len(members)])
+        points = [self._run.store.label(key) for key in self._sampling.points]
+        self._sharing.share_out(points)
         self._points.update(points=())
-        self._tell_sources(shared_out)
+        self._tell_sources(points)
 
     def _tell_sources(self, labels: Sequence[Label]) -> None:
         """How many of a round's points are of each source."""
@@ -364,13 +329,6 @@ class InitialDatasetProcedure:
             told = ", ".join(f"{n_points} {source}" for source, n_points in counts.items())
             log.info("initial dataset, round %d: points of %s", self._sampling.rounds + 1, told)
 
-    def _share(self, member: Member, labels: list[Label], n_before: int) -> None:
-        for place, label in enumerate(labels, start=n_before):
-            if validates(member.index, place, self._split.valid_ratio):
-                member.add_validation([label])
-            else:
-                member.add_training([label])
-
     def _tell_progress(self) -> None:
         if self._pulse.is_due():
             sampling = self._sampling
@@ -380,16 +338,6 @@ class InitialDatasetProcedure:
                 self._points_per_round,
                 len(sampling.pending),
             )
-
-    def _share_out(self, index: int, labels: list[Label]) -> None:
-        member = self._members[index]
-        for label in labels:
-            n_validation = len(member.validation)
-            n_points = n_validation + len(member.training)
-            if goes_to_validation(n_validation, n_points, self._split.valid_ratio):
-                member.add_validation([label])
-            else:
-                member.add_training([label])
 
     def _finish(self) -> None:
         run, export = self._run, self._run.report.export
