@@ -5,6 +5,7 @@ Labels are those of GFN2-xTB (ethanol) and of ASE's EMT, whose numbers do not ma
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -71,7 +72,12 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 def labels(system: str, n_labels: int) -> list[Label]:
-    """Rattled structures of nine or 64 atoms."""
+    """Rattled structures of nine or 64 atoms; the first ones are always the same."""
+    return _labels(system, max(n_labels, 20))[:n_labels]
+
+
+@functools.cache
+def _labels(system: str, n_labels: int) -> list[Label]:
     if system == "ethanol":
         return ethanol_labels(n_labels)
     random = np.random.default_rng(1)

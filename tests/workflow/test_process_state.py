@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from asi.harness import mpirun
+from preloaded.launch import preloaded
 from run_folder import TIMEOUT_S, python_path, write_inputs
 
 pytestmark = [pytest.mark.mpi, pytest.mark.real]
@@ -29,11 +29,14 @@ CASES = {
 
 
 def found_by(script: str, ranks: int, tmp_path: Path, *words: str) -> list[Any]:
-    """What each rank of a script reports, in the order of the ranks."""
+    """What each rank of a script reports, in the order of the ranks.
+
+    Forked ranks: the libraries are the same for both sides of each comparison.
+    """
     environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": python_path()}
     environment.pop("OMP_NUM_THREADS", None)
     done = subprocess.run(
-        [mpirun(), "-n", str(ranks), sys.executable, str(SCRIPTS / script), *words],
+        [mpirun(), "-n", str(ranks), *preloaded(str(SCRIPTS / script), mace=True), *words],
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,

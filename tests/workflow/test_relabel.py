@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import ase.io
 import pytest
 from asi.harness import mpirun
+from preloaded.launch import preloaded
 from run_folder import SMALLEST, python_path, write_inputs
 from tblite.ase import TBLite
 
@@ -26,12 +28,25 @@ def structures_of(*files: Path) -> dict[bytes, ase.Atoms]:
     return {atoms.positions.tobytes(): atoms for file in files for atoms in ase.io.read(file, ":")}
 
 
+def commands(folder: Path) -> Path:
+    """The commands by their names, of forked ranks: see preloaded/launch.py."""
+    folder.mkdir()
+    for name in ("FHI_AL", "FHI_AL-al", "FHI_AL-label"):
+        program = preloaded(str(Path(sys.executable).parent / name), mace=False)
+        (folder / name).write_text(f'#!/bin/sh\nexec {shlex.join(program)} "$@"\n')
+        (folder / name).chmod(0o755)
+    return folder
+
+
 def test_the_commands_of_the_page(tmp_path: Path) -> None:
     keys = {**SMALLEST, "n_samples": 3, "reference_method": "GFN1-xTB"}
     gfn1 = write_inputs(tmp_path / "gfn1", active_learning={"ACTIVE_LEARNING": keys})
     blocks = re.findall(r"```bash\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert len(blocks) == 4
-    places = [str(Path(sys.executable).parent), str(Path(mpirun()).parent), os.environ["PATH"]]
+    places = [
+        *(str(commands(tmp_path / "bin")), str(Path(sys.executable).parent)),
+        *(str(Path(mpirun()).parent), os.environ["PATH"]),
+    ]
     done = subprocess.run(
         ["bash", "-e", "-c", "".join(blocks)],
         cwd=tmp_path,

@@ -1,7 +1,7 @@
 """What importing fhi_al changes in the process: imports_state.py [MODULE...].
 
-Without modules: the names of all others that importing ours imports, in order.  With them: those
-are imported first, then ours, and what is then not as it was is told.
+Without modules: the names of all others that are loaded when ours have been imported, in order.
+With them: those are imported first, then ours, and what is then not as it was is told.
 """
 
 from __future__ import annotations
@@ -26,14 +26,12 @@ def import_ours() -> None:
 
 
 if len(sys.argv) == 1:
-    before = set(sys.modules)
     import_ours()
     found: object = [
         name
         for name, module in sys.modules.items()
         if isinstance(module, ModuleType)
         and name.partition(".")[0] not in ("fhi_al", "__main__", "__mp_main__")
-        and name not in before
     ]
 else:
     with warnings.catch_warnings():

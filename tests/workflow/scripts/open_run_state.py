@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import tblite.ase  # noqa: F401
+import torch
 from mpi4py import MPI
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -80,6 +81,8 @@ def outcome(act: Callable[[Path], None], folder: Path) -> str:
 
 for module in pkgutil.walk_packages(fhi_al.__path__, "fhi_al."):
     importlib.import_module(module.name)
+# Another number than runs set, whatever the machine's own is.
+torch.set_num_threads(3)
 found = {}
 for case in sys.argv[2:]:
     before = process_state()
