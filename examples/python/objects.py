@@ -19,7 +19,13 @@ WATER = ActiveLearning(
     criterion=Threshold("max_atomic_sd", c_x=0.1),
     stop=Stop(force_mae=0.1, max_set_size=20, max_md_steps=200),
     initial=InitialDataset("aimd", points=4, skip_steps=5, max_epochs=30),
-    options={"num_trajectories": 2, "skip_step_mlff": 10, "max_final_epochs": 10},
+    # No test on MD of the final models, which takes longer than all the rest of so short a run.
+    options={
+        "num_trajectories": 2,
+        "skip_step_mlff": 10,
+        "max_final_epochs": 10,
+        "final_test": 0,
+    },
 )
 
 if __name__ == "__main__":

@@ -124,6 +124,7 @@ if __name__ == "__main__":
         model=Backend(LinearModel, members=2, num_bins=16, lr=0.05, batch_size=4),
         criterion=Threshold(second_largest, c_x=0.1),
         integrator=COOLED,
+        options={**WATER.options, "final_test": 2},  # of the finished models, on MD of this kind
     )
     result = job.run(sys.argv[1] if len(sys.argv) > 1 else "springs")
     if result is not None:
