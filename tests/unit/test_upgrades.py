@@ -87,6 +87,26 @@ def test_version_6_keeps_whose_turn_it_is_to_sample() -> None:
     assert [t.step for t in now.trajectories] == [t["step"] for t in before["trajectories"]]
 
 
+@pytest.mark.parametrize("began", ["with data", "with MD", "and has added systems"])
+def test_only_a_run_that_has_sampled_nothing_can_do_without(began: str) -> None:
+    """FHI_AL-al would import an initial dataset into one that has its sets already."""
+    files = dict(upgraded(kept(6)))
+    content = json.loads(files["run.json"])
+    state = content["state"]
+    state["stage"] = "initial sampling"
+    if began != "with MD":
+        state["sampling"] |= {"sampled": [], "trajectories": []}
+    if began != "and has added systems":
+        state["active"] = None
+    (given,) = content["systems"]
+    pbc, masses = given.pop("pbc"), given.pop("masses")
+    water = Structure(pbc=pbc, masses=masses, **{name: np.array(given[name]) for name in given})
+    content["systems"] = [{**given, "pbc": pbc, "masses": masses}]
+    files["run.json"] = json.dumps(content).encode()
+    found = continuation(Path(), files, content["settings"], [water], changes)
+    assert found.has_sampled == (began != "with data")
+
+
 def test_a_setting_that_was_renamed_is_compared_under_its_name_now() -> None:
     snapshot = kept(4)
     before = json.loads(snapshot.files["run.json"])["settings"]

@@ -36,7 +36,7 @@ class Continuation:
     masses : tuple of (n_atoms,) or None
         Of each system in u, as the run began with them; None for those of the elements.
     has_sampled : bool
-        Whether the sampling of the initial dataset has begun.
+        Whether the sampling of the initial dataset has begun, or is one for added systems.
     threads : int or None
         Of each rank that trained; None if the snapshot is of a program that did not say.
     has_new_learning_rate : bool
@@ -122,13 +122,19 @@ def continuation(
         Stage.INITIAL_SAMPLING if added else stage,
         [*allowed, *_other_masses(masses, systems)],
         masses,
-        any(content["state"]["sampling"]["sampled"])
-        or any(each["step"] > 0 for each in content["state"]["sampling"]["trajectories"]),
+        _has_sampled(content["state"]),
         content.get("threads"),
         has_new_learning_rate=content["settings"]["TRAINING.lr"] != now["TRAINING.lr"],
         initial_data=tuple(DataFile(**each) for each in content["state"]["initial_data"]),
         added=added,
     )
+
+
+def _has_sampled(state: dict[str, Any]) -> bool:
+    """Of a run that samples for added systems, too, whatever its first points were."""
+    sampling = state["sampling"]
+    moved = any(each["step"] > 0 for each in sampling["trajectories"])
+    return moved or any(sampling["sampled"]) or state["active"] is not None
 
 
 def misfit(restart: Path, why: str) -> SnapshotError:
