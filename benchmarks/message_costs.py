@@ -278,7 +278,7 @@ def of_trajectories() -> list[Row]:
             return tuple(everyone)
 
         def copies(live: list[LiveTrajectory] = live) -> object:
-            return [trajectory.copy() for trajectory in live]
+            return [trajectory.kept() for trajectory in live]
 
         def phase_space(live: list[LiveTrajectory] = live) -> bytes:
             arrays: dict[str, Array] = {}

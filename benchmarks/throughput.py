@@ -21,6 +21,7 @@ All ways take turns.
 from __future__ import annotations
 
 import argparse
+import copy
 import os
 import re
 import statistics
@@ -102,7 +103,7 @@ class Trajectories:
 
     def begin_again(self) -> None:
         """Back to the start."""
-        self._live = [trajectory.copy() for trajectory in self._starts]
+        self._live = copy.deepcopy(self._starts)
 
 
 def naive_md(members: Any, n_steps: int) -> None:

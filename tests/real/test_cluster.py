@@ -25,22 +25,41 @@ from cluster_parts import (
     water,
 )
 from failing_calculator import EXIT, EXIT_ONCE, HANG, NO_SCF, RAISE, SLOW, WELL
-from test_aims_executable import spec_of
+from test_aims_executable import DIAMOND, FAKE, WATER, spec_of
 
+from fhi_al.app.checks import read_inputs
 from fhi_al.core.errors import CannotCompute, EngineError
 from fhi_al.core.structure import geometry_key
+from fhi_al.engines import registry
 from fhi_al.engines.ase_calculator import AseEngine
 from fhi_al.engines.engine import ReferenceResult
 from fhi_al.engines.tblite import tblite_spec
 from fhi_al.labels.cluster.cluster import ClusterWorkers
 from fhi_al.labels.cluster.options import ClusterOptions
 from fhi_al.labels.workers import Job
+from fhi_al.settings import read_settings
 
 pytestmark = pytest.mark.real
 
 OPTIONS = ClusterOptions(
     workers_per_node=2, max_jobs=4, job_timeout_s=5.0, attempts=2, lost_after_s=4
 )
+SYSTEMS = """\
+ACTIVE_LEARNING:
+  desired_acc: 0.05
+  ensemble_size: 2
+  species_dir: .
+  parallel: true
+  cluster:
+    aims_command: {python} {fake} atom
+MD:
+  temperature: 300
+SYSTEMS:
+  - name: water
+  - name: diamond
+    geometry: diamond.in
+    control: control_diamond.in
+"""
 XTB, TROUBLE, AIMS, IMPOSSIBLE = 0, 1, 2, 3
 
 
@@ -137,6 +156,46 @@ def test_the_executable_of_fhi_aims_runs_in_a_folder_of_its_own(
     assert result.energy == pytest.approx(expected.energy, abs=1e-8)
     attempt = folder / "cluster" / key / "attempt_1"
     assert {"aims.out", "control.in", "geometry.in"} <= {path.name for path in attempt.iterdir()}
+
+
+def test_jobs_of_several_systems_have_their_own_inputs(tmp_path: Path, environment: None) -> None:
+    """From the settings on; neither control.in knows the other's species."""
+    water = "species O_w\n  nucleus 8\nspecies H\n  nucleus 1\n"
+    carbon = "k_grid 1 1 1\nspecies C\n  nucleus 6\n"
+    for name, text in (
+        ("geometry.in", WATER),
+        ("diamond.in", DIAMOND),
+        ("control.in", f"xc pbe\n{water}"),
+        ("control_diamond.in", f"xc pw-lda\n{carbon}"),
+        ("active_learning_settings.yaml", SYSTEMS.format(python=sys.executable, fake=FAKE)),
+    ):
+        (tmp_path / name).write_text(text)
+    settings = read_settings(tmp_path, needs_mace=False)
+    specs = registry.engine_specs(tmp_path, settings, read_inputs(settings))
+    made = ClusterWorkers(specs, replace(OPTIONS, job_timeout_s=60.0), tmp_path / "cluster")
+    try:
+        jobs = [
+            Job(
+                geometry_key(k, s.structure.positions, s.structure.cell),
+                k,
+                s.structure.positions,
+                s.structure.cell,
+            )
+            for k, s in enumerate(specs)
+        ]
+        done = finish(made, jobs)
+    finally:
+        made.close()
+    for each, spec, method, xc in zip(
+        jobs, specs, ("GFN2-xTB", "GFN1-xTB"), ("pbe", "pw-lda"), strict=True
+    ):
+        expected = AseEngine(tblite_spec(method, spec.structure)).calculate(
+            each.positions, each.cell
+        )
+        assert result_of(done[each.key].result).energy == pytest.approx(expected.energy, abs=1e-8)
+        attempt = tmp_path / "cluster" / each.key / "attempt_1"
+        assert (attempt / "control.in").read_text() == spec.text
+        assert f"xc {xc}\n" in spec.text
 
 
 def test_a_block_that_dies_is_replaced_and_its_job_tried_again(

@@ -148,6 +148,8 @@ class Labelling:
 
     def submit(self) -> None:
         """Hand to the queue the pending labels that it does not have yet."""
+        if len(self._submitted) == len(self._trajectories.state.pending):
+            return  # most calls: after every label
         for pending in self._trajectories.state.pending:
             if _name(pending) not in self._submitted:
                 self._submitted.add(_name(pending))

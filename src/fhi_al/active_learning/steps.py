@@ -189,12 +189,15 @@ class Steps:
             If the run was asked to stop; after a snapshot was written.
         """
         progress, completion_log = self._progress, self._snapshots.completion_log
-        state, live = progress.state, [trajectory.copy() for trajectory in progress.live]
+        state, live = progress.state, list(progress.live)
+        kept = [trajectory.kept() for trajectory in live]
         n_records = completion_log.n_records
         try:
             yield
         except Stopped:
             progress.state, progress.live = state, live
+            for trajectory, before in zip(live, kept, strict=True):
+                trajectory.put_back(before)
             completion_log.n_records = n_records
             self.save(now=True)
             raise

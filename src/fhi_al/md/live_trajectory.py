@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +10,10 @@ from fhi_al.core.structure import Array
 from fhi_al.md.point import MDPoint
 from fhi_al.md.system import MDSystem
 
+# Point, restart point, forces, state of the random stream.
+Kept = tuple[MDPoint, MDPoint, Array | None, dict[str, Any]]
 
-@dataclass
+
 class LiveTrajectory:
     """One trajectory in phase space.
 
@@ -30,10 +30,25 @@ class LiveTrajectory:
         since, or they were never computed.
     """
 
-    point: MDPoint
-    restart_point: MDPoint
-    generator: np.random.Generator
-    forces: Array | None = None
+    def __init__(
+        self,
+        point: MDPoint,
+        restart_point: MDPoint,
+        generator: np.random.Generator,
+        forces: Array | None = None,
+    ) -> None:
+        self.point = point
+        self.restart_point = restart_point
+        self.forces = forces
+        self._generator = generator
+        # Of the stream, for as long as nobody can have drawn from it since.
+        self._random_state: dict[str, Any] | None = None
+
+    @property
+    def generator(self) -> np.random.Generator:
+        """Its random stream; who takes it may draw from it until the step of the run is over."""
+        self._random_state = None
+        return self._generator
 
     @classmethod
     def start(
@@ -47,9 +62,17 @@ class LiveTrajectory:
         """At a point, to which it may also go back."""
         return cls(point, point, generator)
 
-    def copy(self) -> LiveTrajectory:
-        """Itself as it is now; a point never changes, a random stream does."""
-        return replace(self, generator=copy.deepcopy(self.generator))
+    def kept(self) -> Kept:
+        """What :meth:`put_back` takes; a point never changes, a random stream does.
+
+        Cheap where nothing has moved, for it is called for every trajectory before every step.
+        """
+        return self.point, self.restart_point, self.forces, self.random_state()
+
+    def put_back(self, kept: Kept) -> None:
+        """Be as it was when that was kept."""
+        self.point, self.restart_point, self.forces, self._random_state = kept
+        self._generator.bit_generator.state = self._random_state
 
     def roll_back(self, system: MDSystem, step: int = 0) -> None:
         """Return to the last good point with new velocities; the random stream goes on.
@@ -74,7 +97,9 @@ class LiveTrajectory:
 
     def random_state(self) -> dict[str, Any]:
         """State of the random stream, as plain numbers."""
-        return dict(self.generator.bit_generator.state)
+        if self._random_state is None:
+            self._random_state = dict(self._generator.bit_generator.state)
+        return self._random_state
 
     @classmethod
     def from_arrays(

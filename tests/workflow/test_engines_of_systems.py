@@ -1,16 +1,19 @@
-"""Several systems with FHI-aims' way in, of which a process knows one: groups compute one each.
+"""Several systems, each with an engine of its own: control.in, arguments, reference groups, labels.
 
-Labels are compared with tblite's own calculator, on which the ASI test library stands.
+Labels are compared with tblite's own calculator, on which the ASI test library stands, too.
 """
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from ase import Atoms
 from ase.calculators.calculator import all_changes
 from run_folder import (
@@ -25,6 +28,11 @@ from run_folder import (
     write_inputs,
 )
 from tblite.ase import TBLite
+
+from fhi_al.app.checks import read_inputs
+from fhi_al.app.label_supply import require_same_engines
+from fhi_al.labels.label_file import LabelStoreError
+from fhi_al.settings import read_settings
 
 pytestmark = [pytest.mark.mpi, pytest.mark.real]
 
@@ -87,6 +95,47 @@ def test_each_group_computes_its_system_and_a_killed_run_goes_on(
     assert {record["origin"]["phase"] for record in records} >= {"initial", "active_learning"}
     for record in records:
         assert_energies_of(record, METHODS[record["system"]])
+
+
+def check_labels(folder: Path, systems: Sequence[dict[str, Any]]) -> None:
+    """Return if the labels of a folder are those of these systems."""
+    path = folder / "active_learning_settings.yaml"
+    values = yaml.safe_load(path.read_text()) | {"SYSTEMS": list(systems)}
+    path.write_text(yaml.safe_dump(values))
+    settings = read_settings(folder)
+    require_same_engines(folder, settings, read_inputs(settings))
+
+
+def test_arguments_are_of_their_system_and_so_are_labels(tmp_path: Path) -> None:
+    systems = [
+        {"name": "water"},
+        {"name": "hydronium", "geometry": "hydronium.in", "arguments": {"charge": 1}},
+    ]
+    folder = write_inputs(
+        tmp_path / "run",
+        active_learning={
+            "ACTIVE_LEARNING": {**SMALLEST, "num_trajectories": 3},
+            "SYSTEMS": systems,
+        },
+    )
+    (folder / "hydronium.in").write_text(HYDRONIUM)
+    succeed(folder)
+    records = labels(folder)
+    assert set(Counter(record["system"] for record in records)) == {0, 1}
+    for record in records:
+        charge = {"charge": 1} if record["system"] == 1 else {}
+        assert_energies_of(record, {"method": "GFN2-xTB", **charge})
+    # A system more leaves the labels of the others theirs; another method of one does not.
+    third = {"name": "cold", "geometry": "hydronium.in", "arguments": {"charge": 1}}
+    check_labels(folder, [*systems, third])
+    changed = systems[1] | {"arguments": {"charge": 1, "electronic_temperature": 1000}}
+    with pytest.raises(LabelStoreError, match="label of system hydronium was computed by another"):
+        check_labels(folder, [systems[0], changed])
+    # Of one system alone they would be called what they are called beside others.
+    lines = (folder / "restart" / "labels.jsonl").read_text().splitlines()
+    of_water = [line for line in lines if json.loads(line)["label"]["system"] == 0]
+    (folder / "restart" / "labels.jsonl").write_text("\n".join(of_water) + "\n")
+    check_labels(folder, [systems[0]])
 
 
 @pytest.mark.parametrize(
