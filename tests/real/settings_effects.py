@@ -79,6 +79,7 @@ BASE: Values = {
     "ACTIVE_LEARNING.max_MD_steps": 5000,
     "ACTIVE_LEARNING.max_set_size": 100,
     "ACTIVE_LEARNING.analysis": True,
+    "SYSTEMS.name": "water",
     "active_learning.MISC.walltime_limit": 1000.0,
 }
 CLUSTER: Values = {
@@ -126,6 +127,15 @@ SITUATIONS: dict[str, Values] = {
         "ACTIVE_LEARNING.foundation_model": "absent.model",
     },
     "labels of the user's": {"ACTIVE_LEARNING.initial_data": [{"file": "data_1.xyz"}]},
+    "two temperatures": {
+        "MD.temperature": [300.0, 500.0],
+        "SYSTEMS.md": ["300K", "500K"],
+        "SYSTEMS.arguments": {"max_iterations": 200},
+    },
+    "two temperatures in another order": {
+        "MD.temperature": [300.0, 500.0],
+        "SYSTEMS.md": ["500K", "300K"],
+    },
     "MACE-MP-0 samples": {"ACTIVE_LEARNING.initial_sampling": "mace-mp0"},
     "displaced, and ab initio MD": {
         "ACTIVE_LEARNING.initial_sampling": ["displaced", "aimd"],
@@ -144,6 +154,7 @@ SITUATIONS: dict[str, Values] = {
         "ACTIVE_LEARNING.reference_arguments": None,
         "ACTIVE_LEARNING.species_dir": "species",
         "ACTIVE_LEARNING.aims_lib_path": "absent.so",
+        "SYSTEMS.control": "control.in",
     },
     "an architecture that every kind of models has": {
         key: None
@@ -319,8 +330,7 @@ def wired(folder: Path) -> Description:
             system = run.sampling_md.md_system(0, 0)
             of_md = [source for source in settings.al.sources if source != DISPLACED]
             forces = [
-                run.sampling_md.forces(source, TrajectoryState(0), system.conditions)
-                for source in of_md
+                run.sampling_md.forces(source, TrajectoryState(0), system) for source in of_md
             ]
             walk.add("sampling", [system, forces, of_md])
             walk.add("threads", torch.get_num_threads())

@@ -162,6 +162,7 @@ def _idle_in_active_learning(
         yield "ACTIVE_LEARNING.num_trajectories", "where each of SYSTEMS has trajectories"
     if len(settings.systems) == 1:
         yield "ACTIVE_LEARNING.stop_on", "with one system"
+        yield "SYSTEMS.share", "with one system"
     if not al.parallel:
         for key in ("reference_groups", "train_while_waiting", "rescore_queue"):
             yield f"ACTIVE_LEARNING.{key}", "without parallel"
