@@ -426,9 +426,11 @@ class Search:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._before: dict[tuple[str, str, Callable[[Path], Description]], Description] = {}
+        self._known: dict[str, Settings] = {}  # of situations, by their values
 
     def found(self, labels: Mapping[str, Any]) -> tuple[int, dict[str, str]]:
         """The number of keys, and why each that changes nothing was not found to do so."""
+        self._known.clear()  # there may be other keys than the last time
         looks = {label: self._look(label, info) for label, info in labels.items()}
         return len(labels), {label: why for label, why in looks.items() if why}
 
@@ -448,8 +450,10 @@ class Search:
         return f"no effect of {'; '.join(dict.fromkeys(tried)) or 'any value that was tried'}"
 
     def _values(self, situation: str, label: str, info: Any) -> list[Any]:
-        settings = self._settings(inputs(situation, label))
-        value = _value(settings, label)
+        values = inputs(situation, label)
+        if repr(values) not in self._known:
+            self._known[repr(values)] = self._settings(values)
+        value = _value(self._known[repr(values)], label)
         if value is None:
             default = info.get_default(call_default_factory=True)
             value = (

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ pytestmark = pytest.mark.real
 SCRIPT = Path(__file__).with_name("settings_effects.py")
 BACKENDS = Path(__file__).parents[1] / "backends"
 INVENTED = "ACTIVE_LEARNING.invented"
+MEMORY = Path("/dev/shm")
 
 
 Found = Callable[[str], tuple[int, dict[str, str]]]
@@ -36,7 +38,10 @@ def without_effect(tmp_path_factory: pytest.TempPathFactory) -> Found:
         report = folder / "settings_effects.json"
         with FileLock(f"{report}.lock"):
             if not report.exists():
-                report.write_text(searched(folder / "settings_effects"))
+                # A thousand runs are wired, and each waits for the disk several times.
+                memory = MEMORY if os.access(MEMORY, os.W_OK) else folder
+                with tempfile.TemporaryDirectory(dir=memory) as runs:
+                    report.write_text(searched(Path(runs)))
         n_keys, found = json.loads(report.read_text())[case]
         return n_keys, found
 
@@ -44,7 +49,6 @@ def without_effect(tmp_path_factory: pytest.TempPathFactory) -> Found:
 
 
 def searched(folder: Path) -> str:
-    folder.mkdir()
     done = subprocess.run(
         [sys.executable, SCRIPT, folder / "run"],
         env={
