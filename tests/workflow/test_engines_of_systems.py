@@ -50,7 +50,9 @@ METHODS: list[dict[str, Any]] = [
     {"method": "GFN2-xTB"},
     {"method": "GFN1-xTB", "charge": 1},
 ]
-PARALLEL: dict[str, Any] = {**SMALLEST, "parallel": True, "num_trajectories": 4}
+# In the first round each system has a point of every member.
+SMALL: dict[str, Any] = {**SMALLEST, "n_samples": 4}
+PARALLEL: dict[str, Any] = {**SMALL, "parallel": True, "num_trajectories": 4}
 
 
 def two_systems(folder: Path, library: Path, **changes: Any) -> Path:
@@ -114,7 +116,7 @@ def test_arguments_are_of_their_system_and_so_are_labels(tmp_path: Path) -> None
     folder = write_inputs(
         tmp_path / "run",
         active_learning={
-            "ACTIVE_LEARNING": {**SMALLEST, "num_trajectories": 3},
+            "ACTIVE_LEARNING": {**SMALL, "num_trajectories": 3},
             "SYSTEMS": systems,
         },
     )
