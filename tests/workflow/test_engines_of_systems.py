@@ -50,8 +50,8 @@ METHODS: list[dict[str, Any]] = [
     {"method": "GFN2-xTB"},
     {"method": "GFN1-xTB", "charge": 1},
 ]
-# In the first round each system has a point of every member.
-SMALL: dict[str, Any] = {**SMALLEST, "n_samples": 4}
+# In the first round each system, of three at most, has a point of every member.
+SMALL: dict[str, Any] = {**SMALLEST, "n_samples": 6}
 PARALLEL: dict[str, Any] = {**SMALL, "parallel": True, "num_trajectories": 4}
 
 
