@@ -2,7 +2,7 @@
 
     python benchmarks/temperature_ladder.py [--folder DIR] [--seeds 1 2 3] [--tiny] [--report]
 
-Runs of examples/ethanol to their end, with as many labels each: all trajectories at 500 K, all at
+Runs of examples/ethanol to their end, with as many labels each: all trajectories at 300, 500 or
 800 K, and two each at 300, 500 and 800 K (``temperature: [300, 500, 800]``), which the sampling of
 the initial dataset follows, too.  Their final models are judged on structures of independent MD of
 the reference method at each of these temperatures.  Every result is kept, so that a killed
@@ -27,7 +27,7 @@ from selection_systems import labelled, sampled
 from fhi_al.core.label import Label
 
 TEMPERATURES = (300.0, 500.0, 800.0)
-WAYS: dict[str, Any] = {"500 K": 500.0, "800 K": 800.0, "ladder": list(TEMPERATURES)}
+WAYS: dict[str, Any] = {"300 K": 300.0, "500 K": 500.0, "800 K": 800.0, "ladder": list(TEMPERATURES)}
 # The budget ends a run, not the length of its trajectories: two of each block.
 AS_LONG_AS_IT_TAKES = {"num_trajectories": 6, "max_MD_steps": 50_000, "sanity_skip": 600}
 TINY = {

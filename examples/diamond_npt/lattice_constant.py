@@ -12,35 +12,33 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 from ase import Atoms, units
 from ase.build import bulk
 from ase.io import read
 from mace.calculators import MACECalculator
+from scipy.optimize import minimize_scalar
 from tblite.ase import TBLite
 
 PRESSURE_GPA = 10.0
-LATTICE_CONSTANTS_A = np.linspace(3.54, 3.70, 7)
+RANGE_A = (3.40, 3.75)
 
 
-def enthalpies(calculator: Callable[[], object], n_cells: int) -> np.ndarray:
-    """Energy + pressure x volume in eV at each lattice constant, (n,)."""
-    found = []
-    for length in LATTICE_CONSTANTS_A:
-        atoms: Atoms = bulk("C", "diamond", a=length, cubic=True) * (n_cells, n_cells, n_cells)
-        atoms.calc = calculator()
-        pressure = PRESSURE_GPA * units.GPa
-        found.append(atoms.get_potential_energy() + pressure * atoms.get_volume())
-    return np.array(found)
+def enthalpy(calculator: Callable[[], object], n_cells: int, length: float) -> float:
+    """Energy + pressure x volume in eV at a lattice constant in A."""
+    atoms: Atoms = bulk("C", "diamond", a=length, cubic=True) * (n_cells, n_cells, n_cells)
+    atoms.calc = calculator()
+    return float(atoms.get_potential_energy() + PRESSURE_GPA * units.GPa * atoms.get_volume())
 
 
 def lattice_constant(calculator: Callable[[], object], n_cells: int) -> float:
-    """In A, by a polynomial of fourth order through the enthalpies."""
-    first, last = LATTICE_CONSTANTS_A[0], LATTICE_CONSTANTS_A[-1]
-    curve = np.polynomial.Polynomial.fit(LATTICE_CONSTANTS_A, enthalpies(calculator, n_cells), 4)
-    roots = curve.deriv().roots()
-    places = [root.real for root in roots if abs(root.imag) < 1e-9 and first < root.real < last]
-    return float(min(places, key=curve))
+    """In A, where the enthalpy is smallest."""
+    found = minimize_scalar(
+        lambda length: enthalpy(calculator, n_cells, length),
+        bounds=RANGE_A,
+        method="bounded",
+        options={"xatol": 1e-4},
+    )
+    return float(found.x)
 
 
 def main(folder: Path) -> None:
