@@ -27,7 +27,12 @@ from selection_systems import labelled, sampled
 from fhi_al.core.label import Label
 
 TEMPERATURES = (300.0, 500.0, 800.0)
-WAYS: dict[str, Any] = {"300 K": 300.0, "500 K": 500.0, "800 K": 800.0, "ladder": list(TEMPERATURES)}
+WAYS: dict[str, Any] = {
+    "300 K": 300.0,
+    "500 K": 500.0,
+    "800 K": 800.0,
+    "ladder": list(TEMPERATURES),
+}
 # The budget ends a run, not the length of its trajectories: two of each block.
 AS_LONG_AS_IT_TAKES = {"num_trajectories": 6, "max_MD_steps": 50_000, "sanity_skip": 600}
 TINY = {
