@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         Backend,
         InitialDataset,
         Stop,
+        System,
         TBLite,
         Threshold,
     )
@@ -56,6 +57,7 @@ __all__ = [
     "ReferenceResult",
     "Result",
     "Stop",
+    "System",
     "TBLite",
     "Threshold",
     "open_run",
@@ -67,7 +69,7 @@ _HOMES = {
     "fhi_al.app.api": ["ActiveLearning", "Result"],
     "fhi_al.app.choices": [
         *["MACE", "Aims", "AseCalculator", "Backend"],
-        *["InitialDataset", "Stop", "TBLite", "Threshold"],
+        *["InitialDataset", "Stop", "System", "TBLite", "Threshold"],
     ],
     "fhi_al.app.dynamics": [
         "NPT",

@@ -14,6 +14,8 @@ import ase.io
 import numpy as np
 import pytest
 import torch
+import yaml
+from ase import Atoms
 from ase.build import molecule
 from asi.harness import mpirun
 from pair_potential import PairPotential
@@ -45,6 +47,7 @@ from fhi_al import (
     Langevin,
     Ramp,
     Stop,
+    System,
     TBLite,
     Threshold,
 )
@@ -120,6 +123,45 @@ def test_objects_make_the_settings_that_files_make(water: ActiveLearning, tmp_pa
     (theirs,), (ours,) = of_files.inputs.systems, of_objects.inputs.systems
     np.testing.assert_array_equal(ours.positions, theirs.positions)
     assert list(ours.numbers) == list(theirs.numbers) and ours.pbc == theirs.pbc
+
+
+def test_several_systems_are_those_that_files_have(water: ActiveLearning, tmp_path: Path) -> None:
+    near, far = (Atoms("OH", [[0, 0, 0], [0, 0, length]]) for length in (0.95, 1.05))
+    folder = write_inputs(
+        tmp_path / "run",
+        active_learning={"ACTIVE_LEARNING": SMALLEST | {"num_trajectories": 2, "n_samples": 4}},
+        models="mace",
+    )
+    ase.io.write(folder / "hydroxide.xyz", [near, far])
+    systems = [
+        {"name": "water"},
+        {"name": "hydroxide", "geometry": "hydroxide.xyz", "arguments": {"charge": -1}},
+    ]
+    path = folder / "active_learning_settings.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"SYSTEMS": systems}))
+    of_files = definition_of(folder)
+    (start,) = water.structures
+    hydroxide = System([near, far], arguments={"charge": -1})
+    several = replace(
+        water,
+        structures={"water": start, "hydroxide": hydroxide},
+        initial=replace(water.initial, points=4),
+        options={**water.options, "num_trajectories": 2},
+    )
+    of_objects = several.definition(folder)
+    theirs, ours = of_files.settings.values(), of_objects.settings.values()
+    differ = {key for key in theirs if theirs[key] != ours[key]}
+    # What files say of where structures are; without the key the share is 1.
+    assert differ == {"SYSTEMS[1].geometry", "SYSTEMS[0].share", "SYSTEMS[1].share"}
+    for one, other in zip(of_files.inputs.each, of_objects.inputs.each, strict=True):
+        assert (one.name, one.arguments) == (other.name, other.arguments)
+        assert np.allclose(one.structure.positions, other.structure.positions)
+        assert len(one.starts) == len(other.starts)
+    mixed = {"water": [start, near], "hydroxide": hydroxide}
+    with pytest.raises(InputError, match=r"structures\['water'\]\[1\]: is HO \(molecule\)"):
+        replace(several, structures=mixed).definition(folder)
+    with pytest.raises(InputError, match="structures: is empty"):
+        replace(water, structures=[]).definition(folder)
 
 
 def test_several_conditions_are_the_blocks_that_files_have(

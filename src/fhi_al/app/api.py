@@ -18,12 +18,14 @@ from fhi_al.app.choices import (
     InitialDataset,
     Keys,
     Stop,
+    System,
     Threshold,
 )
 from fhi_al.app.definition import Definition, Objects
 from fhi_al.app.dynamics import Dynamics
 from fhi_al.app.open import ServedToTheEnd, check_alone, opened
 from fhi_al.app.structures import geometry_of
+from fhi_al.app.systems import system_of
 from fhi_al.core.errors import InputError
 from fhi_al.core.reported_errors import ReportedErrors
 from fhi_al.engines.aims_input.control import read_control
@@ -76,9 +78,11 @@ class ActiveLearning:
 
     Parameters
     ----------
-    structures : sequence of ase.Atoms
-        Where MD begins; one so far.  ``FixAtoms`` and ``FixCartesian`` hold in every MD; initial
-        charges and magnetic moments reach the engine.
+    structures : sequence of ase.Atoms, or mapping
+        Where MD begins: starting geometries of one system, with the same atoms.  Several systems
+        are a mapping of names to their structure, their structures, or a :class:`System`.
+        ``FixAtoms`` and ``FixCartesian`` of a system's first structure hold in every MD; its
+        initial charges and magnetic moments reach the engine.
     engine : TBLite, AseCalculator, Aims or ReferenceEngine
         What labels: a choice, or an object of your own with ``calculate`` and ``close`` (see
         :class:`fhi_al.engines.engine.ReferenceEngine`).
@@ -101,7 +105,7 @@ class ActiveLearning:
         Keys of the section MISC of ``active_learning_settings.yaml``.
     """
 
-    structures: Sequence[Atoms]
+    structures: Sequence[Atoms] | Mapping[str, Atoms | Sequence[Atoms] | System]
     engine: Engine | ReferenceEngine
     model: Backend
     md: Dynamics | Sequence[Dynamics]
@@ -135,6 +139,7 @@ class ActiveLearning:
             {
                 "ACTIVE_LEARNING": {**keys, **self.options},
                 "MD": self._md_keys(),
+                **self._system_keys(),
                 "MISC": self.misc,
             },
             place,
@@ -231,19 +236,45 @@ class ActiveLearning:
             ]
         )
 
-    def _inputs(self, settings: Settings) -> Inputs:
-        if len(self.structures) != 1:
+    def _systems(self) -> dict[str, System]:
+        """By name; the empty one for a system that nobody has named."""
+        if not self.structures:
+            raise InputError([f"{SOURCE}: structures: is empty: expected at least one"])
+        if not isinstance(self.structures, Mapping):
+            return {"": System(list(self.structures))}
+        return {
+            name: given if isinstance(given, System) else System(given)
+            for name, given in self.structures.items()
+        }
+
+    def _system_keys(self) -> Keys:
+        if not isinstance(self.structures, Mapping):
+            return {}
+        if len(self.structures) > 1 and isinstance(self.engine, ReferenceEngine):
             raise InputError(
-                [f"{SOURCE}: structures: {len(self.structures)} given: expected one so far"]
+                [
+                    f"{SOURCE}: engine: an object computes one system, structures has"
+                    f" {len(self.structures)}: expected TBLite, AseCalculator or Aims for several"
+                ]
             )
-        geometry = geometry_of(self.structures[0], f"{SOURCE}: structures[0]")
+        return {"SYSTEMS": [{"name": name, **one.keys()} for name, one in self._systems().items()]}
+
+    def _inputs(self, settings: Settings) -> Inputs:
         own = self.engine if isinstance(self.engine, ReferenceEngine) else None
-        kind = engine_kind(settings)
         try:
-            control = read_control(settings.folder / "control.in") if kind.needs_control else None
+            needs_control = engine_kind(settings).needs_control
+            control = read_control(settings.folder / "control.in") if needs_control else None
         except AimsInputError as error:
             raise InputError([str(error)]) from error
-        return completed(settings, Inputs.of([geometry], control, own))
+        each = []
+        for section, (name, one) in zip(settings.systems, self._systems().items(), strict=True):
+            of_it = f"structures[{name!r}]" if name else "structures"
+            geometries = [
+                geometry_of(atoms, f"{SOURCE}: {of_it}[{number}]")
+                for number, atoms in enumerate(one.starts)
+            ]
+            each.append(system_of(section, geometries, control))
+        return completed(settings, Inputs(tuple(each), own))
 
 
 def _result_of(run: Run) -> Result:

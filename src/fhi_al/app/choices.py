@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from ase import Atoms
+
 from fhi_al.core.structure import Array
 
 Keys = Mapping[str, Any]
@@ -213,6 +215,45 @@ class Stop:
             "label_budget": self.label_budget,
         }
         return {key: value for key, value in given.items() if value is not None}
+
+
+@dataclass(frozen=True, eq=False)
+class System:
+    """One of several systems.
+
+    Parameters
+    ----------
+    structures : ase.Atoms or sequence of ase.Atoms
+        Where its trajectories begin, in turn; the same atoms in all.
+    arguments : mapping
+        Arguments of the engine for this system, which overrule the engine's own.
+    trajectories : int or None
+        Of active learning; None: an equal part of ``num_trajectories``.
+    md : sequence of str or None
+        Names of the MD blocks that they run; None: all.
+    share : float
+        Of the initial dataset, compared with the other systems'.
+    """
+
+    structures: Atoms | Sequence[Atoms]
+    arguments: Keys = field(default_factory=dict)
+    trajectories: int | None = None
+    md: Sequence[str] | None = None
+    share: float = 1.0
+
+    def keys(self) -> Keys:
+        """Its keys of SYSTEMS."""
+        return {
+            "arguments": dict(self.arguments),
+            "trajectories": self.trajectories,
+            "md": None if self.md is None else list(self.md),
+            "share": self.share,
+        }
+
+    @property
+    def starts(self) -> list[Atoms]:
+        """Its structures."""
+        return [self.structures] if isinstance(self.structures, Atoms) else list(self.structures)
 
 
 @dataclass(frozen=True)

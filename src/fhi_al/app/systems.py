@@ -50,7 +50,7 @@ def read_systems(settings: Settings, *, needs_control: bool) -> Inputs:
         try:
             geometries = _geometries(settings, index, control)
             if geometries:
-                found.append(_system(section, geometries, control))
+                found.append(system_of(section, geometries, control))
         except (AimsInputError, InputError) as error:
             problems += error.problems if isinstance(error, InputError) else [str(error)]
     if problems:
@@ -84,10 +84,26 @@ class _Controls:
         return self._read[path]
 
 
-def _system(
+def system_of(
     section: System, geometries: Sequence[Geometry], control: Control | None
 ) -> SystemInput:
+    """A system that begins at geometries, at least one.
+
+    Raises
+    ------
+    InputError
+        If their atoms are not the same.
+    """
     first = geometries[0]
+    problems = [
+        f"{other.path}: {problem}, {first.path} has {_described(first.structure)}: expected the"
+        f" same atoms in the same order in all starting geometries of system"
+        f" {section.name or 'geometry'}. Make another system of it, or take it out."
+        for other in geometries[1:]
+        if (problem := _other_system(first.structure, other.structure))
+    ]
+    if problems:
+        raise InputError(problems)
     starts = tuple((one.structure.positions, one.structure.cell) for one in geometries)
     return SystemInput(
         first,
@@ -99,31 +115,19 @@ def _system(
 
 
 def _geometries(settings: Settings, index: int, control: Control | None) -> list[Geometry]:
-    """The starting geometries of a system, all of the same atoms.
+    """The starting geometries of a system.
 
     Raises
     ------
     AimsInputError, InputError
-        If there are none, or they cannot be read, or are of different systems.
+        If there are none, or they cannot be read.
     """
-    section = settings.systems[index]
     nuclei = control.nuclei if control else None
-    geometries = [
+    return [
         geometry
         for path in _files(settings, index)
         for geometry in _geometries_of(path, nuclei, settings.folder)
     ]
-    first = geometries[0]
-    problems = [
-        f"{other.path}: {problem}, {first.path} has {_described(first.structure)}: expected the"
-        f" same atoms in the same order in all starting geometries of system"
-        f" {section.name or 'geometry'}. Make another system of it, or take it out."
-        for other in geometries[1:]
-        if (problem := _other_system(first.structure, other.structure))
-    ]
-    if problems:
-        raise InputError(problems)
-    return geometries
 
 
 def _files(settings: Settings, index: int) -> list[Path]:
