@@ -239,12 +239,20 @@ def test_a_run_with_an_added_system_killed_in_every_phase(added, tmp_path) -> No
     assert_same_end(folder, unbroken)
 
 
-def test_no_other_element_can_be_added_and_no_system_taken_away(finished, tmp_path) -> None:
+def test_what_can_be_neither_added_nor_taken_away(finished, tmp_path) -> None:
     folder = copy_of(finished[0], tmp_path / "run")
     (folder / "methane.in").write_text("atom 0 0 0 C\natom 0 0 1.1 H\n")
     with_systems(folder, [*SYSTEMS, {"name": "methylidyne", "geometry": "methane.in"}])
     code, output = run(folder, 1, "--check")
     assert code == 2 and "has C, which the run's models do not know" in output
+    n_labels = len(labels(folder))
+    with_systems(folder, [*SYSTEMS, HYDROGEN])
+    path = folder / "active_learning_settings.yaml"
+    whole = path.read_text()
+    path.write_text(whole.replace("lambda: 1.0", f"lambda: 1.0\n  label_budget: {n_labels}"))
+    code, output = run(folder, 1)
+    assert code == 2 and f"{n_labels} labels are computed; the first round for" in output
+    path.write_text(whole)
     with_systems(folder, [SYSTEMS[0] | {"name": "ice"}, HYDROXIDE])
     code, output = run(folder, 1)
     assert code == 2 and "system water is gone (others may be added)" in output

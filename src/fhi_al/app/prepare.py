@@ -16,6 +16,7 @@ from fhi_al.active_learning.restart import (
     saved_settings,
 )
 from fhi_al.app import checks
+from fhi_al.app.added_systems import budget_problems
 from fhi_al.app.definition import Definition
 from fhi_al.app.derived import with_derived
 from fhi_al.app.initial_data import files_changed, initial_data
@@ -94,6 +95,8 @@ def prepare(definition: Definition, command: Command) -> Prepared:
         checks.check(folder, settings, inputs, needs)
     except InputError as error:
         problems += error.problems
+    if found is not None and found.added:
+        problems += budget_problems(settings, restart)
     try:
         data = initial_data(settings, inputs, found, needs)
     except InputError as error:
