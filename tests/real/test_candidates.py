@@ -136,6 +136,7 @@ def parts_of(made: Ensemble, folder: Path, positions: list[Any], **changes: Any)
         n_withdrawn=0,
         rescored=0,
         mae_forces=None,
+        mae_to_reach=None,
         plateaus=(BestError(),) * 2,
         pairs=(Pairs(),),
     )

@@ -65,7 +65,7 @@ def test_active_learning_from_data_and_models(finished_run, tmp_path, monkeypatc
     shutil.copytree(finished / "data" / "initial", folder / "data" / "initial")
     shutil.copytree(finished / "model", folder / "model")
     output = succeed(folder, 2, command="FHI_AL-al")
-    assert "starting from" in output
+    assert "starts from the models" in output
     assert (folder / "data" / "final" / "training" / "combined.xyz").is_file()
     # Imported points are not computed; what is computed is counted on top of them.
     origins = [record["origin"]["phase"] for record in labels(folder)]

@@ -287,7 +287,7 @@ def local_class() -> type:
         ({"options": {"cx": 0.1}}, "unknown key ACTIVE_LEARNING.cx. Did you mean c_x?"),
         ({"md": Langevin(temperature_K=-3)}, "MD.temperature = -3: must be above 0 K"),
         ({"engine": object()}, "engine: object: expected TBLite"),
-        ({"structures": []}, "structures: 0 given"),
+        ({"structures": []}, "structures: is empty"),
         ({"engine": TBLite("GFN3-xTB")}, "reference_method"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
