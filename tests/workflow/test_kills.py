@@ -95,7 +95,7 @@ def test_killed_five_times_in_a_phase(finished_run, asi_library, tmp_path, phase
     n_ranks, training_ranks = (3, 1) if phase == PHASES[0] else (2, "auto")
     folder = long_run(tmp_path / "run", asi_library, training_ranks=training_ranks)
     log = tmp_path / "calls.txt"
-    first, last = progress_in(phase, unbroken)
+    first, _ = progress_in(phase, unbroken)
     for n, moment in enumerate(moments(phase, unbroken, 4, generator)):
         if n == 2:  # one more, while the program starts or reads its snapshot
             job = start(folder, 2, env={"ASI_LOG": str(log)})
@@ -108,7 +108,8 @@ def test_killed_five_times_in_a_phase(finished_run, asi_library, tmp_path, phase
         assert job.poll() is None, finish(job)[1]
         kill_all(job)
         assert not ranks_of(folder)
-        assert first < progress(folder) <= last
+        # A machine that is busy may kill it late: the phase may be over by then.
+        assert first < progress(folder)
     succeed(folder, n_ranks, env={"ASI_LOG": str(log)})
     assert_same_end(folder, unbroken)
     # At most the call in flight is repeated.
