@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -322,6 +322,21 @@ def wait_until(job: subprocess.Popen[str], happened: Callable[[], bool], what: s
             kill_all(job)
             pytest.fail(f"there never were {what}")
         time.sleep(0.005)
+
+
+def progress(folder: Path) -> int:
+    """Labels and journal entries on the disk."""
+    files = [folder / "restart" / name for name in ("labels.jsonl", "journal.jsonl")]
+    return sum(file.read_bytes().count(b"\n") for file in files if file.exists())
+
+
+def killed_at(folder: Path, moments: Iterable[int]) -> None:
+    """Run on 1, 2, 3, 1, ... ranks until the :func:`progress` is so far, and kill, each time."""
+    for n, moment in enumerate(moments):
+        job = start(folder, 1 + n % 3, preload=True)
+        wait_until(job, lambda moment=moment: progress(folder) >= moment, f"{moment} lines")
+        assert job.poll() is None, finish(job)[1]
+        kill_all(job)
 
 
 def wait_for_a_training_round(folder: Path, job: subprocess.Popen[str]) -> None:

@@ -14,14 +14,11 @@ from ase.io import read
 from run_folder import (
     assert_same_end,
     copy_of,
-    finish,
     journal,
-    kill_all,
+    killed_at,
     labels,
     run,
-    start,
     succeed,
-    wait_until,
     write_inputs,
 )
 
@@ -89,16 +86,7 @@ def test_the_table_is_told(finished) -> None:
 def test_killed_in_every_phase_on_other_numbers_of_ranks(finished, tmp_path) -> None:
     unbroken, inputs, _ = finished
     folder = copy_of(inputs, tmp_path / "run")
-    files = [folder / "restart" / name for name in ("labels.jsonl", "journal.jsonl")]
-
-    def progress() -> int:
-        return sum(file.read_bytes().count(b"\n") for file in files if file.exists())
-
-    for n, moment in enumerate(moments(unbroken)):
-        job = start(folder, 1 + n % 3, preload=True)
-        wait_until(job, lambda moment=moment: progress() >= moment, f"{moment} lines")
-        assert job.poll() is None, finish(job)[1]
-        kill_all(job)
+    killed_at(folder, moments(unbroken))
     succeed(folder, 2)
     assert_same_end(folder, unbroken)
 

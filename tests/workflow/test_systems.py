@@ -16,17 +16,14 @@ from ase.build import bulk
 from ase.io import read, write
 from run_folder import (
     SMALLEST,
-    WATER,
     assert_same_end,
     copy_of,
-    finish,
     journal,
-    kill_all,
+    killed_at,
     labels,
+    progress,
     run,
-    start,
     succeed,
-    wait_until,
     write_inputs,
 )
 
@@ -176,20 +173,6 @@ def test_killed_in_every_phase_on_other_numbers_of_ranks(finished, tmp_path) -> 
     assert_same_end(folder, unbroken)
 
 
-def killed_at(folder: Path, lines: list[int]) -> None:
-    """Run with 1, 2, 3, 1, ... ranks until labels and journal have so many lines, and kill."""
-    files = [folder / "restart" / name for name in ("labels.jsonl", "journal.jsonl")]
-
-    def progress() -> int:
-        return sum(file.read_bytes().count(b"\n") for file in files if file.exists())
-
-    for n, moment in enumerate(lines):
-        job = start(folder, 1 + n % 3, preload=True)
-        wait_until(job, lambda moment=moment: progress() >= moment, f"{moment} lines")
-        assert job.poll() is None, finish(job)[1]
-        kill_all(job)
-
-
 def moments(unbroken: Path) -> list[int]:
     """Labels and journal entries in the midst of each phase."""
     entries = (unbroken / "restart" / "journal.jsonl").read_text().splitlines()
@@ -229,11 +212,7 @@ def test_a_system_can_be_added_to_a_finished_run(finished, added) -> None:
 def test_a_run_with_an_added_system_killed_in_every_phase(added, tmp_path) -> None:
     before, unbroken, _ = added
     folder = copy_of(before, tmp_path / "run")
-    files = ("labels.jsonl", "journal.jsonl")
-    first, last = (
-        sum(len((at / "restart" / name).read_text().splitlines()) for name in files)
-        for at in (before, unbroken)
-    )
+    first, last = progress(before), progress(unbroken)
     killed_at(folder, [first + k * (last - first) // 4 for k in (1, 2, 3)])
     succeed(folder, 2)
     assert_same_end(folder, unbroken)
@@ -287,7 +266,6 @@ WRONG: dict[str, tuple[list[dict[str, Any]], str]] = {
 def test_systems_that_make_no_sense_are_refused(what: str, tmp_path) -> None:
     systems, expected = WRONG[what]
     folder = folder_of(tmp_path / "run", systems)
-    assert WATER.count("atom") == 3
     code, output = run(folder, 1, "--check")
     assert code == 2
     assert expected in " ".join(output.split())

@@ -6,7 +6,6 @@ other systems are over.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
@@ -16,8 +15,6 @@ from fhi_al.core.improvement import BestError
 from fhi_al.core.run_state import ActiveLearningState, RunState, SamplingState, Stage, SweepStage
 from fhi_al.core.threshold import MovingAverage
 from fhi_al.core.trajectory import Status
-
-log = logging.getLogger(__name__)
 
 
 def with_added_systems(

@@ -251,8 +251,7 @@ def _training_rounds(
     assert settings.mace is not None
     worst_of: tuple[int, ...] = ()
     if settings.al.stop_on == "worst":
-        moving = [k for k, one in enumerate(inputs.each) if one.moves]
-        worst_of = tuple(moving) if len(moving) > 1 else ()
+        worst_of = inputs.moving_places if len(inputs.moving) > 1 else ()
     options = TrainingOptions(
         max_failures_in_row=settings.al.max_training_failures,
         error_table=settings.mace.misc.error_table,

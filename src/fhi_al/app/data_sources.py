@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import glob
 from pathlib import Path
 from typing import Any
 
 from fhi_al.active_learning.data_files import DataSource
+from fhi_al.app.file_patterns import is_pattern, matching_files
 from fhi_al.core.errors import InputError
 from fhi_al.engines.inputs import Inputs
 from fhi_al.labels.labelled_frames import LabelNames
@@ -62,18 +62,13 @@ def file_called(folder: Path, name: str) -> Path:
 
 def _paths(settings: Settings, given: str) -> list[Path]:
     path = settings.resolve(Path(given))
-    if path.is_file() or not glob.has_magic(given):
+    if path.is_file() or not is_pattern(given):
         return [path] if path.is_file() else []
-    pattern = Path(given).expanduser()
-    start = Path(pattern.anchor) if pattern.is_absolute() else settings.folder
-    matches = sorted(
-        each.resolve() for each in start.glob(str(pattern.relative_to(pattern.anchor)))
-    )
-    return list(dict.fromkeys(match for match in matches if match.is_file()))
+    return list(dict.fromkeys(sorted(one.resolve() for one in matching_files(settings, given))))
 
 
 def _nothing_at(settings: Settings, given: str) -> str:
-    if glob.has_magic(given):
+    if is_pattern(given):
         return f"no file matches {given} in {settings.folder}: expected some. Correct the pattern"
     return f"no file {settings.resolve(Path(given))}: expected one that ASE reads. Correct the path"
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
+from fhi_al.app.file_patterns import is_pattern, matching_files
 from fhi_al.app.structures import geometry_of
 from fhi_al.core.assignment import Assignment, Conditions, assignments, one_of_each
 from fhi_al.core.errors import InputError
@@ -24,8 +25,6 @@ from fhi_al.engines.inputs import Inputs, SystemInput
 from fhi_al.settings import Settings
 from fhi_al.settings.md_blocks import md_blocks
 from fhi_al.settings.systems import System, blocks_of, system_label, trajectory_counts
-
-_WILDCARDS = "*?["
 
 
 def read_systems(settings: Settings, *, needs_control: bool) -> Inputs:
@@ -132,11 +131,9 @@ def _geometries(settings: Settings, index: int, control: Control | None) -> list
 
 def _files(settings: Settings, index: int) -> list[Path]:
     given = settings.systems[index].geometry
-    if not any(mark in str(given) for mark in _WILDCARDS):
+    if not is_pattern(str(given)):
         return [settings.folder / given.expanduser()]
-    whole = settings.folder / given.expanduser()
-    root = Path(whole.anchor)
-    found = sorted(path for path in root.glob(str(whole.relative_to(root))) if path.is_file())
+    found = matching_files(settings, str(given))
     if not found:
         label = f"{system_label(settings.systems, index)}.geometry"
         message = "no file fits this pattern: expected at least one structure. Correct it"
@@ -202,10 +199,9 @@ def _described(structure: Structure) -> str:
 def conditions_of(settings: Settings, inputs: Inputs) -> list[Conditions]:
     """MD blocks and starts of each system that has trajectories."""
     blocks = md_blocks(settings.md)
-    moving = [k for k, one in enumerate(inputs.each) if one.moves]
     return [
         Conditions(system, blocks_of(section, blocks), max(1, len(inputs.each[system].starts)))
-        for system, section in zip(moving, settings.systems, strict=True)
+        for system, section in zip(inputs.moving_places, settings.systems, strict=True)
     ]
 
 
@@ -222,8 +218,7 @@ def sampling_table(settings: Settings, inputs: Inputs) -> tuple[Assignment, ...]
 
 def shares(settings: Settings, inputs: Inputs) -> dict[int, float]:
     """System -> its share of the points of the initial dataset, of those with trajectories."""
-    moving = [k for k, one in enumerate(inputs.each) if one.moves]
     return {
         system: 1.0 if section.share is None else section.share
-        for system, section in zip(moving, settings.systems, strict=True)
+        for system, section in zip(inputs.moving_places, settings.systems, strict=True)
     }

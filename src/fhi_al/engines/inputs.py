@@ -101,7 +101,12 @@ class Inputs:
     @property
     def moving(self) -> tuple[SystemInput, ...]:
         """The systems that have trajectories."""
-        return tuple(one for one in self.each if one.moves)
+        return tuple(self.each[place] for place in self.moving_places)
+
+    @property
+    def moving_places(self) -> tuple[int, ...]:
+        """Their places among all."""
+        return tuple(place for place, one in enumerate(self.each) if one.moves)
 
     def in_order(self, names: Sequence[str]) -> Inputs:
         """The systems of these names first, in their order; the others behind them.
