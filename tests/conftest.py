@@ -7,12 +7,19 @@ import sys
 from pathlib import Path
 
 import pytest
+from foundation.small_foundation import SmallFoundation, with_model
 
 # Model backends of the tests' own, for the tests and for the programs that they start.
 sys.path.insert(0, str(Path(__file__).parent / "backends"))
 
 # Oversubscribed threads make a 6 ms call take 150 ms; set before numpy and torch load OpenMP.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.fixture(scope="session")
+def small_foundation(tmp_path_factory: pytest.TempPathFactory) -> SmallFoundation:
+    """The shipped weights, and the same as a .model file."""
+    return with_model(tmp_path_factory.mktemp("foundation"))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
