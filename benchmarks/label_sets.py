@@ -117,7 +117,10 @@ def run_program(folder: Path, n_ranks: int = 1) -> float:
 
 
 def kept_by_seed(
-    folder: Path, seeds: Sequence[int], compute: Callable[[int], dict[str, Any]] | None
+    folder: Path,
+    seeds: Sequence[int],
+    compute: Callable[[int], dict[str, Any]] | None,
+    in_short: Callable[[dict[str, Any]], str] = str,
 ) -> dict[int, dict[str, Any]]:
     """Results by seed: those that a folder keeps, and those that are computed now.
 
@@ -128,6 +131,8 @@ def kept_by_seed(
     seeds : sequence of int
     compute : callable or None
         Seed -> result; None: nothing is computed.
+    in_short : callable
+        What is printed of a result.
     """
     folder.mkdir(parents=True, exist_ok=True)
     found = {}
@@ -136,7 +141,7 @@ def kept_by_seed(
         if not file.exists() and compute is not None:
             result = compute(seed)
             write_atomically(file, json.dumps(result).encode())
-            print(f"seed {seed}: {result}", flush=True)
+            print(f"{folder.name}, seed {seed}: {in_short(result)}", flush=True)
         if file.exists():
             found[seed] = json.loads(file.read_text())
     return found

@@ -35,7 +35,7 @@ from fhi_al.settings.mace import MaceSettings
 Array = NDArray[np.float64]
 
 FRICTION = 0.01  # 1/fs
-MOLECULES = {"ethanol": "CH3CH2OH", "methanol": "CH3OH"}
+MOLECULES = {"ethanol": "CH3CH2OH", "methanol": "CH3OH", "acetamide": "CH3CONH2"}
 BLOCK = 20  # MD steps between two looks at a structure
 # An atom farther than this from all others has left; a molecule of this size has no longer bonds.
 SANE = GeometryLimits(max_distance=3.0)

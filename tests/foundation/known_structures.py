@@ -53,7 +53,7 @@ def training_structures(n_frames: int, n_displaced: int, seed: int) -> list[Labe
     n_frames : int
         Of MD of each molecule at each temperature.
     n_displaced : int
-        Of each molecule and pair, with random displacements; four times as many of each crystal.
+        Of each molecule and pair, with random displacements; six times as many of each crystal.
     seed : int
     """
     random = np.random.default_rng(seed)
@@ -66,11 +66,11 @@ def training_structures(n_frames: int, n_displaced: int, seed: int) -> list[Labe
     for names in PAIRS:
         found += [pair(names, random) for _ in range(n_displaced)]
     for name in CRYSTALS:
-        found += [crystal(name, random) for _ in range(4 * n_displaced)]
+        found += [crystal(name, random) for _ in range(6 * n_displaced)]
     return list(labelled(found))
 
 
-def test_structures(seed: int) -> list[Label]:
+def unseen_structures(seed: int) -> list[Label]:
     """Other structures of the same molecules (MD at 500 K) and crystals."""
     random = np.random.default_rng(seed)
     found: list[Atoms] = []
@@ -122,13 +122,13 @@ def rattled(start: Atoms, random: np.random.Generator) -> Atoms:
 
 
 def pair(names: Sequence[str], random: np.random.Generator) -> Atoms:
-    """Two rattled molecules, turned at random, whose nearest atoms are 1.6 to 3.5 A apart."""
+    """Two rattled molecules, turned at random, whose nearest atoms are 1.8 to 3.5 A apart."""
     first, second = (rattled(molecule(name), random) for name in names)
     for atoms in (first, second):
         atoms.positions -= atoms.positions.mean(axis=0)
         turn, _ = np.linalg.qr(random.normal(size=(3, 3)))
         atoms.positions = atoms.positions @ turn
-    wanted = random.uniform(1.6, 3.5)
+    wanted = random.uniform(1.8, 3.5)
     direction = random.normal(size=3)
     direction /= np.linalg.norm(direction)
     # From far away towards each other.
@@ -144,13 +144,13 @@ def _nearest(some: Array, others: Array) -> float:
 
 
 def crystal(name: str, random: np.random.Generator) -> Atoms:
-    """With strains of up to 4 % and normal displacements of 0.01 to 0.12 A."""
+    """With strains of up to 3 % and normal displacements of 0.01 to 0.08 A."""
     symbols, kind, lattice_constant = CRYSTALS[name]
     atoms = bulk(symbols, kind, a=lattice_constant, cubic=True)
-    strain = random.uniform(-0.04, 0.04, (3, 3))
-    strain = 0.5 * (strain + strain.T) + random.uniform(-0.04, 0.04) * np.eye(3)
+    strain = random.uniform(-0.03, 0.03, (3, 3))
+    strain = 0.5 * (strain + strain.T) + random.uniform(-0.03, 0.03) * np.eye(3)
     atoms.set_cell(atoms.cell.array @ (np.eye(3) + strain), scale_atoms=True)
-    atoms.positions += random.normal(0.0, random.uniform(0.01, 0.12), atoms.positions.shape)
+    atoms.positions += random.normal(0.0, random.uniform(0.01, 0.08), atoms.positions.shape)
     return atoms
 
 

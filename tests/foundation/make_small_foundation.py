@@ -21,7 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from foundation.known_structures import isolated_atoms, test_structures, training_structures
+from foundation.known_structures import isolated_atoms, training_structures, unseen_structures
 
 from fhi_al.core.label import Label
 from fhi_al.labels.labelled_frames import read_labels
@@ -46,7 +46,7 @@ ARCHITECTURE = {
     "radial_MLP": "[32, 32, 32]",
     "MLP_irreps": "16x0e",
 }
-EPOCHS = 90
+EPOCHS = 85
 LEARNING_RATES = 0.01, 0.0001  # first and last
 
 
@@ -79,7 +79,7 @@ def structures(folder: Path, quick: bool) -> tuple[list[Label], list[Label]]:
         made = training_structures(2, 2, 1) if quick else training_structures(18, 12, 1)
         write_records(training, made)
     if not test.exists():
-        write_records(test, test_structures(2))
+        write_records(test, unseen_structures(2))
     return read_labels(training), read_labels(test)
 
 
