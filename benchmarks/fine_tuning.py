@@ -42,10 +42,13 @@ from selection_statistics import labels_to_reach
 from fhi_al.core.calibration import calibration
 
 SCRATCH, FINE_TUNED, NO_INITIAL = "from scratch", "fine-tuned", "fine-tuned, no initial dataset"
+SAMPLED = "from scratch, sampled by the foundation model"
 FOUNDATION = "foundation model"
 SETS = ("test", "hot", "known")
 LEARNERS = {
     SCRATCH: Way(fine_tuned=False),
+    # Next to no active learning, which random weights begin badly.
+    SAMPLED: Way(fine_tuned=False, active_learning={"initial_share": 0.95}),
     FINE_TUNED: Way(),
     NO_INITIAL: Way(active_learning=NO_INITIAL_DATASET),
 }

@@ -53,7 +53,7 @@ MEASURE = MEASURES["max_atomic_sd"]
 N_MEMBERS = 3
 N_SAMPLES = 2  # points of each member in the first round of the initial dataset
 # Of a batch of five; a run with few labels takes as many epochs more.
-MOST_STEPS, MOST_EPOCHS = 2000, 1000
+MOST_STEPS, MOST_EPOCHS = 1500, 500
 BASE: dict[str, Any] = {
     "reference_engine": "tblite",
     # Out of reach: the number of labels ends the run.  The initial dataset ends at ten times that.
@@ -65,6 +65,9 @@ BASE: dict[str, Any] = {
     "n_samples": N_SAMPLES,
     "skip_step_initial": 20,
     "max_initial_epochs": 200,
+    # Of six points an epoch is one step: random weights would drive MD to fragments.
+    "converge_initial": True,
+    "max_epochs_worker": 5,
     "num_trajectories": 4,
     "max_MD_steps": 100_000,
     "skip_step_mlff": 20,
@@ -137,7 +140,7 @@ def write_run_folder(
     }
     content |= size.changed | way.active_learning
     if content["initial_sampling"] == "none":
-        del content["foundation_model"]
+        del content["foundation_model"], content["converge_initial"]
     settings = {
         "ACTIVE_LEARNING": content,
         "MD": {

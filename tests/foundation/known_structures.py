@@ -53,7 +53,7 @@ def training_structures(n_frames: int, n_displaced: int, seed: int) -> list[Labe
     n_frames : int
         Of MD of each molecule at each temperature.
     n_displaced : int
-        Of each molecule and pair, with random displacements; six times as many of each crystal.
+        Of each molecule and pair, with random displacements; four times as many of each crystal.
     seed : int
     """
     random = np.random.default_rng(seed)
@@ -66,20 +66,20 @@ def training_structures(n_frames: int, n_displaced: int, seed: int) -> list[Labe
     for names in PAIRS:
         found += [pair(names, random) for _ in range(n_displaced)]
     for name in CRYSTALS:
-        found += [crystal(name, random) for _ in range(6 * n_displaced)]
+        found += [crystal(name, random) for _ in range(4 * n_displaced)]
     return list(labelled(found))
 
 
 def unseen_structures(seed: int) -> list[Label]:
-    """Other structures of the same molecules (MD at 500 K) and crystals."""
+    """Other structures of the same molecules (MD at 500 K) and crystals, none as far distorted."""
     random = np.random.default_rng(seed)
     found: list[Atoms] = []
     for name in MOLECULES:
         found += md_frames(molecule(name), 500.0, 1, random, n_before=200)
     for names in PAIRS:
-        found.append(pair(names, random))
+        found.append(pair(names, random, nearest=1.8))
     for name in CRYSTALS:
-        found += [crystal(name, random) for _ in range(3)]
+        found += [crystal(name, random, strain=0.03, displacement=0.08) for _ in range(3)]
     return list(labelled(found))
 
 
@@ -121,14 +121,14 @@ def rattled(start: Atoms, random: np.random.Generator) -> Atoms:
     return atoms
 
 
-def pair(names: Sequence[str], random: np.random.Generator) -> Atoms:
-    """Two rattled molecules, turned at random, whose nearest atoms are 1.8 to 3.5 A apart."""
+def pair(names: Sequence[str], random: np.random.Generator, nearest: float = 1.6) -> Atoms:
+    """Two rattled molecules, turned at random, `nearest` to 3.5 A apart."""
     first, second = (rattled(molecule(name), random) for name in names)
     for atoms in (first, second):
         atoms.positions -= atoms.positions.mean(axis=0)
         turn, _ = np.linalg.qr(random.normal(size=(3, 3)))
         atoms.positions = atoms.positions @ turn
-    wanted = random.uniform(1.8, 3.5)
+    wanted = random.uniform(nearest, 3.5)
     direction = random.normal(size=3)
     direction /= np.linalg.norm(direction)
     # From far away towards each other.
@@ -143,14 +143,16 @@ def _nearest(some: Array, others: Array) -> float:
     return float(np.linalg.norm(some[:, None] - others[None], axis=-1).min())
 
 
-def crystal(name: str, random: np.random.Generator) -> Atoms:
-    """With strains of up to 3 % and normal displacements of 0.01 to 0.08 A."""
+def crystal(
+    name: str, random: np.random.Generator, strain: float = 0.04, displacement: float = 0.12
+) -> Atoms:
+    """With strains of up to `strain` and normal displacements of 0.01 A to `displacement`."""
     symbols, kind, lattice_constant = CRYSTALS[name]
     atoms = bulk(symbols, kind, a=lattice_constant, cubic=True)
-    strain = random.uniform(-0.03, 0.03, (3, 3))
-    strain = 0.5 * (strain + strain.T) + random.uniform(-0.03, 0.03) * np.eye(3)
-    atoms.set_cell(atoms.cell.array @ (np.eye(3) + strain), scale_atoms=True)
-    atoms.positions += random.normal(0.0, random.uniform(0.01, 0.08), atoms.positions.shape)
+    drawn = random.uniform(-strain, strain, (3, 3))
+    drawn = 0.5 * (drawn + drawn.T) + random.uniform(-strain, strain) * np.eye(3)
+    atoms.set_cell(atoms.cell.array @ (np.eye(3) + drawn), scale_atoms=True)
+    atoms.positions += random.normal(0.0, random.uniform(0.01, displacement), (len(atoms), 3))
     return atoms
 
 

@@ -46,7 +46,7 @@ ARCHITECTURE = {
     "radial_MLP": "[32, 32, 32]",
     "MLP_irreps": "16x0e",
 }
-EPOCHS = 85
+EPOCHS = 90
 LEARNING_RATES = 0.01, 0.0001  # first and last
 
 
