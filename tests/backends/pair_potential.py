@@ -9,7 +9,7 @@ import torch
 
 from fhi_al.models.graphs import Tensors
 from fhi_al.models.torch_backend import TorchBackend
-from fhi_al.settings.mace import ModelArchitecture
+from fhi_al.settings.architecture import ModelArchitecture
 from fhi_al.settings.value_types import Integer, Number, setting
 
 

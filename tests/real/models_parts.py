@@ -11,7 +11,8 @@ from ase.build import molecule
 from fhi_al.core.label import Label, Origin
 from fhi_al.core.structure import geometry_key
 from fhi_al.models.ensemble import Ensemble
-from fhi_al.settings.mace import Architecture, General, MaceSettings, Misc, Training
+from fhi_al.settings.architecture import Architecture
+from fhi_al.settings.mace import General, MaceSettings, Misc, Training
 
 SEEDS = (11, 22)
 ELEMENTS = (1, 8)

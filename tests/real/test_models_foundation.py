@@ -13,7 +13,7 @@ from models_parts import settings
 
 from fhi_al.app.foundation import foundation_calculator, foundation_problem
 from fhi_al.models.ensemble import Ensemble
-from fhi_al.models.mace.foundations import mace_mp_cache
+from fhi_al.models.mace.menu import menu
 from fhi_al.settings import ActiveLearning
 
 pytestmark = pytest.mark.real
@@ -61,7 +61,7 @@ def test_mace_mp_out_of_reach_says_where_to_put_it(
     message = str(foundation_problem(al, *al.sources))
     assert time.monotonic() - start < 15
     assert "the model small is not at" in message
-    assert str(mace_mp_cache("small")) in message
+    assert str(menu()["small"].cached) in message
     assert "initial_sampling: foundation" in message
     with pytest.raises(ValueError, match=r"initial_sampling = mace-mp0: .* cannot be fetched"):
         foundation_calculator(al, *al.sources)
@@ -72,7 +72,7 @@ def test_cached_mace_mp_needs_no_network(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     # Not MACE-MP-0 itself: a model of ours under the name MACE's cache looks for.
     Ensemble(settings(), (14,), (1,)).export(tmp_path, "stand-in")[0].rename(
-        _made(mace_mp_cache("medium"))
+        _made(menu()["medium"].cached)
     )
     al = sampling("mace-mp0", initial_foundational_size="medium")
     assert foundation_problem(al, *al.sources) is None

@@ -14,13 +14,13 @@ from fhi_al.engines.aims_input.geometry import parse_geometry
 from fhi_al.engines.inputs import Inputs
 from fhi_al.engines.registry import engine_problems
 from fhi_al.settings import SettingsError, engine_names, read_settings
+from fhi_al.settings.architecture import ModelArchitecture
 from fhi_al.settings.from_python import settings_from
-from fhi_al.settings.mace import ModelArchitecture
 from fhi_al.settings.model_backends import ModelDeclaration
 from fhi_al.settings.value_types import Number, setting
 
 DECLARATION = """
-from fhi_al.settings.mace import ModelArchitecture
+from fhi_al.settings.architecture import ModelArchitecture
 from fhi_al.settings.model_backends import ModelDeclaration
 from fhi_al.settings.value_types import Number, setting
 

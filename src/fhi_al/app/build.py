@@ -24,6 +24,7 @@ from fhi_al.active_learning.training_rounds import TrainingOptions, TrainingRoun
 from fhi_al.app import checks
 from fhi_al.app.definition import Definition
 from fhi_al.app.displaced import displaced_list
+from fhi_al.app.fine_tuning import model_settings
 from fhi_al.app.initial_sampling import sampling_md
 from fhi_al.app.label_supply import LabelSupply, wire_labels
 from fhi_al.app.needs import Needs
@@ -196,7 +197,7 @@ def _wire(
         computes=needs.labels,
     )
     seeds = report.export.seeds
-    ensemble = Ensemble(settings.mace, checks.elements(inputs), seeds)
+    ensemble = Ensemble(model_settings(settings), checks.elements(inputs), seeds)
     pool = _training_pool(ensemble, settings.al.valid_skip, process.comm, assignment)
     parts.callback(pool.close)
     progress = Progress()

@@ -12,6 +12,7 @@ import numpy as np
 from ase.calculators.calculator import BaseCalculator, all_changes
 from ase.data import chemical_symbols
 
+from fhi_al.app import fine_tuning
 from fhi_al.app.cluster_checks import cluster_problems
 from fhi_al.app.displaced import displaced_problems
 from fhi_al.app.needs import EVERYTHING, Needs
@@ -69,6 +70,8 @@ def check(folder: Path, settings: Settings, inputs: Inputs, needs: Needs = EVERY
             problems += apart_problems(settings, inputs)
     if needs.models and settings.mace is not None:
         problems += _model_problems(settings, inputs)
+        problem = fine_tuning.element_problem(settings, elements(inputs))
+        problems += [] if problem is None else [problem]
         problems += _npt_problems(settings, inputs)
     if needs.sampling and settings.mace is not None:
         problems += _foundation_problems(settings, inputs)

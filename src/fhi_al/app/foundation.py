@@ -126,17 +126,12 @@ def _named_calculator(path: str, arguments: dict[str, Any]) -> BaseCalculator:
 
 
 def _mace_mp_problem(size: str, timeout_s: float) -> str | None:
-    from fhi_al.models.mace.foundations import fetch_problem, mace_mp_cache, mace_mp_url
+    from fhi_al.models.mace.menu import menu
 
-    cached, url = mace_mp_cache(size), mace_mp_url(size)
-    if cached.is_file():
-        return None
-    why = fetch_problem(url, timeout_s)
-    if why is None:
+    problem = menu()[size].problem(timeout_s)
+    if problem is None:
         return None
     return (
-        f"the model {size} is not at {cached} and "
-        f"cannot be fetched ({why}). Download {url} where there is a network and put it at that "
-        "path, or use initial_sampling: foundation with a foundation_model (a MACE file) or a "
-        "foundation_calculator, or initial_sampling: aimd."
+        f"{problem}, or use initial_sampling: foundation with a foundation_model (a MACE file) or "
+        "a foundation_calculator, or initial_sampling: aimd."
     )

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, ExitStack, closing, contextmanage
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fhi_al.app import fine_tuning
 from fhi_al.app.definition import definition_of
 from fhi_al.app.exit_codes import DONE, FAILED, STOPPED, exit_code
 from fhi_al.app.needs import Command
@@ -98,7 +99,7 @@ def wired(prepared: Prepared, process: Process) -> Iterator[Run]:
         If the reference engine fails for good.
     """
     settings, found = prepared.definition.settings, prepared.found
-    for note in settings.notes:
+    for note in [*settings.notes, *fine_tuning.notes(settings)]:
         log.info("%s", note)
     for note in [*notes_on_engine(prepared), *notes_on_data(prepared)]:
         log.warning("%s", note)

@@ -16,6 +16,8 @@ from fhi_al.core.structure import Array
 # Combinations of elements that the compositions of a training set tell apart less well than this,
 # relative to the best, keep their constants: noise would decide.
 SMALLEST_SINGULAR_VALUE = 1e-3
+# Above this, in eV per atom, a pretrained model and the labels are of different zero points.
+MOST_ERROR_PER_ATOM = 0.4
 
 
 def corrected_energies(
@@ -59,3 +61,41 @@ def corrected_energies(
         shares = shares.sum(axis=1, keepdims=True)
     found = np.linalg.lstsq(shares, errors[counts] / n_atoms, rcond=SMALLEST_SINGULAR_VALUE)[0]
     return tuple(float(e) for e in np.array(atomic_energies) - found)
+
+
+def mean_error_per_atom(labels: Sequence[Label], errors: Array) -> float:
+    """Mean absolute error of energies in eV per atom; 0 if none is known.
+
+    Parameters
+    ----------
+    labels : (n_labels,)
+    errors : (n_labels,)
+        Predicted minus labelled energies in eV; those that are not finite do not count.
+    """
+    n_atoms = np.array([len(label.numbers) for label in labels])
+    known = np.isfinite(errors)
+    return float(np.abs(errors[known] / n_atoms[known]).mean()) if known.any() else 0.0
+
+
+def foreign_energies(error: float, *, given: bool) -> str:
+    """What is said of a pretrained model whose first energies are far from the labels'.
+
+    Parameters
+    ----------
+    error : float
+        In eV per atom, before any training.
+    given : bool
+        Whether the E0s are the user's.
+    """
+    cause = (
+        "mace_settings.yaml: ARCHITECTURE.atomic_energies are not those of the method that labels,"
+        " or of other atoms. Expected the energies of isolated atoms with the settings of the"
+        " labels; FHI_AL-atomic-energies computes them, and without the key they are fitted"
+        if given
+        else "the labels do not determine the E0s of its elements. Give them as"
+        " ARCHITECTURE.atomic_energies (mace_settings.yaml; FHI_AL-atomic-energies computes them)"
+    )
+    return (
+        f"the foundation model's energies are off by {error:.2f} eV per atom before training, more"
+        f" than {MOST_ERROR_PER_ATOM:g}: {cause}"
+    )

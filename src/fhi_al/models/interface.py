@@ -328,6 +328,18 @@ class ModelBackend(Protocol):
         """A model for weights that are loaded next, in a precision (None: that of training)."""
         ...
 
+    def known_constants(
+        self, atomic_energies: Mapping[int, float] | None
+    ) -> NormalisationConstants | None:
+        """Constants of a pretrained model that all members start from; None if there is none.
+
+        Parameters
+        ----------
+        atomic_energies
+            The user's E0s in eV by atomic number, in place of those of the model.
+        """
+        ...
+
     def fit_normalisation(
         self, labels: Sequence[Label], atomic_energies: Mapping[int, float] | None
     ) -> NormalisationConstants:

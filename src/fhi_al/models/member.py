@@ -6,6 +6,7 @@ nothing of the other members, MPI, MD or files.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,12 @@ from typing import Any
 import torch
 
 from fhi_al.core.label import Label, of_systems
-from fhi_al.models.energy_constants import corrected_energies
+from fhi_al.models.energy_constants import (
+    MOST_ERROR_PER_ATOM,
+    corrected_energies,
+    foreign_energies,
+    mean_error_per_atom,
+)
 from fhi_al.models.evaluation import Evaluation
 from fhi_al.models.interface import (
     InferenceModel,
@@ -24,6 +30,8 @@ from fhi_al.models.interface import (
     ValidationErrors,
 )
 from fhi_al.models.member_state import STATE_VERSION, state_misfit
+
+log = logging.getLogger(__name__)
 
 
 class Member:
@@ -104,8 +112,13 @@ class Member:
         with_weights
             False if a state or a model file is loaded next: saves drawing initial weights.
         """
-        if self._model is None:
-            self._model = self._backend.trainable(self.seed if with_weights else None)
+        if self._model is not None:
+            return
+        self._model = self._backend.trainable(self.seed if with_weights else None)
+        known = self._backend.known_constants(self._settings.architecture.atomic_energies)
+        if with_weights and known is not None:
+            self._model.set_normalisation(known)
+            self.fitted = True
 
     def _built(self, with_weights: bool = True) -> TrainableModel:
         self.build(with_weights)
@@ -175,7 +188,18 @@ class Member:
         self.model.set_normalisation(found)
         self.fitted = True
         self._count_change()
-        return found
+        if self._backend.known_constants(given) is not None:
+            self._fit_energies_of_the_method(by_element=not given)
+        return self.normalisation
+
+    def _fit_energies_of_the_method(self, *, by_element: bool) -> None:
+        """Of labels on top of a pretrained model, whose own E0s belong to another method."""
+        labels = of_systems(self.training)
+        if by_element:
+            self._correct_atomic_energies(by_element=True)
+        left = mean_error_per_atom(labels, self._evaluation.energy_errors(labels))
+        if left > MOST_ERROR_PER_ATOM and self.index == 0:
+            log.warning("%s", foreign_energies(left, given=not by_element))
 
     def freeze_normalisation(self) -> None:
         """Never change E0s, scale, shift and neighbours again."""

@@ -76,7 +76,7 @@ class Optimisation:
     def begin_second_stage(self) -> None:
         """See :meth:`fhi_al.models.interface.TrainableModel.begin_second_stage`."""
         if self.average is not None:
-            self.average.copy_to(self._module.parameters())
+            self.average.copy_to(self._trained())
         self.restart_average()
         self.restart(scheduler=False)
         self._set_second_stage()
@@ -99,13 +99,15 @@ class Optimisation:
     def restart_average(self) -> None:
         """Start the moving average again from the weights as they are."""
         self.average = (
-            ExponentialMovingAverage(
-                self._module.parameters(), decay=float(self._training.ema_decay)
-            )
+            ExponentialMovingAverage(self._trained(), decay=float(self._training.ema_decay))
             if self._training.ema
             else None
         )
         self.replacements += 1
+
+    def _trained(self) -> list[torch.nn.Parameter]:
+        """The parameters that take gradients."""
+        return [each for each in self._module.parameters() if each.requires_grad]
 
     def step(self) -> None:
         """Move the weights by their gradients, whose norm is limited, and average them."""
@@ -139,9 +141,7 @@ class Optimisation:
         with self._rates_on_the_device():
             self.optimizer.step()
         if self.average is not None:
-            parameters: list[torch.Tensor] = [
-                each for each in self._module.parameters() if each.requires_grad
-            ]
+            parameters: list[torch.Tensor] = list(self._trained())
             with torch.no_grad():
                 # torch_ema's own operations, with a number that may change between replays.
                 shadow = self.average.shadow_params

@@ -7,7 +7,8 @@ what describes atoms.  Knows no kind of model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property, partial
 from typing import Any
 
@@ -100,15 +101,23 @@ class TorchBackend(TorchKind):
 
     def module(self, seed: int | None) -> torch.nn.Module:
         """A new module on the device; see :meth:`trainable` for the seed."""
+        with self._seeded(seed):
+            return self.new_module().to(self.device)
+
+    @contextmanager
+    def _seeded(self, seed: int | None) -> Iterator[None]:
         # fork_rng: the process's own random stream must not depend on when a model is built.
         with default_dtype(DTYPES[self.dtype]), torch.random.fork_rng(devices=[]):
             torch.manual_seed(0 if seed is None else seed)
-            return self.new_module().to(self.device)
+            yield
 
     def trainable(self, seed: int | None) -> TorchModel:
         """See :meth:`fhi_al.models.interface.ModelBackend.trainable`."""
+        module = self.module(seed)
+        with self._seeded(seed):
+            module = self.to_train(module)
         unknown = NormalisationConstants((0.0,) * len(self.elements))
-        return TorchModel(self, self.module(seed), unknown)
+        return TorchModel(self, module, unknown)
 
     def inference(self, dtype: str | None = None) -> TorchInference:
         """See :meth:`fhi_al.models.interface.ModelBackend.inference`."""

@@ -123,6 +123,25 @@ class TorchKind(ABC):
             "amsgrad": bool(training.amsgrad),
         }
 
+    def known_constants(
+        self, atomic_energies: Mapping[int, float] | None
+    ) -> NormalisationConstants | None:
+        """See :meth:`fhi_al.models.interface.ModelBackend.known_constants`; None."""
+        return None
+
+    def to_train(self, module: torch.nn.Module) -> torch.nn.Module:
+        """A new module, on its device, in the form in which it is trained: the same.
+
+        Called with torch's random numbers seeded and its default dtype that of training.
+        """
+        return module
+
+    def inference_tensors(
+        self, module: torch.nn.Module, tensors: dict[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """Tensors of a module in training as those of one that predicts: the same."""
+        return tensors
+
     def apply_normalisation(  # noqa: B027 (need not be overridden)
         self, module: torch.nn.Module, constants: NormalisationConstants
     ) -> None:

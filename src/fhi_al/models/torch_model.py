@@ -60,6 +60,12 @@ class TorchParts(Protocol):
         """The loss of a batch, of which gradients are taken; of one of two stages."""
         ...
 
+    def inference_tensors(
+        self, module: torch.nn.Module, tensors: dict[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """Tensors of a module in training, by the names in one that predicts."""
+        ...
+
     def read_exported(
         self, path: Path, module: torch.nn.Module
     ) -> tuple[dict[str, Any], NormalisationConstants]:
@@ -148,7 +154,7 @@ class TorchModel:
         self.set_normalisation(normalisation)
         self._dtype = next(module.parameters()).dtype
         self._tensors = dict(module.state_dict())
-        self._parameters = [name for name, _ in module.named_parameters()]
+        self._parameters = [name for name, one in module.named_parameters() if one.requires_grad]
 
     def set_normalisation(self, constants: NormalisationConstants) -> None:
         """See :meth:`fhi_al.models.interface.TrainableModel.set_normalisation`."""
@@ -215,6 +221,7 @@ class TorchModel:
         if average is not None:
             averaged = zip(self._parameters, average.shadow_params, strict=True)
             tensors = {**tensors, **dict(averaged)}
+        tensors = self._backend.inference_tensors(self.module, tensors)
         return InferenceWeights(tensors, self.normalisation)
 
     def state(self) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from fhi_al.settings.active_learning import (
     ActiveLearningMisc,
     ActiveLearningSettings,
 )
-from fhi_al.settings.mace import Architecture, General, MaceSettings, Misc, Training
+from fhi_al.settings.architecture import Architecture
+from fhi_al.settings.mace import General, MaceSettings, Misc, Training
 from fhi_al.settings.md import MolecularDynamics
 from fhi_al.settings.problems import Problem, SettingsError
 from fhi_al.settings.reading import Settings, read_settings

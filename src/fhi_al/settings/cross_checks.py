@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping
 from math import ceil
 
 from fhi_al.settings.active_learning import ActiveLearningSettings
+from fhi_al.settings.architecture import Architecture
 from fhi_al.settings.checked_file import CheckedFile
 from fhi_al.settings.clash import Clash
 from fhi_al.settings.displaced import DisplacedStructures
 from fhi_al.settings.engine_names import BUILT_IN, owners
 from fhi_al.settings.keys import keys_of
-from fhi_al.settings.mace import Architecture, MaceSettings, Training
+from fhi_al.settings.mace import MaceSettings, Training
 from fhi_al.settings.md_blocks import md_problems
 from fhi_al.settings.plugins import imported
 from fhi_al.settings.problems import Problem

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from fhi_al.settings.active_learning import ActiveLearningSettings
+from fhi_al.settings.architecture import Architecture
 from fhi_al.settings.checked_file import CheckedFile
 from fhi_al.settings.cross_checks import is_selected, selectors, written
 from fhi_al.settings.keys import key_at
-from fhi_al.settings.mace import Architecture, MaceSettings, Training
+from fhi_al.settings.mace import MaceSettings, Training
 from fhi_al.settings.md_blocks import md_blocks
 from fhi_al.settings.problems import nearest, shown
 from fhi_al.settings.retired import SUPERSEDED

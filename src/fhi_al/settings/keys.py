@@ -8,7 +8,8 @@ from typing import Any, get_args
 from pydantic.fields import FieldInfo
 
 from fhi_al.settings.active_learning import ActiveLearning, ActiveLearningMisc
-from fhi_al.settings.mace import Architecture, General, Misc, ModelArchitecture, Training
+from fhi_al.settings.architecture import Architecture, ModelArchitecture
+from fhi_al.settings.mace import General, Misc, Training
 from fhi_al.settings.md import MolecularDynamics
 from fhi_al.settings.systems import System
 from fhi_al.settings.value_types import Section

@@ -11,25 +11,17 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny
 
+from fhi_al.settings.architecture import Architecture, ModelArchitecture
+from fhi_al.settings.fine_tuning import FineTuning
 from fhi_al.settings.mace_choices import (
     ERROR_TABLES_REFUSED,
     LOSSES_REFUSED,
-    MODELS_REFUSED,
     OPTIMIZERS_REFUSED,
     STRESS_LOSSES,
     ErrorTableName,
-    Interaction,
-    InteractionFirst,
     LossName,
 )
-from fhi_al.settings.mace_values import (
-    read_device,
-    read_energies,
-    read_layers,
-    read_off,
-    read_scalar_irreps,
-    read_weights,
-)
+from fhi_al.settings.mace_values import read_device, read_off, read_weights
 from fhi_al.settings.value_types import (
     LARGEST_SEED,
     Boolean,
@@ -71,58 +63,7 @@ class General(Section):
     )
 
 
-class ModelArchitecture(Section):
-    """What the section ARCHITECTURE holds for models of any kind."""
-
-    atomic_energies: Annotated[dict[int, float] | None, BeforeValidator(read_energies)] = setting(
-        None,
-        "Energy of each isolated atom by atomic number or symbol (`{1: -13.6}`), as"
-        " `FHI_AL-atomic-energies` writes it. Without it: least-squares averages from the data.",
-        unit="eV",
-        shown_default="from the data",
-    )
-
-
-class Architecture(ModelArchitecture):
-    """The network; every member has the same."""
-
-    model: Annotated[Literal["MACE", "ScaleShiftMACE"], Choice(MODELS_REFUSED)] = setting(
-        "MACE",
-        "`ScaleShiftMACE` adds the mean energy per atom to the output, `MACE` does not"
-        " (it also starts with a RealAgnosticInteractionBlock).",
-    )
-    r_max: Number = setting(5.0, "Cutoff radius.", unit="A", gt=0, le=30, try_=5.0)
-    num_channels: Integer = setting(128, "Channels of each feature.", ge=1)
-    max_L: Integer = setting(1, "Highest angular momentum of the messages.", ge=0, le=4)  # noqa: N815
-    max_ell: Integer = setting(3, "Highest angular momentum of the edges.", ge=1, le=8)
-    radial_type: Annotated[Literal["bessel", "gaussian", "chebyshev"], Choice()] = setting(
-        "bessel", "Radial basis functions."
-    )
-    num_radial_basis: Integer = setting(8, "Number of radial basis functions.", ge=1)
-    num_cutoff_basis: Integer = setting(5, "Order of the smooth polynomial cutoff.", ge=2)
-    interaction: Annotated[Interaction, Choice()] = setting(
-        "RealAgnosticResidualInteractionBlock", "Interaction block from the second layer on."
-    )
-    num_interactions: Integer = setting(2, "Message-passing layers.", ge=1, le=10)
-    correlation: Integer = setting(3, "Correlation (body) order of each layer.", ge=1, le=6)
-    radial_MLP: Annotated[tuple[int, ...], BeforeValidator(read_layers)] = setting(  # noqa: N815
-        (64, 64, 64), "Layer widths of the radial network."
-    )
-    gate: Annotated[Literal["silu", "tanh", "abs", "None"], Choice()] = setting(
-        "silu", "Non-linearity of the last readout."
-    )
-    MLP_irreps: Annotated[str, BeforeValidator(read_scalar_irreps)] = setting(
-        "16x0e", "Hidden features of the last readout; even scalars."
-    )
-    interaction_first: Annotated[InteractionFirst, Choice()] = setting(
-        "RealAgnosticResidualInteractionBlock", "Interaction block of the first layer."
-    )
-    compute_avg_num_neighbors: Boolean = setting(
-        True, "Normalise messages by the average number of neighbours; `false`: by 1."
-    )
-
-
-class Training(Section):
+class Training(FineTuning):
     """Optimizer, loss, batches."""
 
     valid_fraction: Number = setting(

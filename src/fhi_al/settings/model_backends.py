@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from fhi_al.settings.mace import Architecture, ModelArchitecture
+from fhi_al.settings.architecture import Architecture, ModelArchitecture
 from fhi_al.settings.plugins import named
 
 GROUP = "fhi_al.models"

@@ -18,6 +18,7 @@ from fhi_al.settings.changes import is_kept
 from fhi_al.settings.checked_file import CheckedFile, check_file
 from fhi_al.settings.cross_checks import check_active_learning, check_mace, clashes
 from fhi_al.settings.effects import notes_on
+from fhi_al.settings.fine_tuning_defaults import is_fine_tuned, with_defaults
 from fhi_al.settings.keys import FILE_NAMES, LISTS, key_at, mace_layout
 from fhi_al.settings.learning_rate import (
     notes_on_the_learning_rate,
@@ -29,6 +30,7 @@ from fhi_al.settings.model_backends import MACE, ModelDeclaration, declaration
 from fhi_al.settings.problems import Problem, SettingsError, shown
 from fhi_al.settings.stress import notes_on_the_stress
 from fhi_al.settings.systems import System
+from fhi_al.settings.value_types import Section
 from fhi_al.settings.yaml_reading import NUMBER, Document, read_document
 
 FileKind = Literal["mace", "active_learning"]
@@ -127,6 +129,17 @@ class Settings:
                     found |= {f"{label}.{key}": value for key, value in plain.items()}
         return found
 
+    def given(self, file_kind: FileKind) -> Collection[str]:
+        """The labels ``SECTION.key`` of the keys that a file gives."""
+        return self._files[file_kind].given
+
+    def with_section(self, file_kind: FileKind, name: str, section: Section) -> Settings:
+        """The settings with another section of one block."""
+        files = dict(self._files)
+        checked = files[file_kind]
+        files[file_kind] = replace(checked, blocks={**checked.blocks, name: (section,)})
+        return self._of(files, self.notes)
+
     def with_values_of(self, before: Mapping[str, Any]) -> Settings:
         """The settings, with a run's earlier values of keys that no file gives.
 
@@ -163,12 +176,16 @@ class Settings:
                         for key, value in kept.items()
                     ]
             files[kind] = replace(checked, blocks=blocks)
+        return self._of(files, tuple(notes))
+
+    def _of(self, files: dict[str, CheckedFile], notes: tuple[str, ...]) -> Settings:
+        """The same settings but for what the files say."""
         mace = self.mace
         if mace is not None:
             contents = _contents(files["mace"])
             mace = MaceSettings(**contents, backend=mace.backend, backend_class=mace.backend_class)
         active_learning = ActiveLearningSettings(**_contents(files["active_learning"]))
-        return Settings(mace, active_learning, self.folder, tuple(notes), files)
+        return replace(self, mace=mace, active_learning=active_learning, notes=notes, _files=files)
 
     def with_engine_arguments(
         self, arguments: Mapping[str, Any], left_out: Collection[str] = ()
@@ -291,6 +308,8 @@ def checked_settings(
     if "mace" in documents:
         layout = mace_layout(models.architecture)
         files = {"mace": check_file("mace", *documents["mace"], layout), **files}
+    if is_fine_tuned(files):
+        files = {kind: with_defaults(checked) for kind, checked in files.items()}
     for kind, checked in files.items():
         document = documents[kind][0]
         found = list(checked.problems)

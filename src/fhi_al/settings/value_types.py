@@ -206,6 +206,7 @@ BooleanOrAuto = Annotated[bool | Literal["auto"], BeforeValidator(read_boolean_o
 FilePath = Annotated[Path, BeforeValidator(read_path)]
 PlainName = Annotated[str, BeforeValidator(read_plain_name)]
 Arguments = Annotated[dict[str, Any], BeforeValidator(read_arguments)]
+OptionalText = Annotated[str | None, BeforeValidator(optional(read_text))]
 OptionalPlainName = Annotated[str | None, BeforeValidator(optional(read_plain_name))]
 OptionalNumber = Annotated[float | None, BeforeValidator(optional(read_number))]
 PositiveOrAutoOrNone = Annotated[

@@ -104,6 +104,9 @@ def mace_arguments(settings: Any) -> argparse.Namespace:
     _check_supported(arguments)
     # On MACE's command line a switch that is on by default: it cannot be switched off there.
     arguments.amsgrad = settings.training.amsgrad
+    arguments.freeze = None
+    if settings.training.fine_tuning == "frozen" and settings.architecture.foundation_model:
+        arguments.freeze = settings.training.freeze
     arguments.compute_energy = True
     arguments.compute_dipole = False
     return arguments
@@ -137,4 +140,13 @@ def architecture_identity(settings: Any, elements: tuple[int, ...]) -> dict[str,
         value = getattr(settings.architecture, name)
         identity[name] = value if isinstance(value, int | float | None) else str(value)
     identity["default_dtype"] = str(settings.general.default_dtype)
+    return identity
+
+
+def fine_tuning_identity(settings: Any, digest: str) -> dict[str, Any]:
+    """What must be equal besides, for weights that began as those of a foundation model."""
+    training = settings.training
+    identity = {"foundation_model": digest, "fine_tuning": training.fine_tuning}
+    if training.fine_tuning == "lora":
+        identity |= {"lora_rank": training.lora_rank, "lora_alpha": training.lora_alpha}
     return identity

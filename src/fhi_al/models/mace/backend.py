@@ -6,6 +6,7 @@ import argparse
 import copy
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -28,7 +29,11 @@ from fhi_al.models.interface import NormalisationConstants
 from fhi_al.models.loss import Loss, LossWeights
 from fhi_al.models.mace import quiet_mace
 from fhi_al.models.mace.acceleration import Acceleration, Model, Trial
-from fhi_al.models.mace.arguments import architecture_identity, mace_arguments
+from fhi_al.models.mace.arguments import (
+    architecture_identity,
+    fine_tuning_identity,
+    mace_arguments,
+)
 from fhi_al.models.mace.cuequivariance import CuequivarianceTwin, required
 from fhi_al.models.mace.descriptors import invariant_features
 from fhi_al.models.mace.exports import (
@@ -39,6 +44,15 @@ from fhi_al.models.mace.exports import (
     normalisation_of,
     read_exported,
 )
+from fhi_al.models.mace.fine_tuning import (
+    Merging,
+    freeze,
+    has_adapters,
+    model_from,
+    vary_readouts,
+    with_adapters,
+)
+from fhi_al.models.mace.foundation import foundation_of
 from fhi_al.models.mace.loss import MaceLoss
 from fhi_al.models.mace.normalisation import training_normalisation
 from fhi_al.models.mace.runtime_model import remove_atomic_energies, to_runtime_model
@@ -69,7 +83,10 @@ class MaceBackend(TorchBackend):
     """
 
     def __init__(self, settings: Any, elements: Sequence[int], device: str | None = None) -> None:
+        self.foundation = foundation_of(settings, elements)
         self.arguments: argparse.Namespace = mace_arguments(settings)
+        if self.foundation is not None and settings.architecture.foundation_elements == "all":
+            elements = self.foundation.elements
         super().__init__(settings, elements, device)
         self.table = AtomicNumberTable(list(self.elements))
         self._template: torch.nn.Module | None = None
@@ -88,7 +105,10 @@ class MaceBackend(TorchBackend):
 
     def identity(self) -> dict[str, Any]:
         """See :meth:`fhi_al.models.interface.ModelBackend.identity`."""
-        return architecture_identity(self.settings, self.elements)
+        identity = architecture_identity(self.settings, self.elements)
+        if self.foundation is not None:
+            identity |= fine_tuning_identity(self.settings, self.foundation.digest)
+        return identity
 
     def search_within(
         self, positions: Array, pbc: tuple[bool, bool, bool], cell: Array, cutoff: float
@@ -125,14 +145,50 @@ class MaceBackend(TorchBackend):
     def fit_normalisation(
         self, labels: Sequence[Label], atomic_energies: Mapping[int, float] | None
     ) -> NormalisationConstants:
-        """Constants by MACE's functions."""
+        """Constants by MACE's functions; those of the foundation model, if there is one."""
+        known = self.known_constants(atomic_energies)
+        if known is not None:
+            return known
         return training_normalisation(labels, self, self.arguments, atomic_energies)
+
+    def known_constants(
+        self, atomic_energies: Mapping[int, float] | None
+    ) -> NormalisationConstants | None:
+        """See :meth:`fhi_al.models.interface.ModelBackend.known_constants`."""
+        if self.foundation is None:
+            return None
+        found = self.foundation.constants
+        own = dict(zip(self.foundation.elements, found.atomic_energies, strict=True))
+        energies = {**own, **(atomic_energies or {})}
+        return replace(found, atomic_energies=tuple(energies[z] for z in self.elements))
 
     def new_module(self) -> torch.nn.Module:
         """A new model in the form that is run."""
         return self.to_runtime_model(self._new_mace_model())
 
+    def to_train(self, module: torch.nn.Module) -> torch.nn.Module:
+        """The layers that ``TRAINING.fine_tuning`` trains, where there is a foundation model."""
+        training = self.settings.training
+        if self.foundation is None:
+            return module
+        if training.fine_tuning == "frozen":
+            freeze(module, self.arguments)
+        if training.fine_tuning == "lora":
+            return with_adapters(module, training.lora_rank, training.lora_alpha)
+        return module
+
+    def inference_tensors(
+        self, module: torch.nn.Module, tensors: dict[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """Adapters merged into the layers that they are on."""
+        return Merging(module).merged(tensors) if has_adapters(module) else tensors
+
     def _new_mace_model(self) -> torch.nn.Module:
+        if self.foundation is not None:
+            training = self.settings.training
+            model = model_from(self.foundation.model, self.arguments, self.table, (HEAD,))
+            vary_readouts(model, training.readouts, training.readout_noise)
+            return model
         arguments = copy.deepcopy(self.arguments)
         arguments.scaling = "rms_forces_scaling"  # scale and shift are given: nothing is computed
         arguments.mean, arguments.std = [0.0], [1.0]
@@ -234,10 +290,13 @@ class MaceBackend(TorchBackend):
         other = read_exported(path)
         constants = normalisation_of(other)
         other = self.to_runtime_model(other)
-        misfit = model_misfit(other, self.elements, self.r_max, module)
+        plain = self._template if has_adapters(module) else module
+        assert plain is not None
+        misfit = model_misfit(other, self.elements, self.r_max, plain)
         if misfit is not None:
             raise ValueError(f"{path}: {misfit}. Use the settings the model was trained with.")
-        return other.state_dict(), constants
+        weights = other.state_dict()
+        return Merging(module).split(weights) if has_adapters(module) else weights, constants
 
 
 def _own(inputs: Tensors) -> Tensors:

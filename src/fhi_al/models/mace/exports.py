@@ -90,11 +90,13 @@ def read_exported(path: Path) -> MaceModel:
 
 
 def normalisation_of(model: MaceModel) -> NormalisationConstants:
-    """The constants that a model as MACE saves it computes with."""
+    """The constants that a model as MACE saves it computes with; those of its first head."""
     return NormalisationConstants(
-        atomic_energies=tuple(model.atomic_energies_fn.atomic_energies.flatten().tolist()),
-        scale=float(model.scale_shift.scale),
-        shift=float(model.scale_shift.shift),
+        atomic_energies=tuple(
+            torch.atleast_2d(model.atomic_energies_fn.atomic_energies)[0].tolist()
+        ),
+        scale=float(model.scale_shift.scale.flatten()[0]),
+        shift=float(model.scale_shift.shift.flatten()[0]),
         avg_num_neighbors=float(model.interactions[0].avg_num_neighbors),
     )
 

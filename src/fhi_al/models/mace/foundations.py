@@ -1,34 +1,18 @@
-"""MACE's own foundation models: where its cache keeps them, whether they can be fetched."""
+"""MACE's foundation models as calculators that sample, and what describes atoms by them."""
 
 from __future__ import annotations
 
-import queue
-import threading
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
 from ase import Atoms
 from mace.calculators import MACECalculator, mace_mp
-from mace.calculators.foundations_models import mace_mp_urls
-from mace.tools.utils import get_cache_dir
 
 from fhi_al.core.structure import Array
 from fhi_al.models.mace import quiet_mace
 from fhi_al.models.mace.exports import read_exported
 
 Describe = Callable[[Atoms], Array]
-
-
-def mace_mp_url(size: str) -> str:
-    """Where MACE fetches MACE-MP-0 of a size from."""
-    return str(mace_mp_urls[size])
-
-
-def mace_mp_cache(size: str) -> Path:
-    """Where MACE keeps the fetched file."""
-    name = mace_mp_url(size).rpartition("/")[2]
-    return Path(get_cache_dir()) / "".join(c for c in name if c.isalnum() or c == "_")
 
 
 def mace_mp_calculator(size: str, device: str, dtype: str) -> MACECalculator:
@@ -72,23 +56,3 @@ def mace_file_descriptors(path: Path, device: str) -> tuple[list[int], Describe]
         return found
 
     return [int(number) for number in calculator.z_table.zs], describe
-
-
-def fetch_problem(url: str, timeout_s: float) -> str | None:
-    """Why `url` cannot be fetched, or None if its server answers within `timeout_s` seconds."""
-    answers: queue.Queue[str | None] = queue.Queue()
-
-    def ask() -> None:
-        try:
-            request = urllib.request.Request(url, method="HEAD")
-            with urllib.request.urlopen(request, timeout=timeout_s):
-                answers.put(None)
-        except OSError as error:
-            answers.put(f"{type(error).__name__}: {error}")
-
-    # In a thread: looking up the server's name knows no timeout.
-    threading.Thread(target=ask, daemon=True).start()
-    try:
-        return answers.get(timeout=timeout_s + 1)
-    except queue.Empty:
-        return f"no answer within {timeout_s:.0f} s"

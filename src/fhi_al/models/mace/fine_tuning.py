@@ -1,0 +1,169 @@
+"""Models that start from a foundation model: how members differ, what of them is trained.
+
+By MACE's own functions, but for what makes members differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mace.modules.lora import (
+    LoRADenseLinear,
+    LoRAFCLayer,
+    LoRAO3Linear,
+    inject_LoRAs,
+)
+from mace.tools.model_script_utils import configure_model
+from mace.tools.scripts_utils import get_params_options
+from mace.tools.utils import AtomicNumberTable
+
+from fhi_al.models.mace import quiet_mace
+from fhi_al.models.mace.exports import MaceModel
+
+ADAPTERS = (LoRAO3Linear, LoRADenseLinear, LoRAFCLayer)
+
+
+def model_from(
+    foundation: MaceModel,
+    arguments: argparse.Namespace,
+    table: AtomicNumberTable,
+    heads: Sequence[str],
+) -> torch.nn.Module:
+    """A new model with the weights of a foundation model, for some of its elements.
+
+    Parameters
+    ----------
+    foundation
+        Of one head.
+    arguments
+        MACE's namespace.
+    table
+        The elements of the new model, each of which the foundation model knows.
+    heads
+        Of the new model; each begins with the readouts of the foundation model.
+    """
+    arguments = copy.deepcopy(arguments)
+    arguments.scaling = "rms_forces_scaling"  # scale and shift are given: nothing is computed
+    arguments.mean, arguments.std = [0.0] * len(heads), [1.0] * len(heads)
+    configure: Any = configure_model
+    with quiet_mace():
+        found: tuple[torch.nn.Module, Any] = configure(
+            arguments,
+            train_loader=None,
+            atomic_energies=np.zeros((len(heads), len(table.zs))),
+            model_foundation=foundation,
+            heads=list(heads),
+            z_table=table,
+        )
+    return found[0]
+
+
+def vary_readouts(model: MaceModel, how: str, noise: float) -> None:
+    """Let the readouts differ from those of the foundation model, by torch's random numbers.
+
+    Parameters
+    ----------
+    model
+        Changed in place.
+    how : {"kept", "perturbed", "reinitialised"}
+    noise : float
+        Standard deviation of a perturbation, in units of the rms of a layer's weights; drawn anew,
+        weights have the rms that they had.
+    """
+    if how == "kept":
+        return
+    with torch.no_grad():
+        for weights in model.readouts.parameters():
+            if weights.numel() == 0:
+                continue
+            scale = weights.square().mean().sqrt()
+            drawn = torch.randn_like(weights) * scale
+            weights.copy_(drawn if how == "reinitialised" else weights + noise * drawn)
+
+
+def freeze(module: torch.nn.Module, arguments: argparse.Namespace) -> None:
+    """Take no gradients of the layers below ``arguments.freeze``, by MACE's levels."""
+    with quiet_mace():
+        get_params_options(arguments, module)
+
+
+def with_adapters(module: torch.nn.Module, rank: int, alpha: float) -> torch.nn.Module:
+    """The module with adapters that are trained, on layers that are not (LoRA).
+
+    Their random weights are drawn from torch's random numbers; at first they change nothing.
+    """
+    inject: Any = inject_LoRAs
+    found: torch.nn.Module = inject(module, rank=rank, alpha=alpha)
+    return found
+
+
+def has_adapters(module: torch.nn.Module) -> bool:
+    """Whether :func:`with_adapters` made the module."""
+    return any(isinstance(each, ADAPTERS) for each in module.modules())
+
+
+class Merging:
+    """Weights of layers with adapters as those of plain layers that compute the same.
+
+    Parameters
+    ----------
+    module
+        With adapters; not changed.
+    """
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        with quiet_mace():
+            self._twin = copy.deepcopy(module)
+        self._tensors = dict(self._twin.state_dict())
+        self._adapted = {
+            f"{name}.": each
+            for name, each in self._twin.named_modules()
+            if isinstance(each, ADAPTERS)
+        }
+
+    def merged(self, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """By the names that they have in a module without adapters."""
+        found: dict[str, torch.Tensor] = {}
+        with torch.no_grad():
+            for name, tensor in tensors.items():
+                self._tensors[name].copy_(tensor)
+            for name, tensor in tensors.items():
+                layer, _, rest = self._parts(name)
+                if layer is None:
+                    found[name] = tensor
+                elif rest.startswith("base."):
+                    plain = rest.removeprefix("base.")
+                    value = _weight(self._adapted[layer]) if plain == "weight" else tensor
+                    found[layer + plain] = value
+        return found
+
+    def split(self, plain: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The reverse for adapters that change nothing: those of the module as it was given."""
+        found = {}
+        for name, tensor in self._tensors.items():
+            layer, _, rest = self._parts(name)
+            if layer is None:
+                found[name] = plain[name]
+            elif rest.startswith("base."):
+                found[name] = plain[layer + rest.removeprefix("base.")]
+            else:
+                found[name] = torch.zeros_like(tensor) if "lora_B" in rest else tensor
+        return found
+
+    def _parts(self, name: str) -> tuple[str | None, str, str]:
+        for layer in self._adapted:
+            if name.startswith(layer):
+                return layer, ".", name.removeprefix(layer)
+        return None, "", name
+
+
+def _weight(layer: Any) -> torch.Tensor:
+    if isinstance(layer, LoRAO3Linear):
+        return layer.compute_merged_weight()
+    weight: torch.Tensor = layer.base.weight + layer.scaling * layer.compute_delta()
+    return weight
