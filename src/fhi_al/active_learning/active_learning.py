@@ -87,7 +87,8 @@ class ActiveLearningProcedure:
                 self._tell_conditions()
             while run.state.stage is Stage.ACTIVE_LEARNING:
                 self._sweep_or_stop()
-            if run.state.stage is Stage.FINAL_CONVERGENCE and self._options.converge is not None:
+            converges = self._options.converge is not None and run.ensemble.can_be_trained
+            if run.state.stage is Stage.FINAL_CONVERGENCE and converges:
                 self._converge()
             if run.state.stage is not Stage.FINAL_TEST:
                 self._report_and_export()
@@ -169,6 +170,12 @@ class ActiveLearningProcedure:
             with run.step():
                 self._sweep.drain()
         log.info("active learning stops: %s", reason)
+        if not run.ensemble.can_be_trained:
+            log.warning(
+                "only %d labels, which are too few to train and to validate on: the models are as"
+                " they began. Give active learning more steps, or a smaller c_x",
+                run.store.n_labels,
+            )
         self._progress.live = []
         self._progress.update(stage=Stage.FINAL_CONVERGENCE, stop_reason=reason)
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from fhi_al.active_learning.import_initial import take_in
 from fhi_al.active_learning.initial_data import InitialData
+from fhi_al.active_learning.options import NO_SAMPLING
 from fhi_al.active_learning.run import Run
 from fhi_al.active_learning.sampled_points import SampledPoints
 from fhi_al.active_learning.sharing import Sharing
@@ -37,7 +38,7 @@ class InitialDatasetProcedure:
 
     def __init__(self, run: Run, *, samples: bool = True) -> None:
         self._run = run
-        self._samples = samples
+        self._samples = samples and run.options.initial.sampling.sources != (NO_SAMPLING,)
         self._progress = run.progress
         self._training = run.training
         self._options = run.options.initial
@@ -54,6 +55,13 @@ class InitialDatasetProcedure:
             self._options.sampling,
             len(run.ensemble),
         )
+
+    @property
+    def _is_left_out(self) -> bool:
+        """Whether active learning begins with the foundation model and without labels."""
+        run = self._run
+        has_data = run.initial_data is not None or bool(run.state.initial_data)
+        return self._options.sampling.sources == (NO_SAMPLING,) and not has_data
 
     @property
     def is_done(self) -> bool:
@@ -112,7 +120,8 @@ class InitialDatasetProcedure:
                 continue
             self._take_surplus()
             log.info("initial dataset: %s", reason)
-            stage = Stage.INITIAL_CONVERGENCE if options.converge else Stage.INITIAL_DONE
+            converges = options.converge and not self._is_left_out
+            stage = Stage.INITIAL_CONVERGENCE if converges else Stage.INITIAL_DONE
             self._progress.update(stage=stage)
 
     def _take_in(self, data: InitialData) -> None:
@@ -173,6 +182,8 @@ class InitialDatasetProcedure:
         return n_to_sample(self._sharing.n_points, for_members, self._split.test_ratio)
 
     def _stop_reason(self) -> str | None:
+        if self._is_left_out:
+            return "left out (initial_sampling: none); the foundation model begins"
         sampling, options = self._sampling, self._options
         in_a_round = bool(sampling.points) and not options.train_in_background
         if in_a_round or sampling.epochs_due > 0:
@@ -351,6 +362,8 @@ class InitialDatasetProcedure:
         export.dataset("initial", self._members, run.store, self._held_out.labels())
         export.models(run.ensemble)
         run.save()
+        if self._is_left_out:
+            return
         log.info(
             "initial dataset done: %d labels, force MAE on validation %.4f eV/A; models in %s",
             run.store.n_labels,

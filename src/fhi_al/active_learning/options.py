@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from fhi_al.core.split import bootstrap_count
 from fhi_al.core.stopping import StopRules
 from fhi_al.core.threshold import ThresholdRule
 from fhi_al.core.trajectory import Limits
@@ -16,6 +17,8 @@ from fhi_al.core.uncertainty import Measure
 
 # The source of structures without MD.
 DISPLACED = "displaced"
+# No initial dataset at all.
+NO_SAMPLING = "none"
 
 
 @dataclass(frozen=True)
@@ -99,12 +102,31 @@ class SplitOptions:
         Every point is every member's, to train on or, in a fold of each member's own, to validate
         on; else a member has its own points of the initial dataset, and all validate on the same
         points of active learning.
+    bootstrap : bool
+        A member takes shared points several times, once or not at all, as drawn with replacement.
     """
 
     valid_ratio: float
     test_ratio: float = 0.0
     sanity_checks_are_unbiased: bool = True
     shared: bool = False
+    bootstrap: bool = False
+
+    def n_times(self, member: int, place: int, n_training: int) -> int:
+        """How many times a member's training set takes a shared point.
+
+        Parameters
+        ----------
+        member : int
+            Its index.
+        place : int
+            Points of this phase before it.
+        n_training : int
+            Its training points so far: the first is there in any case.
+        """
+        if not self.bootstrap:
+            return 1
+        return max(bootstrap_count(member, place), int(n_training == 0))
 
 
 @dataclass(frozen=True)

@@ -129,11 +129,21 @@ class Points:
             self._trajectories.apply(pending.trajectory, _event(True, is_here, too_high))
             return
         validating = self._validating(state)
+        was_ready = self._ensemble.can_be_trained
         for member in self._ensemble.members:
-            add = member.add_validation if member.index in validating else member.add_training
-            add([label])
+            if member.index in validating:
+                member.add_validation([label])
+            else:
+                member.add_training(
+                    [label]
+                    * self._split.n_times(member.index, state.n_points, len(member.training))
+                )
         # To nobody's training: its trajectory has nothing to wait for.
         to_validation = len(validating) == len(self._ensemble)
+        is_ready = self._ensemble.can_be_trained
+        if is_ready and not was_ready:
+            for one in self._ensemble.members:
+                one.fit_energies_of_new_compositions()
         self._trajectories.update(
             n_points=state.n_points + 1, n_validation=state.n_validation + to_validation
         )
@@ -156,7 +166,9 @@ class Points:
             len(member.training),
             len(member.validation),
         )
-        self._trajectories.apply(pending.trajectory, _event(to_validation, is_here, too_high))
+        # The first labels of a run without an initial dataset are collected before any training.
+        nothing_to_train = to_validation or not is_ready
+        self._trajectories.apply(pending.trajectory, _event(nothing_to_train, is_here, too_high))
 
     def _validating(self, state: ActiveLearningState) -> set[int]:
         """The members that get the next point for their validation."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -147,6 +148,9 @@ class Run:
             "initial" or "final".
         members : sequence of int
         """
+        if not self.ensemble.can_be_trained:
+            self.progress.update(final_mae_forces=math.nan, errors=None)
+            return
         # Of the models that MD ran with; those of the initial phase, if no other were trained.
         active, along_md = self.state.active, self.state.final_mae_forces
         if active is not None and active.mae_forces is not None:

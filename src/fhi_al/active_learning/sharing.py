@@ -86,7 +86,9 @@ class Sharing:
             if validates(member.index, place, self._split.valid_ratio):
                 member.add_validation([label])
             else:
-                member.add_training([label])
+                member.add_training(
+                    [label] * self._split.n_times(member.index, place, len(member.training))
+                )
 
     def _to_one(self, member: Member, labels: list[Label]) -> None:
         for label in labels:

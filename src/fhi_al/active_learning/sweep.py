@@ -169,7 +169,7 @@ class Sweep:
         """
         if not self._options.train_while_waiting:
             return False
-        return bool(self._members[0].training) and all(
+        return self._training.ensemble.can_be_trained and all(
             plateau.epochs_without_improvement < self._trajectories.limits.max_epochs
             for plateau in self._state.plateaus
         )

@@ -24,13 +24,14 @@ from fhi_al.active_learning.training_rounds import TrainingOptions, TrainingRoun
 from fhi_al.app import checks
 from fhi_al.app.definition import Definition
 from fhi_al.app.displaced import displaced_list
-from fhi_al.app.fine_tuning import model_settings
+from fhi_al.app.fine_tuning import model_settings, replays
 from fhi_al.app.initial_sampling import sampling_md
 from fhi_al.app.label_supply import LabelSupply, wire_labels
 from fhi_al.app.needs import Needs
 from fhi_al.app.options import loop_options, md_conditions
 from fhi_al.app.process_set_up import Process
 from fhi_al.app.rank_assignment import RankAssignment
+from fhi_al.app.replay import replay_structures
 from fhi_al.app.systems import input_files, sampling_table, shares, trajectory_table
 from fhi_al.core.members import member_seeds
 from fhi_al.core.plausible import GeometryLimits
@@ -197,13 +198,16 @@ def _wire(
         computes=needs.labels,
     )
     seeds = report.export.seeds
-    ensemble = Ensemble(model_settings(settings), checks.elements(inputs), seeds)
+    conditions = md_conditions(settings, definition.objects.integrator)
+    replay = None
+    if replays(settings):
+        replay = replay_structures(settings, inputs, conditions[0], folder)
+    ensemble = Ensemble(model_settings(settings, replay), checks.elements(inputs), seeds)
     pool = _training_pool(ensemble, settings.al.valid_skip, process.comm, assignment)
     parts.callback(pool.close)
     progress = Progress()
     training = _training_rounds(settings, inputs, ensemble, pool, progress, report, supply)
     snapshots = _snapshots(definition, assignment, progress, training, report, supply)
-    conditions = md_conditions(settings, definition.objects.integrator)
     limits = checks.geometry_limits(settings)
     md_systems = _md_systems(inputs, conditions, limits)
     predictor = _predictor(ensemble, pool, settings.al.md_dtype)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ase.calculators.calculator import BaseCalculator
+
 from fhi_al.settings import Settings, SettingsError
 from fhi_al.settings.architecture import Architecture
 from fhi_al.settings.foundation_model import with_architecture
@@ -43,8 +45,21 @@ def with_foundation(settings: Settings) -> Settings:
     return with_architecture(settings, _found(settings, architecture).architecture)
 
 
-def model_settings(settings: Settings) -> MaceSettings:
-    """The settings of the models, with paths that do not depend on the run's folder."""
+def replays(settings: Settings) -> bool:
+    """Whether structures of the foundation model are trained on, too."""
+    mace = settings.mace
+    return is_fine_tuned(settings) and mace is not None and mace.training.fine_tuning == "replay"
+
+
+def model_settings(settings: Settings, replay_file: Path | None = None) -> MaceSettings:
+    """The settings of the models, with paths that do not depend on the run's folder.
+
+    Parameters
+    ----------
+    settings : Settings
+    replay_file : Path or None
+        Structures of the replay, if there is one.
+    """
     mace = settings.mace
     assert mace is not None
     updates: dict[str, Any] = {}
@@ -52,10 +67,19 @@ def model_settings(settings: Settings) -> MaceSettings:
     if architecture is not None:
         name = _given(settings, architecture)
         updates["architecture"] = architecture.model_copy(update={"foundation_model": name})
-    if mace.training.replay_file is not None:
-        path = settings.resolve(mace.training.replay_file)
-        updates["training"] = mace.training.model_copy(update={"replay_file": path})
+    if replay_file is not None:
+        updates["training"] = mace.training.model_copy(update={"replay_file": replay_file})
     return mace.model_copy(update=updates) if updates else mace
+
+
+def calculator(settings: Settings) -> BaseCalculator:
+    """The foundation model as ASE's calculator."""
+    from fhi_al.models.mace import foundation
+
+    architecture, mace = _architecture(settings), settings.mace
+    assert architecture is not None and mace is not None
+    found = _found(settings, architecture)
+    return foundation.calculator(found, mace.misc.device, mace.general.default_dtype)
 
 
 def element_problem(settings: Settings, elements: list[int]) -> str | None:

@@ -124,7 +124,7 @@ def _of_files(settings: Settings, inputs: Inputs) -> InitialData:
         data_sources(settings, inputs),
         _expected(settings, inputs),
         al.ensemble_size,
-        shared=al.initial_sets == "shared",
+        shared=al.initial_sets != "own",
     )
     has_labels = {label.system for label in data.labels()}
     without = tuple(

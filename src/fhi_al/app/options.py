@@ -66,7 +66,8 @@ def split_options(al: ActiveLearning) -> SplitOptions:
     """Where points go."""
     return SplitOptions(
         valid_ratio=al.valid_ratio,
-        shared=al.initial_sets == "shared",
+        shared=al.initial_sets != "own",
+        bootstrap=al.initial_sets == "bootstrap",
         test_ratio=al.test_ratio,
         # What is left of them is otherwise what the ensemble knew.
         sanity_checks_are_unbiased=al.sanity_action == "record",

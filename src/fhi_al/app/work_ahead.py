@@ -30,7 +30,9 @@ def work_ahead(settings: Settings, inputs: Inputs, needs: Needs = EVERYTHING) ->
     """An estimate of the work that is left, as lines for ``--check``."""
     al = settings.al
     lines = [_systems(inputs)]
-    if needs.sampling:
+    if needs.sampling and "none" in al.sources:
+        lines.append("initial dataset: none; active learning begins with the foundation model")
+    elif needs.sampling:
         rounds = ceil(al.max_initial_epochs / al.intermediate_epochs)
         per_round = n_to_sample(0, al.n_samples * al.ensemble_size, al.test_ratio)
         calls = ceil(per_round * al.calls_per_point)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 
 
@@ -43,6 +44,29 @@ def validates(member: int, place: int, valid_ratio: float) -> bool:
         return valid_ratio == 1
     n_folds = max(2, round(1 / valid_ratio))
     return place % n_folds == member % n_folds
+
+
+def bootstrap_count(member: int, place: int) -> int:
+    """How often a point is in a member's sample of all points, drawn with replacement.
+
+    As often as the Poisson distribution of mean 1 has it, which is that of the bootstrap for many
+    points and needs not know how many there will be (Oza and Russell 2001).
+
+    Parameters
+    ----------
+    member : int
+        Its index.
+    place : int
+        Points of this phase before this one.
+    """
+    digest = hashlib.sha256(f"bootstrap {member} {place}".encode()).digest()
+    left = int.from_bytes(digest[:7], "big") / 2**56
+    count, share = 0, math.exp(-1.0)
+    while left >= share:
+        left -= share
+        count += 1
+        share /= count
+    return count
 
 
 def goes_to_test(n_points: int, test_ratio: float) -> bool:

@@ -86,6 +86,11 @@ class Ensemble:
             member.build()
 
     @property
+    def can_be_trained(self) -> bool:
+        """Whether every member has labels to train on and labels to validate on."""
+        return all(member.training and member.validation for member in self.members)
+
+    @property
     def r_max(self) -> float:
         """Cutoff radius in A."""
         return self.backend.r_max

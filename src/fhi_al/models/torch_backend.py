@@ -117,7 +117,13 @@ class TorchBackend(TorchKind):
         with self._seeded(seed):
             module = self.to_train(module)
         unknown = NormalisationConstants((0.0,) * len(self.elements))
-        return TorchModel(self, module, unknown)
+        return self.in_training(module, unknown, 0 if seed is None else seed)
+
+    def in_training(
+        self, module: torch.nn.Module, normalisation: NormalisationConstants, seed: int
+    ) -> TorchModel:
+        """A module with all that moves its weights."""
+        return TorchModel(self, module, normalisation)
 
     def inference(self, dtype: str | None = None) -> TorchInference:
         """See :meth:`fhi_al.models.interface.ModelBackend.inference`."""

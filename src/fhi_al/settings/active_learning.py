@@ -33,7 +33,7 @@ from fhi_al.settings.value_types import (
     setting,
 )
 
-Source = Literal["mace-mp0", "aimd", "foundation", "displaced"]
+Source = Literal["mace-mp0", "aimd", "foundation", "displaced", "none"]
 
 
 class ActiveLearning(Section):
@@ -64,11 +64,13 @@ class ActiveLearning(Section):
     valid_ratio: Number = setting(
         0.1, "Share of the points that goes to validation.", gt=0, lt=1, try_=0.1
     )
-    initial_sets: Annotated[Literal["own", "shared"], Choice()] = setting(
+    initial_sets: Annotated[Literal["own", "shared", "bootstrap"], Choice()] = setting(
         "shared",
         "Points of the initial dataset: all are `shared`: every member trains on all points, those"
         " of active learning included, but for a fold of its own (`valid_ratio`) that it validates"
-        " on; or each member has its `own`, and all validate on the same ones of active learning.",
+        " on; the same, but each member has its own `bootstrap` sample of them, in which points are"
+        " missing or there several times; or each member has its `own`, and all validate on the"
+        " same ones of active learning.",
     )
     final_sets: Annotated[Literal["own", "all"], Choice()] = setting(
         "all",
@@ -195,7 +197,8 @@ class ActiveLearning(Section):
         "Where the structures of the initial dataset come from: MD on the foundation model"
         " MACE-MP-0, on the reference engine (`aimd`), or on your own `foundation_model` or"
         " `foundation_calculator`; or no MD (`displaced`). A list of them, such as `[displaced,"
-        " foundation]`, mixes them in equal shares.",
+        " foundation]`, mixes them in equal shares. `none`: no initial dataset; active learning"
+        " begins with `ARCHITECTURE.foundation_model`.",
     )
     displaced: DisplacedKeys = setting(
         DisplacedStructures,

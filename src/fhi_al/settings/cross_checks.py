@@ -183,6 +183,8 @@ def _stop_rule(settings: ActiveLearningSettings) -> Iterator[Clash]:
             "nothing would ever stop active learning. Give at least one of desired_acc (above 0,"
             " in eV/A), max_set_size, max_MD_steps and label_budget",
         )
+    if "none" in al.sources:
+        return
     calls = ceil(al.n_samples * al.ensemble_size * al.calls_per_point)
     # With data of the user's there may be no such round.
     if al.initial_data is None and al.label_budget is not None and al.label_budget <= calls:
@@ -292,6 +294,11 @@ def _displaced(settings: ActiveLearningSettings) -> Iterator[Clash]:
 
 def _foundation(settings: ActiveLearningSettings) -> Iterator[Clash]:
     al = settings.active_learning
+    if "none" in al.sources and len(al.sources) > 1:
+        yield Clash(
+            ("ACTIVE_LEARNING.initial_sampling",),
+            "none leaves the initial dataset out and mixes with no other source. Remove one",
+        )
     if "foundation" not in al.sources:
         return
     labels = (

@@ -9,7 +9,8 @@ from fhi_al.settings.active_learning import ActiveLearningSettings
 from fhi_al.settings.architecture import Architecture
 from fhi_al.settings.checked_file import CheckedFile
 from fhi_al.settings.cross_checks import is_selected, selectors, written
-from fhi_al.settings.keys import key_at
+from fhi_al.settings.fine_tuning import FineTuning
+from fhi_al.settings.keys import key_at, keys_of
 from fhi_al.settings.mace import MaceSettings, Training
 from fhi_al.settings.md_blocks import md_blocks
 from fhi_al.settings.problems import nearest, shown
@@ -17,7 +18,7 @@ from fhi_al.settings.retired import SUPERSEDED
 from fhi_al.settings.value_types import Choice
 
 # Of what a run labels itself, and of all others.
-CONFIG_TYPES = ("initial", "active_learning", "Default")
+CONFIG_TYPES = ("initial", "active_learning", "replay", "Default")
 
 
 def notes_on(file: CheckedFile, settings: MaceSettings | ActiveLearningSettings) -> Iterator[str]:
@@ -102,6 +103,7 @@ def _idle_in_mace(mace: MaceSettings) -> Iterator[tuple[str, str]]:
         for key in ("start_swa", "swa_lr", "swa_energy_weight", "swa_forces_weight"):
             yield f"TRAINING.{key}", "without swa"
     yield from _idle_weights(training)
+    yield from _idle_in_fine_tuning(mace)
     if not mace.misc.device.startswith("cuda"):
         yield "MISC.cuda_graphs", f"with device {mace.misc.device}"
     if training.loss in ("huber", "universal"):
@@ -121,6 +123,32 @@ def _idle_weights(training: Training) -> Iterator[tuple[str, str]]:
             yield f"TRAINING.swa_{name}_weight", "without swa"
     if training.loss not in ("huber", "universal"):
         yield "TRAINING.huber_delta", f"with loss {training.loss}"
+
+
+def _idle_in_fine_tuning(mace: MaceSettings) -> Iterator[tuple[str, str]]:
+    """What only some models that start from a foundation model look at."""
+    architecture, training = mace.architecture, mace.training
+    if not isinstance(architecture, Architecture) or architecture.foundation_model is None:
+        keys = [f"TRAINING.{key}" for key in keys_of(FineTuning)]
+        keys += [f"ARCHITECTURE.{key}" for key in ("foundation_head", "foundation_elements")]
+        for label in (*keys, "ARCHITECTURE.accept_licence"):
+            yield label, "without ARCHITECTURE.foundation_model"
+        return
+    of_a_way = {
+        "freeze": "frozen",
+        "lora_rank": "lora",
+        "lora_alpha": "lora",
+        "replay_file": "replay",
+        "replay_structures": "replay",
+        "replay_batch": "replay",
+    }
+    for key, way in of_a_way.items():
+        if training.fine_tuning != way:
+            yield f"TRAINING.{key}", f"with fine_tuning: {training.fine_tuning}"
+    if training.replay_file is not None:
+        yield "TRAINING.replay_structures", "with a replay_file"
+    if training.readouts != "perturbed":
+        yield "TRAINING.readout_noise", f"with readouts: {training.readouts}"
 
 
 def _idle_in_architecture(architecture: Architecture) -> Iterator[tuple[str, str]]:

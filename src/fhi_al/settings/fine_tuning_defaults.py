@@ -1,4 +1,4 @@
-"""Defaults that are others where the models start from a foundation model."""
+"""What both settings files say together of models that start from a foundation model."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from fhi_al.settings.checked_file import CheckedFile
+from fhi_al.settings.problems import Problem
 
 # Of keys that a file leaves out; measured, see docs/benchmarks.md.
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
@@ -29,3 +30,15 @@ def with_defaults(checked: CheckedFile) -> CheckedFile:
         if section in blocks and chosen:
             blocks[section] = tuple(one.model_copy(update=chosen) for one in blocks[section])
     return replace(checked, blocks=blocks)
+
+
+def without_foundation(files: Mapping[str, CheckedFile]) -> list[Problem]:
+    """What a run without a foundation model cannot do: begin without an initial dataset."""
+    label, al = "ACTIVE_LEARNING.initial_sampling", files["active_learning"]
+    if "mace" not in files or al.value(label) != "none" or is_fine_tuned(files):
+        return []
+    message = (
+        "random weights cannot drive MD. Give ARCHITECTURE.foundation_model in mace_settings.yaml,"
+        " or another source of the initial dataset"
+    )
+    return [] if label in al.refused else [al.problem(label, message)]

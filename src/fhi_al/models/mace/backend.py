@@ -7,7 +7,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,11 +21,12 @@ from mace.tools.utils import AtomicNumberTable
 
 from fhi_al.core.label import Label
 from fhi_al.core.structure import Array
+from fhi_al.models.batches import relative_energies
 from fhi_al.models.cuda_graphs import recordings_on
 from fhi_al.models.default_dtype import default_dtype
 from fhi_al.models.devices import cuequivariance_problem
-from fhi_al.models.graphs import Neighbours, Tensors
-from fhi_al.models.interface import NormalisationConstants
+from fhi_al.models.graphs import LabelGraph, Neighbours, Tensors, graph_of
+from fhi_al.models.interface import InferenceWeights, NormalisationConstants
 from fhi_al.models.loss import Loss, LossWeights
 from fhi_al.models.mace import quiet_mace
 from fhi_al.models.mace.acceleration import Acceleration, Model, Trial
@@ -55,9 +56,12 @@ from fhi_al.models.mace.fine_tuning import (
 from fhi_al.models.mace.foundation import foundation_of
 from fhi_al.models.mace.loss import MaceLoss
 from fhi_al.models.mace.normalisation import training_normalisation
+from fhi_al.models.mace.replay import CONFIG_TYPE as REPLAY
+from fhi_al.models.mace.replay import HEAD as REPLAY_HEAD
+from fhi_al.models.mace.replay import ReplayModel, structures_of, unlabelled
 from fhi_al.models.mace.runtime_model import remove_atomic_energies, to_runtime_model
 from fhi_al.models.torch_backend import DTYPES, TorchBackend
-from fhi_al.models.torch_model import TorchInference
+from fhi_al.models.torch_model import TorchInference, TorchModel
 
 HEAD = "Default"
 # Of which MACE's conversion to cuEquivariance knows how.
@@ -177,6 +181,76 @@ class MaceBackend(TorchBackend):
             return with_adapters(module, training.lora_rank, training.lora_alpha)
         return module
 
+    def in_training(
+        self, module: torch.nn.Module, normalisation: NormalisationConstants, seed: int
+    ) -> TorchModel:
+        """As any other; with structures of replay in its steps, if there are any."""
+        if not self.replays:
+            return super().in_training(module, normalisation, seed)
+        per_step = int(self.settings.training.replay_batch)
+        return ReplayModel(self, module, normalisation, self._replay, per_step, seed)
+
+    @property
+    def replays(self) -> bool:
+        """Whether structures of the foundation model are trained on, too."""
+        return self.foundation is not None and self.settings.training.fine_tuning == "replay"
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Of the models: ours, and that of the replay."""
+        return (HEAD, REPLAY_HEAD) if self.replays else (HEAD,)
+
+    @cached_property
+    def _replay(self) -> list[LabelGraph]:
+        """The structures of the replay, labelled by the foundation model."""
+        assert self.foundation is not None
+        path = self.settings.training.replay_file
+        atoms = structures_of(path, self.elements)
+        with self._seeded(None):
+            model = model_from(self.foundation.model, self.arguments, self.table, (HEAD,))
+            module = self.to_runtime_model(model).to(self.device)
+        judge = TorchInference(self, module, DTYPES[self.dtype])
+        known = self._foundation_constants
+        judge.load(InferenceWeights({}, known))
+        found = []
+        for place, one in enumerate(atoms):
+            label = unlabelled(place, one)
+            graph = graph_of(label, self.elements, self.search)
+            if graph is None:
+                raise ValueError(f"{path}: structure {place} has flown apart. Take it out")
+            (said,) = self.predict([judge], [graph], stress=self._trains_stress)
+            stress = said.stress[0] if said.stress is not None and label.pbc else None
+            found.append(
+                self.label_sample(
+                    replace(label, energy=said.energies[0], forces=said.forces[0], stress=stress)
+                )
+            )
+        return found
+
+    @property
+    def _foundation_constants(self) -> NormalisationConstants:
+        known = self.known_constants(None)
+        assert known is not None
+        return known
+
+    def training_batch(
+        self, samples: Sequence[LabelGraph], constants: NormalisationConstants
+    ) -> Tensors:
+        """See :meth:`fhi_al.models.torch_backend.TorchBackend.training_batch`.
+
+        Structures of replay are of the second head, with the E0s of the foundation model.
+        """
+        tensors = super().training_batch(samples, constants)
+        if not self.replays:
+            return tensors
+        replayed = [sample.label.config_type == REPLAY for sample in samples]
+        energies = relative_energies(samples, constants.atomic_energies)
+        theirs = relative_energies(samples, self._foundation_constants.atomic_energies)
+        wanted = np.where(replayed, theirs, energies)
+        head = torch.as_tensor(replayed, device=self.device).long()
+        energy = torch.as_tensor(wanted, dtype=tensors["energy"].dtype, device=self.device)
+        return {**tensors, "head": head, "energy": energy}
+
     def inference_tensors(
         self, module: torch.nn.Module, tensors: dict[str, torch.Tensor]
     ) -> dict[str, torch.Tensor]:
@@ -186,7 +260,7 @@ class MaceBackend(TorchBackend):
     def _new_mace_model(self) -> torch.nn.Module:
         if self.foundation is not None:
             training = self.settings.training
-            model = model_from(self.foundation.model, self.arguments, self.table, (HEAD,))
+            model = model_from(self.foundation.model, self.arguments, self.table, self.heads)
             vary_readouts(model, training.readouts, training.readout_noise)
             return model
         arguments = copy.deepcopy(self.arguments)
@@ -277,11 +351,11 @@ class MaceBackend(TorchBackend):
 
     def export(self, model: TorchInference, path: Path) -> None:
         """A file for MACE's own calculator."""
-        export_model(model.module, model.normalisation.atomic_energies, path)
+        export_model(model.module, HEAD, model.normalisation.atomic_energies, path)
 
     def export_compiled(self, model: TorchInference, path: Path) -> None:
         """TorchScript, as MACE's training command writes it."""
-        export_compiled(model.module, model.normalisation.atomic_energies, path)
+        export_compiled(model.module, HEAD, model.normalisation.atomic_energies, path)
 
     def read_exported(
         self, path: Path, module: torch.nn.Module
@@ -289,6 +363,9 @@ class MaceBackend(TorchBackend):
         """Weights and constants of a file that MACE or :meth:`export` wrote: a pickle."""
         other = read_exported(path)
         constants = normalisation_of(other)
+        if self.replays and tuple(int(z) for z in other.atomic_numbers) == self.elements:
+            with self._seeded(None):
+                other = model_from(other, self.arguments, self.table, self.heads)
         other = self.to_runtime_model(other)
         plain = self._template if has_adapters(module) else module
         assert plain is not None

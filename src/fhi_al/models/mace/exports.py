@@ -22,7 +22,9 @@ from fhi_al.storage.atomic_file import write_atomically
 MaceModel = Any
 
 
-def export_model(model: torch.nn.Module, atomic_energies: Sequence[float], path: Path) -> None:
+def export_model(
+    model: torch.nn.Module, head: str, atomic_energies: Sequence[float], path: Path
+) -> None:
     """Write a model as MACE writes its own, for MACE's calculator on any device.
 
     Atomic: `path` is either the old file or the whole new one.
@@ -31,17 +33,21 @@ def export_model(model: torch.nn.Module, atomic_energies: Sequence[float], path:
     ----------
     model
         In the form that is run.
+    head : str
+        Which of its heads; the file has no other.
     atomic_energies : (n_elements,)
         Its E0s in eV.
     path : Path
     """
     content = io.BytesIO()
     with quiet_mace():
-        torch.save(to_mace_model(model, atomic_energies), content)
+        torch.save(to_mace_model(model, head, atomic_energies), content)
     write_atomically(path, content.getvalue())
 
 
-def export_compiled(model: torch.nn.Module, atomic_energies: Sequence[float], path: Path) -> None:
+def export_compiled(
+    model: torch.nn.Module, head: str, atomic_energies: Sequence[float], path: Path
+) -> None:
     """Write a model as TorchScript, with its architecture beside it, for ``torch.jit.load``.
 
     As MACE's own training command writes it.  Atomic as :func:`export_model`.
@@ -51,7 +57,7 @@ def export_compiled(model: torch.nn.Module, atomic_energies: Sequence[float], pa
     RuntimeError
         If TorchScript cannot compile the model.
     """
-    whole = to_mace_model(model, atomic_energies)
+    whole = to_mace_model(model, head, atomic_energies)
     content = io.BytesIO()
     with quiet_mace(), default_dtype(next(whole.parameters()).dtype):
         config = json.dumps(convert_to_json_format(extract_config_mace_model(whole)))

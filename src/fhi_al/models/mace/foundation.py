@@ -5,6 +5,7 @@ Owns what is refused of it.  Trains nothing.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,8 +16,10 @@ from typing import Any
 import numpy as np
 import torch
 from ase.data import chemical_symbols
+from mace.calculators import MACECalculator
 from mace.tools.scripts_utils import extract_config_mace_model, remove_pt_head
 
+from fhi_al.models.default_dtype import default_dtype
 from fhi_al.models.interface import NormalisationConstants
 from fhi_al.models.mace import quiet_mace
 from fhi_al.models.mace.exports import MaceModel, normalisation_of, read_exported
@@ -102,6 +105,14 @@ class Foundation:
         )
 
 
+def calculator(found: Foundation, device: str, dtype: str) -> MACECalculator:
+    """A foundation model as ASE's calculator."""
+    with quiet_mace():
+        # The calculator changes the model that it is given.
+        model = copy.deepcopy(found.model)
+        return MACECalculator(models=[model], device=device, default_dtype=dtype)
+
+
 def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
 
@@ -176,6 +187,6 @@ def _one_head(path: Path, model: MaceModel, head: str | None) -> torch.nn.Module
             f"{path}: has several heads, {several}, each trained on another method. Choose the one"
             " nearest to yours with foundation_head"
         )
-    with quiet_mace():
+    with quiet_mace(), default_dtype(torch.float64):
         found: torch.nn.Module = remove_pt_head(model, head)
-    return found.double()
+    return found

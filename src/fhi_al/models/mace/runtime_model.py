@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from mace.tools.scripts_utils import remove_pt_head
 
+from fhi_al.models.default_dtype import default_dtype
 from fhi_al.models.mace import quiet_mace
 from fhi_al.models.mace.contraction import with_polynomials, without_polynomials
 
@@ -34,7 +36,9 @@ def remove_atomic_energies(model: Any) -> None:
     model.atomic_energies_fn.atomic_energies.zero_()
 
 
-def to_mace_model(model: torch.nn.Module, atomic_energies: Sequence[float]) -> torch.nn.Module:
+def to_mace_model(
+    model: torch.nn.Module, head: str, atomic_energies: Sequence[float]
+) -> torch.nn.Module:
     """The same model as MACE saves it, on the CPU and in float64; the given one stays as it is.
 
     In float64 whatever it was trained in, because MACE adds up E0s and the rest in the precision
@@ -44,6 +48,8 @@ def to_mace_model(model: torch.nn.Module, atomic_energies: Sequence[float]) -> t
     ----------
     model
         In the form that is run.
+    head : str
+        The one that is kept, if it has several.
     atomic_energies : (n_elements,)
         Its E0s in eV, in the order of its atomic numbers.
     """
@@ -51,7 +57,10 @@ def to_mace_model(model: torch.nn.Module, atomic_energies: Sequence[float]) -> t
         twin: Any = copy.deepcopy(model).to("cpu")
     twin = without_polynomials(twin).double()
     energies = twin.atomic_energies_fn.atomic_energies
-    energies.copy_(torch.tensor(atomic_energies, dtype=torch.float64).view_as(energies))
+    energies.copy_(torch.tensor(atomic_energies, dtype=torch.float64).expand_as(energies))
+    if len(twin.heads) > 1:
+        with quiet_mace(), default_dtype(torch.float64):
+            twin = remove_pt_head(twin, head)
     for parameter in twin.parameters():
         parameter.requires_grad_(True)
     whole: torch.nn.Module = twin
