@@ -21,6 +21,7 @@ import os
 import re
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any, Literal, get_args, get_origin
@@ -28,22 +29,30 @@ from typing import Any, Literal, get_args, get_origin
 import numpy as np
 import torch
 import yaml
+from ase.build import molecule
 from ase.calculators.calculator import Calculator
+from ase.io import write as write_frames
 from models_parts import water_labels
 from pydantic import BaseModel
 
 from fhi_al import ActiveLearningProcedure, InitialDatasetProcedure, open_run
 from fhi_al.active_learning.options import DISPLACED
 from fhi_al.app.cluster_options import cluster_options
+from fhi_al.app.fine_tuning import model_settings, with_foundation
 from fhi_al.app.rank_assignment import rank_layout
 from fhi_al.core.errors import InputError
 from fhi_al.core.trajectory import TrajectoryState
 from fhi_al.labels.xyz import write_records
 from fhi_al.models.ensemble import Ensemble
+from fhi_al.models.mace.backend import MaceBackend
+from fhi_al.models.mace.fine_tuning import model_from, vary_readouts
+from fhi_al.models.mace.runtime_model import to_mace_model
+from fhi_al.models.mace.weights_file import write_weights
 from fhi_al.models.training import SerialTrainingPool
 from fhi_al.parallel.layout import RankPlacement
 from fhi_al.settings import ActiveLearning, Settings, SettingsError, read_settings
 from fhi_al.settings.keys import FILE_NAMES, LAYOUTS, keys_below, keys_of, sections_of
+from fhi_al.settings.mace import MaceSettings
 from fhi_al.settings.value_types import Integer, setting
 
 Values = dict[str, Any]  # by SECTION.key; of both files
@@ -141,6 +150,27 @@ SITUATIONS: dict[str, Values] = {
         "ACTIVE_LEARNING.initial_sampling": ["displaced", "aimd"],
         "ACTIVE_LEARNING.displaced.rattled": 3,
         "ACTIVE_LEARNING.displaced.dimers": 2,
+    },
+    "members of a foundation model, but for their readouts": {
+        "ARCHITECTURE.foundation_model": "tiny_1.npz",
+        "TRAINING.fine_tuning": "frozen",
+    },
+    "adapters on one head of a foundation model": {
+        "ARCHITECTURE.foundation_model": "heads.model",
+        "ARCHITECTURE.foundation_head": "head_1",
+        "TRAINING.fine_tuning": "lora",
+        "TRAINING.lora_rank": 2,
+    },
+    "replay of a file": {
+        "ARCHITECTURE.foundation_model": "tiny_1.npz",
+        "TRAINING.fine_tuning": "replay",
+        "TRAINING.replay_file": "replay_1.xyz",
+        "TRAINING.replay_batch": 2,
+    },
+    "replay of structures that are made": {
+        "ARCHITECTURE.foundation_model": "tiny_1.npz",
+        "TRAINING.fine_tuning": "replay",
+        "TRAINING.replay_structures": 2,
     },
     "cluster": {
         **CLUSTER,
@@ -335,7 +365,7 @@ def wired(folder: Path) -> Description:
             walk.add("sampling", [system, forces, of_md])
             walk.add("threads", torch.get_num_threads())
             walk.add("log level", logging.getLogger("fhi_al").level)
-    except InputError as error:
+    except (InputError, SettingsError) as error:
         walk.add("refused", str(error))
     place = RankPlacement("here", tuple(range(8)), 1)
     for n_ranks in (1, 2, 3, 4):
@@ -345,6 +375,8 @@ def wired(folder: Path) -> Description:
             walk.add(f"layout[{n_ranks}]", str(error))
     if settings.al.cluster is not None:
         walk.add("cluster", cluster_options(settings))
+    replay = folder / "restart" / "replay.xyz"
+    walk.add("replay", replay.read_text() if replay.is_file() else None)
     files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     walk.add("files", sorted(str(path) for path in files))
     return walk.found
@@ -352,9 +384,15 @@ def wired(folder: Path) -> Description:
 
 def trained(folder: Path) -> Description:
     """A small member after two epochs with a folder's settings, and what its model was handed."""
-    settings = read_settings(folder).mace
-    assert settings is not None
     walk, sizes = Walk(), []
+    try:
+        whole = with_foundation(read_settings(folder))
+    except SettingsError as error:
+        walk.add("refused", str(error))
+        return walk.found
+    assert whole.mace is not None
+    replay_file = whole.mace.training.replay_file
+    settings = model_settings(whole, replay_file and whole.resolve(replay_file))
 
     def look(module: Any, arguments: Any) -> None:
         if "MACE" in type(module).__name__ and arguments and "ptr" in arguments[0]:
@@ -386,6 +424,33 @@ def trained(folder: Path) -> Description:
 @functools.cache
 def _labels() -> Any:
     return water_labels(7)
+
+
+@functools.cache
+def _foundation_files() -> dict[str, bytes]:
+    """Two foundation models of the architecture of BASE, one with two heads, and replays."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        of_base = {
+            key.partition(".")[2]: value
+            for key, value in BASE.items()
+            if key.startswith("ARCHITECTURE.") and not key.endswith("atomic_energies")
+        }
+        sections = {"ARCHITECTURE": of_base, "GENERAL": {"default_dtype": "float64"}}
+        backend = MaceBackend(MaceSettings.model_validate(sections), (1, 6, 8))
+        for number in (1, 2):
+            model = to_mace_model(backend.module(number), "Default", (0.0, 0.0, 0.0))
+            write_weights(model, folder / f"tiny_{number}.npz")
+        both = model_from(model, backend.arguments, backend.table, ("head_1", "head_2"))
+        vary_readouts(both, "perturbed", 0.1)
+        torch.save(both, folder / "heads.model")
+        for number in (1, 2):
+            water = molecule("H2O")
+            frames = [water.copy() for _ in range(3)]
+            for place, frame in enumerate(frames):
+                frame.rattle(0.05, seed=10 * number + place)
+            write_frames(folder / f"replay_{number}.xyz", frames)
+        return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 # --- the search ---------------------------------------------------------------------------------
@@ -515,6 +580,8 @@ class Search:
         (self._folder / "geometry.in").write_text(WATER)
         write_records(self._folder / "data_1.xyz", _labels())
         (self._folder / "control.in").write_text("xc pbe\n")
+        for name, content in _foundation_files().items():
+            (self._folder / name).write_bytes(content)
 
 
 def _value(settings: Settings, label: str) -> Any:

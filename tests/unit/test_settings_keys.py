@@ -146,6 +146,8 @@ NOT_MACES_DEFAULT = {
 NOT_IN_MACE = {
     *("fit_atomic_energies", "name_exp", "atomic_energies"),
     *("num_threads", "compile_final", "cuda_graphs"),
+    *("foundation_elements", "accept_licence", "fine_tuning"),
+    *("replay_file", "replay_structures", "replay_batch", "readouts", "readout_noise"),
 }
 
 

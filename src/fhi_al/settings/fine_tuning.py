@@ -24,10 +24,12 @@ class FineTuning(Section):
         " models; or all, with structures that the foundation model itself labelled among every"
         " batch, on a head of their own, so that it forgets less (`replay`).",
     )
-    freeze: Annotated[Literal[1, 5, 6], Choice()] = setting(
+    freeze: Integer = setting(
         6,
-        "What stays as it is with `fine_tuning: frozen`, by MACE's levels: the embedding (1), the"
-        " interactions, too (5), all but the readouts (6).",
+        "What stays as it is with `fine_tuning: frozen`, by MACE's levels: the embedding (1 to 4),"
+        " the interactions, too (5), all but the readouts (6).",
+        ge=1,
+        le=6,
     )
     lora_rank: Integer = setting(4, "Rank of the adapters with `fine_tuning: lora`.", ge=1)
     lora_alpha: Number = setting(

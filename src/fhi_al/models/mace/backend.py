@@ -175,8 +175,7 @@ class MaceBackend(TorchBackend):
         training = self.settings.training
         if self.foundation is None:
             return module
-        if training.fine_tuning == "frozen":
-            freeze(module, self.arguments)
+        freeze(module, self.arguments)
         if training.fine_tuning == "lora":
             return with_adapters(module, training.lora_rank, training.lora_alpha)
         return module

@@ -87,9 +87,17 @@ def vary_readouts(model: MaceModel, how: str, noise: float) -> None:
 
 
 def freeze(module: torch.nn.Module, arguments: argparse.Namespace) -> None:
-    """Take no gradients of the layers below ``arguments.freeze``, by MACE's levels."""
+    """Take gradients of what the optimizer moves only, above ``arguments.freeze`` by MACE's levels.
+
+    MACE's way of taking weights over lets the radial basis, too, take gradients.  No optimizer
+    moves it or sets them to zero: they would add up, and with them the norm that is clipped.
+    """
     with quiet_mace():
-        get_params_options(arguments, module)
+        groups = get_params_options(arguments, module)["params"]
+    moved = {id(parameter) for group in groups for parameter in group["params"]}
+    for parameter in module.parameters():
+        if id(parameter) not in moved:
+            parameter.requires_grad_(False)
 
 
 def with_adapters(module: torch.nn.Module, rank: int, alpha: float) -> torch.nn.Module:

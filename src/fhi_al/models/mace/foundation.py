@@ -79,7 +79,10 @@ class Foundation:
         with quiet_mace():
             config = extract_config_mace_model(self.model)
         hidden = config["hidden_irreps"]
-        gate = getattr(config["gate"], "__name__", "None")
+        last_readout = {
+            "MLP_irreps": str(config["MLP_irreps"]),
+            "gate": getattr(config["gate"], "__name__", "None"),
+        }
         return {
             **{key: _plain(config[name]) for key, name in _PLAIN.items()},
             "model": KIND,
@@ -88,8 +91,8 @@ class Foundation:
             "interaction": config["interaction_cls"].__name__,
             "interaction_first": config["interaction_cls_first"].__name__,
             "radial_MLP": [int(width) for width in config["radial_MLP"]],
-            "MLP_irreps": str(config["MLP_irreps"]),
-            "gate": gate,
+            # Of a model of a single layer the only readout is linear.
+            **(last_readout if hasattr(self.model.readouts[-1], "hidden_irreps") else {}),
         }
 
     def missing(self, elements: Sequence[int]) -> list[str]:

@@ -111,9 +111,10 @@ class ReplayModel(TorchModel):
 
     def state(self) -> dict[str, Any]:
         """See :meth:`fhi_al.models.interface.TrainableModel.state`."""
-        return {**super().state(), "replayed": self._taken}
+        return {**super().state(), "replay": [self._seed, self._taken]}
 
     def load_state(self, state: dict[str, Any]) -> None:
         """See :meth:`fhi_al.models.interface.TrainableModel.load_state`."""
         super().load_state(state)
-        self._taken = int(state["replayed"])
+        # A model whose state is loaded next is built without its seed.
+        self._seed, self._taken = state["replay"]
