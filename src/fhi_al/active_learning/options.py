@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from fhi_al.core.split import bootstrap_count
 from fhi_al.core.stopping import StopRules
 from fhi_al.core.threshold import ThresholdRule
 from fhi_al.core.trajectory import Limits
@@ -111,22 +110,6 @@ class SplitOptions:
     sanity_checks_are_unbiased: bool = True
     shared: bool = False
     bootstrap: bool = False
-
-    def n_times(self, member: int, place: int, n_training: int) -> int:
-        """How many times a member's training set takes a shared point.
-
-        Parameters
-        ----------
-        member : int
-            Its index.
-        place : int
-            Points of this phase before it.
-        n_training : int
-            Its training points so far: the first is there in any case.
-        """
-        if not self.bootstrap:
-            return 1
-        return max(bootstrap_count(member, place), int(n_training == 0))
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import numpy as np
 
 from fhi_al.active_learning.held_out import HeldOut
 from fhi_al.active_learning.options import SplitOptions
+from fhi_al.active_learning.sharing import n_times
 from fhi_al.active_learning.trajectories import Trajectories
 from fhi_al.core.improvement import BestError
 from fhi_al.core.label import Label
@@ -134,10 +135,7 @@ class Points:
             if member.index in validating:
                 member.add_validation([label])
             else:
-                member.add_training(
-                    [label]
-                    * self._split.n_times(member.index, state.n_points, len(member.training))
-                )
+                member.add_training([label] * n_times(self._split, member, state.n_points))
         # To nobody's training: its trajectory has nothing to wait for.
         to_validation = len(validating) == len(self._ensemble)
         is_ready = self._ensemble.can_be_trained

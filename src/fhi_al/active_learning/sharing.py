@@ -8,7 +8,7 @@ from fhi_al.active_learning.held_out import HeldOut
 from fhi_al.active_learning.options import SplitOptions
 from fhi_al.active_learning.progress import Progress
 from fhi_al.core.label import Label
-from fhi_al.core.split import goes_to_validation, validates
+from fhi_al.core.split import bootstrap_count, goes_to_validation, validates
 from fhi_al.models.member import Member
 
 
@@ -86,9 +86,7 @@ class Sharing:
             if validates(member.index, place, self._split.valid_ratio):
                 member.add_validation([label])
             else:
-                member.add_training(
-                    [label] * self._split.n_times(member.index, place, len(member.training))
-                )
+                member.add_training([label] * n_times(self._split, member, place))
 
     def _to_one(self, member: Member, labels: list[Label]) -> None:
         for label in labels:
@@ -98,3 +96,19 @@ class Sharing:
                 member.add_validation([label])
             else:
                 member.add_training([label])
+
+
+def n_times(split: SplitOptions, member: Member, place: int) -> int:
+    """How many times a member's training set takes a shared point.
+
+    Parameters
+    ----------
+    split : SplitOptions
+    member : Member
+        Its first training point is there in any case.
+    place : int
+        Points of this phase before it.
+    """
+    if not split.bootstrap:
+        return 1
+    return max(bootstrap_count(member.index, place), int(not member.training))
