@@ -55,11 +55,8 @@ LEARNERS = {
 
 
 def _members(sets: str, **training: Any) -> Way:
-    return Way(
-        active_learning=NO_INITIAL_DATASET | {"initial_sets": sets},
-        training=training,
-        n_members=4,
-    )
+    # With an initial dataset: without one, members with the same readouts would never differ.
+    return Way(active_learning={"initial_sets": sets}, training=training, n_members=4)
 
 
 MEMBERS = {

@@ -52,8 +52,8 @@ MODEL = "small_foundation.model"
 MEASURE = MEASURES["max_atomic_sd"]
 N_MEMBERS = 3
 N_SAMPLES = 2  # points of each member in the first round of the initial dataset
-# Of a batch of five; a run with few labels takes as many epochs more.
-MOST_STEPS, MOST_EPOCHS = 1500, 500
+# Of a convergence: epochs times labels, and epochs.
+MOST_LABEL_EPOCHS, MOST_EPOCHS = 6400, 300
 BASE: dict[str, Any] = {
     "reference_engine": "tblite",
     # Out of reach: the number of labels ends the run.  The initial dataset ends at ten times that.
@@ -112,25 +112,25 @@ class Size:
     ----------
     test : (int, int, int, int)
         Trajectories of the independent MD, frames of each, steps between two, steps before.
-    most_steps : int
-        Optimizer steps of a final convergence.
+    most_epochs : int
+        Of a convergence.
     changed : dict
         Keys of ACTIVE_LEARNING in all runs.
     """
 
     test: tuple[int, int, int, int] = (4, 50, 40, 1000)
-    most_steps: int = MOST_STEPS
+    most_epochs: int = MOST_EPOCHS
     changed: dict[str, Any] = field(default_factory=dict)
 
 
-QUICK = Size((1, 6, 20, 100), 10, {"max_initial_epochs": 4, "max_epochs_worker": 2})
+QUICK = Size((1, 6, 20, 100), 4, {"max_initial_epochs": 4, "max_epochs_worker": 2})
 
 
 def write_run_folder(
     folder: Path, system: System, way: Way, n_labels: int, seed: int, size: Size
 ) -> None:
     """The input files of a run that ends with `n_labels` labels."""
-    epochs = min(MOST_EPOCHS, max(2, size.most_steps * 5 // n_labels))
+    epochs = min(size.most_epochs, MOST_LABEL_EPOCHS // n_labels)
     content = BASE | {
         "reference_method": system.method,
         "label_budget": n_labels,
