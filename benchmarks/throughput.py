@@ -119,9 +119,7 @@ def naive_md(members: Any, n_steps: int) -> None:
 
     if not hasattr(naive_md, "calculator"):
         inference = [member.inference_model for member in members.members]
-        models = [
-            to_mace_model(m.module, "Default", m.normalisation.atomic_energies) for m in inference
-        ]
+        models = [to_mace_model(m.module, m.normalisation.atomic_energies) for m in inference]
         naive_md.calculator = MACECalculator(  # type: ignore[attr-defined]
             models=models, device="cpu", default_dtype="float64"
         )

@@ -439,7 +439,7 @@ def _foundation_files() -> dict[str, bytes]:
         sections = {"ARCHITECTURE": of_base, "GENERAL": {"default_dtype": "float64"}}
         backend = MaceBackend(MaceSettings.model_validate(sections), (1, 6, 8))
         for number in (1, 2):
-            model = to_mace_model(backend.module(number), "Default", (0.0, 0.0, 0.0))
+            model = to_mace_model(backend.module(number), (0.0, 0.0, 0.0))
             write_weights(model, folder / f"tiny_{number}.npz")
         both = model_from(model, backend.arguments, backend.table, ("head_1", "head_2"))
         vary_readouts(both, "perturbed", 0.1)

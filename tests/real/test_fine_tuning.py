@@ -51,7 +51,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     backend = MaceBackend(settings(model="ScaleShiftMACE"), ELEMENTS)
     module = backend.module(3)
     backend.apply_normalisation(module, NormalisationConstants(ENERGIES, 2.0, 0.3, 7.0))
-    write_weights(to_mace_model(module, "Default", ENERGIES), folder / "small.npz")
+    write_weights(to_mace_model(module, ENERGIES), folder / "small.npz")
     model = read_weights(folder / "small.npz")
     torch.save(model, folder / "small.model")
     both = model_from(model, backend.arguments, backend.table, ("one", "two"))

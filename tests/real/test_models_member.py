@@ -189,9 +189,7 @@ def test_statistics_written_in_place_equal_a_model_built_with_them(
     member = made.members[0]
     assert member.normalisation.avg_num_neighbors == 2.0
     with default_dtype(torch.float64):
-        whole = to_mace_model(
-            member.inference_model.module, "Default", member.normalisation.atomic_energies
-        )
+        whole = to_mace_model(member.inference_model.module, member.normalisation.atomic_energies)
         rebuilt = extract_model(whole)
     assert normalisation_of(rebuilt) == member.normalisation
     backend = made.backend

@@ -41,7 +41,7 @@ def export_model(
     """
     content = io.BytesIO()
     with quiet_mace():
-        torch.save(to_mace_model(model, head, atomic_energies), content)
+        torch.save(to_mace_model(model, atomic_energies, head), content)
     write_atomically(path, content.getvalue())
 
 
@@ -57,7 +57,7 @@ def export_compiled(
     RuntimeError
         If TorchScript cannot compile the model.
     """
-    whole = to_mace_model(model, head, atomic_energies)
+    whole = to_mace_model(model, atomic_energies, head)
     content = io.BytesIO()
     with quiet_mace(), default_dtype(next(whole.parameters()).dtype):
         config = json.dumps(convert_to_json_format(extract_config_mace_model(whole)))

@@ -37,7 +37,7 @@ def remove_atomic_energies(model: Any) -> None:
 
 
 def to_mace_model(
-    model: torch.nn.Module, head: str, atomic_energies: Sequence[float]
+    model: torch.nn.Module, atomic_energies: Sequence[float], head: str | None = None
 ) -> torch.nn.Module:
     """The same model as MACE saves it, on the CPU and in float64; the given one stays as it is.
 
@@ -48,10 +48,10 @@ def to_mace_model(
     ----------
     model
         In the form that is run.
-    head : str
-        The one that is kept, if it has several.
     atomic_energies : (n_elements,)
         Its E0s in eV, in the order of its atomic numbers.
+    head : str, optional
+        The one that is kept of a model that has several.
     """
     with quiet_mace():
         twin: Any = copy.deepcopy(model).to("cpu")
