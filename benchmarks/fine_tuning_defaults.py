@@ -120,10 +120,8 @@ def result_of(
                 pass
         member.fit_atomic_energies()
     seconds = time.process_time() - begun
-    models = [
-        to_mace_model(one.inference_model.module, one.normalisation.atomic_energies)
-        for one in ensemble.members
-    ]
+    trained: list[Any] = [one.inference_model for one in ensemble.members]
+    models = [to_mace_model(one.module, one.normalisation.atomic_energies) for one in trained]
     return {"cpu": seconds, **judged(models, test_sets(folder, system, Size().test))}
 
 

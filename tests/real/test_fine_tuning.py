@@ -323,6 +323,18 @@ def test_a_model_that_is_not_there_or_has_several_heads(files, tmp_path) -> None
     assert foundation(str(path), "two").architecture["num_channels"] == 8
 
 
+def test_structures_of_replay_are_looked_at_before_the_run(files, tmp_path) -> None:
+    training = "TRAINING: {fine_tuning: replay, replay_file: %s}\n"
+    gold = tmp_path / "gold.xyz"
+    write(gold, Atoms("Au2", [[0, 0, 0], [0, 0, 2.5]]))
+    for name, what in (("absent.xyz", "no structures for replay"), (gold, "has atomic numbers")):
+        folder = folder_of(tmp_path, f"foundation_model: {files / 'small.npz'}")
+        with (folder / "mace_settings.yaml").open("a") as file:
+            file.write(training % name)
+        with pytest.raises(SettingsError, match=what):
+            with_foundation(read_settings(folder))
+
+
 def test_elements_that_the_model_lacks_are_named(files) -> None:
     made = settings(foundation_model=str(files / "small.npz"))
     with pytest.raises(ValueError, match=r"does not know N, Au, .* it knows H, C, O"):

@@ -42,6 +42,9 @@ def with_foundation(settings: Settings) -> Settings:
     problem = _licence_problem(architecture) or _problem(settings, architecture)
     if problem is not None:
         raise SettingsError([settings.problem("mace", KEY, problem)])
+    problem = _replay_problem(settings)
+    if problem is not None:
+        raise SettingsError([settings.problem("mace", "TRAINING.replay_file", problem)])
     return with_architecture(settings, _found(settings, architecture).architecture)
 
 
@@ -133,6 +136,23 @@ def _problem(settings: Settings, architecture: Architecture) -> str | None:
         return problem
     try:
         _found(settings, architecture)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _replay_problem(settings: Settings) -> str | None:
+    """Why the structures of the user's cannot be replayed, or None."""
+    mace, architecture = settings.mace, _architecture(settings)
+    if mace is None or architecture is None or not replays(settings):
+        return None
+    if mace.training.replay_file is None:
+        return None
+    from fhi_al.models.mace.replay import structures_of
+
+    known = _found(settings, architecture).elements
+    try:
+        structures_of(settings.resolve(mace.training.replay_file), known)
     except ValueError as error:
         return str(error)
     return None

@@ -11,7 +11,7 @@ from fhi_al.settings.problems import Problem
 
 # Of keys that a file leaves out; measured, see docs/benchmarks.md.
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
-    "TRAINING": {"lr": 1e-3},
+    "TRAINING": {"lr": 5e-3},
     "ACTIVE_LEARNING": {"n_samples": 2},
 }
 
