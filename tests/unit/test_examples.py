@@ -23,6 +23,7 @@ FORMULAS = {
     "aims_water": (3, False),
     "cluster": (3, False),
     "two_molecules": (9, False),
+    "fine_tuning": (9, False),
 }
 
 
@@ -55,9 +56,18 @@ def test_an_example_says_what_to_expect(name: str) -> None:
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("name", ["ethanol", "diamond", "diamond_npt", "cluster", "two_molecules"])
+@pytest.mark.parametrize(
+    "name", ["ethanol", "diamond", "diamond_npt", "cluster", "two_molecules", "fine_tuning"]
+)
 def test_nothing_is_wrong_with_an_example_for_a_laptop(name: str) -> None:
     checks.check(EXAMPLES / name, *inputs_of(name))
+
+
+def test_the_foundation_model_of_the_example_is_that_of_the_tests() -> None:
+    # There is its script, and there is shown what it is worth.
+    example, tests = EXAMPLES / "fine_tuning", Path(__file__).parents[1] / "foundation"
+    name = "small_foundation.npz"
+    assert (example / name).read_bytes() == (tests / name).read_bytes()
 
 
 @pytest.mark.real
