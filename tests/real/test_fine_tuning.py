@@ -307,6 +307,11 @@ def test_keys_that_contradict_the_model_are_named(files, tmp_path) -> None:
 def test_a_run_without_labels_needs_a_foundation_model(tmp_path) -> None:
     message = refused(tmp_path, "r_max: 5.0")
     assert "ACTIVE_LEARNING.initial_sampling = none: random weights cannot drive MD" in message
+    same = folder_of(tmp_path, "foundation_model: x.npz")
+    with (same / "mace_settings.yaml").open("a") as file:
+        file.write("TRAINING: {readouts: kept}\n")
+    with pytest.raises(SettingsError, match="TRAINING.readouts = kept: members that begin with"):
+        read_settings(same)
     mixed = MINIMAL.replace("none", "[none, aimd]")
     assert "mixes with no other source" in refused(tmp_path, "foundation_model: x.npz", mixed)
 

@@ -141,7 +141,7 @@ class Points:
         is_ready = self._ensemble.can_be_trained
         if is_ready and not was_ready:
             for one in self._ensemble.members:
-                one.fit_energies_of_new_compositions()
+                one.fit_energies_of_the_method()
         self._trajectories.update(
             n_points=state.n_points + 1, n_validation=state.n_validation + to_validation
         )

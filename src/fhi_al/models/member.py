@@ -189,17 +189,20 @@ class Member:
         self.fitted = True
         self._count_change()
         if self._backend.known_constants(given) is not None:
-            self._fit_energies_of_the_method(by_element=not given)
+            self.fit_energies_of_the_method()
         return self.normalisation
 
-    def _fit_energies_of_the_method(self, *, by_element: bool) -> None:
-        """Of labels on top of a pretrained model, whose own E0s belong to another method."""
+    def fit_energies_of_the_method(self) -> None:
+        """Correct the E0s of a pretrained model, which belong to another method than the labels.
+
+        As :meth:`fit_energies_of_new_compositions`; what is left of the energies' errors is told
+        if the zero points of model and labels do not fit.
+        """
+        self.fit_energies_of_new_compositions()
         labels = of_systems(self.training)
-        if by_element:
-            self._correct_atomic_energies(by_element=True)
         left = mean_error_per_atom(labels, self._evaluation.energy_errors(labels))
         if left > MOST_ERROR_PER_ATOM and self.index == 0:
-            log.warning("%s", foreign_energies(left, given=not by_element))
+            log.warning("%s", foreign_energies(left, given=self._given_atomic_energies))
 
     def freeze_normalisation(self) -> None:
         """Never change E0s, scale, shift and neighbours again."""

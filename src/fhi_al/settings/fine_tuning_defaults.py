@@ -32,13 +32,29 @@ def with_defaults(checked: CheckedFile) -> CheckedFile:
     return replace(checked, blocks=blocks)
 
 
-def without_foundation(files: Mapping[str, CheckedFile]) -> list[Problem]:
-    """What a run without a foundation model cannot do: begin without an initial dataset."""
-    label, al = "ACTIVE_LEARNING.initial_sampling", files["active_learning"]
-    if "mace" not in files or al.value(label) != "none" or is_fine_tuned(files):
-        return []
-    message = (
-        "random weights cannot drive MD. Give ARCHITECTURE.foundation_model in mace_settings.yaml,"
-        " or another source of the initial dataset"
+def fine_tuning_problems(files: Mapping[str, CheckedFile]) -> list[Problem]:
+    """What keeps a run from beginning without an initial dataset."""
+    label, al, mace = (
+        "ACTIVE_LEARNING.initial_sampling",
+        files["active_learning"],
+        files.get("mace"),
     )
-    return [] if label in al.refused else [al.problem(label, message)]
+    if mace is None or al.value(label) != "none" or label in al.refused:
+        return []
+    if not is_fine_tuned(files):
+        message = (
+            "random weights cannot drive MD. Give ARCHITECTURE.foundation_model in"
+            " mace_settings.yaml, or another source of the initial dataset"
+        )
+        return [al.problem(label, message)]
+    if (
+        mace.value("TRAINING.readouts") == "kept"
+        and al.value("ACTIVE_LEARNING.initial_data") is None
+    ):
+        message = (
+            "members that begin with the same weights agree everywhere, and without an initial"
+            " dataset (initial_sampling: none) no label would ever be asked for. Use perturbed or"
+            " reinitialised"
+        )
+        return [mace.problem("TRAINING.readouts", message)]
+    return []

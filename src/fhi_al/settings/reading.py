@@ -19,9 +19,9 @@ from fhi_al.settings.checked_file import CheckedFile, check_file
 from fhi_al.settings.cross_checks import check_active_learning, check_mace, clashes
 from fhi_al.settings.effects import notes_on
 from fhi_al.settings.fine_tuning_defaults import (
+    fine_tuning_problems,
     is_fine_tuned,
     with_defaults,
-    without_foundation,
 )
 from fhi_al.settings.keys import FILE_NAMES, LISTS, key_at, mace_layout
 from fhi_al.settings.learning_rate import (
@@ -333,7 +333,7 @@ def checked_settings(
         problems += sorted(found, key=lambda problem: problem.line or 0)
         if not found:
             notes += lines
-    problems += without_foundation(files)
+    problems += fine_tuning_problems(files)
     if problems:
         raise SettingsError(problems)
     if mace is not None:
