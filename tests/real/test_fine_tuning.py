@@ -310,7 +310,7 @@ def test_a_run_without_labels_needs_a_foundation_model(tmp_path) -> None:
     same = folder_of(tmp_path, "foundation_model: x.npz")
     with (same / "mace_settings.yaml").open("a") as file:
         file.write("TRAINING: {readouts: kept}\n")
-    with pytest.raises(SettingsError, match="TRAINING.readouts = kept: members that begin with"):
+    with pytest.raises(SettingsError, match=r"TRAINING\.readouts = kept: members that begin with"):
         read_settings(same)
     mixed = MINIMAL.replace("none", "[none, aimd]")
     assert "mixes with no other source" in refused(tmp_path, "foundation_model: x.npz", mixed)

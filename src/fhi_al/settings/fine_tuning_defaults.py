@@ -34,11 +34,8 @@ def with_defaults(checked: CheckedFile) -> CheckedFile:
 
 def fine_tuning_problems(files: Mapping[str, CheckedFile]) -> list[Problem]:
     """What keeps a run from beginning without an initial dataset."""
-    label, al, mace = (
-        "ACTIVE_LEARNING.initial_sampling",
-        files["active_learning"],
-        files.get("mace"),
-    )
+    label = "ACTIVE_LEARNING.initial_sampling"
+    al, mace = files["active_learning"], files.get("mace")
     if mace is None or al.value(label) != "none" or label in al.refused:
         return []
     if not is_fine_tuned(files):
@@ -47,10 +44,8 @@ def fine_tuning_problems(files: Mapping[str, CheckedFile]) -> list[Problem]:
             " mace_settings.yaml, or another source of the initial dataset"
         )
         return [al.problem(label, message)]
-    if (
-        mace.value("TRAINING.readouts") == "kept"
-        and al.value("ACTIVE_LEARNING.initial_data") is None
-    ):
+    has_data = al.value("ACTIVE_LEARNING.initial_data") is not None
+    if mace.value("TRAINING.readouts") == "kept" and not has_data:
         message = (
             "members that begin with the same weights agree everywhere, and without an initial"
             " dataset (initial_sampling: none) no label would ever be asked for. Use perturbed or"
