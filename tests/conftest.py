@@ -15,6 +15,25 @@ sys.path.insert(0, str(Path(__file__).parent / "backends"))
 # Oversubscribed threads make a 6 ms call take 150 ms; set before numpy and torch load OpenMP.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+# Every process that a test starts would compile the whole package again: 0.2 s of CPU.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+# Runs write hundreds of small files to the disk and wait for it: folders of tests are in memory
+# where there is enough of it, see also tmp_path_retention_policy.
+MEMORY = Path("/dev/shm")
+ENOUGH_BYTES = 2e9
+
+
+def pytest_configure() -> None:
+    """Put the folders of tests into memory, unless somebody says where they are to be."""
+    if not MEMORY.is_dir() or "PYTEST_DEBUG_TEMPROOT" in os.environ:
+        return
+    state = os.statvfs(MEMORY)
+    # A library that tests compile is loaded from there.
+    if state.f_bavail * state.f_frsize > ENOUGH_BYTES and not state.f_flag & os.ST_NOEXEC:
+        os.environ["PYTEST_DEBUG_TEMPROOT"] = str(MEMORY)
+
 
 @pytest.fixture(scope="session")
 def small_foundation(tmp_path_factory: pytest.TempPathFactory) -> SmallFoundation:

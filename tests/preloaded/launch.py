@@ -3,9 +3,9 @@
 A command takes three seconds of CPU to import torch, and five more with MACE: most of the time of
 a run of the tests.  Under mpirun, ``client.py`` hands its output, its environment and its
 connection to mpirun to a rank that ``server.py`` forks from a process that has those libraries,
-but nothing of ours and no MPI, and ends as the rank ends.  Who kills a client kills its rank: see
-``wait_until_dead``.  What gets a signal, is watched, is killed while it starts, or starts with
-another PYTHONPATH is a process of its own, as with users.
+but nothing of ours and no MPI, hands signals on to it, and ends as the rank ends.  Who kills a
+client kills its rank: see ``wait_until_dead``.  What is watched (its memory, its cores), is killed
+while it starts, or ends within a library is a process of its own, as with users.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ import runpy
 import select
 import shutil
 import signal
+import site
 import socket
 import sys
 from typing import Any
@@ -66,6 +67,8 @@ def rank_of(connection: socket.socket, environment: dict[str, str]) -> dict[str,
         return request
     for descriptor in descriptors:
         os.close(descriptor)
+    with contextlib.suppress(OSError):
+        connection.send(str(rank).encode())
     ended = os.pidfd_open(rank)
     ready, _, _ = select.select([ended, connection], [], [])
     if ended not in ready:
@@ -94,6 +97,9 @@ def become(request: dict[str, Any], descriptors: list[int], environment: dict[st
     sys.argv = request["argv"]
     of_client = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:1] = [os.path.dirname(sys.argv[0]), *filter(None, of_client)]  # noqa: PTH120
+    # As Python does when it starts: workflow/fault_site/ has one.
+    sys.modules.pop("sitecustomize", None)
+    site.execsitecustomize()
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ def killed_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     killed = run.with_suffix(".txt")
     with FileLock(f"{run}.lock"):
         if not killed.exists():
-            job = start(write_inputs(run), 1, preload=True)
+            job = start(write_inputs(run), 1)
             wait_for_a_training_round(run, job)
             kill_all(job)
             assert len(snapshots(run)) >= 2

@@ -23,6 +23,8 @@ from preloaded.launch import alive_file, preloaded, wait_until_dead
 TIMEOUT_S = 150.0
 KILL_TIMEOUT_S = 30.0
 FAULT_SITE = Path(__file__).parent / "fault_site"
+# With these variables the ASI library ends its process.
+DEADLY = {"ASI_ABORT_AT", "ASI_EXIT_AT", "ASI_SEGFAULT_AT"}
 # Where programs find the tests' model backends; a folder beside them names them as entry points.
 BACKENDS = Path(__file__).parents[1] / "backends"
 
@@ -177,31 +179,37 @@ def start(
     *options: str,
     command: str = "FHI_AL",
     env: dict[str, str] | None = None,
-    preload: bool = False,
+    preload: bool = True,
 ) -> subprocess.Popen[str]:
     """Start a command under mpirun, as the leader of its own process group.
 
     With ``preload`` its ranks have imported the libraries before they start, see
-    preloaded/launch.py.
+    preloaded/launch.py; not so those that end within the engine: a process that has torch does
+    not die as others do.
     """
     program = [str(Path(sys.executable).parent / command)]
-    alive: dict[str, str] = {}
-    if preload:
+    if preload and not DEADLY & set(env or {}):
         program = preloaded(program[0], mace=needs_mace(folder, *options))
-        alive = alive_file()
+    return launch([*program, "--workdir", str(folder), *options], ranks, env=env)
+
+
+def launch(
+    program: list[str],
+    ranks: int,
+    *,
+    env: dict[str, str] | None = None,
+    stderr: int = subprocess.STDOUT,
+) -> subprocess.Popen[str]:
+    """Start a program under mpirun, as the leader of its own process group."""
+    alive = alive_file()
+    environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": python_path(), **(env or {}), **alive}
     job = subprocess.Popen(
-        [mpirun(), "-n", str(ranks), *program, "--workdir", str(folder), *options],
+        [mpirun(), "-n", str(ranks), *program],
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stderr=stderr,
         text=True,
         start_new_session=True,
-        env={
-            **os.environ,
-            "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": python_path(),
-            **(env or {}),
-            **alive,
-        },
+        env={**os.environ, **environment},
     )
     _ALIVE[job.pid] = alive
     return job
@@ -209,6 +217,11 @@ def start(
 
 # Of jobs by their process number: what says whether forked ranks are there.
 _ALIVE: dict[int, dict[str, str]] = {}
+
+
+def wait_for_forked_ranks(job: subprocess.Popen[str]) -> None:
+    """Wait for the end of ranks whose clients have ended, if the job had any."""
+    wait_until_dead(_ALIVE.pop(job.pid, {}), KILL_TIMEOUT_S)
 
 
 def needs_mace(folder: Path, *options: str) -> bool:
@@ -263,7 +276,7 @@ def kill_all(job: subprocess.Popen[str]) -> str:
         os.killpg(job.pid, signal.SIGKILL)
     output, _ = job.communicate(timeout=KILL_TIMEOUT_S)
     wait_until_gone(family)
-    wait_until_dead(_ALIVE.pop(job.pid, {}), KILL_TIMEOUT_S)
+    wait_for_forked_ranks(job)
     return output
 
 
@@ -333,7 +346,7 @@ def progress(folder: Path) -> int:
 def killed_at(folder: Path, moments: Iterable[int]) -> None:
     """Run on 1, 2, 3, 1, ... ranks until the :func:`progress` is so far, and kill, each time."""
     for n, moment in enumerate(moments):
-        job = start(folder, 1 + n % 3, preload=True)
+        job = start(folder, 1 + n % 3)
         wait_until(job, lambda moment=moment: progress(folder) >= moment, f"{moment} lines")
         assert job.poll() is None, finish(job)[1]
         kill_all(job)
@@ -364,7 +377,7 @@ def finish(job: subprocess.Popen[str], timeout_s: float = TIMEOUT_S) -> tuple[in
         os.killpg(job.pid, signal.SIGKILL)
         output, _ = job.communicate()
         pytest.fail(f"the job hung for {timeout_s} s:\n{output}")
-    wait_until_dead(_ALIVE.pop(job.pid, {}), KILL_TIMEOUT_S)
+    wait_for_forked_ranks(job)
     return job.returncode, output
 
 
@@ -376,14 +389,8 @@ def run(
     timeout_s: float = TIMEOUT_S,
     env: dict[str, str] | None = None,
 ) -> tuple[int, str]:
-    """Run a command to its end, on forked ranks where they are the same as any others.
-
-    They know nothing of variables that are read when Python starts or a library is loaded, and a
-    process that has torch does not die as others do.
-    """
-    preload = set(env or {}) <= {"ASI_LOG", "ASI_SLEEP_MS"}
-    job = start(folder, ranks, *options, command=command, env=env, preload=preload)
-    return finish(job, timeout_s)
+    """Run a command to its end."""
+    return finish(start(folder, ranks, *options, command=command, env=env), timeout_s)
 
 
 def succeed(folder: Path, ranks: int = 1, *options: str, **how: Any) -> str:

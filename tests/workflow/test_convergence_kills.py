@@ -65,7 +65,7 @@ def test_killed_in_both_stages(tmp_path: Path) -> None:
     assert "second stage after 40 epochs" in output
     folder = inputs(tmp_path / "run")
     for ranks, epoch, stage in ((1, 10, "first"), (2, 50, "second")):
-        job = start(folder, ranks, preload=True)
+        job = start(folder, ranks)
         wait_until(job, lambda epoch=epoch: last_epoch(folder) >= epoch, f"{epoch} epochs")
         kill_all(job)
         state = convergence_state(folder)
@@ -83,7 +83,7 @@ def test_a_convergence_anew_is_killed_and_goes_on(tmp_path: Path) -> None:
     unbroken = inputs(tmp_path / "unbroken", swa=False, **changes)
     assert "final convergence: from initial weights, on all labels" in succeed(unbroken)
     folder = inputs(tmp_path / "run", swa=False, **changes)
-    job = start(folder, 1, preload=True)
+    job = start(folder, 1)
     wait_until(job, lambda: last_epoch(folder) >= 10, "10 epochs")
     kill_all(job)
     assert len(list(snapshots(folder)[-1].glob("best_before_*.pt"))) == 1

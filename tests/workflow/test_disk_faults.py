@@ -127,7 +127,8 @@ def test_a_full_disk_is_a_clear_error_and_loses_nothing(
     changes = {"MISC": {"snapshot_interval": interval_s}}
     folder = write_inputs(disk.folder / "run", active_learning=changes)
     store = folder / "restart" / "labels.jsonl"
-    job = start(folder, 2)
+    # A limit is one of the process that is found by the folder.
+    job = start(folder, 2, preload=disk.is_mounted)
     wait_for_labels(job, folder, 20)
     deadline = time.monotonic() + TIMEOUT_S
     while job.poll() is None and time.monotonic() < deadline:

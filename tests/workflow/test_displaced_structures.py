@@ -107,7 +107,7 @@ def test_in_parallel_mode_a_killed_run_goes_on_with_the_same_points(tmp_path: Pa
         **TBLITE,
     )
     for n_labels in (4, 11):
-        job = start(folder, 2, preload=True)
+        job = start(folder, 2)
         wait_for_labels(job, folder, n_labels)
         assert job.poll() is None, finish(job)[1]
         kill_all(job)
@@ -187,7 +187,7 @@ def test_dimers_teach_and_judge_nothing(tmp_path: Path) -> None:
     assert all(force < 0 for force in forces[1:]) and distances[1] > 0.8
 
     broken = inputs(tmp_path / "broken")
-    job = start(broken, 1, preload=True)
+    job = start(broken, 1)
     wait_for_labels(job, broken, 15)
     assert job.poll() is None, finish(job)[1]
     kill_all(job)

@@ -95,14 +95,14 @@ def test_killed_five_times_in_a_phase(finished_run, asi_library, tmp_path, phase
     first, last = progress_in(phase, unbroken)
     for n, moment in enumerate(moments(phase, unbroken, 4, generator)):
         if n == 2:  # one more, while the program starts or reads its snapshot
-            job = start(folder, 2, env={"ASI_LOG": str(log)})
+            job = start(folder, 2, env={"ASI_LOG": str(log)}, preload=False)
             time.sleep(generator.uniform(0.1, START_UP_S))
             kill_all(job)
         target = max(moment, progress(folder) + 1)
         before = copy_of(folder, tmp_path / f"before_{n}")
         calls = log.read_text() if log.exists() else ""
         for longest_delay_s in (LONGEST_DELAY_S, 0.0, 0.0):
-            job = start(folder, 1 + n % n_ranks, env={"ASI_LOG": str(log)}, preload=True)
+            job = start(folder, 1 + n % n_ranks, env={"ASI_LOG": str(log)})
             wait_for_progress(job, folder, target)
             time.sleep(generator.uniform(0, longest_delay_s))
             assert job.poll() is None, finish(job)[1]
@@ -151,7 +151,7 @@ def test_killed_some_time_after_the_start(finished_run, asi_library, tmp_path, s
         job = start(folder, 2)
         wait_for_progress(job, folder, moment)
         kill_all(job)
-    job = start(folder, 1 + seed % 3)
+    job = start(folder, 1 + seed % 3, preload=False)
     time.sleep(generator.uniform(0.1, latest_s))
     kill_all(job)
     assert not ranks_of(folder)
@@ -192,7 +192,7 @@ def test_asked_to_stop_while_it_restores(finished_run, asi_library, tmp_path, se
     wait_for_progress(job, folder, moment)
     kill_all(job)
     n_labels = len(labels(folder))
-    job = start(folder, 2)
+    job = start(folder, 2, preload=False)
     time.sleep(generator.uniform(0.1, START_UP_S))
     job.send_signal(signal.SIGTERM)
     code, output = finish(job, timeout_s=60)

@@ -152,7 +152,7 @@ def test_in_the_end_all_labels_are_trained_on_however_often_it_is_killed(tmp_pat
         # Of the steps of the ab initio MD those of the first sets, and some of the others.
         assert 10 < len((train | valid) & steps) < len(steps)
     assert "every member trains on all labels but its own validation points" in output
-    job = start(killed, 1, preload=True)
+    job = start(killed, 1)
     wait_for_labels(job, killed, len(labels(folder)) - 1)
     kill_all(job)
     succeed(killed)

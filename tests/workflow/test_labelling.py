@@ -255,7 +255,7 @@ def test_asked_to_stop_it_ends_with_what_it_has_and_goes_on(
     file = write(tmp_path / "some.xyz", ["H2O"] * 30)
     calls = tmp_path / "calls.txt"
     environment = {"ASI_LOG": str(calls), "ASI_SLEEP_MS": "100"}
-    job = start(folder, 2, str(file), command=COMMAND, env=environment, preload=how == "walltime")
+    job = start(folder, 2, str(file), command=COMMAND, env=environment)
     wait_until(job, lambda: n_lines(calls) >= 2, "2 calls")
     if how == "SIGTERM":
         job.send_signal(signal.SIGTERM)

@@ -59,7 +59,7 @@ def test_its_other_ranks_train_the_same_and_a_killed_run_ends_the_same(
         models="pair",
         active_learning={"ACTIVE_LEARNING": {"training_ranks": 2}},
     )
-    job = start(folder, 2, preload=True)
+    job = start(folder, 2)
     wait_for_a_training_round(folder, job)
     kill_all(job)
     succeed(folder, 2)

@@ -233,7 +233,7 @@ def kill_and_resume(folder: Path, n_kills: int, seed: str) -> None:
     killed: set[str] = set()
     for n in range(n_kills):
         target = len(killed) + generator.randint(2, 7)
-        job = start(folder, 3 + n % 2, env=SLOW, preload=True)
+        job = start(folder, 3 + n % 2, env=SLOW)
         wait_for_labels(job, folder, target)
         time.sleep(generator.uniform(0, 0.5))
         kill_all(job)
@@ -382,7 +382,9 @@ def test_a_launcher_that_binds_too_tightly_is_overruled(tmp_path) -> None:
         mace={"MISC": {"num_threads": 2}},
         active_learning={"ACTIVE_LEARNING": {"n_samples": 2, "max_initial_epochs": 5}},
     )
-    job = start(folder, 2, command="FHI_AL-initial-ds", env={"HYDRA_BINDING": "core"})
+    job = start(
+        folder, 2, command="FHI_AL-initial-ds", env={"HYDRA_BINDING": "core"}, preload=False
+    )
     wait_for_labels(job, folder, 1)
     allowed = {rank_number(rank): len(os.sched_getaffinity(rank)) for rank in ranks_of(folder)}
     code, output = finish(job)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,6 @@ import torch
 import yaml
 from ase import Atoms
 from ase.build import molecule
-from asi.harness import mpirun
 from pair_potential import PairPotential
 from preloaded.launch import preloaded
 from run_folder import (
@@ -30,10 +27,12 @@ from run_folder import (
     assert_same_end,
     datasets,
     kill_all,
+    launch,
     python_path,
     run,
     succeed,
     wait_for_a_training_round,
+    wait_for_forked_ranks,
     write_inputs,
 )
 
@@ -64,26 +63,18 @@ SCRIPTS = Path(__file__).parent / "scripts"
 TIMEOUT_S = 150
 
 
-def begin(
-    script: Path, folder: Path, ranks: int = 1, *, preload: bool = False
-) -> subprocess.Popen[str]:
-    program = [sys.executable, str(script)]
-    if preload:
-        program = preloaded(str(script), mace=script.stem == "objects")
-    return subprocess.Popen(
-        [mpirun(), "-n", str(ranks), *program, str(folder)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": python_path(EXAMPLES)},
-    )
+def begin(script: Path, folder: Path, ranks: int = 1) -> subprocess.Popen[str]:
+    """Start a script on forked ranks: see preloaded/launch.py."""
+    program = preloaded(str(script), mace=script.stem == "objects")
+    environment = {"PYTHONPATH": python_path(EXAMPLES)}
+    return launch([*program, str(folder)], ranks, env=environment, stderr=subprocess.PIPE)
 
 
 def start(script: Path, folder: Path, ranks: int = 1) -> subprocess.CompletedProcess[str]:
-    """Run a script to its end, on forked ranks: see preloaded/launch.py."""
-    job = begin(script, folder, ranks, preload=True)
+    """Run a script to its end."""
+    job = begin(script, folder, ranks)
     output, errors = job.communicate(timeout=TIMEOUT_S)
+    wait_for_forked_ranks(job)
     return subprocess.CompletedProcess(job.args, job.returncode, output, errors)
 
 

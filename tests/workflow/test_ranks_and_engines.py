@@ -66,7 +66,7 @@ def test_a_rank_that_only_labels_stays_small(asi_library, tmp_path, record_prope
     """Of the command itself, at its peak: rank 0 holds torch and models, the others the engine."""
     # The inputs' training_ranks is 1: by default the others train, too.
     folder = write_inputs(tmp_path / "run", asi_library=asi_library)
-    job = start(folder, 3)
+    job = start(folder, 3, preload=False)
     peaks: dict[int, float] = {}
     while job.poll() is None:
         peaks |= peak_memory_mb(folder)

@@ -76,7 +76,7 @@ def test_a_quantile_rules_until_the_uncertainty_is_calibrated_and_a_kill_changes
     assert f"the threshold is a true error of {LIMIT:.3g} eV/A" in succeed(unbroken, 1)
     assert_thresholds_follow(unbroken)
     killed = write_inputs(tmp_path / "killed", active_learning=settings)
-    job = start(killed, 1, preload=True)
+    job = start(killed, 1)
     path = killed / "restart" / "journal.jsonl"
     wait_until(
         job, lambda: path.exists() and b'"in_use":true' in _compact(path), "a calibration in use"
