@@ -11,6 +11,7 @@ from ase.build import molecule
 from fhi_al.core.label import Label, Origin
 from fhi_al.core.structure import geometry_key
 from fhi_al.models.ensemble import Ensemble
+from fhi_al.models.mace.backend import MaceBackend
 from fhi_al.settings.architecture import Architecture
 from fhi_al.settings.mace import General, MaceSettings, Misc, Training
 
@@ -49,9 +50,28 @@ def settings(**changes: Any) -> MaceSettings:
     return MaceSettings.model_validate(values)
 
 
+_BUILT: dict[str, MaceBackend] = {}
+
+
+def built_once(made: Ensemble) -> Ensemble:
+    """Let MACE models have the compiled code of the first that were built with their architecture.
+
+    Compiling it takes most of the time of building a model.  A backend compiles it once and copies
+    the result for each of its members; here, for each ensemble of the process.
+    """
+    backend = made.backend
+    # What begins as a foundation model depends on more.
+    if isinstance(backend, MaceBackend) and backend.foundation is None:
+        of = backend.settings
+        choices = (of.architecture, of.general, of.training.loss, of.misc.device, backend.elements)
+        first = _BUILT.setdefault(repr(choices), backend)
+        backend._template, backend._template_seed = first._template, first._template_seed
+    return made
+
+
 def ensemble(labels: list[Label], seeds: tuple[int, ...] = SEEDS, **changes: Any) -> Ensemble:
     """An ensemble of small models: the last four labels validate, the others train."""
-    made = Ensemble(settings(**changes), ELEMENTS, seeds)
+    made = built_once(Ensemble(settings(**changes), ELEMENTS, seeds))
     for member in made.members:
         member.add_training(labels[:-4])
         member.add_validation(labels[-4:])

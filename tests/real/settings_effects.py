@@ -32,7 +32,7 @@ import yaml
 from ase.build import molecule
 from ase.calculators.calculator import Calculator
 from ase.io import write as write_frames
-from models_parts import water_labels
+from models_parts import built_once, water_labels
 from pydantic import BaseModel
 
 from fhi_al import ActiveLearningProcedure, InitialDatasetProcedure, open_run
@@ -55,6 +55,8 @@ from fhi_al.settings.keys import FILE_NAMES, LAYOUTS, keys_below, keys_of, secti
 from fhi_al.settings.mace import MaceSettings
 from fhi_al.settings.value_types import Integer, setting
 
+# In C where PyYAML has it.
+DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 Values = dict[str, Any]  # by SECTION.key; of both files
 Description = dict[str, str]
 
@@ -236,7 +238,7 @@ def write(folder: Path, values: Values) -> None:
             section = section.setdefault(name, {})
         section[key] = value
     for kind, content in files.items():
-        (folder / FILE_NAMES[kind]).write_text(yaml.safe_dump(content))
+        (folder / FILE_NAMES[kind]).write_text(yaml.dump(content, Dumper=DUMPER))
 
 
 # --- a second value -----------------------------------------------------------------------------
@@ -401,7 +403,7 @@ def trained(folder: Path) -> Description:
     labels = _labels()
     hook = torch.nn.modules.module.register_module_forward_pre_hook(look)
     try:
-        made = Ensemble(settings, (1, 8), (11,))
+        made = built_once(Ensemble(settings, (1, 8), (11,)))
         (member,) = made.members
         member.add_training(labels[:-3])
         member.add_validation(labels[-3:])
@@ -492,6 +494,7 @@ class Search:
         self._folder = folder
         self._before: dict[tuple[str, str, Callable[[Path], Description]], Description] = {}
         self._known: dict[str, Settings] = {}  # of situations, by their values
+        self._is_fresh = False
 
     def found(self, labels: Mapping[str, Any]) -> tuple[int, dict[str, str]]:
         """The number of keys, and why each that changes nothing was not found to do so."""
@@ -534,7 +537,8 @@ class Search:
         return [*others(value, info), *(each for each in elsewhere if each != value)]
 
     def _settings(self, values: Values) -> Settings:
-        self._fresh()
+        if not self._is_fresh:
+            self._fresh()
         write(self._folder, values)
         return read_settings(self._folder)
 
@@ -549,7 +553,7 @@ class Search:
         for note in settings.notes:
             if note.startswith(f"{plain} = ") and ("no effect" in note or "superseded" in note):
                 return Outcome.TOLD
-        after = describe(self._folder)
+        after = self._described(describe)
         before = self._description(situation, label, describe)
         is_same = all(after.get(path) == text for path, text in before.items())
         return Outcome.NONE if is_same else Outcome.EFFECT
@@ -565,12 +569,17 @@ class Search:
             twice = []
             for _ in range(2):
                 self._settings(values)
-                twice.append(describe(self._folder))
+                twice.append(self._described(describe))
             known = {p: text for p, text in twice[0].items() if twice[1].get(p) == text}
             self._before[kind] = known
         return known
 
+    def _described(self, describe: Callable[[Path], Description]) -> Description:
+        self._is_fresh = False  # a run leaves files
+        return describe(self._folder)
+
     def _fresh(self) -> None:
+        self._is_fresh = True
         shutil.rmtree(self._folder, ignore_errors=True)
         for name in ("species", "species_2"):
             (self._folder / name).mkdir(parents=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from models_parts import ELEMENTS, SEEDS, settings, water_labels
+from models_parts import ELEMENTS, SEEDS, built_once, settings, water_labels
 
 from fhi_al.active_learning.comparison import best_member, common_validation
 from fhi_al.core.label import Label
@@ -24,7 +24,7 @@ def labels() -> list[Label]:
 @pytest.fixture
 def ensemble(labels: list[Label]) -> Ensemble:
     """Two members; the first four labels are what they train on, two each."""
-    made = Ensemble(settings(), ELEMENTS, SEEDS)
+    made = built_once(Ensemble(settings(), ELEMENTS, SEEDS))
     for member in made.members:
         member.add_training(labels[2 * member.index :][:2])
         member.fit_normalisation()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from models_parts import ensemble, fitted, settings, water_labels
 from models_parts import save_labels as save
 from models_resume import train_on
+from preloaded.launch import preloaded
 
 import fhi_al
 from fhi_al.models.ensemble import Ensemble
@@ -52,7 +52,7 @@ def test_resume_in_a_new_process_is_bitwise_the_unbroken_run(tmp_path: Path) -> 
     here = Path(__file__).parent
     source = Path(fhi_al.__path__[0]).parent
     subprocess.run(
-        [sys.executable, here / "models_resume.py", tmp_path],
+        [*preloaded(str(here / "models_resume.py"), mace=True), tmp_path],
         env={**os.environ, "PYTHONPATH": f"{source}:{here}", "OMP_NUM_THREADS": "1"},
         check=True,
         timeout=120,

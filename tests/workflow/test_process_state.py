@@ -72,10 +72,11 @@ def test_open_run_leaves_the_process_as_it_was(
     )
     found = found_by("open_run_state.py", ranks, tmp_path, str(folder), *CASES)
     assert len(found) == ranks
-    for rank, of_rank in enumerate(found):
-        for case, (ended, unsteady, changed) in of_rank.items():
+    for rank, (unsteady, cases) in enumerate(found):
+        assert unsteady == []
+        assert list(cases) == list(CASES)
+        for case, (ended, changed) in cases.items():
             assert ended.startswith(CASES[case][min(rank, 1)]), (rank, case)
-            assert unsteady == []
             assert changed == [], (rank, case)
     assert (folder / "model").is_dir()
 

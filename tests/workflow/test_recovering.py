@@ -12,13 +12,13 @@ import math
 import os
 import shutil
 import subprocess
-import sys
 import zlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from preloaded.launch import preloaded
 from run_folder import TIMEOUT_S, datasets, journal, labels, run, succeed, write_inputs
 
 pytestmark = [pytest.mark.mpi, pytest.mark.real]
@@ -249,9 +249,9 @@ def assert_finite_weights(folder: Path) -> None:
 
 
 def from_python(script: str, folder: Path) -> str:
-    """What a script prints that drives a run from Python."""
+    """What a script prints that drives a run from Python, on a forked rank."""
     done = subprocess.run(
-        [sys.executable, str(Path(__file__).parent / "scripts" / script), str(folder)],
+        [*preloaded(str(Path(__file__).parent / "scripts" / script), mace=True), str(folder)],
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,

@@ -82,12 +82,16 @@ def key_at(kind: str, label: str, layout: Layout | None = None) -> FieldInfo:
     KeyError
         If there is no such key.
     """
-    where, _, key = label.rpartition(".")
-    section, dot, rest = where.partition(".")
-    model = sections_of(kind, layout).get(section.partition("[")[0] + dot + rest)
-    if model is None or key not in keys_of(model):
+    section, *within = label.split(".")
+    key = within.pop() if within else ""
+    model = (LAYOUTS[kind] if layout is None else layout).get(section.partition("[")[0])
+    for name in within:
+        info = None if model is None else keys_of(model).get(name)
+        model = None if info is None else keys_below(info)
+    found = None if model is None else keys_of(model).get(key)
+    if found is None:
         raise KeyError(label)
-    return keys_of(model)[key]
+    return found
 
 
 def value_at(block: object, path: str) -> Any:

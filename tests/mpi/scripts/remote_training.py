@@ -31,7 +31,7 @@ if MPI.COMM_WORLD.rank != 0:
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "real"))
 
-from models_parts import ELEMENTS, settings, water_labels  # noqa: E402
+from models_parts import ELEMENTS, built_once, settings, water_labels  # noqa: E402
 from models_resume import fingerprint  # noqa: E402
 
 from fhi_al.models.ensemble import Ensemble  # noqa: E402
@@ -74,7 +74,7 @@ def of_models(kind: str) -> MaceSettings:
 
 def made() -> Ensemble:
     """Four members, each with its own training set, in a state to train."""
-    ensemble = Ensemble(of_models(sys.argv[2]), ELEMENTS, SEEDS)
+    ensemble = built_once(Ensemble(of_models(sys.argv[2]), ELEMENTS, SEEDS))
     for member in ensemble.members:
         member.add_training(LABELS[member.index : member.index + 7])
         member.add_validation(LABELS[12:14])
