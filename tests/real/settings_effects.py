@@ -15,6 +15,7 @@ import enum
 import functools
 import hashlib
 import inspect
+import itertools
 import json
 import logging
 import os
@@ -46,11 +47,13 @@ from fhi_al.labels.xyz import write_records
 from fhi_al.models.ensemble import Ensemble
 from fhi_al.models.mace.backend import MaceBackend
 from fhi_al.models.mace.fine_tuning import model_from, vary_readouts
+from fhi_al.models.mace.menu import menu
 from fhi_al.models.mace.runtime_model import to_mace_model
 from fhi_al.models.mace.weights_file import write_weights
 from fhi_al.models.training import SerialTrainingPool
 from fhi_al.parallel.layout import RankPlacement
 from fhi_al.settings import ActiveLearning, Settings, SettingsError, read_settings
+from fhi_al.settings.fine_tuning import FineTuning
 from fhi_al.settings.keys import FILE_NAMES, LAYOUTS, keys_below, keys_of, sections_of
 from fhi_al.settings.mace import MaceSettings
 from fhi_al.settings.value_types import Integer, setting
@@ -174,6 +177,10 @@ SITUATIONS: dict[str, Values] = {
         "TRAINING.fine_tuning": "replay",
         "TRAINING.replay_structures": 2,
     },
+    "a model with a licence": {
+        "ARCHITECTURE.foundation_model": "small_off",
+        "ARCHITECTURE.accept_licence": True,
+    },
     "cluster": {
         **CLUSTER,
         "ACTIVE_LEARNING.reference_engine": "aims",
@@ -195,6 +202,7 @@ SITUATIONS: dict[str, Values] = {
     },
 }
 
+CACHE = "cache"  # of MACE
 PAIR_POTENTIALS = "pair_potential:PairPotential"
 
 
@@ -446,13 +454,15 @@ def _foundation_files() -> dict[str, bytes]:
         both = model_from(model, backend.arguments, backend.table, ("head_1", "head_2"))
         vary_readouts(both, "perturbed", 0.1)
         torch.save(both, folder / "heads.model")
+        torch.save(model, folder / "one_head.model")
         for number in (1, 2):
             water = molecule("H2O")
             frames = [water.copy() for _ in range(3)]
             for place, frame in enumerate(frames):
                 frame.rattle(0.05, seed=10 * number + place)
             write_frames(folder / f"replay_{number}.xyz", frames)
-        return {path.name: path.read_bytes() for path in folder.iterdir()}
+        found = {path.name: path.read_bytes() for path in folder.iterdir()}
+        return found | {f"{CACHE}/mace/{menu()['small_off'].cached.name}": found["one_head.model"]}
 
 
 # --- the search ---------------------------------------------------------------------------------
@@ -469,6 +479,12 @@ class Outcome(enum.Enum):
 
 def _order(label: str) -> Iterator[tuple[Callable[[Path], Description], str]]:
     """What to compare, and where, until there is a difference."""
+    key = label.partition(".")[2]
+    if key in keys_of(FineTuning) or key.startswith(("foundation_", "accept_")):
+        of_foundations = [s for s, v in SITUATIONS.items() if "ARCHITECTURE.foundation_model" in v]
+        for describe, situation in itertools.product((trained, wired), of_foundations):
+            if not label.startswith("ACTIVE_LEARNING."):
+                yield describe, situation
     first, *rest = SITUATIONS
     yield wired, first
     if label.startswith(("GENERAL.", "ARCHITECTURE.", "TRAINING.")):
@@ -589,6 +605,7 @@ class Search:
         (self._folder / "geometry.in").write_text(WATER)
         write_records(self._folder / "data_1.xyz", _labels())
         (self._folder / "control.in").write_text("xc pbe\n")
+        (self._folder / CACHE / "mace").mkdir(parents=True)
         for name, content in _foundation_files().items():
             (self._folder / name).write_bytes(content)
 
@@ -647,6 +664,7 @@ def main(folder: Path, key: str = "") -> None:
     os.environ["PATH"] = f"{Path(__file__).with_name('fake_slurm')}:{os.environ['PATH']}"
     # Nobody answers there, and at once: how long a network takes to fail is different every time.
     os.environ["https_proxy"] = os.environ["http_proxy"] = "http://127.0.0.1:9"
+    os.environ["XDG_CACHE_HOME"] = str(folder / CACHE)
     search = Search(folder)
     if key:
         print("\n" + json.dumps(search.found({key: keys()[key]})))
