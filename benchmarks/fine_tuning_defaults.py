@@ -4,24 +4,26 @@
         [--labels 16] [--epochs 100] [--only PART ...] [--report]
 
 Four members train on labels of the reference method's MD at 500 K, a given number of epochs, and
-are judged on 200 structures of other MD, at 500 K and at 1000 K, and on structures that the
-foundation model knew (fine_tuning_runs.py).  No active learning: what is compared has the same
+are judged on 200 structures of other MD, at 500 K and at 1000 K, and on structures that the foundation
+model knew (fine_tuning_runs.py), other ones than those that are replayed.  No active learning: what is compared has the same
 labels.  Each result is kept, so that a killed benchmark goes on.  Writes fine_tuning_defaults.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase.io import read, write
 from fine_tuning_runs import ARCHITECTURE, FOUNDATION, SYSTEMS, Size, judged, test_sets
 from label_sets import kept_by_seed
 from scipy.stats import spearmanr
-from selection_systems import labelled, sampled
+from selection_systems import System, labelled, sampled
 
 from fhi_al.core.label import Label
 from fhi_al.core.split import bootstrap_count, validates
@@ -29,10 +31,11 @@ from fhi_al.models.ensemble import Ensemble
 from fhi_al.models.mace.runtime_model import to_mace_model
 from fhi_al.models.torch_set_up import torch_set_up
 from fhi_al.settings.mace import MaceSettings
+from fhi_al.storage.atomic_file import write_atomically
 
 N_MEMBERS = 4
 WEIGHTS, KNOWN = FOUNDATION / "small_foundation.npz", FOUNDATION / "known_structures.xyz"
-POOL = (1, 64, 40, 500)  # trajectories, frames of each, steps between two, steps before
+POOL = (64, 40, 500)  # frames, steps between two, steps before
 VALID_RATIO = 0.15
 
 
@@ -55,7 +58,7 @@ class Option:
     fine_tuned: bool = True
 
 
-REPLAY = {"fine_tuning": "replay", "replay_file": str(KNOWN)}
+REPLAY = {"fine_tuning": "replay"}  # of every other structure that the foundation model knew
 OPTIONS = {
     "naive": Option(),
     "lr 0.001": Option({"lr": 0.001}),
@@ -92,11 +95,9 @@ def result_of(
 ) -> dict[str, Any]:
     """Errors and spread of an ensemble that was trained one way; ``cpu`` seconds of training."""
     system = SYSTEMS[name]
-    _, n_frames, stride, n_before = POOL
-    md, reference = system.md(system.temperature), system.reference()
-    labels = labelled(system, sampled(md, reference, n_frames, stride, seed, n_before))
+    pool = frames_of(folder, system, seed)
     # Evenly spread over the trajectory.
-    labels = [labels[k * n_frames // n_labels] for k in range(n_labels)]
+    labels = labelled(system, [pool[k * len(pool) // n_labels] for k in range(n_labels)])
     architecture: dict[str, Any] = dict(ARCHITECTURE)
     if option.fine_tuned:
         architecture |= {"foundation_model": str(WEIGHTS)}
@@ -104,7 +105,7 @@ def result_of(
         {
             "GENERAL": {"default_dtype": "float32"},
             "ARCHITECTURE": architecture,
-            "TRAINING": BASE | option.training,
+            "TRAINING": BASE | option.training | {"replay_file": str(replayed_in(folder))},
         }
     )
     elements = sorted({int(z) for z in labels[0].numbers})
@@ -122,7 +123,28 @@ def result_of(
     seconds = time.process_time() - begun
     trained: list[Any] = [one.inference_model for one in ensemble.members]
     models = [to_mace_model(one.module, one.normalisation.atomic_energies) for one in trained]
-    return {"cpu": seconds, **judged(models, test_sets(folder, system, Size().test))}
+    sets = test_sets(folder, system, Size().test)
+    # Those that are not replayed.
+    return {"cpu": seconds, **judged(models, {**sets, "known": sets["known"][1::2]})}
+
+
+def frames_of(folder: Path, system: System, seed: int) -> list[Any]:
+    """Structures of MD with the reference method, positions in A."""
+    file = folder / f"pool_{system.name}_{seed}.json"
+    if not file.exists():
+        n_frames, stride, n_before = POOL
+        md, reference = system.md(system.temperature), system.reference()
+        frames = sampled(md, reference, n_frames, stride, seed, n_before)
+        write_atomically(file, json.dumps([frame.tolist() for frame in frames]).encode())
+    return [np.array(frame) for frame in json.loads(file.read_text())]
+
+
+def replayed_in(folder: Path) -> Path:
+    """The file of the structures that are replayed; the others are judged on."""
+    path = folder / "replayed.xyz"
+    if not path.exists():
+        write(path, read(KNOWN, index="::2"))
+    return path
 
 
 def spread(values: list[float], digits: int = 1) -> str:
