@@ -4,9 +4,10 @@
         [--labels 16] [--epochs 100] [--only PART ...] [--report]
 
 Four members train on labels of the reference method's MD at 500 K, a given number of epochs, and
-are judged on 200 structures of other MD, at 500 K and at 1000 K, and on structures that the foundation
-model knew (fine_tuning_runs.py), other ones than those that are replayed.  No active learning: what is compared has the same
-labels.  Each result is kept, so that a killed benchmark goes on.  Writes fine_tuning_defaults.md.
+are judged on 200 structures of other MD, at 500 K and at 1000 K, and on structures that the
+foundation model knew (fine_tuning_runs.py), other ones than those that are replayed.  There is no
+active learning: what is compared has the same labels.  Each result is kept, so that a killed
+benchmark goes on.  Writes fine_tuning_defaults.md.
 """
 
 from __future__ import annotations
