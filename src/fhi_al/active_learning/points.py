@@ -16,7 +16,6 @@ from fhi_al.core.label import Label
 from fhi_al.core.run_state import ActiveLearningState, PendingLabel
 from fhi_al.core.split import goes_to_validation, validates
 from fhi_al.core.stopping import StopRules
-from fhi_al.core.threshold import MovingAverage
 from fhi_al.core.trajectory import LabelAccepted, LabelTooHigh
 from fhi_al.labels.store import LabelStore
 from fhi_al.models.ensemble import Ensemble
@@ -143,9 +142,6 @@ class Points:
         if is_ready and not was_ready:
             for one in self._ensemble.members:
                 one.fit_energies_of_the_method()
-            # What untrained members disagreed by is no measure of what trained ones will.
-            none = tuple(MovingAverage() for _ in state.uncertainties)
-            self._trajectories.update(uncertainties=none)
         self._trajectories.update(
             n_points=state.n_points + 1, n_validation=state.n_validation + to_validation
         )
