@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -93,6 +94,7 @@ class MaceBackend(TorchBackend):
             elements = self.foundation.elements
         super().__init__(settings, elements, device)
         self.table = AtomicNumberTable(list(self.elements))
+        self._mergings: WeakKeyDictionary[torch.nn.Module, Merging] = WeakKeyDictionary()
         self._template: torch.nn.Module | None = None
         self._template_seed: int | None = None
         self._acceleration = Acceleration(
@@ -254,7 +256,12 @@ class MaceBackend(TorchBackend):
         self, module: torch.nn.Module, tensors: dict[str, torch.Tensor]
     ) -> dict[str, torch.Tensor]:
         """Adapters merged into the layers that they are on."""
-        return Merging(module).merged(tensors) if has_adapters(module) else tensors
+        return self._merging(module).merged(tensors) if has_adapters(module) else tensors
+
+    def _merging(self, module: torch.nn.Module) -> Merging:
+        if module not in self._mergings:
+            self._mergings[module] = Merging(module)
+        return self._mergings[module]
 
     def _new_mace_model(self) -> torch.nn.Module:
         if self.foundation is not None:
@@ -372,7 +379,7 @@ class MaceBackend(TorchBackend):
         if misfit is not None:
             raise ValueError(f"{path}: {misfit}. Use the settings the model was trained with.")
         weights = other.state_dict()
-        return Merging(module).split(weights) if has_adapters(module) else weights, constants
+        return self._merging(module).split(weights) if has_adapters(module) else weights, constants
 
 
 def _own(inputs: Tensors) -> Tensors:
