@@ -46,8 +46,9 @@ from fhi_al.core.trajectory import TrajectoryState
 from fhi_al.labels.xyz import write_records
 from fhi_al.models.ensemble import Ensemble
 from fhi_al.models.mace.backend import MaceBackend
-from fhi_al.models.mace.fine_tuning import model_from, vary_readouts
+from fhi_al.models.mace.fine_tuning import vary_readouts
 from fhi_al.models.mace.menu import menu
+from fhi_al.models.mace.new_model import new_model
 from fhi_al.models.mace.runtime_model import to_mace_model
 from fhi_al.models.mace.weights_file import write_weights
 from fhi_al.models.training import SerialTrainingPool
@@ -451,7 +452,7 @@ def _foundation_files() -> dict[str, bytes]:
         for number in (1, 2):
             model = to_mace_model(backend.module(number), (0.0, 0.0, 0.0))
             write_weights(model, folder / f"tiny_{number}.npz")
-        both = model_from(model, backend.arguments, backend.table, ("head_1", "head_2"))
+        both = new_model(backend.arguments, backend.table, ("head_1", "head_2"), model)
         vary_readouts(both, "perturbed", 0.1)
         torch.save(both, folder / "heads.model")
         torch.save(model, folder / "one_head.model")

@@ -16,13 +16,13 @@ from ase.io import write
 from mace.calculators import MACECalculator
 from models_parts import settings, water_labels
 
-from fhi_al.app.fine_tuning import model_settings, with_foundation
+from fhi_al.app.fine_tuning import model_settings, problems, with_foundation
 from fhi_al.models.ensemble import Ensemble
 from fhi_al.models.interface import NormalisationConstants
 from fhi_al.models.mace.backend import MaceBackend
-from fhi_al.models.mace.fine_tuning import model_from
 from fhi_al.models.mace.foundation import foundation
 from fhi_al.models.mace.menu import menu
+from fhi_al.models.mace.new_model import new_model
 from fhi_al.models.mace.runtime_model import to_mace_model
 from fhi_al.models.mace.weights_file import read_weights, write_weights
 from fhi_al.settings import SettingsError, read_settings
@@ -54,7 +54,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_weights(to_mace_model(module, ENERGIES), folder / "small.npz")
     model = read_weights(folder / "small.npz")
     torch.save(model, folder / "small.model")
-    both = model_from(model, backend.arguments, backend.table, ("one", "two"))
+    both = new_model(backend.arguments, backend.table, ("one", "two"), model)
     torch.save(both, folder / "heads.model")
     frames = [molecule(name) for name in ("H2O", "CH4", "H2O", "CO")]
     for place, frame in enumerate(frames):
@@ -332,18 +332,30 @@ def test_structures_of_replay_are_looked_at_before_the_run(files, tmp_path) -> N
     training = "TRAINING: {fine_tuning: replay, replay_file: %s}\n"
     gold = tmp_path / "gold.xyz"
     write(gold, Atoms("Au2", [[0, 0, 0], [0, 0, 2.5]]))
-    for name, what in (("absent.xyz", "no structures for replay"), (gold, "has atomic numbers")):
-        folder = folder_of(tmp_path, f"foundation_model: {files / 'small.npz'}")
+    for name, of_run, what in (
+        ("absent.xyz", "all", "no structures for replay"),
+        (gold, "all", "has atomic numbers [79]"),
+        (files / "replay.xyz", "run", "has atomic numbers [6]"),
+    ):
+        model = f"foundation_model: {files / 'small.npz'}, foundation_elements: {of_run}"
+        folder = folder_of(tmp_path, model)
         with (folder / "mace_settings.yaml").open("a") as file:
             file.write(training % name)
-        with pytest.raises(SettingsError, match=what):
-            with_foundation(read_settings(folder))
+        (message,) = problems(with_foundation(read_settings(folder)), [1, 8])
+        assert "TRAINING.replay_file = " in message
+        assert what in message
 
 
-def test_elements_that_the_model_lacks_are_named(files) -> None:
-    made = settings(foundation_model=str(files / "small.npz"))
+def test_elements_that_the_model_lacks_are_named(files, tmp_path) -> None:
+    path = files / "small.npz"
+    made = settings(foundation_model=str(path))
     with pytest.raises(ValueError, match=r"does not know N, Au, .* it knows H, C, O"):
         Ensemble(made, (1, 7, 8, 79), (1, 2))
+    read = with_foundation(read_settings(folder_of(tmp_path, f"foundation_model: {path}")))
+    assert list(problems(read, [1, 8])) == []
+    (message,) = problems(read, [1, 7, 8, 79])
+    assert "ARCHITECTURE.foundation_model" in message
+    assert "does not know N, Au" in message
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from fhi_al.core.improvement import BestError, improves, with_error
-from fhi_al.core.split import goes_to_validation, validates
+from fhi_al.core.split import bootstrap_count, goes_to_validation, validates
 from fhi_al.core.stopping import (
     NobodyLeft,
     StopRules,
@@ -135,3 +135,14 @@ def test_shared_points_are_validated_on_by_a_fold_of_each_member(valid_ratio) ->
     # Somebody trains on every point, and the first two never hold back the same one.
     assert not folds[0] & folds[1]
     assert not folds[0] & folds[1] & folds[2]
+
+
+def test_a_bootstrap_sample_is_poisson_distributed_and_each_member_s_own() -> None:
+    counts = [[bootstrap_count(member, place) for place in range(2000)] for member in range(3)]
+    assert counts[0] == [bootstrap_count(0, place) for place in range(2000)]
+    assert counts[0] != counts[1]
+    for of_member in counts:
+        # A Poisson distribution of mean 1: mean 1, and e^-1 of the points missing.
+        assert sum(of_member) / 2000 == pytest.approx(1.0, abs=0.1)
+        assert of_member.count(0) / 2000 == pytest.approx(math.exp(-1), abs=0.05)
+        assert of_member.count(2) / 2000 == pytest.approx(math.exp(-1) / 2, abs=0.05)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,17 @@ from run_folder import (
     write_inputs,
 )
 
+from fhi_al.core.split import bootstrap_count, validates
+
 pytestmark = [pytest.mark.mpi, pytest.mark.real]
 
-BUDGET = 9
+BUDGET, VALID_RATIO = 9, 0.2
 KEYS = {
     "initial_sampling": "none",
     "label_budget": BUDGET,
     "desired_acc": 1e-4,
     "initial_sets": "shared",
+    "valid_ratio": VALID_RATIO,
     "c_x": 0.3,
     "max_MD_steps": 100,
     "intermediate_epochs": 2,
@@ -48,7 +52,9 @@ def folder_of(path: Path, model: Path, training: dict[str, Any] = REPLAY, **chan
     write(path / "silicon.xyz", bulk("Si", cubic=False) * 1)
     name = path / "mace_settings.yaml"
     content = yaml.safe_load(name.read_text())
-    content["ARCHITECTURE"] = {"foundation_model": str(model), "foundation_elements": "run"}
+    # A relative path: the run moves, and its model with it.
+    shutil.copy(model, path)
+    content["ARCHITECTURE"] = {"foundation_model": model.name, "foundation_elements": "run"}
     content["GENERAL"]["compute_stress"] = True
     content["TRAINING"] = {"batch_size": 5, "loss": "stress", **training}
     name.write_text(yaml.safe_dump(content))
@@ -115,6 +121,13 @@ def test_replay_is_in_no_data_set_and_in_no_model(finished) -> None:
         assert [int(z) for z in model.atomic_numbers] == [1, 8, 14]
 
 
+def test_a_finished_run_needs_no_foundation_model(finished, tmp_path) -> None:
+    folder = copy_of(finished[0], tmp_path / "run")
+    (model,) = folder.glob("*.npz")
+    model.unlink()
+    assert "is complete already" in succeed(folder)
+
+
 def test_killed_on_other_numbers_of_ranks(finished, tmp_path) -> None:
     unbroken, inputs, _ = finished
     folder = copy_of(inputs, tmp_path / "run")
@@ -131,12 +144,18 @@ def test_in_parallel_with_adapters_and_bootstrapped_sets(small_foundation, tmp_p
     output = succeed(folder, 3)
     assert len(labels(folder)) == BUDGET
     assert "active learning done" in output
-    sets = [
-        read(path, ":")
-        for path in sorted((folder / "data" / "final" / "training").glob("*.xyz"))
-        if path.name != "combined.xyz"
+    # Both members' points at all places but those of their folds, as often as they are drawn.
+    places = [
+        [place for place in range(BUDGET) if not validates(member, place, VALID_RATIO)]
+        for member in range(2)
     ]
-    assert len(sets) == 2
+    drawn = [0, 0]
+    for member, of_member in enumerate(places):
+        for place in of_member:  # the first is there in any case
+            drawn[member] += max(bootstrap_count(member, place), drawn[member] == 0)
+    assert drawn != [len(of_member) for of_member in places]
+    trained = journal(folder, "epoch")
+    assert [max(e["n_training"] for e in trained if e["member"] == k) for k in range(2)] == drawn
 
 
 def test_an_initial_dataset_is_as_small_as_lambda_lets_it_be(small_foundation, tmp_path) -> None:

@@ -23,7 +23,6 @@ from fhi_al.app.choices import (
 )
 from fhi_al.app.definition import Definition, Objects
 from fhi_al.app.dynamics import Dynamics
-from fhi_al.app.fine_tuning import with_foundation
 from fhi_al.app.open import ServedToTheEnd, check_alone, opened
 from fhi_al.app.structures import geometry_of
 from fhi_al.app.systems import system_of
@@ -135,7 +134,7 @@ class ActiveLearning:
         }
         for part in (self.criterion, self.stop, self.initial):
             keys |= part.keys()
-        read = settings_from(
+        settings = settings_from(
             in_sections(mace_layout(models.architecture), self.model.keys, f"{SOURCE}: model"),
             {
                 "ACTIVE_LEARNING": {**keys, **self.options},
@@ -147,7 +146,6 @@ class ActiveLearning:
             SOURCE,
             models,
         )
-        settings = with_foundation(read)
         return Definition(
             place,
             settings,

@@ -70,8 +70,7 @@ def check(folder: Path, settings: Settings, inputs: Inputs, needs: Needs = EVERY
             problems += apart_problems(settings, inputs)
     if needs.models and settings.mace is not None:
         problems += _model_problems(settings, inputs)
-        problem = fine_tuning.element_problem(settings, elements(inputs))
-        problems += [] if problem is None else [problem]
+        problems += fine_tuning.problems(settings, elements(inputs))
         problems += _npt_problems(settings, inputs)
     if needs.sampling and settings.mace is not None:
         problems += _foundation_problems(settings, inputs)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from fhi_al.app import checks
-from fhi_al.app.fine_tuning import with_foundation
 from fhi_al.core.structure import Array
 from fhi_al.md.integrator import Integrator
 from fhi_al.settings import Settings, read_settings
@@ -83,5 +82,5 @@ def definition_of(workdir: Path) -> Definition:
         With all problems found in the files.
     """
     folder = workdir.resolve()
-    settings = with_foundation(read_settings(folder))
+    settings = read_settings(folder)
     return Definition(folder, settings, checks.read_inputs(settings))

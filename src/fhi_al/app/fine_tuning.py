@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +43,6 @@ def with_foundation(settings: Settings) -> Settings:
     problem = _licence_problem(architecture) or _problem(settings, architecture)
     if problem is not None:
         raise SettingsError([settings.problem("mace", KEY, problem)])
-    problem = _replay_problem(settings)
-    if problem is not None:
-        raise SettingsError([settings.problem("mace", "TRAINING.replay_file", problem)])
     return with_architecture(settings, _found(settings, architecture).architecture)
 
 
@@ -85,16 +83,31 @@ def calculator(settings: Settings) -> BaseCalculator:
     return foundation.calculator(found, mace.misc.device, mace.general.default_dtype)
 
 
-def element_problem(settings: Settings, elements: list[int]) -> str | None:
-    """Why the foundation model cannot be used for these elements, or None."""
-    architecture = _architecture(settings)
-    if architecture is None:
-        return None
+def problems(settings: Settings, elements: list[int]) -> Iterator[str]:
+    """What keeps the foundation model from being used for these elements.
+
+    Parameters
+    ----------
+    settings : Settings
+    elements : list of int
+        Atomic numbers of the systems.
+    """
+    architecture, mace = _architecture(settings), settings.mace
+    if architecture is None or mace is None:
+        return
     found = _found(settings, architecture)
     missing = found.missing(elements)
-    if not missing:
-        return None
-    return str(settings.problem("mace", KEY, found.lacks(missing)))
+    if missing:
+        yield str(settings.problem("mace", KEY, found.lacks(missing)))
+    if not replays(settings) or mace.training.replay_file is None:
+        return
+    from fhi_al.models.mace.replay import structures_of
+
+    known = elements if architecture.foundation_elements == "run" else found.elements
+    try:
+        structures_of(settings.resolve(mace.training.replay_file), known)
+    except ValueError as error:
+        yield str(settings.problem("mace", "TRAINING.replay_file", str(error)))
 
 
 def notes(settings: Settings) -> list[str]:
@@ -136,23 +149,6 @@ def _problem(settings: Settings, architecture: Architecture) -> str | None:
         return problem
     try:
         _found(settings, architecture)
-    except ValueError as error:
-        return str(error)
-    return None
-
-
-def _replay_problem(settings: Settings) -> str | None:
-    """Why the structures of the user's cannot be replayed, or None."""
-    mace, architecture = settings.mace, _architecture(settings)
-    if mace is None or architecture is None or not replays(settings):
-        return None
-    if mace.training.replay_file is None:
-        return None
-    from fhi_al.models.mace.replay import structures_of
-
-    known = _found(settings, architecture).elements
-    try:
-        structures_of(settings.resolve(mace.training.replay_file), known)
     except ValueError as error:
         return str(error)
     return None

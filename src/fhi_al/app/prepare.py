@@ -19,6 +19,7 @@ from fhi_al.app import checks
 from fhi_al.app.added_systems import budget_problems
 from fhi_al.app.definition import Definition
 from fhi_al.app.derived import with_derived
+from fhi_al.app.fine_tuning import with_foundation
 from fhi_al.app.initial_data import files_changed, initial_data
 from fhi_al.app.needs import Command, Needs, needs_of
 from fhi_al.app.process_set_up import Process
@@ -70,7 +71,7 @@ def prepare(definition: Definition, command: Command) -> Prepared:
 
     Raises
     ------
-    InputError
+    SettingsError, InputError
         With all problems found.
     SnapshotError
         If the folder holds a run that these inputs cannot continue.
@@ -89,6 +90,8 @@ def prepare(definition: Definition, command: Command) -> Prepared:
     if found is not None:
         inputs = inputs.with_masses(found.masses)
     needs = needs_of(command, found.stage if found else None, tests=settings.al.final_test != 0)
+    if needs.models:  # a finished run needs no foundation model any more
+        settings = with_foundation(settings)
     problems: list[str] = []
     data = None
     try:
@@ -103,7 +106,8 @@ def prepare(definition: Definition, command: Command) -> Prepared:
         problems += error.problems
     if problems:
         raise InputError(problems)
-    return Prepared(replace(definition, inputs=inputs), found, needs, data)
+    definition = replace(definition, settings=settings, inputs=inputs)
+    return Prepared(definition, found, needs, data)
 
 
 def _in_saved_order(inputs: checks.Inputs, names: Sequence[str], restart: Path) -> checks.Inputs:

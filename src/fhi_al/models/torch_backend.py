@@ -242,6 +242,12 @@ class TorchBackend(TorchKind):
         dtype = DTYPES[self.dtype]
         return {**self.inputs(samples, dtype), **self._reference(samples, constants, dtype)}
 
+    def wanted_energies(
+        self, samples: Sequence[LabelGraph], constants: NormalisationConstants
+    ) -> Array:
+        """Labels' energies as a model is trained on them, (n_labels,) in eV."""
+        return relative_energies(samples, constants.atomic_energies)
+
     def _kept(
         self, samples: Sequence[Graph | LabelGraph], dtype: torch.dtype
     ) -> list[Tensors] | None:
@@ -261,7 +267,7 @@ class TorchBackend(TorchKind):
         self, samples: Sequence[LabelGraph], constants: NormalisationConstants, dtype: torch.dtype
     ) -> Tensors:
         """What a loss compares with."""
-        energies = relative_energies(samples, constants.atomic_energies)
+        energies = self.wanted_energies(samples, constants)
         energy = torch.as_tensor(energies, dtype=dtype, device=self.device)
         kept = self._kept(samples, dtype)
         if kept is None:

@@ -16,17 +16,15 @@ import numpy as np
 import torch
 from mace.data.neighborhood import get_neighborhood
 from mace.tools.compile import disable_e3nn_codegen
-from mace.tools.model_script_utils import configure_model
 from mace.tools.scripts_utils import get_params_options
 from mace.tools.utils import AtomicNumberTable
 
 from fhi_al.core.label import Label
 from fhi_al.core.structure import Array
-from fhi_al.models.batches import relative_energies
 from fhi_al.models.cuda_graphs import recordings_on
 from fhi_al.models.default_dtype import default_dtype
 from fhi_al.models.devices import cuequivariance_problem
-from fhi_al.models.graphs import LabelGraph, Neighbours, Tensors, graph_of
+from fhi_al.models.graphs import LabelGraph, Neighbours, Tensors
 from fhi_al.models.interface import InferenceWeights, NormalisationConstants
 from fhi_al.models.loss import Loss, LossWeights
 from fhi_al.models.mace import quiet_mace
@@ -50,16 +48,20 @@ from fhi_al.models.mace.fine_tuning import (
     Merging,
     freeze,
     has_adapters,
-    model_from,
     vary_readouts,
     with_adapters,
 )
 from fhi_al.models.mace.foundation import foundation_of
 from fhi_al.models.mace.loss import MaceLoss
+from fhi_al.models.mace.new_model import new_model
 from fhi_al.models.mace.normalisation import training_normalisation
-from fhi_al.models.mace.replay import CONFIG_TYPE as REPLAY
 from fhi_al.models.mace.replay import HEAD as REPLAY_HEAD
-from fhi_al.models.mace.replay import ReplayModel, structures_of, unlabelled
+from fhi_al.models.mace.replay import (
+    ReplayModel,
+    is_replayed,
+    judged_structures,
+    structures_of,
+)
 from fhi_al.models.mace.runtime_model import remove_atomic_energies, to_runtime_model
 from fhi_al.models.torch_backend import DTYPES, TorchBackend
 from fhi_al.models.torch_model import TorchInference, TorchModel
@@ -205,28 +207,13 @@ class MaceBackend(TorchBackend):
     def _replay(self) -> list[LabelGraph]:
         """The structures of the replay, labelled by the foundation model."""
         assert self.foundation is not None
-        path = self.settings.training.replay_file
-        atoms = structures_of(path, self.elements)
+        atoms = structures_of(self.settings.training.replay_file, self.elements)
         with self._seeded(None):
-            model = model_from(self.foundation.model, self.arguments, self.table, (HEAD,))
+            model = new_model(self.arguments, self.table, (HEAD,), self.foundation.model)
             module = self.to_runtime_model(model).to(self.device)
         judge = TorchInference(self, module, DTYPES[self.dtype])
-        known = self._foundation_constants
-        judge.load(InferenceWeights({}, known))
-        found = []
-        for place, one in enumerate(atoms):
-            label = unlabelled(place, one)
-            graph = graph_of(label, self.elements, self.search)
-            if graph is None:
-                raise ValueError(f"{path}: structure {place} has flown apart. Take it out")
-            (said,) = self.predict([judge], [graph], stress=self._trains_stress)
-            stress = said.stress[0] if said.stress is not None and label.pbc else None
-            found.append(
-                self.label_sample(
-                    replace(label, energy=said.energies[0], forces=said.forces[0], stress=stress)
-                )
-            )
-        return found
+        judge.load(InferenceWeights({}, self._foundation_constants))
+        return judged_structures(self, judge, atoms, stress=self._trains_stress)
 
     @property
     def _foundation_constants(self) -> NormalisationConstants:
@@ -237,20 +224,21 @@ class MaceBackend(TorchBackend):
     def training_batch(
         self, samples: Sequence[LabelGraph], constants: NormalisationConstants
     ) -> Tensors:
-        """See :meth:`fhi_al.models.torch_backend.TorchBackend.training_batch`.
-
-        Structures of replay are of the second head, with the E0s of the foundation model.
-        """
+        """As any other; structures of replay are of the second head."""
         tensors = super().training_batch(samples, constants)
         if not self.replays:
             return tensors
-        replayed = [sample.label.config_type == REPLAY for sample in samples]
-        energies = relative_energies(samples, constants.atomic_energies)
-        theirs = relative_energies(samples, self._foundation_constants.atomic_energies)
-        wanted = np.where(replayed, theirs, energies)
-        head = torch.as_tensor(replayed, device=self.device).long()
-        energy = torch.as_tensor(wanted, dtype=tensors["energy"].dtype, device=self.device)
-        return {**tensors, "head": head, "energy": energy}
+        return {**tensors, "head": torch.as_tensor(_replayed(samples), device=self.device).long()}
+
+    def wanted_energies(
+        self, samples: Sequence[LabelGraph], constants: NormalisationConstants
+    ) -> Array:
+        """Relative to the sum of the E0s: of structures of replay those of the foundation model."""
+        energies = super().wanted_energies(samples, constants)
+        if not self.replays:
+            return energies
+        theirs = super().wanted_energies(samples, self._foundation_constants)
+        return np.where(_replayed(samples), theirs, energies)
 
     def inference_tensors(
         self, module: torch.nn.Module, tensors: dict[str, torch.Tensor]
@@ -264,25 +252,12 @@ class MaceBackend(TorchBackend):
         return self._mergings[module]
 
     def _new_mace_model(self) -> torch.nn.Module:
-        if self.foundation is not None:
+        foundation = None if self.foundation is None else self.foundation.model
+        model = new_model(self.arguments, self.table, self.heads, foundation)
+        if foundation is not None:
             training = self.settings.training
-            model = model_from(self.foundation.model, self.arguments, self.table, self.heads)
             vary_readouts(model, training.readouts, training.readout_noise)
-            return model
-        arguments = copy.deepcopy(self.arguments)
-        arguments.scaling = "rms_forces_scaling"  # scale and shift are given: nothing is computed
-        arguments.mean, arguments.std = [0.0], [1.0]
-        arguments.avg_num_neighbors = 1.0
-        with quiet_mace():
-            configure: Any = configure_model
-            found: tuple[torch.nn.Module, Any] = configure(
-                arguments,
-                train_loader=None,
-                atomic_energies=np.zeros((1, len(self.elements))),
-                heads=[HEAD],
-                z_table=self.table,
-            )
-        return found[0]
+        return model
 
     def to_runtime_model(self, model: MaceModel) -> torch.nn.Module:
         """A model as MACE builds and saves it in the form that is trained and run here."""
@@ -371,7 +346,7 @@ class MaceBackend(TorchBackend):
         constants = normalisation_of(other)
         if self.replays and tuple(int(z) for z in other.atomic_numbers) == self.elements:
             with self._seeded(None):
-                other = model_from(other, self.arguments, self.table, self.heads)
+                other = new_model(self.arguments, self.table, self.heads, other)
         other = self.to_runtime_model(other)
         plain = self._template if has_adapters(module) else module
         assert plain is not None
@@ -380,6 +355,10 @@ class MaceBackend(TorchBackend):
             raise ValueError(f"{path}: {misfit}. Use the settings the model was trained with.")
         weights = other.state_dict()
         return self._merging(module).split(weights) if has_adapters(module) else weights, constants
+
+
+def _replayed(samples: Sequence[LabelGraph]) -> list[bool]:
+    return [is_replayed(sample.label) for sample in samples]
 
 
 def _own(inputs: Tensors) -> Tensors:

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import argparse
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from mace.modules.lora import (
     LoRADenseLinear,
@@ -18,49 +17,12 @@ from mace.modules.lora import (
     LoRAO3Linear,
     inject_LoRAs,
 )
-from mace.tools.model_script_utils import configure_model
 from mace.tools.scripts_utils import get_params_options
-from mace.tools.utils import AtomicNumberTable
 
 from fhi_al.models.mace import quiet_mace
 from fhi_al.models.mace.exports import MaceModel
 
 ADAPTERS = (LoRAO3Linear, LoRADenseLinear, LoRAFCLayer)
-
-
-def model_from(
-    foundation: MaceModel,
-    arguments: argparse.Namespace,
-    table: AtomicNumberTable,
-    heads: Sequence[str],
-) -> torch.nn.Module:
-    """A new model with the weights of a foundation model, for some of its elements.
-
-    Parameters
-    ----------
-    foundation
-        Of one head.
-    arguments
-        MACE's namespace.
-    table
-        The elements of the new model, each of which the foundation model knows.
-    heads
-        Of the new model; each begins with the readouts of the foundation model.
-    """
-    arguments = copy.deepcopy(arguments)
-    arguments.scaling = "rms_forces_scaling"  # scale and shift are given: nothing is computed
-    arguments.mean, arguments.std = [0.0] * len(heads), [1.0] * len(heads)
-    configure: Any = configure_model
-    with quiet_mace():
-        found: tuple[torch.nn.Module, Any] = configure(
-            arguments,
-            train_loader=None,
-            atomic_energies=np.zeros((len(heads), len(table.zs))),
-            model_foundation=foundation,
-            heads=list(heads),
-            z_table=table,
-        )
-    return found[0]
 
 
 def vary_readouts(model: MaceModel, how: str, noise: float) -> None:
@@ -141,7 +103,7 @@ class Merging:
             for name, tensor in tensors.items():
                 self._tensors[name].copy_(tensor)
             for name, tensor in tensors.items():
-                layer, _, rest = self._parts(name)
+                layer, rest = self._parts(name)
                 if layer is None:
                     found[name] = tensor
                 elif rest.startswith("base."):
@@ -154,7 +116,7 @@ class Merging:
         """The reverse for adapters that change nothing: those of the module as it was given."""
         found = {}
         for name, tensor in self._tensors.items():
-            layer, _, rest = self._parts(name)
+            layer, rest = self._parts(name)
             if layer is None:
                 found[name] = plain[name]
             elif rest.startswith("base."):
@@ -163,11 +125,12 @@ class Merging:
                 found[name] = torch.zeros_like(tensor) if "lora_B" in rest else tensor
         return found
 
-    def _parts(self, name: str) -> tuple[str | None, str, str]:
+    def _parts(self, name: str) -> tuple[str | None, str]:
+        """The layer with an adapter that a tensor is of, if any, and its name there."""
         for layer in self._adapted:
             if name.startswith(layer):
-                return layer, ".", name.removeprefix(layer)
-        return None, "", name
+                return layer, name.removeprefix(layer)
+        return None, name
 
 
 def _weight(layer: Any) -> torch.Tensor:

@@ -7,6 +7,7 @@ their own with the foundation model's E0s, so that the run's own method need not
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,20 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.io import read
+from numpy.typing import NDArray
 
 from fhi_al.core.label import Label, Origin
 from fhi_al.core.structure import geometry_key
+from fhi_al.models.graphs import LabelGraph
 from fhi_al.models.interface import NormalisationConstants
-from fhi_al.models.torch_model import TorchModel
+from fhi_al.models.torch_backend import TorchBackend
+from fhi_al.models.torch_model import TorchInference, TorchModel
 
 # MACE's name for the head of what a model was trained on before.
 HEAD = "pt_head"
 CONFIG_TYPE = "replay"
+# Of the labels' keys, which of all others are hexadecimal digits.
+_KEY = "replay "
 
 
 def structures_of(path: Path, known: Sequence[int]) -> list[Atoms]:
@@ -54,7 +60,7 @@ def unlabelled(place: int, atoms: Atoms) -> Label:
     """A structure of a file as a label whose energy and forces are not known yet."""
     positions, cell = np.array(atoms.positions), np.array(atoms.cell)
     return Label(
-        key=f"replay {place} {geometry_key(0, positions, cell)}",
+        key=f"{_KEY}{place} {geometry_key(0, positions, cell)}",
         system=0,
         numbers=np.asarray(atoms.numbers, dtype=np.int64),
         positions=positions,
@@ -66,6 +72,34 @@ def unlabelled(place: int, atoms: Atoms) -> Label:
         origin=Origin(phase="imported", trajectory=0, step=0),
         given_config_type=CONFIG_TYPE,
     )
+
+
+def judged_structures(
+    backend: TorchBackend, judge: TorchInference, structures: Sequence[Atoms], *, stress: bool
+) -> list[LabelGraph]:
+    """Structures with what a model says of them, as batches take them.
+
+    Raises
+    ------
+    ValueError
+        If a structure has flown apart.
+    """
+    found = []
+    for place, atoms in enumerate(structures):
+        label = unlabelled(place, atoms)
+        sample = backend.sample(label)
+        if sample is None:
+            raise ValueError(f"replay: structure {place} has flown apart. Take it out of the file")
+        (said,) = backend.predict([judge], [sample], stress=stress)
+        its_stress = said.stress[0] if said.stress is not None and label.pbc else None
+        label = replace(label, energy=said.energies[0], forces=said.forces[0], stress=its_stress)
+        found.append(backend.label_sample(label))
+    return found
+
+
+def is_replayed(label: Label) -> bool:
+    """Whether a label is of a structure of replay."""
+    return label.key.startswith(_KEY)
 
 
 class ReplayModel(TorchModel):
@@ -97,6 +131,8 @@ class ReplayModel(TorchModel):
         self._per_step = per_step
         self._seed = seed
         self._taken = 0
+        # Seed and turn, and the order that follows from them.
+        self._order: tuple[tuple[int, int], NDArray[np.int64]] | None = None
 
     def take_step(self, samples: Sequence[Any]) -> torch.Tensor | float:
         """See :meth:`fhi_al.models.interface.TrainableModel.take_step`."""
@@ -106,8 +142,10 @@ class ReplayModel(TorchModel):
 
     def _sample(self, place: int) -> Any:
         turn, within = divmod(place, len(self._samples))
-        order = np.random.default_rng((self._seed, turn)).permutation(len(self._samples))
-        return self._samples[order[within]]
+        if self._order is None or self._order[0] != (self._seed, turn):
+            drawn = np.random.default_rng((self._seed, turn)).permutation(len(self._samples))
+            self._order = (self._seed, turn), drawn
+        return self._samples[self._order[1][within]]
 
     def state(self) -> dict[str, Any]:
         """See :meth:`fhi_al.models.interface.TrainableModel.state`."""

@@ -21,10 +21,8 @@ from mace.tools.scripts_utils import extract_config_mace_model
 
 from fhi_al.models.default_dtype import default_dtype
 from fhi_al.models.mace import quiet_mace
+from fhi_al.models.mace.exports import MaceModel
 from fhi_al.storage.atomic_file import write_atomically
-
-# A torch module with MACE's attributes, for which MACE gives no types.
-MaceModel = Any
 
 SUFFIX = ".npz"
 FORMAT, VERSION = "FHI_AL MACE weights", 1
