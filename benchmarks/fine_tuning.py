@@ -32,8 +32,8 @@ from fine_tuning_runs import (
     Size,
     Way,
     finished_run,
-    foundation_model,
     judged,
+    small_foundation,
     test_sets,
 )
 from label_sets import kept_by_seed
@@ -255,7 +255,7 @@ def main() -> None:
         )
         sets = test_sets(given.folder, SYSTEMS[system], size.test)
         lines += [f"### {system}", ""]
-        foundation = judged([foundation_model()], sets)
+        foundation = judged([small_foundation().model], sets)
         lines += [*TABLES[given.command](found, foundation), ""]
     (given.folder / f"fine_tuning_{given.command}.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))

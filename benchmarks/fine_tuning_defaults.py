@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 from ase.io import read, write
-from fine_tuning_runs import ARCHITECTURE, FOUNDATION, SYSTEMS, Size, judged, test_sets
+from fine_tuning_runs import FOUNDATION, SYSTEMS, WEIGHTS, Size, judged, small_foundation, test_sets
 from label_sets import kept_by_seed
 from scipy.stats import spearmanr
 from selection_systems import System, labelled, sampled
@@ -35,7 +35,7 @@ from fhi_al.settings.mace import MaceSettings
 from fhi_al.storage.atomic_file import write_atomically
 
 N_MEMBERS = 4
-WEIGHTS, KNOWN = FOUNDATION / "small_foundation.npz", FOUNDATION / "known_structures.xyz"
+KNOWN = FOUNDATION / "known_structures.xyz"
 POOL = (64, 40, 500)  # frames, steps between two, steps before
 VALID_RATIO = 0.15
 
@@ -99,7 +99,7 @@ def result_of(
     pool = frames_of(folder, system, seed)
     # Evenly spread over the trajectory.
     labels = labelled(system, [pool[k * len(pool) // n_labels] for k in range(n_labels)])
-    architecture: dict[str, Any] = dict(ARCHITECTURE)
+    architecture: dict[str, Any] = dict(small_foundation().architecture)
     if option.fine_tuned:
         architecture |= {"foundation_model": str(WEIGHTS)}
     settings = MaceSettings.model_validate(

@@ -28,7 +28,7 @@ from fhi_al.core.label import Label
 from fhi_al.core.uncertainty import MEASURES, force_error
 from fhi_al.labels.labelled_frames import read_labels
 from fhi_al.models.mace.exports import read_exported
-from fhi_al.models.mace.weights_file import read_weights
+from fhi_al.models.mace.foundation import Foundation, foundation
 from fhi_al.storage.atomic_file import write_atomically
 
 FOUNDATION = Path(__file__).parents[1] / "tests" / "foundation"
@@ -37,17 +37,7 @@ SYSTEMS = {
     "acetamide": System("acetamide", "GFN2-xTB", 500.0, 0.5, 4.5),
 }
 HOT = 2.0  # times the system's temperature, for structures that the models know less well
-# The network of the foundation model, for models that start without it.
-ARCHITECTURE: dict[str, Any] = {
-    "model": "ScaleShiftMACE",
-    "r_max": 4.5,
-    "num_channels": 32,
-    "max_L": 0,
-    "max_ell": 2,
-    "correlation": 3,
-    "radial_MLP": "[32, 32, 32]",
-    "MLP_irreps": "16x0e",
-}
+WEIGHTS = FOUNDATION / "small_foundation.npz"
 MODEL = "small_foundation.model"
 MEASURE = MEASURES["max_atomic_sd"]
 N_MEMBERS = 3
@@ -155,24 +145,23 @@ def write_run_folder(
             "seed": 100 + seed,
         },
     }
-    start = {"foundation_model": MODEL} if way.fine_tuned else ARCHITECTURE
+    start = {"foundation_model": MODEL} if way.fine_tuned else small_foundation().architecture
     mace = {
         "GENERAL": {"name_exp": system.name, "default_dtype": "float32", "seed": seed},
         "ARCHITECTURE": start,
         "TRAINING": {"valid_batch_size": 20} | way.training,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    torch.save(foundation_model(), folder / MODEL)
+    torch.save(small_foundation().model, folder / MODEL)
     (folder / "active_learning_settings.yaml").write_text(yaml.safe_dump(settings))
     (folder / "mace_settings.yaml").write_text(yaml.safe_dump(mace))
     of_system = system.structure
     Atoms(of_system.numbers, of_system.positions).write(folder / "geometry.in", format="aims")
 
 
-@cache
-def foundation_model() -> Any:
-    """As MACE saves it."""
-    return read_weights(FOUNDATION / "small_foundation.npz")
+def small_foundation() -> Foundation:
+    """The foundation model, whose network is also that of the models that start without it."""
+    return foundation(str(WEIGHTS))
 
 
 def finished_run(
