@@ -23,6 +23,7 @@ from fhi_al.models.default_dtype import default_dtype
 from fhi_al.models.ensemble import Ensemble
 from fhi_al.models.graphs import Graph, Tensors
 from fhi_al.models.interface import NormalisationConstants
+from fhi_al.models.mace import new_model
 from fhi_al.models.mace.backend import MaceBackend
 from fhi_al.models.out_of_memory import TooLarge
 from fhi_al.models.torch_backend import TorchBackend
@@ -142,9 +143,9 @@ def test_neighbours_are_found_once_and_no_model_is_built_again(
     labels: list[Label], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     searches = Count(mace_backend.get_neighborhood)
-    builds = Count(mace_backend.configure_model)
+    builds = Count(new_model.configure_model)
     monkeypatch.setattr(mace_backend, "get_neighborhood", searches)
-    monkeypatch.setattr(mace_backend, "configure_model", builds)
+    monkeypatch.setattr(new_model, "configure_model", builds)
     made = ensemble(labels[:7])  # 3 train, 4 validate, the same for both members
     for member in made.members:
         member.fit_normalisation()

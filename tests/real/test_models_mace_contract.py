@@ -8,7 +8,7 @@ import pytest
 from models_parts import settings
 
 from fhi_al.models import mace
-from fhi_al.models.mace import backend, foundations, loss, normalisation
+from fhi_al.models.mace import backend, foundations, loss, new_model, normalisation
 
 pytestmark = pytest.mark.real
 
@@ -22,8 +22,8 @@ pytestmark = pytest.mark.real
         (backend.get_params_options, ["args", "model"]),
         (backend.get_neighborhood, ["positions", "cutoff", "pbc", "cell"]),
         (
-            backend.configure_model,
-            ["args", "train_loader", "atomic_energies", "heads", "z_table"],
+            new_model.configure_model,
+            ["args", "train_loader", "atomic_energies", "model_foundation", "heads", "z_table"],
         ),
         (foundations.mace_mp, ["model", "device", "default_dtype"]),
         (foundations.MACECalculator.__init__, ["models", "device", "default_dtype"]),
