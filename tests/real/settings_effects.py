@@ -609,6 +609,7 @@ class Search:
         (self._folder / CACHE / "mace").mkdir(parents=True)
         for name, content in _foundation_files().items():
             (self._folder / name).write_bytes(content)
+            os.utime(self._folder / name, (0, 0))  # the same files: read once
 
 
 def _value(settings: Settings, label: str) -> Any:
@@ -666,6 +667,7 @@ def main(folder: Path, key: str = "") -> None:
     # Nobody answers there, and at once: how long a network takes to fail is different every time.
     os.environ["https_proxy"] = os.environ["http_proxy"] = "http://127.0.0.1:9"
     os.environ["XDG_CACHE_HOME"] = str(folder / CACHE)
+    yaml.SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # thousands of small files
     search = Search(folder)
     if key:
         print("\n" + json.dumps(search.found({key: keys()[key]})))
