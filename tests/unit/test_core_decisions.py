@@ -146,3 +146,6 @@ def test_a_bootstrap_sample_is_poisson_distributed_and_each_member_s_own() -> No
         assert sum(of_member) / 2000 == pytest.approx(1.0, abs=0.1)
         assert of_member.count(0) / 2000 == pytest.approx(math.exp(-1), abs=0.05)
         assert of_member.count(2) / 2000 == pytest.approx(math.exp(-1) / 2, abs=0.05)
+        # Few points are enough: no member is left with one of the first ten.
+        of_fives = [of_member[start : start + 5] for start in range(0, 2000, 5)]
+        assert min(sum(count > 0 for count in counts) for counts in of_fives) >= 3

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 
+STRATA = 5
+
 
 def goes_to_validation(n_validation: int, n_points: int, valid_ratio: float) -> bool:
     """Whether the next point joins validation rather than training.
@@ -50,7 +52,9 @@ def bootstrap_count(member: int, place: int) -> int:
     """How often a point is in a member's sample of all points, drawn with replacement.
 
     As often as the Poisson distribution of mean 1 has it, which is that of the bootstrap for many
-    points and needs not know how many there will be (Oza and Russell 2001).
+    points and needs not know how many there will be (Oza and Russell 2001).  Drawn by strata: of
+    every ``STRATA`` points in a row one is drawn from each of as many equal parts of the
+    distribution, so that a few points never leave a member with next to none of them.
 
     Parameters
     ----------
@@ -59,14 +63,21 @@ def bootstrap_count(member: int, place: int) -> int:
     place : int
         Points of this phase before this one.
     """
-    digest = hashlib.sha256(f"bootstrap {member} {place}".encode()).digest()
-    left = int.from_bytes(digest[:7], "big") / 2**56
+    block, within = divmod(place, STRATA)
+    first = block * STRATA
+    order = sorted(range(first, first + STRATA), key=lambda each: _drawn(f"order {member} {each}"))
+    left = (order.index(first + within) + _drawn(f"bootstrap {member} {place}")) / STRATA
     count, share = 0, math.exp(-1.0)
     while left >= share:
         left -= share
         count += 1
         share /= count
     return count
+
+
+def _drawn(what: str) -> float:
+    """A number in [0, 1) that is always the same for the same words."""
+    return int.from_bytes(hashlib.sha256(what.encode()).digest()[:6], "big") / 2**48
 
 
 def goes_to_test(n_points: int, test_ratio: float) -> bool:
