@@ -26,7 +26,7 @@ REMEDIES = (
 
 
 def draw(folder: Path, durations: Durations, workload: Workload, layout: Layout) -> None:
-    """Write the three figures of docs/scaling.md as png files."""
+    """Write the three figures of docs/explanation/scaling.md as png files."""
     folder.mkdir(parents=True, exist_ok=True)
     _groups(folder / "scaling_groups.png", durations, workload, layout)
     _remedies(folder / "scaling_remedies.png", durations, workload, layout)

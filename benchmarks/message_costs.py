@@ -5,7 +5,7 @@
 Sizes and times of the messages (real MPI ranks, asleep as in a run), the label store with its
 fsync, the judge, the journal, and the bookkeeping of many trajectories.  Rank 0 prints one row per
 quantity.  ``--folder`` should be on the file system of real runs: an fsync is what its disk makes
-of it.  The figures in docs/scaling.md are from here.
+of it.  The figures in docs/explanation/scaling.md are from here.
 """
 
 from __future__ import annotations

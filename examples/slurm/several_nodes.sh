@@ -14,7 +14,7 @@
 #
 # Groups are cut from the ranks in their order, so where ranks are placed decides whether a group
 # is on one node: the host file below puts three ranks on the first node and 64 on each other.
-# Is a node for three ranks a waste?  If training is the bottleneck, no (docs/scaling.md).  If DFT
+# Is a node for three ranks a waste?  If training is the bottleneck, no (docs/explanation/scaling.md).  If DFT
 # is: --nodes=4 --ntasks=256 without the host file, num_threads: 1; then 253 ranks make four groups
 # of 63 or 64, most of which reach over to the next node with a few ranks.
 #SBATCH --job-name=fhi_al

@@ -51,7 +51,7 @@ def test_engines_conform(spec: EngineSpec) -> None:
 def test_the_documentation_shows_the_engine_that_is_tested() -> None:
     root = Path(__file__).parents[2]
     module = root / "tests" / "workflow" / "engine_package" / "morse_engine.py"
-    page = (root / "docs" / "engines.md").read_text()
+    page = (root / "docs" / "how_to" / "engines.md").read_text()
     assert module.read_text() in page
     (checked,) = re.findall(r"```python\n(from .*?)```", page, flags=re.DOTALL)
     exec(checked, {})

@@ -34,7 +34,7 @@ def test_mace_keeps_all_promises(dtype: str) -> None:
 
 def test_the_docs_show_the_backend_that_is_tested() -> None:
     tests = Path(__file__).parents[1]
-    text = (tests.parent / "docs" / "models.md").read_text()
+    text = (tests.parent / "docs" / "developer" / "models.md").read_text()
     assert (tests / "backends" / "pair_potential.py").read_text() in text
 
 

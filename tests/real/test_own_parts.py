@@ -1,4 +1,4 @@
-"""The parts of one's own that docs/python.md shows keep what such parts promise."""
+"""The parts of one's own that docs/how_to/python.md shows keep what such parts promise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/faults.md: every test that its tables name exists, and every row names one."""
+"""docs/explanation/faults.md: every test that its tables name exists, and every row names one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 ROWS = [
     line
-    for line in (ROOT / "docs" / "faults.md").read_text().splitlines()
+    for line in (ROOT / "docs" / "explanation" / "faults.md").read_text().splitlines()
     if line.startswith("| ") and not line.startswith("| fault |")
 ]
 TESTS = {

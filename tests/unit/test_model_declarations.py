@@ -72,7 +72,7 @@ def test_settings_of_a_declaration_in_a_module_of_its_own_are_read_without_torch
 
 
 def test_the_page_shows_the_declaration_that_is_tested() -> None:
-    page = Path(__file__).parents[2] / "docs" / "extending" / "model_backend.md"
+    page = Path(__file__).parents[2] / "docs" / "developer" / "extending" / "model_backend.md"
     assert DECLARATION.strip() in page.read_text()
 
 

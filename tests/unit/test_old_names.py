@@ -67,6 +67,6 @@ def test_no_old_name_is_left(folder: str) -> None:
 
 
 def test_the_texts_are_found_and_old_names_too() -> None:
-    assert {"README.md", "src/fhi_al/cli.py", "docs/facts.md"} <= set(texts())
+    assert {"README.md", "src/fhi_al/cli.py", "docs/developer/facts.md"} <= set(texts())
     assert OLD.search("as the event_order says") and OLD_PATHS.search("`reference/asi.py`")
     assert not OLD_PATHS.search("from fhi_al.parallel import mpi")

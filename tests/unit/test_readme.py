@@ -1,4 +1,4 @@
-"""The README says what is there: commands, options, keys, columns, paths, pictures."""
+"""README and documentation say what is there: commands, options, keys, columns, pictures."""
 
 from __future__ import annotations
 
@@ -25,6 +25,10 @@ from fhi_al.settings.glossary import with_glossary
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+REFERENCE = ROOT / "docs" / "reference"
+COMMANDS = (REFERENCE / "commands.md").read_text(encoding="utf-8")
+OUTPUTS = (REFERENCE / "outputs.md").read_text(encoding="utf-8")
+SETTINGS = (REFERENCE / "settings.md").read_text(encoding="utf-8")
 DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
@@ -32,9 +36,16 @@ DOCUMENTS = [
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "examples").glob("*/README.md")),
 ]
+# For users: pages for developers and of benchmarks name other programs' options, too.
+USERS_PAGES = [
+    path
+    for path in DOCUMENTS
+    if path.name not in ("CONTRIBUTING.md", "CHANGELOG.md", "benchmarks.md")
+    and "developer" not in path.parts
+]
 PICTURES = ("al_flowchart_example.png", "parallel_algorithm_flowchart.png")
 SCRIPT = ROOT / "readme_figs" / "draw_flowcharts.py"
-OTHER_PROGRAMS_OPTIONS = {"--signal", "--no-binary"}
+OTHER_PROGRAMS_OPTIONS = {"--signal", "--no-binary", "--cpu-bind"}
 
 
 def section(title: str) -> str:
@@ -53,13 +64,18 @@ def test_there_are_exactly_two_commands_for_a_fresh_machine() -> None:
     ]
 
 
+def test_the_readme_is_short() -> None:
+    assert len(README.encode()) <= 8192  # bytes
+
+
 def test_the_glossary_is_that_of_the_code() -> None:
-    assert with_glossary(README) == README, "outdated: python -m fhi_al.settings.glossary README.md"
+    command = "python -m fhi_al.settings.glossary docs/reference/settings.md"
+    assert with_glossary(SETTINGS) == SETTINGS, f"outdated: {command}"
 
 
 def test_the_commands_are_those_of_the_package() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    named = set(re.findall(r"`(FHI_AL[a-z-]*)`", section("Commands")))
+    named = set(re.findall(r"`(FHI_AL[a-z-]*)`", COMMANDS))
     assert named == set(project["scripts"])
 
 
@@ -75,20 +91,31 @@ def help_of(entry: str) -> str:
 def test_every_option_exists_and_every_option_is_told() -> None:
     commands = ("main", "main_atomic_energies", "main_label")
     existing = set(re.findall(r"--[a-z]+", "".join(map(help_of, commands))))
-    assert set(re.findall(r"--[a-z]+", section("Commands"))) == existing
-    text = re.sub(r"<!--.*?-->", "", README)
-    assert set(re.findall(r"(?<![\w|-])--[a-z][a-z-]*", text)) <= existing | OTHER_PROGRAMS_OPTIONS
+    assert set(re.findall(r"--[a-z]+", COMMANDS)) == existing
+    for page in USERS_PAGES:
+        if "explanation" in page.parts:  # has commands of benchmarks
+            continue
+        others = r"<!--.*?-->|`python [^`]*`|^python .*$"
+        text = re.sub(others, "", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        told = set(re.findall(r"(?<![\w|-])--[a-z][a-z-]*", text))
+        assert told <= existing | OTHER_PROGRAMS_OPTIONS, page
+
+
+def anchors(page: Path) -> list[str]:
+    """Of the headings of a page, as GitHub and the site make them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_link_leads_somewhere(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
     for target in re.findall(r"\]\(([^)]+)\)", text):
-        if target.startswith("#"):
-            heading = target[1:].replace("-", " ")
-            assert f"\n## {heading}\n" in text.lower()
-        elif not target.startswith("https://"):
-            assert (document.parent / target).exists(), target
+        if not target.startswith("https://"):
+            path, _, anchor = target.partition("#")
+            page = document.parent / path if path else document
+            assert page.exists(), target
+            assert not anchor or anchor in anchors(page), target
 
 
 def test_every_path_of_the_repository_that_is_named_exists() -> None:
@@ -102,7 +129,7 @@ def test_every_path_of_the_repository_that_is_named_exists() -> None:
 def test_every_object_that_a_page_on_extending_names_exists() -> None:
     packages = [path.parent.name for path in (ROOT / "src" / "fhi_al").glob("*/__init__.py")]
     pattern = rf"`(?:fhi_al\.)?((?:{'|'.join(packages)})(?:\.(?!py\b)\w+)+)"
-    pages = (ROOT / "docs" / "extending").glob("*.md")
+    pages = (ROOT / "docs" / "developer" / "extending").glob("*.md")
     found = [name for page in pages for name in re.findall(pattern, page.read_text())]
     assert len(found) > 10
     for name in found:
@@ -113,14 +140,14 @@ def test_every_key_that_is_named_with_its_section_exists() -> None:
     sections = {name: model for layout in LAYOUTS.values() for name, model in layout.items()}
     keys = {name: set(keys_of(model)) for name, model in sections.items()}
     keys["MISC"] |= set(keys_of(LAYOUTS["mace"]["MISC"]))
-    found = re.findall(r"\b(GENERAL|ARCHITECTURE|TRAINING|ACTIVE_LEARNING|MISC|MD)\.(\w+)", README)
-    assert found
-    for name, key in found:
-        assert key in keys[name], f"{name}.{key}"
+    pattern = r"\b(GENERAL|ARCHITECTURE|TRAINING|ACTIVE_LEARNING|MISC|MD)\.(\w+)"
+    for page in USERS_PAGES:
+        for name, key in re.findall(pattern, page.read_text(encoding="utf-8")):
+            assert key in keys[name], f"{page}: {name}.{key}"
 
 
 def test_the_columns_of_the_tables_are_those_that_are_written() -> None:
-    outputs = " ".join(section("What a run leaves on disk").split())
+    outputs = " ".join(OUTPUTS.split())
     for _, columns in [tables._RESULTS["epoch"], *tables._ANALYSIS.values()]:
         assert ", ".join(columns) in outputs
 
@@ -155,7 +182,7 @@ def test_the_pictures_are_those_that_the_script_draws(tmp_path: Path) -> None:
         assert drawn.shape[1] >= 1200 and drawn.shape[0] >= 800
         # Other versions of matplotlib and FreeType smooth letters otherwise: mean of 0 to 1.
         assert np.abs(drawn - kept).mean() < 0.005
-        assert f"](readme_figs/{name})" in README
+        assert any(f"readme_figs/{name})" in page.read_text() for page in DOCUMENTS)
 
 
 def overlapping_texts(figure: Figure) -> list[tuple[str, str]]:

@@ -55,7 +55,7 @@ TABLE = [
     mace("  lr: 0.1\n", 3, "GENERAL.lr", "It belongs in TRAINING."),
     mace("ARCHITECTURE:\n  max_l: 1\n", 4, "ARCHITECTURE.max_l", "Did you mean max_L?"),
     mace("  ensemble_size: 4\n", 3, "GENERAL.ensemble_size", "ACTIVE_LEARNING of " + AL),
-    mace("  zzzz: 4\n", 3, "GENERAL.zzzz", "The README lists all keys"),
+    mace("  zzzz: 4\n", 3, "GENERAL.zzzz", "docs/reference/settings.md lists all keys"),
     mace("TRANING:\n  lr: 0.1\n", 3, "TRANING", "Did you mean TRAINING?"),
     mace("training:\n  lr: 0.1\n", 3, "training", "Did you mean TRAINING?"),
     mace("lr: 0.1\n", 3, "lr", "It belongs in section TRAINING."),

@@ -133,11 +133,11 @@ def test_the_glossary_does_not_depend_on_the_machine() -> None:
 # Our default is not the number in MACE's parser, because:
 NOT_MACES_DEFAULT = {
     "freeze": "the parser says None; counts with fine_tuning: frozen only",
-    "lora_alpha": "the parser says 1; docs/benchmarks.md, fine-tuning",
+    "lora_alpha": "the parser says 1; docs/reference/benchmarks.md, fine-tuning",
     "enable_cueq": "the parser knows true and false; what is compared first may be taken",
     "scheduler_patience": "the parser says 50; within the patience of a convergence it has to fire",
-    "ema": "the parser says False; docs/benchmarks.md, defaults of training",
-    "batch_size": "the parser says 10; docs/benchmarks.md, defaults of training",
+    "ema": "the parser says False; docs/reference/benchmarks.md, defaults of training",
+    "batch_size": "the parser says 10; docs/reference/benchmarks.md, defaults of training",
     "num_channels": "the parser says None and check_args makes it 128, tested below",
     "max_L": "the parser says None and check_args makes it 1, tested below",
     "log_dir": "the parser says None and makes it <work_dir>/logs",

@@ -19,14 +19,14 @@ from run_folder import python_path, run, write_inputs
 pytestmark = [pytest.mark.mpi, pytest.mark.real]
 
 MODULE = Path(__file__).with_name("engine_package") / "morse_engine.py"
-PAGE = Path(__file__).parents[2] / "docs" / "engines.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how_to" / "engines.md"
 TRIMER = "atom 0 0 0 C\natom 1.5 0 0 C\natom 0.75 1.299 0 C\n"
 SETTINGS = "active_learning_settings.yaml"
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment in which the package is installed, as docs/engines.md describes it."""
+    """The environment in which the package is installed, as docs/how_to/engines.md describes it."""
     folder = tmp_path_factory.mktemp("package")
     (described,) = re.findall(r"```toml\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
     project = tomllib.loads(described)["project"]

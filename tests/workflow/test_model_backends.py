@@ -40,7 +40,7 @@ def test_a_run_with_models_of_a_package_goes_to_its_end(finished_run) -> None:
 
 
 def test_its_models_are_read_as_the_page_says(finished_run, tmp_path: Path) -> None:
-    page = Path(__file__).parents[2] / "docs" / "extending" / "model_backend.md"
+    page = Path(__file__).parents[2] / "docs" / "developer" / "extending" / "model_backend.md"
     block = page.read_text().split("## Final models")[1].split("```python\n")[1].split("```")[0]
     folder = copy_of(finished_run("tblite", 1, models="pair"), tmp_path / "run")
     next((folder / "model").glob("*.model")).rename(folder / "model" / "water_best.model")

@@ -57,7 +57,7 @@ from fhi_al.settings.model_backends import ModelDeclaration
 
 pytestmark = [pytest.mark.mpi, pytest.mark.real]
 
-DOCS = Path(__file__).parents[2] / "docs" / "python.md"
+DOCS = Path(__file__).parents[2] / "docs" / "how_to" / "python.md"
 EXAMPLES = Path(__file__).parents[2] / "examples" / "python"
 SCRIPTS = Path(__file__).parent / "scripts"
 TIMEOUT_S = 150

@@ -1,4 +1,4 @@
-"""docs/relabel.md, its commands as they stand: a dataset of one method becomes one of another."""
+"""docs/tutorials/relabel.md, its commands as they stand: labels of one method become another's."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tblite.ase import TBLite
 
 pytestmark = [pytest.mark.mpi, pytest.mark.real]
 
-PAGE = Path(__file__).parents[2] / "docs" / "relabel.md"
+PAGE = Path(__file__).parents[2] / "docs" / "tutorials" / "relabel.md"
 TIMEOUT_S = 300
 
 

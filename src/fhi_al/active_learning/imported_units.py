@@ -45,7 +45,8 @@ LARGEST_STEP = 0.4
 MOST_PAIRS, FEWEST_PAIRS = 400, 10
 # The squared correlation of changes of the energy with the work, above which their ratio is
 # believed.  It was 0.6 to 1.1 for rattled and MD structures of ethanol, water, benzene and copper
-# at up to 1000 K (docs/facts.md); no wrong unit makes it less than 13 times larger or smaller.
+# at up to 1000 K (docs/developer/facts.md); no wrong unit makes it less than 13 times larger or
+# smaller.
 CORRELATED = 0.8
 LOWEST_RATIO, HIGHEST_RATIO = 0.2, 4.0
 # Logarithm of how far the ratio may be from that of units that are named.

@@ -103,7 +103,7 @@ class NPT(Dynamics):
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def keys(self) -> Mapping[str, Any]:
-        """See :meth:`Dynamics.keys`."""
+        """See :meth:`fhi_al.app.dynamics.Dynamics.keys`."""
         given = self._given()
         return {"stat_ensemble": "NPT", **given.pop("options"), **given}
 

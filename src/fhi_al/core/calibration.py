@@ -1,7 +1,7 @@
 """Calibration of uncertainties: true error = scale x uncertainty, and how well it is known.
 
 Pure: numpy and the standard library.  Which structures may be used is the caller's affair: only
-those chosen without regard to their uncertainty (see ``docs/calibration.md``).
+those chosen without regard to their uncertainty (see ``docs/explanation/calibration.md``).
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class Origin:
     source : str
         Of the initial dataset: what drove the MD; or, of a displaced structure, which is of no
         trajectory and whose step is its number in the list of them, what was done to it (one of
-        :data:`DISPLACED_KINDS`).  Empty where it is not known.
+        ``DISPLACED_KINDS``).  Empty where it is not known.
     system : str
         Name of its system; empty if the run has one without a name.
     """

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 # In parallel mode one rank in four trains: a larger share delays labels that cost minutes, with a
-# smaller one cheap labels wait for the training (simulated, docs/scaling.md).
+# smaller one cheap labels wait for the training (simulated, docs/explanation/scaling.md).
 RANKS_PER_TRAINING_RANK = 4
 
 Ranks = tuple[int, ...]

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from fhi_al.parallel.layout import Layout, RankPlacement, cores_of_host
 
-# Small batches of small systems: more threads than these gained nothing (docs/scaling.md).
+# Small batches of small systems: more threads than these gained nothing, see
+# docs/explanation/scaling.md.
 MOST_THREADS = 4
 
 

@@ -190,7 +190,8 @@ class ActiveLearning(Section):
         " also `{file: PATH, energy: NAME, forces: NAME, stress: NAME, valid_ratio: 0.1,"
         " test_ratio: 0}`: names under which they are stored (else `REF_energy`, ... or `energy`,"
         " ...), shares of these points that are validated on (0 to 0.5, or 1) and held out. More"
-        " points are sampled where they are not enough, by `FHI_AL-al` none. See `docs/data.md`.",
+        " points are sampled where they are not enough, by `FHI_AL-al` none. See"
+        " `docs/how_to/data.md`.",
     )
     initial_sampling: Annotated[Source | tuple[Source, ...], Choices()] = setting(
         "mace-mp0",

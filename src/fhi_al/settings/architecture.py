@@ -74,7 +74,7 @@ class Architecture(ModelArchitecture):
         " weights and settings, or a name of MACE's own (`small`, `medium-mpa-0`, `medium-omat-0`,"
         " `mace-matpes-r2scan-0`, `mh-1`, `small_off`, `mace_omol`, ...). The network is then that"
         " of the model: leave the other keys of this section out, but `atomic_energies`. See"
-        " `docs/fine_tuning.md`.",
+        " `docs/how_to/fine_tuning.md`.",
         shown_default="none: a new model",
     )
     foundation_head: OptionalText = setting(

@@ -9,7 +9,7 @@ from typing import Any
 from fhi_al.settings.checked_file import CheckedFile
 from fhi_al.settings.problems import Problem
 
-# Of keys that a file leaves out; measured, see docs/benchmarks.md.
+# Of keys that a file leaves out; measured, see docs/reference/benchmarks.md.
 DEFAULTS: Mapping[str, Mapping[str, Any]] = {
     "TRAINING": {"lr": 5e-3},
     "ACTIVE_LEARNING": {"n_samples": 2},

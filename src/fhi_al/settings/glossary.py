@@ -1,4 +1,4 @@
-"""The glossary of all settings in Markdown, made from the models, and its place in the README."""
+"""The glossary of all settings in Markdown, made from the models; it stands in docs/reference."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def glossary_markdown() -> str:
     """One table per section: key, type, default, meaning with unit and bounds or choices."""
     parts = []
     for kind in LAYOUTS:
-        parts.append(f"### {FILE_NAMES[kind]}\n")
+        parts.append(f"## {FILE_NAMES[kind]}\n")
         for section, model in sections_of(kind).items():
-            parts.append(f"#### {section}\n\n{cleandoc(model.__doc__ or '')}\n")
+            parts.append(f"### {section}\n\n{cleandoc(model.__doc__ or '')}\n")
             rows = ["| key | type | default | meaning |", "|---|---|---|---|"]
             rows += [_row(key, info) for key, info in keys_of(model).items()]
             parts.append("\n".join(rows) + "\n")

@@ -64,7 +64,7 @@ def about_unknown_key(
             if other is not None:
                 place = section if file == kind else f"{section} of {FILE_NAMES[file]}"
                 return f"{start}Did you mean {other} in {place}?", None
-    return f"{start}The README lists all keys of {label}.", None
+    return f"{start}docs/reference/settings.md lists all keys of {label}.", None
 
 
 def broken_rule(detail: ErrorDetails) -> str:

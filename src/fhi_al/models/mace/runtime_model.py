@@ -18,8 +18,8 @@ from fhi_al.models.default_dtype import default_dtype
 from fhi_al.models.mace import quiet_mace
 from fhi_al.models.mace.contraction import with_polynomials, without_polynomials
 
-# The only switch of the contraction of our own, which repeats MACE's internals (docs/upstream.md):
-# with False models are trained and run with MACE's modules alone.
+# The only switch of the contraction of our own, which repeats MACE's internals
+# (docs/developer/upstream.md): with False models are trained and run with MACE's modules alone.
 OWN_CONTRACTION = True
 
 
