@@ -9,12 +9,13 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fhi_al.app.exit_codes import DONE, FAILED, STOPPED, exit_code
 from fhi_al.core.errors import EngineError
+from fhi_al.process.output import output_that_may_close
 
 if TYPE_CHECKING:
     from fhi_al.active_learning.run import Run
@@ -51,6 +52,37 @@ def main_atomic_energies(argv: Sequence[str] | None = None) -> int:
 def main_label(argv: Sequence[str] | None = None) -> int:
     """``FHI_AL-label``: energies and forces of the structures of a file, by the run's engine."""
     return _command("FHI_AL-label", main_label.__doc__, _run_label, argv)
+
+
+def main_init(argv: Sequence[str] | None = None) -> int:
+    """``FHI_AL-init``: a folder that runs, from a structure, or a copy of a shipped example."""
+    from fhi_al.app.new_run import command
+
+    return _alone("FHI_AL-init", main_init.__doc__, command.add_arguments, command.act, argv)
+
+
+def _alone(
+    name: str,
+    description: str | None,
+    add_arguments: Callable[[argparse.ArgumentParser], None],
+    act: Callable[[argparse.Namespace], Iterable[str]],
+    argv: Sequence[str] | None,
+) -> int:
+    """Run a command that takes no MPI, which says what it does line by line."""
+    parser = _bare_parser(name, description)
+    add_arguments(parser)
+    arguments = parser.parse_args(argv)
+    with output_that_may_close():
+        try:
+            for line in act(arguments):
+                print(line, flush=True)
+        except Exception as error:
+            known = exit_code(error)
+            if known is None:
+                raise
+            print(f"{name}: {error}", file=sys.stderr, flush=True)
+            return known
+    return DONE
 
 
 def _command(name: str, description: str | None, drive: Drive, argv: Sequence[str] | None) -> int:
@@ -112,13 +144,18 @@ def _tell(name: str, error: Exception, code: int, folder: Path) -> None:
         print(f"{error}\n{name}: nothing was run.", file=sys.stderr, flush=True)
 
 
-def _parser(name: str, description: str | None) -> argparse.ArgumentParser:
+def _bare_parser(name: str, description: str | None) -> argparse.ArgumentParser:
     from importlib.metadata import version
 
     parser = argparse.ArgumentParser(
         prog=name, description=(description or "").partition(": ")[2], allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"{name} {version('fhi-al')}")
+    return parser
+
+
+def _parser(name: str, description: str | None) -> argparse.ArgumentParser:
+    parser = _bare_parser(name, description)
     parser.add_argument(
         "--workdir",
         type=Path,

@@ -92,6 +92,8 @@ def test_every_option_exists_and_every_option_is_told() -> None:
     commands = ("main", "main_atomic_energies", "main_label")
     existing = set(re.findall(r"--[a-z]+", "".join(map(help_of, commands))))
     assert set(re.findall(r"--[a-z]+", COMMANDS)) == existing
+    # Commands with a page of their own.
+    existing |= set(re.findall(r"--[a-z][a-z-]*", "".join(map(help_of, ("main_init",)))))
     for page in USERS_PAGES:
         if "explanation" in page.parts:  # has commands of benchmarks
             continue

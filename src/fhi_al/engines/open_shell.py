@@ -33,12 +33,11 @@ def tblite_note(
     charge = arguments.get("charge")
     if not isinstance(charge, int | float):
         charge = float(system.initial_charges.sum())
-    # xTB has the f electrons of lanthanides in their cores: each counts as lanthanum.
-    numbers = np.where((system.numbers > 57) & (system.numbers <= 71), 57, system.numbers)
+    numbers = as_xtb_counts(system.numbers)
     if (
         system.initial_moments.any()
         or arguments.get("multiplicity") is not None
-        or not _has_unpaired_electron(numbers, system.pbc, charge)
+        or not has_unpaired_electron(numbers, system.pbc, charge)
     ):
         return None
     return (
@@ -63,7 +62,7 @@ def aims_note(control: Control, system: Structure) -> str | None:
             spin = values[0].lower()
         elif keyword == "charge" and values:
             charge = real(values[0]) or 0.0
-    if spin != "none" or not _has_unpaired_electron(system.numbers, system.pbc, charge):
+    if spin != "none" or not has_unpaired_electron(system.numbers, system.pbc, charge):
         return None
     return (
         f"{control.path.name}: an odd number of electrons, and no `spin collinear`: in FHI-aims "
@@ -73,6 +72,15 @@ def aims_note(control: Control, system: Structure) -> str | None:
     )
 
 
-def _has_unpaired_electron(numbers: NDArray[np.int64], pbc: bool, charge: float) -> bool:
+def as_xtb_counts(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Atomic numbers by which xTB counts electrons.
+
+    It has the f electrons of lanthanides in their cores: each counts as lanthanum.
+    """
+    return np.where((numbers > 57) & (numbers <= 71), 57, numbers)
+
+
+def has_unpaired_electron(numbers: NDArray[np.int64], pbc: bool, charge: float) -> bool:
+    """Whether a molecule has an odd number of electrons."""
     electrons = float(numbers.sum()) - charge
     return not pbc and electrons % 2 == 1

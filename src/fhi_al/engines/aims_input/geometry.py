@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from ase.data import atomic_masses, atomic_numbers
+from numpy.typing import NDArray
 
 from fhi_al.core.structure import Array, Structure
 from fhi_al.engines.aims_input.errors import AimsInputError
@@ -259,15 +260,28 @@ class _Reader:
         return coordinates @ cell
 
 
-def write_geometry(geometry: Geometry) -> str:
+def write_geometry(
+    geometry: Geometry,
+    head: str = "Written by FHI_AL: the engine's copy of the user's geometry.in",
+    *,
+    constraints: bool = False,
+) -> str:
     """The geometry.in that the engine reads: absolute positions in full precision.
 
     What rules electrons is kept (moments, charges, fields), and what is not known stays below the
-    atom or lattice vector it stood below; velocities, relaxation constraints, Hessians and symmetry
-    parameters are not written.
+    atom or lattice vector it stood below; velocities, Hessians and symmetry parameters are not
+    written.
+
+    Parameters
+    ----------
+    geometry : Geometry
+    head : str
+        Comment in the first line.
+    constraints : bool
+        Write what MD keeps fixed, too, which is none of the engine's business.
     """
     shape = geometry.structure
-    lines = ["# Written by FHI_AL: the engine's copy of the user's geometry.in"]
+    lines = [f"# {head}"]
     lines += geometry.other_lines
     if shape.pbc:
         about = geometry.vector_lines or ((), (), ())
@@ -281,7 +295,16 @@ def write_geometry(geometry: Geometry) -> str:
         if shape.initial_charges[index] != 0.0:
             lines.append(f"    initial_charge {_numbers(shape.initial_charges[index : index + 1])}")
         lines += [f"    {line}" for line in geometry.atom_lines[index]]
+        if constraints:
+            lines += _fixed(shape.fixed[index])
     return "\n".join(lines) + "\n"
+
+
+def _fixed(coordinates: NDArray[np.bool_]) -> list[str]:
+    """Lines below an atom of which some coordinates are fixed."""
+    if coordinates.all():
+        return ["    constrain_relaxation .true."]
+    return [f"    constrain_relaxation {axis}" for axis, k in AXES.items() if coordinates[k]]
 
 
 def _numbers(values: Array) -> str:

@@ -1,0 +1,259 @@
+"""The reference engine of a new run: which one, and what its files need to say."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from fhi_al.app.new_run.commented_yaml import Key, Lines
+from fhi_al.app.new_run.structure import StartingStructure
+from fhi_al.core.errors import InputError
+from fhi_al.core.structure import Structure
+from fhi_al.engines.open_shell import as_xtb_counts, has_unpaired_electron
+
+EngineChoice = Literal["aims", "tblite", "ase"]
+ENGINES: tuple[EngineChoice, ...] = ("aims", "tblite", "ase")
+
+# As ASE and asi4py know them.
+SPECIES_VARIABLE = "AIMS_SPECIES_DIR"
+LIBRARY_VARIABLE = "ASI_LIB_PATH"
+LIBRARY = "/path/to/FHIaims/build/libaims.VERSION.scalapack.mpi.so"
+SPECIES = "/path/to/FHIaims/species_defaults/defaults_2020/light"
+
+# k points x length of a lattice vector, A; a metal needs about twice as many.
+K_LENGTH = 25.0
+OFTEN_MAGNETIC = (24, 25, 26, 27, 28, *range(58, 71))
+
+
+@dataclass(frozen=True)
+class Electrons:
+    """Charge and spin of a system.
+
+    Parameters
+    ----------
+    charge : float
+        In e.
+    multiplicity : int or None
+        2S + 1; None where nobody knows.
+    notes : tuple of str
+        What was assumed.
+    """
+
+    charge: float
+    multiplicity: int | None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class EngineFiles:
+    """What the engine needs in the files of a run.
+
+    Parameters
+    ----------
+    keys : sequence of Key or str
+        Of ACTIVE_LEARNING.
+    control : str or None
+        Text of control.in.
+    to_adapt : tuple of str
+        Keys that nobody but the user can fill in.
+    """
+
+    keys: Lines
+    control: str | None = None
+    to_adapt: tuple[str, ...] = ()
+
+
+def chosen_engine(given: str | None, environment: Mapping[str, str] = os.environ) -> EngineChoice:
+    """The engine that is asked for, or the one that this machine has.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    for name in ENGINES:
+        if name == given:
+            return name
+    if LIBRARY_VARIABLE in environment:
+        return "aims"
+    if importlib.util.find_spec("tblite") is not None:
+        return "tblite"
+    return "aims"
+
+
+def electrons_of(
+    start: StartingStructure, engine: EngineChoice, charge: float | None, multiplicity: int | None
+) -> Electrons:
+    """Charge and spin: as they are asked for, as the file says, or the least that is possible.
+
+    Raises
+    ------
+    InputError
+        If the multiplicity does not go with the number of electrons.
+    """
+    structure = start.structure
+    total = charge if charge is not None else start.charge or 0.0
+    numbers = as_xtb_counts(structure.numbers) if engine == "tblite" else structure.numbers
+    odd = has_unpaired_electron(numbers, structure.pbc, total)
+    if multiplicity is not None:
+        if not structure.pbc and total == int(total) and (multiplicity % 2 == 0) != odd:
+            n_electrons = int(structure.numbers.sum() - total)
+            raise InputError(
+                [
+                    f"--multiplicity {multiplicity}: {start.formula} with charge {total:g} has"
+                    f" {n_electrons} electrons: expected an"
+                    f" {'even' if odd else 'odd'} multiplicity. Correct it, or --charge."
+                ]
+            )
+        return Electrons(total, multiplicity)
+    if structure.initial_moments.any():  # which rule
+        return Electrons(total, None)
+    notes = []
+    if odd:
+        notes.append(
+            "an odd number of electrons: a radical, with multiplicity 2; --multiplicity says"
+            " otherwise, --charge if it is an ion"
+        )
+    magnetic = sorted({int(z) for z in structure.numbers} & set(OFTEN_MAGNETIC))
+    if magnetic and not odd:
+        names = ", ".join(chemical_symbols[z] for z in magnetic)
+        notes.append(
+            f"{names}: computed without unpaired electrons. If it is magnetic, say so:"
+            " --multiplicity, or initial_moment below the atoms in geometry.in"
+        )
+    return Electrons(total, 2 if odd else None, tuple(notes))
+
+
+def engine_files(
+    engine: EngineChoice,
+    structure: Structure,
+    electrons: Electrons,
+    *,
+    library: Path | None,
+    species: Path | None,
+    calculator: str | None,
+    environment: Mapping[str, str] = os.environ,
+) -> EngineFiles:
+    """What the files say of an engine.
+
+    Raises
+    ------
+    InputError
+        If what is needed is missing.
+    """
+    if engine == "aims":
+        return _aims(structure, electrons, library, species, environment)
+    if engine == "tblite":
+        return _tblite(structure, electrons)
+    if calculator is None:
+        raise InputError(
+            [
+                "--engine ase: which calculator? Expected --calculator with its import path, such"
+                " as --calculator ase.calculators.emt.EMT."
+            ]
+        )
+    arguments: Any = {}
+    return EngineFiles(
+        [
+            Key("reference_engine", "ase"),
+            Key("reference_calculator", calculator),
+            Key("reference_arguments", arguments, "of the calculator, such as charge and spin"),
+        ]
+    )
+
+
+def _tblite(structure: Structure, electrons: Electrons) -> EngineFiles:
+    keys: list[Key | str] = [
+        Key("reference_engine", "tblite", "xTB; --engine aims is FHI-aims"),
+        Key(
+            "reference_method",
+            "GFN1-xTB" if structure.pbc else "GFN2-xTB",
+            "periodic at the Gamma point" if structure.pbc else "or GFN1-xTB",
+        ),
+    ]
+    arguments: dict[str, Any] = {}
+    if electrons.charge:
+        arguments["charge"] = electrons.charge
+    if electrons.multiplicity is not None:
+        arguments["multiplicity"] = electrons.multiplicity
+    if arguments:
+        keys.append(Key("reference_arguments", arguments))
+    return EngineFiles(keys)
+
+
+def _aims(
+    structure: Structure,
+    electrons: Electrons,
+    library: Path | None,
+    species: Path | None,
+    environment: Mapping[str, str],
+) -> EngineFiles:
+    found = {
+        "aims_lib_path": (library, LIBRARY_VARIABLE, LIBRARY, "FHI-aims as a shared library"),
+        "species_dir": (species, SPECIES_VARIABLE, SPECIES, "species defaults"),
+    }
+    keys: list[Key | str] = [Key("reference_engine", "aims")]
+    to_adapt = []
+    for name, (given, variable, placeholder, what) in found.items():
+        path = given if given is not None else environment.get(variable)
+        if path is None:
+            to_adapt.append(name)
+            keys.append(f"ADAPT: {what}")
+            keys.append(Key(name, placeholder))
+        else:
+            keys.append(Key(name, str(Path(path).expanduser().resolve()), what))
+    keys.append("parallel: true overlaps labels, training and MD, with three ranks or more.")
+    return EngineFiles(keys, _control(structure, electrons), tuple(to_adapt))
+
+
+def _control(structure: Structure, electrons: Electrons) -> str:
+    lines = [
+        "# Written by FHI_AL-init.  Your method goes here: every line reaches FHI-aims.",
+        "# FHI_AL adds compute_forces and, from species_dir, the species blocks.",
+        "xc                     pbe",
+        *(() if structure.pbc else ("# many_body_dispersion_nl  (dispersion)",)),
+        "relativistic           atomic_zora scalar",
+        f"charge                 {electrons.charge:g}",
+        *_spin(structure, electrons),
+        *_k_grid(structure),
+        "",
+        "sc_accuracy_rho        1E-5",
+        "sc_accuracy_eev        1E-3",
+        "sc_accuracy_etot       1E-6",
+        "sc_accuracy_forces     1E-4",
+        "sc_iter_limit          200",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _spin(structure: Structure, electrons: Electrons) -> list[str]:
+    if structure.initial_moments.any():
+        return ["spin                   collinear"]
+    unpaired = (electrons.multiplicity or 1) - 1
+    if unpaired == 0:
+        return ["spin                   none"]
+    return [
+        "spin                   collinear",
+        f"fixed_spin_moment      {unpaired}",
+        "# A first guess, spread over all atoms; initial_moment in geometry.in is a better one.",
+        f"default_initial_moment {unpaired / len(structure):.4f}",
+    ]
+
+
+def _k_grid(structure: Structure) -> list[str]:
+    if not structure.pbc:
+        return []
+    lengths = np.linalg.norm(structure.cell, axis=1)
+    counts = [max(1, math.ceil(K_LENGTH / length - 1e-9)) for length in lengths]
+    return [
+        "# For an insulator; converge it, a metal needs about twice as many.",
+        "k_grid                 " + " ".join(map(str, counts)),
+    ]

@@ -1,0 +1,215 @@
+"""FHI_AL-init: what it writes passes the checks; what is wrong is said and nothing is written."""
+
+from __future__ import annotations
+
+import fnmatch
+import subprocess
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from ase import Atoms
+from ase.build import bulk, molecule
+from ase.constraints import FixAtoms, FixCartesian
+from ase.io import write
+
+from fhi_al.app.definition import definition_of
+from fhi_al.app.needs import Command
+from fhi_al.app.new_run import examples
+from fhi_al.app.new_run.commented_yaml import Key, commented_yaml
+from fhi_al.app.new_run.engine_choice import chosen_engine
+from fhi_al.app.prepare import prepare
+from fhi_al.cli import main_init
+from fhi_al.engines.aims_input.geometry import read_geometry
+
+ROOT = Path(__file__).parents[2]
+SPECIES = "  species {0}\n    nucleus {1}\n"
+
+
+def init(folder: Path, atoms: Atoms | list[Atoms], *options: str) -> int:
+    """Run the command on structures in an extended xyz file."""
+    path = folder.with_suffix(".xyz")
+    write(path, atoms)
+    return main_init([str(folder), "--geometry", str(path), *options])
+
+
+def keys(folder: Path) -> dict[str, object]:
+    text = (folder / "active_learning_settings.yaml").read_text()
+    return dict(yaml.safe_load(text)["ACTIVE_LEARNING"])
+
+
+def passes(folder: Path) -> bool:
+    """Whether ``--check`` has nothing to say; it raises otherwise."""
+    return prepare(definition_of(folder), Command.ALL).found is None
+
+
+@pytest.mark.parametrize("goal", ["quick", "production"])
+@pytest.mark.parametrize("atoms", [molecule("CH3CHO"), bulk("Si", cubic=True)], ids=str)
+def test_what_is_written_passes_the_check(tmp_path: Path, atoms: Atoms, goal: str) -> None:
+    assert init(tmp_path / "run", atoms, "--engine", "tblite", "--goal", goal) == 0
+    assert passes(tmp_path / "run")
+    notes = definition_of(tmp_path / "run").settings.notes
+    assert not [note for note in notes if "no effect" in note or "superseded" in note]
+
+
+def test_a_calculator_of_ase_labels(tmp_path: Path) -> None:
+    options = ("--engine", "ase", "--calculator", "ase.calculators.emt.EMT")
+    assert init(tmp_path / "run", bulk("Cu", cubic=True), *options) == 0
+    assert passes(tmp_path / "run")
+    md = yaml.safe_load((tmp_path / "run/active_learning_settings.yaml").read_text())["MD"]
+    assert md["timestep"] == 2.0
+
+
+def test_fixed_atoms_and_moments_are_kept(tmp_path: Path) -> None:
+    atoms = bulk("Fe", cubic=True)
+    atoms.set_initial_magnetic_moments([2.0, -2.0])
+    atoms.set_constraint([FixAtoms([0]), FixCartesian([1], (True, False, False))])
+    write(tmp_path / "fe.traj", atoms)
+    arguments = ["--geometry", str(tmp_path / "fe.traj"), "--engine", "aims"]
+    assert main_init([str(tmp_path / "run"), *arguments]) == 0
+    found = read_geometry(tmp_path / "run" / "geometry.in").structure
+    assert found.fixed.tolist() == [[True] * 3, [True, False, False]]
+    assert found.initial_moments.tolist() == [2.0, -2.0]
+    np.testing.assert_array_equal(found.cell, atoms.cell[:])
+    assert "spin                   collinear" in (tmp_path / "run/control.in").read_text()
+
+
+def test_of_several_frames_it_says_which_one_it_took(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frames = [molecule(name) for name in ("H2O", "CH4", "NH3")]
+    assert init(tmp_path / "last", frames) == 0
+    assert "H3N, 4 atoms, a molecule (frame 2 of 0 to 2 of last.xyz)" in capsys.readouterr().out
+    assert init(tmp_path / "first", frames, "--frame", "0") == 0
+    assert "H2O, 3 atoms" in (tmp_path / "first/active_learning_settings.yaml").read_text()
+    assert init(tmp_path / "none", frames, "--frame", "3") == 2
+    assert "expected 0 to 2" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_radical_gets_a_multiplicity_and_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    radical = Atoms("OH", [[0, 0, 0], [0, 0, 0.97]])
+    assert init(tmp_path / "run", radical, "--engine", "tblite") == 0
+    assert keys(tmp_path / "run")["reference_arguments"] == {"multiplicity": 2}
+    assert "an odd number of electrons" in capsys.readouterr().out
+    assert init(tmp_path / "anion", radical, "--engine", "tblite", "--charge", "-1") == 0
+    assert keys(tmp_path / "anion")["reference_arguments"] == {"charge": -1.0}
+    assert init(tmp_path / "wrong", radical, "--multiplicity", "3") == 2
+    assert "expected an even multiplicity" in capsys.readouterr().err
+    assert init(tmp_path / "aims", radical, "--engine", "aims") == 0
+    control = (tmp_path / "aims" / "control.in").read_text()
+    assert "fixed_spin_moment      1\n" in control
+    assert "default_initial_moment 0.5000\n" in control
+
+
+def test_with_fhi_aims_only_the_two_paths_are_left_to_adapt(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AIMS_SPECIES_DIR", raising=False)
+    assert init(tmp_path / "run", bulk("NaCl", "rocksalt", a=5.64), "--engine", "aims") == 0
+    adapt = [line for line in capsys.readouterr().out.splitlines() if line.startswith("adapt:")]
+    assert sorted("species_dir" in line for line in adapt) == [False, True]
+    assert "k_grid                 7 7 7\n" in (tmp_path / "run/control.in").read_text()
+
+
+def test_the_environment_says_where_fhi_aims_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    species = tmp_path / "species"
+    species.mkdir()
+    for number, symbol in ((1, "H"), (8, "O")):
+        (species / f"{number:02d}_{symbol}_default").write_text(SPECIES.format(symbol, number))
+    monkeypatch.setenv("AIMS_SPECIES_DIR", str(species))
+    assert init(tmp_path / "run", molecule("H2O"), "--engine", "aims") == 0
+    (adapt,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("adapt:")]
+    assert "aims_lib_path" in adapt
+    assert keys(tmp_path / "run")["species_dir"] == str(species)
+    assert chosen_engine(None, {"ASI_LIB_PATH": "libaims.so"}) == "aims"
+    assert chosen_engine("ase", {"ASI_LIB_PATH": "libaims.so"}) == "ase"
+
+
+def test_an_element_that_the_engine_does_not_know_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert init(tmp_path / "run", Atoms("PuO", [[0, 0, 0], [0, 0, 1.8]]), "--engine", "tblite") == 2
+    assert "No support for elements with Z >86" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "geometry.in").write_text("mine")
+    assert init(folder, molecule("H2O")) == 2
+    assert "has geometry.in already" in capsys.readouterr().err
+    assert [path.name for path in folder.iterdir()] == ["geometry.in"]
+    assert (folder / "geometry.in").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run"], "--geometry: missing"),
+        (["--geometry", "x.xyz"], "FOLDER: missing"),
+        (["run", "--geometry", "no.xyz"], "no.xyz: no such file"),
+        (["run", "--geometry", "bad.xyz"], "cannot be read as a structure"),
+        (["run", "--geometry", "slab.xyz"], "is periodic in some directions only"),
+        (["run", "--geometry", "h2o.xyz", "--engine", "ase"], "Expected --calculator"),
+        (["--example", "ethanol", "--engine", "ase"], "one or the other"),
+    ],
+)
+def test_wrong_arguments_are_refused(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("bad.xyz").write_text("no structure")
+    slab = bulk("Cu", cubic=True)
+    slab.pbc = (True, True, False)
+    write("slab.xyz", slab)
+    write("h2o.xyz", molecule("H2O"))
+    assert main_init(arguments) == 2
+    assert message in capsys.readouterr().err
+    assert not Path("run").exists()
+
+
+def test_an_example_is_copied_as_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main_init(["--example", "ethanol"]) == 0
+    assert "mpirun -n 2 FHI_AL --workdir ethanol" in capsys.readouterr().out
+    assert passes(tmp_path / "ethanol")
+    assert main_init(["--example", "ethanol"]) == 2
+
+
+def test_every_file_of_the_examples_is_shipped_and_nothing_else() -> None:
+    listed = subprocess.run(
+        ["git", "ls-files", "examples"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if listed.returncode or not listed.stdout:
+        pytest.skip("no git checkout")
+    tracked = set(listed.stdout.split())
+    copied = {
+        f"examples/{name}/{file}" for name in examples.names() for file in examples.files_of(name)
+    }
+    assert copied == tracked
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    patterns = project["tool"]["setuptools"]["package-data"]["fhi_al"]
+    assert [path for path in tracked if not any(fnmatch.fnmatch(path, p) for p in patterns)] == []
+
+
+def test_texts_are_quoted_where_yaml_would_take_them_for_something_else() -> None:
+    given = ["plain", "/a path/with: colon", "it's", "-dash", "GFN2-xTB", "/a" * 40, "a.b.C", "~x"]
+    lines = [Key(f"key{number}", value, "comment") for number, value in enumerate(given)]
+    text = commented_yaml(["head"], {"SECTION": ["a comment", *lines, Key("list", [1, 2.5, True])]})
+    read = yaml.safe_load(text)["SECTION"]
+    assert [read[f"key{number}"] for number in range(len(given))] == given
+    assert read["list"] == [1, 2.5, True]
