@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, WithJsonSchema
 
 from fhi_al.settings.value_types import (
     Boolean,
@@ -55,7 +55,11 @@ def read_scheduler_options(value: object) -> str:
     return text
 
 
-Walltime = Annotated[str, BeforeValidator(read_walltime)]
+Walltime = Annotated[
+    str,
+    BeforeValidator(read_walltime),
+    WithJsonSchema({"type": "string", "pattern": r"^\d{1,4}:[0-5]\d:[0-5]\d$"}),
+]
 Lines = Annotated[str, BeforeValidator(read_lines)]
 SchedulerOptions = Annotated[str, BeforeValidator(read_scheduler_options)]
 OptionalWord = Annotated[str | None, BeforeValidator(optional(read_word))]

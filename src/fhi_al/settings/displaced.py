@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, WithJsonSchema
 
 from fhi_al.settings.value_types import (
     LARGEST_SEED,
@@ -43,8 +43,23 @@ def read_amplitude(value: object) -> float | str:
     return number
 
 
-VolumeRange = Annotated[tuple[float, float], BeforeValidator(read_volume_range)]
-Amplitude = Annotated[float | Literal["auto"], BeforeValidator(read_amplitude)]
+VolumeRange = Annotated[
+    tuple[float, float],
+    BeforeValidator(read_volume_range),
+    WithJsonSchema({"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2}),
+]
+Amplitude = Annotated[
+    float | Literal["auto"],
+    BeforeValidator(read_amplitude),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "exclusiveMinimum": 0, "maximum": MOST_RATTLED},
+                {"const": "auto"},
+            ]
+        }
+    ),
+]
 
 
 class DisplacedStructures(Section):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from fhi_al.settings.problems import nearest, shown
@@ -61,6 +61,30 @@ def _ratio(key: str, given: object) -> float:
     return ratio
 
 
+_ENTRY: dict[str, Any] = {
+    "anyOf": [
+        {"type": "string"},
+        {
+            "type": "object",
+            "properties": {
+                **{key: {"type": "string"} for key in (FILE, *NAMES)},
+                **{key: {"type": "number", "minimum": 0, "maximum": 1} for key in RATIOS},
+            },
+            "required": [FILE],
+            "additionalProperties": False,
+        },
+    ]
+}
 OptionalInitialData = Annotated[
-    list[dict[str, Any]] | None, BeforeValidator(optional(read_initial_data))
+    list[dict[str, Any]] | None,
+    BeforeValidator(optional(read_initial_data)),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                *_ENTRY["anyOf"],
+                {"type": "array", "items": _ENTRY, "minItems": 1},
+                {"type": "null"},
+            ]
+        }
+    ),
 ]

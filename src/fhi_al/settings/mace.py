@@ -9,7 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    WithJsonSchema,
+)
 
 from fhi_al.settings.architecture import Architecture, ModelArchitecture
 from fhi_al.settings.fine_tuning import FineTuning
@@ -204,9 +211,11 @@ class Training(FineTuning):
 class Misc(Section):
     """Device, logging, checkpoints."""
 
-    device: Annotated[str, BeforeValidator(read_device)] = setting(
-        "cpu", "Where models are trained and run: cpu, cuda, cuda:N, mps, xpu."
-    )
+    device: Annotated[
+        str,
+        BeforeValidator(read_device),
+        WithJsonSchema({"type": "string", "pattern": r"^(cpu|cuda(:\d+)?|mps|xpu)$"}),
+    ] = setting("cpu", "Where models are trained and run: cpu, cuda, cuda:N, mps, xpu.")
     keep_checkpoints: Boolean = setting(
         False, "Keep every training checkpoint, not the last one only."
     )
@@ -228,7 +237,13 @@ class Misc(Section):
         " `auto` where it is faster, too (on NVIDIA's GPUs if it is installed); the saved models"
         " are ordinary ones.",
     )
-    cuda_graphs: Annotated[Literal["auto", "off"], Choice(), BeforeValidator(read_off)] = setting(
+    cuda_graphs: Annotated[
+        Literal["auto", "off"],
+        Choice(),
+        BeforeValidator(read_off),
+        # YAML 1.1 takes off for false.
+        WithJsonSchema({"enum": ["auto", "off", False]}),
+    ] = setting(
         "auto",
         "On GPUs, record training steps and forces once for each size of a batch and replay them;"
         " `auto` falls back to the plain way where that fails, `off` never tries.",

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, WithJsonSchema
 
 from fhi_al.settings.clash import Clash
 from fhi_al.settings.md import MolecularDynamics
@@ -37,7 +37,19 @@ def read_names(value: object) -> tuple[str, ...]:
     return tuple(read_plain_name(str(name) if isinstance(name, int) else name) for name in given)
 
 
-OptionalNames = Annotated[tuple[str, ...] | None, BeforeValidator(optional(read_names))]
+OptionalNames = Annotated[
+    tuple[str, ...] | None,
+    BeforeValidator(optional(read_names)),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": ["string", "integer"]},
+                {"type": "array", "items": {"type": ["string", "integer"]}, "minItems": 1},
+                {"type": "null"},
+            ]
+        }
+    ),
+]
 
 
 class System(Section):

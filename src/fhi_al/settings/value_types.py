@@ -14,7 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    WithJsonSchema,
+)
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from fhi_al.settings.problems import nearest, shown
@@ -199,8 +206,16 @@ def optional(read: Callable[[object], Any]) -> Callable[[object], Any]:
 
 Number = Annotated[float, BeforeValidator(read_number)]
 Integer = Annotated[int, BeforeValidator(read_integer)]
-CountOrAuto = Annotated[int | Literal["auto"], BeforeValidator(count_or_auto(1))]
-CountOrNoneOrAuto = Annotated[int | Literal["auto"], BeforeValidator(count_or_auto(0))]
+CountOrAuto = Annotated[
+    int | Literal["auto"],
+    BeforeValidator(count_or_auto(1)),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"const": "auto"}]}),
+]
+CountOrNoneOrAuto = Annotated[
+    int | Literal["auto"],
+    BeforeValidator(count_or_auto(0)),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"const": "auto"}]}),
+]
 Boolean = Annotated[bool, BeforeValidator(read_boolean)]
 BooleanOrAuto = Annotated[bool | Literal["auto"], BeforeValidator(read_boolean_or_auto)]
 FilePath = Annotated[Path, BeforeValidator(read_path)]
@@ -210,7 +225,11 @@ OptionalText = Annotated[str | None, BeforeValidator(optional(read_text))]
 OptionalPlainName = Annotated[str | None, BeforeValidator(optional(read_plain_name))]
 OptionalNumber = Annotated[float | None, BeforeValidator(optional(read_number))]
 PositiveOrAutoOrNone = Annotated[
-    float | Literal["auto"] | None, BeforeValidator(optional(read_positive_or_auto))
+    float | Literal["auto"] | None,
+    BeforeValidator(optional(read_positive_or_auto)),
+    WithJsonSchema(
+        {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"const": "auto"}, {"type": "null"}]}
+    ),
 ]
 OptionalInteger = Annotated[int | None, BeforeValidator(optional(read_integer))]
 OptionalPath = Annotated[Path | None, BeforeValidator(optional(read_path))]

@@ -167,7 +167,7 @@ def _of_example(arguments: argparse.Namespace) -> NewFolder:
                 " it is: expected one or the other. Take --example out for a folder of your own."
             ]
         )
-    files = examples.files_of(arguments.example)
+    files = examples.copies_of(arguments.example)
     folder = arguments.folder or Path(arguments.example)
     lines = ["README.md says what happens and what to expect"] if "README.md" in files else []
     return NewFolder(folder, files, tuple(lines), runs=examples.runs(files))

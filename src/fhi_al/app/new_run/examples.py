@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fhi_al.core.errors import InputError
+from fhi_al.settings.json_schema import KINDS, MODELINE, schema_path, with_schema_line
 from fhi_al.settings.problems import nearest
 
 FOLDER = Path(__file__).parents[2] / "examples"
@@ -37,6 +38,25 @@ def files_of(name: str) -> dict[str, bytes]:
         for path in sorted(folder.iterdir())
         if path.suffix in SUFFIXES and path.name not in LEFT_BY_A_RUN and path.is_file()
     }
+
+
+def copies_of(name: str) -> dict[str, bytes]:
+    """The files of an example, of which the settings name the schemas where they are installed.
+
+    Raises
+    ------
+    InputError
+        If there is no such example.
+    """
+    return {file: _named(content) for file, content in files_of(name).items()}
+
+
+def _named(content: bytes) -> bytes:
+    first = content.partition(b"\n")[0].decode(errors="replace")
+    for kind in KINDS:
+        if MODELINE in first and schema_path(kind).name in first:
+            return with_schema_line(content.decode(), kind).encode()
+    return content
 
 
 def runs(files: dict[str, bytes]) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from fhi_al.app.new_run.commented_yaml import Key, Lines, commented_yaml
 from fhi_al.app.new_run.structure import StartingStructure
+from fhi_al.settings.json_schema import schema_line
 
 Goal = Literal["quick", "production"]
 GOALS: tuple[Goal, ...] = ("quick", "production")
@@ -95,7 +96,11 @@ class Plan:
 
 def active_learning_text(plan: Plan) -> str:
     """``active_learning_settings.yaml``."""
-    head = [plan.title, "Keys that are not here have defaults: FHI_AL --check shows them."]
+    head = [
+        schema_line("active_learning"),
+        plan.title,
+        "Keys that are not here have defaults: FHI_AL --check shows them.",
+    ]
     lines = [*plan.engine_keys, *_amounts(plan)]
     return commented_yaml(head, {"ACTIVE_LEARNING": lines, "MD": _md(plan)})
 
@@ -189,7 +194,7 @@ def mace_text(plan: Plan) -> str:
             Key("forces_weight", 1000.0),
         ]
     sections["MISC"] = [Key("device", plan.device, "cuda where rank 0 has a GPU")]
-    head = [plan.title, "Names and defaults of most keys are MACE's own."]
+    head = [schema_line("mace"), plan.title, "Names and defaults of most keys are MACE's own."]
     return commented_yaml(head, sections)
 
 
