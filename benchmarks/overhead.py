@@ -32,7 +32,7 @@ from typing import Any
 from report import draw_shares, machine
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-TARGET = 5
+TARGET = 4
 KERNELS = ("training batches", "validations", "MD forces", "descriptors")
 
 

@@ -7,6 +7,7 @@ doubt, so that what is said is what :func:`fhi_al.core.plausible.geometry_proble
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from ase import units
@@ -136,8 +137,14 @@ def _sane(system: MDSystem, positions: Sequence[Array], cells: Array) -> Flags:
     )
 
 
+@lru_cache(maxsize=8)
+def _all_pairs(n_atoms: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Places of the first and the second atom of every pair."""
+    return np.triu_indices(n_atoms, 1)
+
+
 def _sane_molecules(system: MDSystem, positions: Array, cells: Array) -> Flags:
-    first, second = np.triu_indices(positions.shape[1], 1)
+    first, second = _all_pairs(positions.shape[1])
     squares = _squares(positions[:, first] - positions[:, second])
     allowed = system.limits.min_distance * (system.radii[first] + system.radii[second])
     apart: Flags = np.all(squares > allowed**2, axis=1)
@@ -153,7 +160,7 @@ def _sane_molecules(system: MDSystem, positions: Array, cells: Array) -> Flags:
 
 def _sane_crystals(system: MDSystem, positions: Array, cells: Array) -> Flags:
     """By the nearest images, which are those of rounding below half of the lowest height."""
-    first, second = np.triu_indices(positions.shape[1], 1)
+    first, second = _all_pairs(positions.shape[1])
     allowed = system.limits.min_distance * (system.radii[first] + system.radii[second])
     sane: Flags = np.logical_and(
         np.isfinite(cells).all(axis=(1, 2)), np.isfinite(positions).all(axis=(1, 2))

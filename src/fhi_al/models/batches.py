@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from fhi_al.core.structure import Array
 from fhi_al.models.graphs import Graph, LabelGraph, Tensors
 
+# Of :func:`reference_tensors`: one number for each structure.
+BY_STRUCTURE = ("weight", "energy_weight", "forces_weight", "stress_weight", "volume")
+
 
 @lru_cache(maxsize=64)
 def places_in_batch(
@@ -87,7 +90,7 @@ def reference_tensors(
     dict
         ``forces`` (n_atoms of all, 3) in eV/A, ``stress`` (n_structures, 3, 3) in eV/A^3; by
         structure ``weight``, ``energy_weight``, ``forces_weight``, ``stress_weight`` (0 for a label
-        without a stress), and ``volume`` in A^3 (0 for a molecule).
+        without a stress), and ``volume`` in A^3 (0 for a molecule): ``BY_STRUCTURE``.
     """
     labels = [graph.label for graph in graphs]
     no_stress = np.zeros((3, 3))
@@ -121,8 +124,16 @@ def energy_sums(
     -------
     (n_structures,)
     """
+    energies = tuple(atomic_energies)
+    return np.array([_energy_sum(one.tobytes(), one.dtype.char, energies) for one in elements])
+
+
+@lru_cache(maxsize=1024)
+def _energy_sum(elements: bytes, dtype: str, atomic_energies: tuple[float, ...]) -> float:
+    """Of one structure; most structures of a run are alike in their atoms."""
     energies = np.array(atomic_energies, dtype=np.float64)
-    return np.array([np.bincount(one, minlength=len(energies)) @ energies for one in elements])
+    counts = np.bincount(np.frombuffer(elements, dtype=dtype), minlength=len(energies))
+    return float(counts @ energies)
 
 
 def relative_energies(graphs: Sequence[LabelGraph], atomic_energies: Sequence[float]) -> Array:

@@ -18,6 +18,7 @@ import torch
 from fhi_al.core.label import Label
 from fhi_al.core.structure import Array
 from fhi_al.models.batches import (
+    BY_STRUCTURE,
     energy_sums,
     graph_tensors,
     reference_tensors,
@@ -45,6 +46,8 @@ from fhi_al.models.validation_errors import validation_errors
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 # Of those that :func:`fhi_al.models.batches.graph_tensors` makes, what is joined along rows.
 _OF_GRAPHS = ("positions", "cell", "node_attrs", "shifts", "unit_shifts")
+# Under this name the ``BY_STRUCTURE`` of a label are kept as one tensor, which is joined once.
+_NUMBERS = "by_structure"
 
 
 class TorchBackend(TorchKind):
@@ -259,9 +262,10 @@ class TorchBackend(TorchKind):
 
     def _tensors_of_one(self, graph: LabelGraph) -> Tensors:
         dtype = DTYPES[self.dtype]
-        return graph_tensors([graph.whole()], len(self.elements), dtype, self.device) | (
-            reference_tensors([graph], dtype, self.device)
-        )
+        reference = reference_tensors([graph], dtype, self.device)
+        numbers = torch.stack([reference.pop(name) for name in BY_STRUCTURE], dim=1)
+        of_graph = graph_tensors([graph.whole()], len(self.elements), dtype, self.device)
+        return {**of_graph, **reference, _NUMBERS: numbers}
 
     def _reference(
         self, samples: Sequence[LabelGraph], constants: NormalisationConstants, dtype: torch.dtype
@@ -273,7 +277,9 @@ class TorchBackend(TorchKind):
         if kept is None:
             return {**reference_tensors(samples, dtype, self.device), "energy": energy}
         names = [name for name in kept[0] if name not in (*_OF_GRAPHS, "edge_index")]
-        return {name: torch.cat([one[name] for one in kept]) for name in names} | {"energy": energy}
+        found = {name: torch.cat([one[name] for one in kept]) for name in names}
+        of_structures = zip(BY_STRUCTURE, found.pop(_NUMBERS).unbind(1), strict=True)
+        return {**found, **dict(of_structures), "energy": energy}
 
     def _places(self, samples: Sequence[Graph | LabelGraph]) -> Any:
         return self.places(tuple(sample.n_atoms for sample in samples))

@@ -204,7 +204,7 @@ class TorchModel:
         """See :meth:`fhi_al.models.interface.TrainableModel.is_finite`."""
         average = self.optimisation.average
         tensors = [*self.module.parameters(), *([] if average is None else average.shadow_params)]
-        return bool(torch.stack([torch.isfinite(tensor).all() for tensor in tensors]).all())
+        return bool(torch.cat([tensor.detach().flatten() for tensor in tensors]).isfinite().all())
 
     def weights(self) -> dict[str, Any]:
         """See :meth:`fhi_al.models.interface.TrainableModel.weights`."""
