@@ -168,6 +168,15 @@ def _parser(name: str, description: str | None) -> argparse.ArgumentParser:
         action="store_true",
         help="check all inputs, print the resolved settings and the work ahead, run nothing",
     )
+    parser.add_argument(
+        "--set",
+        dest="given",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="a key of the settings files, over what they say, such as ACTIVE_LEARNING.c_x=0.2;"
+        " may be repeated",
+    )
     if name == "FHI_AL-atomic-energies":
         parser.add_argument(
             "--elements",
@@ -247,7 +256,7 @@ def _run(
     command = Command(name)
 
     def define() -> Definition:
-        return definition_of(arguments.workdir)
+        return definition_of(arguments.workdir, arguments.given)
 
     if arguments.check:
         print("\n".join(checked(define, process, command)))
@@ -266,9 +275,9 @@ def _run_atomic_energies(arguments: argparse.Namespace, process: Process) -> int
 
     folder = arguments.workdir.resolve()
     if arguments.check:
-        print("\n".join(atomic_energies.checked(folder, arguments.elements)))
+        print("\n".join(atomic_energies.checked(folder, arguments.elements, arguments.given)))
         return DONE
-    atomic_energies.compute(folder, arguments.elements, process)
+    atomic_energies.compute(folder, arguments.elements, process, arguments.given)
     return DONE
 
 
@@ -284,6 +293,7 @@ def _run_label(arguments: argparse.Namespace, process: Process) -> int:
         arguments.model,
         stress=arguments.stress,
         retry=arguments.retry,
+        given=tuple(arguments.given),
     )
     if arguments.check:
         print("\n".join(labelling.checked(folder, order, process)))

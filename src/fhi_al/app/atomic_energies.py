@@ -37,7 +37,9 @@ log = logging.getLogger(__name__)
 POLL_S = 0.1
 
 
-def compute(folder: Path, symbols: Sequence[str] | None, process: Process) -> None:
+def compute(
+    folder: Path, symbols: Sequence[str] | None, process: Process, given: Sequence[str] = ()
+) -> None:
     """On rank 0, the others serving: compute the elements of geometry.in, or some of them.
 
     Parameters
@@ -46,6 +48,8 @@ def compute(folder: Path, symbols: Sequence[str] | None, process: Process) -> No
     symbols : sequence of str or None
         Element symbols; None for all.
     process : Process
+    given : sequence of str
+        Keys of the command line, ``SECTION.key=value``.
 
     Raises
     ------
@@ -54,7 +58,7 @@ def compute(folder: Path, symbols: Sequence[str] | None, process: Process) -> No
     EngineError
         If an atom did not converge or the engine is broken.
     """
-    settings, specs, left_out = _read(folder, symbols)
+    settings, specs, left_out = _read(folder, symbols, given)
     process.changes.enter_context(terminal_log("INFO"))
     for line in left_out:
         log.info("%s", line)
@@ -72,7 +76,7 @@ def compute(folder: Path, symbols: Sequence[str] | None, process: Process) -> No
         AtomicEnergiesProcedure(folder, tasks).run()
 
 
-def checked(folder: Path, symbols: Sequence[str] | None) -> list[str]:
+def checked(folder: Path, symbols: Sequence[str] | None, given: Sequence[str] = ()) -> list[str]:
     """What ``--check`` prints for inputs without problems.
 
     Raises
@@ -80,7 +84,7 @@ def checked(folder: Path, symbols: Sequence[str] | None) -> list[str]:
     SettingsError, InputError
         With all problems found.
     """
-    settings, specs, left_out = _read(folder, symbols)
+    settings, specs, left_out = _read(folder, symbols, given)
     names = ", ".join(chemical_symbols[number] for number in specs)
     lines = [settings.as_yaml("active_learning"), f"isolated atoms: {names}"]
     lines += left_out
@@ -91,10 +95,10 @@ def checked(folder: Path, symbols: Sequence[str] | None) -> list[str]:
 
 
 def _read(
-    folder: Path, symbols: Sequence[str] | None
+    folder: Path, symbols: Sequence[str] | None, given: Sequence[str]
 ) -> tuple[Settings, dict[int, EngineSpec], list[str]]:
     """Settings, the spec of each atom, and what of the user's arguments atoms do not get."""
-    settings = read_settings(folder, needs_mace=False)
+    settings = read_settings(folder, needs_mace=False, given=given)
     inputs = checks.read_inputs(settings)
     jobs = registry.engine_kind(settings).needs_job
     needs = Needs(initial_data=False, sampling=False, labels=True, cluster=jobs, models=False)

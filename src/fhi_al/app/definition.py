@@ -5,7 +5,7 @@ A folder's files and Python objects (see ``api``) both make one; all that follow
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,8 +73,14 @@ class Definition:
         return self.settings.values() | {f"PYTHON.{part}": name for part, name in names.items()}
 
 
-def definition_of(workdir: Path) -> Definition:
+def definition_of(workdir: Path, given: Sequence[str] = ()) -> Definition:
     """The run that a folder's files define, not yet checked as a whole.
+
+    Parameters
+    ----------
+    workdir : Path
+    given : sequence of str
+        Keys of the command line, ``SECTION.key=value``, in place of those of the files.
 
     Raises
     ------
@@ -82,5 +88,5 @@ def definition_of(workdir: Path) -> Definition:
         With all problems found in the files.
     """
     folder = workdir.resolve()
-    settings = read_settings(folder)
+    settings = read_settings(folder, given=given)
     return Definition(folder, settings, checks.read_inputs(settings))

@@ -57,6 +57,8 @@ class LabelOrder:
         Whatever the settings say.
     retry : bool
         Compute again what failed before.
+    given : tuple of str
+        Keys of the command line, ``SECTION.key=value``.
     """
 
     file: Path
@@ -65,6 +67,7 @@ class LabelOrder:
     model: Path | None = None
     stress: bool = False
     retry: bool = False
+    given: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +159,7 @@ def read_label_work(folder: Path, order: LabelOrder) -> LabelWork:
 def _settings(folder: Path, order: LabelOrder) -> Settings:
     """The settings; those of the models are not needed, but may ask for the stress."""
     has_models = (folder / FILE_NAMES["mace"]).is_file()
-    settings = read_settings(folder, needs_mace=has_models)
+    settings = read_settings(folder, needs_mace=has_models, given=order.given)
     return replace(settings, stress_option="--stress") if order.stress else settings
 
 

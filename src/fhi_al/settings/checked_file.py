@@ -25,6 +25,7 @@ from fhi_al.settings.messages import (
     instead,
     sentence,
 )
+from fhi_al.settings.overrides import placed
 from fhi_al.settings.problems import Problem, shown
 from fhi_al.settings.value_types import Section
 from fhi_al.settings.yaml_reading import Document, KeyPath
@@ -52,6 +53,8 @@ class CheckedFile:
         Line of every section and key in the file, by label.
     refused : set
         Labels of keys (and sections) about which a problem was reported.
+    overridden : tuple of str
+        Labels of keys that the command line gives.
     """
 
     kind: str
@@ -62,6 +65,7 @@ class CheckedFile:
     lines: dict[str, int] = field(default_factory=dict)
     refused: set[str] = field(default_factory=set)
     problems: list[Problem] = field(default_factory=list)
+    overridden: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
 
     def problem(self, label: str, message: str, *, about_value: bool = True) -> Problem:
@@ -76,7 +80,8 @@ class CheckedFile:
         line = self.lines.get(label)
         if line is None and "[" in label:  # a key that a block of several lacks
             line = self.lines.get(label.partition(".")[0])
-        return Problem(self.file, line, label, sentence(f"{text}: {message}"))
+        found = Problem(self.file, line, label, sentence(f"{text}: {message}"))
+        return placed(found, self.overridden)
 
     def value(self, label: str) -> Any:
         """The validated value of a key, or None if there is no such key."""
@@ -93,6 +98,7 @@ def check_file(
     document: Document,
     unreadable: Iterable[Problem] = (),
     layout: Layout | None = None,
+    overridden: tuple[str, ...] = (),
 ) -> CheckedFile:
     """Validate every section and key of a document.
 
@@ -105,9 +111,13 @@ def check_file(
         What reading the document found; no second problem is reported for these keys.
     layout : mapping, optional
         The models of the sections, if they are not the usual ones of such a file.
+    overridden : tuple of str, optional
+        Labels of keys that the command line gives.
     """
     layout = LAYOUTS[kind] if layout is None else layout
-    checked = CheckedFile(kind, document.file, layout, problems=list(unreadable))
+    checked = CheckedFile(
+        kind, document.file, layout, problems=list(unreadable), overridden=overridden
+    )
     for problem in checked.problems:
         if problem.key is not None:
             section, dot, key = problem.key.partition(".")

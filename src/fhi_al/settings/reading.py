@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +31,7 @@ from fhi_al.settings.learning_rate import (
 from fhi_al.settings.mace import MaceSettings
 from fhi_al.settings.md import MolecularDynamics
 from fhi_al.settings.model_backends import MACE, ModelDeclaration, declaration
+from fhi_al.settings.overrides import OPTION, placed, read_overrides, with_overrides
 from fhi_al.settings.problems import Problem, SettingsError, shown
 from fhi_al.settings.stress import notes_on_the_stress
 from fhi_al.settings.systems import System
@@ -258,7 +259,7 @@ def _written(value: Any) -> str:
     return text.removesuffix("\n").removesuffix("\n...")
 
 
-def read_settings(folder: Path, *, needs_mace: bool = True) -> Settings:
+def read_settings(folder: Path, *, needs_mace: bool = True, given: Sequence[str] = ()) -> Settings:
     """Read and check the settings files of a run.
 
     Parameters
@@ -268,6 +269,8 @@ def read_settings(folder: Path, *, needs_mace: bool = True) -> Settings:
     needs_mace : bool
         False for a command that trains nothing: ``mace_settings.yaml`` is then not looked at and
         no stop rule is asked for.
+    given : sequence of str
+        Keys of the command line, ``SECTION.key=value``, in place of those of the files.
 
     Raises
     ------
@@ -275,15 +278,22 @@ def read_settings(folder: Path, *, needs_mace: bool = True) -> Settings:
         With all problems of both files.
     """
     kinds = ["mace", "active_learning"] if needs_mace else ["active_learning"]
-    return checked_settings(
-        {kind: read_document(folder / FILE_NAMES[kind]) for kind in kinds}, folder
-    )
+    overrides = read_overrides(given)
+    documents = {kind: read_document(folder / FILE_NAMES[kind]) for kind in kinds}
+    # Of a file that cannot be read that is said.
+    there = all(document.data for document, _ in documents.values())
+    overridden: Mapping[str, tuple[str, ...]] = {}
+    if there:
+        readable = {kind: document for kind, (document, _) in documents.items()}
+        overridden = with_overrides(overrides, readable)
+    return checked_settings(documents, folder, overridden=overridden)
 
 
 def checked_settings(
     documents: Mapping[str, tuple[Document, list[Problem]]],
     folder: Path,
     models: ModelDeclaration | None = None,
+    overridden: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Settings:
     """Check documents against the models and the rules between their keys.
 
@@ -296,6 +306,8 @@ def checked_settings(
         The run's folder, which relative paths count from.
     models : ModelDeclaration, optional
         The kind of the models; by default the one that ``model_backend`` names.
+    overridden : mapping, optional
+        Labels of the keys that the command line gives, by the kind of file.
 
     Raises
     ------
@@ -307,11 +319,19 @@ def checked_settings(
     notes: list[str] = []
     mace = None
     active_learning = ActiveLearningSettings()
-    files["active_learning"] = check_file("active_learning", *documents["active_learning"])
+    by_option = overridden or {}
+    files["active_learning"] = check_file(
+        "active_learning",
+        *documents["active_learning"],
+        overridden=by_option.get("active_learning", ()),
+    )
     models = models or _models(files["active_learning"])
     if "mace" in documents:
         layout = mace_layout(models.architecture)
-        files = {"mace": check_file("mace", *documents["mace"], layout), **files}
+        mace_file = check_file(
+            "mace", *documents["mace"], layout, overridden=by_option.get("mace", ())
+        )
+        files = {"mace": mace_file, **files}
     if is_fine_tuned(files):
         files = {kind: with_defaults(checked) for kind, checked in files.items()}
     for kind, checked in files.items():
@@ -330,6 +350,7 @@ def checked_settings(
         # A file of which nothing could be read lacks everything: one problem says it.
         if document.data:
             found += clashes(checked, rules)
+        found = [placed(problem, checked.overridden) for problem in found]
         problems += sorted(found, key=lambda problem: problem.line or 0)
         if not found:
             notes += lines
@@ -340,6 +361,11 @@ def checked_settings(
         notes += notes_on_the_learning_rate(active_learning.active_learning, mace.training)
         notes += notes_on_the_second_stage(active_learning.active_learning, mace.training)
         notes += notes_on_the_stress(active_learning.active_learning, mace)
+    notes += [
+        f"{label} = {shown(checked.value(label))}: by {OPTION}."
+        for checked in files.values()
+        for label in checked.overridden
+    ]
     return Settings(mace, active_learning, folder, tuple(notes), files)
 
 

@@ -83,6 +83,29 @@ def read_document(path: Path) -> tuple[Document, list[Problem]]:
     return document, walk.problems
 
 
+def read_value(text: str, place: str) -> tuple[Any, list[Problem]]:
+    """A plain value as it stands behind a key, and what is wrong with it.
+
+    Parameters
+    ----------
+    text : str
+        In YAML; nothing is null.
+    place : str
+        What messages name.
+    """
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, RecursionError) as error:
+        reason = getattr(error, "problem", None) or "cannot be read"
+        message = f"not YAML: {reason}. A value that holds ': ' or '#' needs quotes"
+        return None, [Problem(place, None, None, message)]
+    if root is None:
+        return None, []
+    walk = _Walk(Document(place))
+    value = walk.value_of(root, ())
+    return value, [Problem(place, None, None, each.message) for each in walk.problems]
+
+
 def _text_of(path: Path) -> tuple[str | None, str]:
     """The text of a file, or None and what is the matter with it."""
     if path.is_dir():
