@@ -20,6 +20,7 @@ from fhi_al.labels.store import LabelStore
 from fhi_al.parallel.layout import layout
 from fhi_al.report.clock import ACTIVITIES
 from fhi_al.report.export import Exporter
+from fhi_al.report.model_card import ModelCard
 from fhi_al.report.summary import idle_shares, summary
 
 XYZ_DIGITS = 6e-9  # extended xyz holds eight decimals
@@ -39,6 +40,8 @@ def exporter(tmp_path: Path) -> Exporter:
         checkpoint_folder=tmp_path / "checkpoints",
         inputs_folder=tmp_path / "inputs",
         keep_checkpoints=False,
+        kind="mace",
+        reference="tblite, GFN2-xTB",
     )
 
 
@@ -53,6 +56,30 @@ class Sets:
 def keys(path: Path) -> list[float]:
     """The energies in a file, which name its labels."""
     return [label.energy for label in read_labels(path)]
+
+
+def test_a_card_says_what_the_models_are() -> None:
+    errors = UnseenErrors(0.0352, 0.0013, 30)
+    card = ModelCard(
+        name="ethanol",
+        kind="mace",
+        reference="tblite, GFN2-xTB",
+        files=["ethanol_11.model", "ethanol_12.model"],
+        elements=(1, 6),
+        r_max=5.0,
+        dtype="float32",
+        energies={"ethanol_11": (-10.5, -50.25), "ethanol_12": (-10.5, -50.0)},
+        n_labels=50,
+        errors=ReportedErrors(errors, errors),
+        date="2026-11-27",
+        versions={"mace-torch": "0.3.16"},
+    ).text()
+    assert "| elements | H, C |" in card and "| cutoff | 5 A |" in card
+    assert "| labels | 50, by tblite, GFN2-xTB |" in card
+    assert "forces 35.2 meV/A, energies 1.30 meV/atom on 30 points" in card
+    assert "| ethanol_12 | -10.5 | -50 |" in card  # E0s that were fitted differ
+    assert "model_paths=['ethanol_11.model', 'ethanol_12.model']" in card
+    assert "arXiv:2206.07697" in card and "mace-torch 0.3.16" in card
 
 
 def test_sets_are_written_per_member_and_combined(exporter: Exporter, tmp_path: Path) -> None:

@@ -42,6 +42,10 @@ def test_every_output_is_there(finished_run) -> None:
         assert (folder / "model" / f"{name}.model").is_file()
         assert (folder / "checkpoints" / f"{name}.pt").is_file()
         assert rows(folder / "results" / f"{name}_errors.csv")
+    card = (folder / "model" / "README.md").read_text()
+    assert "| elements | H, O |" in card and "by tblite, GFN2-xTB |" in card
+    assert all(f"`{name}.model`" in card for name in seeds)
+    assert "on each member's own validation points: forces" in card
     for name in ("initial_dataset.log", "AL.log", "restart/labels.jsonl"):
         assert (folder / name).stat().st_size > 0
     copied = {path.name for path in (folder / "inputs").iterdir()}

@@ -205,21 +205,22 @@ class ActiveLearningProcedure:
         convergence = self._run.state.convergence
         return convergence.members if convergence else range(len(self._run.ensemble.members))
 
+    def _best_member(self) -> int | None:
+        """The one that was converged, if it was one."""
+        convergence, is_best = self._run.state.convergence, self._options.converge == "best"
+        return convergence.members[0] if convergence is not None and is_best else None
+
     def _report_and_export(self) -> None:
         """What there is without the test, which may take hours of DFT, or fail."""
-        run, options = self._run, self._options
-        members, export = self._finished_members(), run.report.export
-        run.report_errors("final", members)
+        run, options, export = self._run, self._options, self._run.report.export
+        run.report_errors("final", self._finished_members())
         if options.figures is not None:
             draw_calibration(run.report.journal, options.figures)
         # The snapshot last: a run killed in between exports again.
         export.dataset("final", run.ensemble.members, run.store, run.held_out().labels())
-        is_best = run.state.convergence is not None and options.converge == "best"
-        export.models(
-            run.ensemble,
-            best=members[0] if is_best else None,
-            compiled=options.compile_models,
-        )
+        best = self._best_member()
+        export.models(run.ensemble, best, compiled=options.compile_models)
+        export.model_card(run.ensemble, run.store, run.state.errors, best)
         if self._n_test_labels() > 0:
             self._progress.update(stage=Stage.FINAL_TEST)
             run.save()
@@ -263,8 +264,9 @@ class ActiveLearningProcedure:
         run.report_test_errors("final")
         self._progress.update(stage=Stage.DONE)
         if run.state.final_test is not None:
-            labels = run.held_out().labels()
-            run.report.export.dataset("final", run.ensemble.members, run.store, labels)
+            labels, export = run.held_out().labels(), run.report.export
+            export.dataset("final", run.ensemble.members, run.store, labels)
+            export.model_card(run.ensemble, run.store, run.state.errors, self._best_member())
         run.save()
         log.info(
             "active learning done: force MAE on validation %.4f eV/A", run.state.final_mae_forces

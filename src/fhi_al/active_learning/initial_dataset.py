@@ -361,6 +361,7 @@ class InitialDatasetProcedure:
         # The snapshot last: a run killed in between exports again.
         export.dataset("initial", self._members, run.store, self._held_out.labels())
         export.models(run.ensemble)
+        export.model_card(run.ensemble, run.store, run.state.errors)
         run.save()
         if self._is_left_out:
             return

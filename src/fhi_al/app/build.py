@@ -354,4 +354,18 @@ def _exporter(settings: Settings, folder: Path) -> Exporter:
         checkpoint_folder=settings.resolve(mace.general.checkpoints_dir),
         inputs_folder=folder / "inputs",
         keep_checkpoints=mace.misc.keep_checkpoints,
+        kind=settings.al.model_backend,
+        reference=_reference(settings),
     )
+
+
+def _reference(settings: Settings) -> str:
+    """What computes the labels, for a reader."""
+    al = settings.al
+    if al.reference_engine == "aims":
+        return "FHI-aims with the control.in of the run"
+    if al.reference_engine == "tblite":
+        return f"tblite, {al.reference_method}"
+    if al.reference_engine == "ase":
+        return f"ASE, {al.reference_calculator}"
+    return str(al.reference_engine)

@@ -8,15 +8,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from fhi_al.core.label import Label, LabelSets
 from fhi_al.core.members import member_names
+from fhi_al.core.reported_errors import ReportedErrors
 from fhi_al.labels.records import Rejected
 from fhi_al.labels.store import LabelStore
 from fhi_al.labels.xyz import write_records
 from fhi_al.models.ensemble import Ensemble, state_name, with_compiled
+from fhi_al.report.model_card import ModelCard
 from fhi_al.storage.atomic_file import write_atomically
 
 log = logging.getLogger(__name__)
@@ -49,6 +52,10 @@ class Exporter:
     dataset_folder, model_folder, checkpoint_folder, inputs_folder : Path
     keep_checkpoints : bool
         Keep the training checkpoints of all epochs, not the last only.
+    kind : str
+        Of the models: ``model_backend``.
+    reference : str
+        What computes the labels, in words.
     """
 
     name: str
@@ -58,6 +65,8 @@ class Exporter:
     checkpoint_folder: Path
     inputs_folder: Path
     keep_checkpoints: bool
+    kind: str
+    reference: str
 
     @property
     def member_names(self) -> tuple[str, ...]:
@@ -136,6 +145,46 @@ class Exporter:
             target = self.model_folder / f"{self.name}_best.model"
             for given, to in zip(paths, (target, with_compiled(target)), strict=False):
                 write_atomically(to, given[best].read_bytes())
+
+    def model_card(
+        self,
+        ensemble: Ensemble,
+        store: LabelStore,
+        errors: ReportedErrors | None,
+        best: int | None = None,
+    ) -> None:
+        """Write ``README.md`` beside the models: what they are and how good.
+
+        Parameters
+        ----------
+        ensemble : Ensemble
+        store : LabelStore
+        errors : ReportedErrors or None
+            Of the models as they are exported.
+        best : int or None
+            As in :meth:`models`.
+        """
+        chosen = range(len(ensemble)) if best is None else [best]
+        every = self.member_names
+        names = [f"{self.name}_best"] if best is not None else list(every)
+        card = ModelCard(
+            name=self.name,
+            kind=self.kind,
+            reference=self.reference,
+            files=[f"{name}.model" for name in names],
+            elements=ensemble.backend.elements,
+            r_max=ensemble.backend.r_max,
+            dtype=ensemble.backend.dtype,
+            energies={
+                every[index]: ensemble.members[index].normalisation.atomic_energies
+                for index in chosen
+            },
+            n_labels=store.n_labels,
+            errors=errors,
+            date=datetime.now(UTC).date().isoformat(),
+            versions={package: _version(package) for package in PACKAGES},
+        )
+        write_atomically(self.model_folder / "README.md", card.text())
 
     def checkpoints(self, ensemble: Ensemble, states: dict[str, bytes]) -> None:
         """Write the members' training states (weights, optimizer, EMA) to ``checkpoints/``."""
