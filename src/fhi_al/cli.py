@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -93,6 +94,9 @@ def _command(name: str, description: str | None, drive: Drive, argv: Sequence[st
 
         if not process.drives:
             return serve(process)
+        not_joined = mpi.not_joined(os.environ, process.comm.size)
+        if not_joined is not None:
+            print(f"{name}: {not_joined}.", file=sys.stderr, flush=True)
         code = _run_command(name, description, drive, argv, process)
         mpi.call(process.comm, "stop", code)
         return code

@@ -161,6 +161,27 @@ def test_ending_processes_ends_those_they_started_and_those_that_do_not_listen()
         time.sleep(0.01)
 
 
+def test_what_all_processes_of_a_job_are_told_does_not_end_parsls_interchange(
+    tmp_path: Path,
+) -> None:
+    """Slurm's ``--signal=USR1`` and ``scancel`` are for the driver; it ends the interchange."""
+    (tmp_path / "waiting.py").write_text(
+        "import pathlib, time\npathlib.Path('there').touch()\ntime.sleep(60)\n"
+    )
+    guard = [sys.executable, "-m", "fhi_al.labels.cluster.guard", str(os.getpid()), "waiting"]
+    interchange = subprocess.Popen(guard, cwd=tmp_path)
+    limit = time.monotonic() + 20.0
+    while not (tmp_path / "there").exists():
+        assert time.monotonic() < limit and interchange.poll() is None
+        time.sleep(0.01)
+    for name in ("USR1", "TERM", "INT", "HUP"):
+        subprocess.run(["bash", "-c", f"kill -{name} {interchange.pid}"], check=True)
+    with pytest.raises(subprocess.TimeoutExpired):
+        interchange.wait(0.3)
+    interchange.terminate()
+    assert interchange.wait(10) == 0
+
+
 @pytest.mark.parametrize(
     ("command", "here", "words"),
     [

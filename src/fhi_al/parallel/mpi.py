@@ -107,6 +107,26 @@ def visible_gpus(driver: Path = Path("/proc/driver/nvidia/gpus")) -> tuple[str, 
     return tuple(itertools.takewhile(lambda name: name not in ("", "-1"), names))
 
 
+def not_joined(environment: Mapping[str, str], n_ranks: int) -> str | None:
+    """What is to be said where srun has started several processes that MPI has not joined.
+
+    Parameters
+    ----------
+    environment : mapping of str to str
+    n_ranks : int
+        As MPI has it.
+    """
+    tasks = environment.get("SLURM_STEP_NUM_TASKS", "")
+    if n_ranks > 1 or not tasks.isdigit() or int(tasks) < 2:
+        return None
+    return (
+        f"srun has started {tasks} processes, and MPI takes each for a run of one rank: expected"
+        f" one run of {tasks} ranks. srun must speak the language of the MPI library: try"
+        " --mpi=pmi2 or --mpi=pmix (srun --mpi=list names those that are there), or the mpirun of"
+        " the library"
+    )
+
+
 def agree(comm: MPI.Comm, error: Exception | None) -> None:
     """Collective over `comm`: return on all ranks if none has an error, raise on all if one has.
 

@@ -46,9 +46,23 @@ DRAIN_MARGIN_S = 60
 class _Slurm(SlurmProvider):
     """Submits jobs that do not take themselves for a part of the job the driver runs in."""
 
+    # Seconds between two looks at the blocks.  Parsl's 60 would be how long a label waits for a
+    # new block after its own was cancelled, also where lost workers are noticed earlier.
+    look_every_s = 60
+
+    @property
+    def status_polling_interval(self) -> int:
+        """Seconds between two looks at the blocks."""
+        return self.look_every_s
+
     def execute_wait(self, cmd: str, timeout: float | None = None) -> tuple[int, str, str]:
+        """Run one of Slurm's commands; exit code, output and errors."""
         unset = " ".join(f"-u {name}" for name in launcher_variables(os.environ, slurm=True))
         done: tuple[int, str, str] = super().execute_wait(f"env {unset} {cmd}", timeout)
+        if done[0] != 0 and cmd.startswith("squeue") and "Invalid job id" in done[2]:
+            # squeue has no such job when the only one asked for ended a while ago (MinJobAge):
+            # Parsl would take the failure for that of squeue and the block for a running one.
+            return 0, "", ""
         return done
 
 
@@ -161,24 +175,30 @@ def _local(options: ClusterOptions) -> ExecutionProvider:
 
 def _slurm(options: ClusterOptions) -> ExecutionProvider:
     single = options.launcher == "single"
-    minutes, seconds = divmod(options.walltime_s, 60)
-    hours, minutes = divmod(minutes, 60)
+    # Slurm knows whole minutes, and Parsl would round down (to 0, which is no limit at all).
+    hours, minutes = divmod(-(-options.walltime_s // 60), 60)
+    # Of a node that it shares a block gets the cores that it asks for, else one.  The user's lines
+    # come later: of two that say the same Slurm takes the last.
+    cores = options.workers_per_node * options.cores_per_worker
+    asked = [] if options.exclusive else [f"#SBATCH --cpus-per-task={cores}"]
     given: dict[str, Any] = {
         "partition": options.partition,
         "account": options.account,
         "exclusive": options.exclusive,
-        "scheduler_options": options.scheduler_options,
+        "scheduler_options": "\n".join([*asked, options.scheduler_options]),
         "worker_init": options.worker_init,
     }
-    return _Slurm(
+    slurm = _Slurm(
         init_blocks=0,
         min_blocks=0,
         max_blocks=options.max_blocks,
         nodes_per_block=options.nodes_per_block,
         # Parsl counts workers on all nodes of a block; with "single" they are on one only.
         parallelism=options.nodes_per_block if single else 1,
-        walltime=f"{hours:02d}:{minutes:02d}:{seconds:02d}",
+        walltime=f"{hours:02d}:{minutes:02d}:00",
         cmd_timeout=SLURM_COMMAND_TIMEOUT_S,
         launcher=SimpleLauncher() if single else SrunLauncher(),
         **given,
     )
+    slurm.look_every_s = min(slurm.look_every_s, options.lost_after_s)
+    return slurm
