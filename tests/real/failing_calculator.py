@@ -11,7 +11,8 @@ from ase.calculators.calculator import CalculationFailed, Calculator
 from tblite.ase import TBLite
 
 # Which failure it is: x of the first atom, in A.
-WELL, EXIT, RAISE, HANG, NO_SCF, EXIT_ONCE, SLOW = (100.0 * number for number in range(7))
+WELL, EXIT, RAISE, HANG, NO_SCF, EXIT_ONCE, SLOW, HANG_ONCE = (100.0 * k for k in range(8))
+HOLD = "hold"
 
 
 class FailingCalculator(Calculator):
@@ -20,7 +21,8 @@ class FailingCalculator(Calculator):
     Parameters
     ----------
     calls : str
-        A file that gets a line with the place for each call.
+        A file that gets a line with the place for each call.  As long as there is a file ``hold``
+        beside it with a number, no more calls than that come to their end.
     """
 
     implemented_properties = ("energy", "forces")
@@ -34,17 +36,21 @@ class FailingCalculator(Calculator):
         with self._calls.open("a") as stream:
             stream.write(f"{x}\n")
         failure = round(x / 100.0) * 100.0
-        n_calls = self._calls.read_text().split().count(str(x))
+        before = self._calls.read_text().split()
+        n_calls = before.count(str(x))
         if failure == EXIT or (failure == EXIT_ONCE and n_calls == 1):
             os._exit(7)
         if failure == RAISE:
             raise RuntimeError("no idea what to do")
-        if failure == HANG:
+        if failure == HANG or (failure == HANG_ONCE and n_calls == 1):
             time.sleep(300)
         if failure == NO_SCF:
             raise CalculationFailed("SCF not converged in 250 cycles")
         if failure == SLOW:
             time.sleep(1.0)
+        hold = self._calls.with_name(HOLD)
+        while hold.exists() and len(before) > int(hold.read_text()):
+            time.sleep(0.05)
         calculator = TBLite(method="GFN2-xTB", verbosity=0)
         calculator.calculate(atoms, ["energy", "forces"])
         self.results = calculator.results

@@ -1,0 +1,184 @@
+"""The run itself as a job of a real Slurm, with the scripts of the examples; and MPI under srun.
+
+Labels are counted by the calculator, in the run's folder.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from real.cluster_parts import calls, python_path
+from real.failing_calculator import HOLD
+from slurm.one_machine import OneMachineSlurm
+from workflow.run_folder import BACKENDS, SMALLEST, labels, write_inputs
+
+pytestmark = [pytest.mark.slurm, pytest.mark.real, pytest.mark.mpi]
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+LIMIT_S = 90.0
+# Labels before the run is asked to stop.
+N_BEFORE = 3
+# A login shell has a PATH of its own: the scripts say where to put what finds FHI_AL.
+ADAPT = "# source /path/to/venv/bin/activate"
+SETTINGS: dict[str, Any] = {
+    **SMALLEST,
+    "parallel": True,
+    "initial_sampling": "foundation",
+    "foundation_calculator": "tblite.ase.TBLite",
+    "foundation_arguments": {"method": "GFN1-xTB", "verbosity": 0},
+    "reference_engine": "ase",
+    "reference_calculator": "failing_calculator.FailingCalculator",
+    "n_samples": 3,
+    "skip_step_initial": 2,
+    "converge_al": False,
+}
+CLUSTER = {
+    "provider": "slurm",
+    "workers_per_node": 2,
+    "exclusive": False,
+    "walltime": "00:30:00",
+    "job_timeout": 60,
+    "lost_after": 4,
+}
+ENVIRONMENT = {
+    "PYTHONPATH": f"{python_path()}:{BACKENDS}",
+    "OMP_NUM_THREADS": "1",
+    # What --mpi=pmi2 says; MPICH of PyPI does not understand the default of this Slurm (none).
+    "SLURM_MPI_TYPE": "pmi2",
+}
+
+
+def run_folder(folder: Path, script: Path, **settings: Any) -> Path:
+    """A run that comes to a few labels at first, and the script of an example that starts it."""
+    arguments = {"reference_arguments": {"calls": str(folder / "calls.txt")}}
+    write_inputs(folder, active_learning={"ACTIVE_LEARNING": {**SETTINGS, **arguments, **settings}})
+    (folder / HOLD).write_text(str(N_BEFORE))
+    text = script.read_text()
+    assert text.count(ADAPT) == 1
+    copied = folder / script.name
+    copied.write_text(text.replace(ADAPT, f"export PATH={Path(sys.executable).parent}:$PATH"))
+    return copied
+
+
+def wait_until(happened: Callable[[], object], folder: Path) -> None:
+    end = time.monotonic() + LIMIT_S
+    while not happened():
+        assert time.monotonic() < end, said(folder)
+        time.sleep(0.05)
+
+
+def said(folder: Path) -> str:
+    """What the script and the command in it have printed."""
+    outputs = [*sorted(folder.glob("slurm_*.out")), folder / "check.out"]
+    return "\n".join(path.read_text() for path in outputs if path.exists())
+
+
+def wait_for_labels(folder: Path, n_labels: int) -> None:
+    store = folder / "restart" / "labels.jsonl"
+    wait_until(lambda: store.exists() and store.read_bytes().count(b"\n") >= n_labels, folder)
+
+
+def keys(folder: Path) -> list[str]:
+    return [record["key"] for record in labels(folder)]
+
+
+def assert_each_is_there_once(folder: Path, n_given_up: int) -> None:
+    """No label is stored twice, and no structure was computed again but those given up."""
+    made = Counter(calls(folder))
+    assert len(set(keys(folder))) == len(keys(folder)) == len(made)
+    again = [place for place, n in made.items() if n > 1]
+    assert set(made.values()) <= {1, 2} and len(again) <= n_given_up
+
+
+@pytest.fixture(scope="module")
+def driver(slurm: OneMachineSlurm, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, Path]:
+    """The driver of labels as jobs, submitted; five minutes before its end it is to be told."""
+    folder = tmp_path_factory.mktemp("driver") / "run"
+    script = run_folder(folder, EXAMPLES / "cluster" / "driver.sh", cluster=CLUSTER)
+    job = slurm.submit(script, environment=ENVIRONMENT)
+    wait_for_labels(folder, N_BEFORE)
+    # The script asks for SIGUSR1 ten minutes before the end.
+    slurm.end_at_next_look(job, 300)
+    return job, script
+
+
+@pytest.mark.usefixtures("driver")
+def test_mpi_under_srun_and_under_mpirun_in_a_job(slurm: OneMachineSlurm, tmp_path: Path) -> None:
+    """Two ranks on each of two nodes, where only one knows the language of the other."""
+    program = "from mpi4py.MPI import COMM_WORLD as w; print(w.allreduce(w.rank), w.size)"
+    mpirun = shutil.which("mpirun", path=str(Path(sys.executable).parent)) or "mpirun"
+    script = tmp_path / "job.sh"
+    script.write_text(
+        f"#!/bin/bash\n#SBATCH --nodes=2 --ntasks=4 --ntasks-per-node=2\nrank='{program}'\n"
+        f'for start in "srun --mpi=pmi2" "{mpirun}" "srun --mpi=none"; do\n'
+        f'  $start {sys.executable} -c "$rank"\ndone\n'
+    )
+    job = slurm.submit(script, "--output=out")
+    slurm.wait_for(job, "COMPLETED", limit_s=LIMIT_S)
+    lines = (tmp_path / "out").read_text().split("\n")[:-1]
+    assert lines == ["6 4"] * 8 + ["0 1"] * 4
+
+
+@pytest.mark.usefixtures("driver")
+def test_a_run_of_several_ranks_is_stopped_and_puts_itself_into_the_queue_again(
+    slurm: OneMachineSlurm, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    script = run_folder(folder, EXAMPLES / "slurm" / "one_node.sh", training_ranks=1)
+    job = slurm.submit(script, "--ntasks=3", environment=ENVIRONMENT)
+    wait_for_labels(folder, N_BEFORE)
+    # To the step, as --signal=USR1 does; see below for that itself.
+    slurm.run("scancel", "--signal=USR1", str(job))
+    wait_until(lambda: re.search("waiting for . label.* under way", said(folder)), folder)
+    (folder / HOLD).unlink()
+    found = slurm.wait_for(job, "COMPLETED", limit_s=LIMIT_S)
+    assert (found["ExitCode"], found["Restarts"]) == ("0:0", "1")
+    assert "run the same command again to continue" in said(folder)
+    assert_each_is_there_once(folder, 0)
+
+
+@pytest.mark.usefixtures("driver")
+def test_ranks_that_mpi_has_not_joined_are_told_what_to_do(
+    slurm: OneMachineSlurm, tmp_path: Path
+) -> None:
+    script = run_folder(tmp_path / "run", EXAMPLES / "cluster" / "driver.sh")
+    command = f"srun --mpi=none {Path(sys.executable).parent}/FHI_AL --check"
+    script.write_text(f"#!/bin/bash\n#SBATCH --ntasks=2 --output=slurm_%j.out\n{command}\n")
+    slurm.wait_for(slurm.submit(script, environment=ENVIRONMENT), "COMPLETED", limit_s=LIMIT_S)
+    words = "srun has started 2 processes, and MPI takes each for a run of one rank"
+    assert said(script.parent).count(words) == 2
+    assert "try --mpi=pmi2 or --mpi=pmix" in said(script.parent)
+
+
+def test_the_driver_stops_before_its_time_limit_and_goes_on_when_submitted_again(
+    slurm: OneMachineSlurm, driver: tuple[int, Path]
+) -> None:
+    job, script = driver
+    folder = script.parent
+    found = slurm.wait_for(job, "FAILED", limit_s=LIMIT_S)
+    assert found["ExitCode"] == "3:0", said(folder)
+    assert "run the same command again to continue" in said(folder)
+    assert "Traceback" not in said(folder)
+    # Its blocks are given back.
+    assert not slurm.jobs()
+    before = keys(folder)
+    finished = {path.parent.name for path in (folder / "cluster").glob("*/result.json")}
+    assert len(before) == N_BEFORE and set(before) <= finished
+    (folder / HOLD).unlink()
+    again = slurm.submit(script, environment=ENVIRONMENT)
+    assert slurm.wait_for(again, "COMPLETED", limit_s=LIMIT_S)["ExitCode"] == "0:0"
+    assert keys(folder)[: len(before)] == before
+    assert_each_is_there_once(folder, CLUSTER["workers_per_node"])
+    assert not slurm.jobs()
+    results = (folder / "cluster").glob("*/result.json")
+    assert {json.loads(path.read_text())["key"] for path in results} == set(keys(folder))
+    assert (folder / "data" / "final").is_dir()
