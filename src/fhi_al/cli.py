@@ -62,6 +62,18 @@ def main_init(argv: Sequence[str] | None = None) -> int:
     return _alone("FHI_AL-init", main_init.__doc__, command.add_arguments, command.act, argv)
 
 
+def main_status(argv: Sequence[str] | None = None) -> int:
+    """``FHI_AL-status``: what runs are at; which go on, have ended, were killed."""
+    from fhi_al.app import watching
+
+    try:
+        return _alone(
+            "FHI_AL-status", main_status.__doc__, watching.add_arguments, watching.act, argv
+        )
+    except KeyboardInterrupt:  # the way to leave --watch
+        return DONE
+
+
 def _alone(
     name: str,
     description: str | None,

@@ -93,7 +93,9 @@ def test_every_option_exists_and_every_option_is_told() -> None:
     existing = set(re.findall(r"--[a-z]+", "".join(map(help_of, commands))))
     assert set(re.findall(r"--[a-z]+", COMMANDS)) == existing
     # Commands with a page of their own.
-    existing |= set(re.findall(r"--[a-z][a-z-]*", "".join(map(help_of, ("main_init",)))))
+    existing |= set(
+        re.findall(r"--[a-z][a-z-]*", "".join(map(help_of, ("main_init", "main_status"))))
+    )
     for page in USERS_PAGES:
         # These have commands of benchmarks, and of other programs.
         if page.relative_to(ROOT).parts[:2] in (("docs", "explanation"), ("docs", "use")):

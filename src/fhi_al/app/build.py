@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 from mpi4py import MPI
@@ -31,6 +31,7 @@ from fhi_al.app.needs import Needs
 from fhi_al.app.options import loop_options, md_conditions
 from fhi_al.app.process_set_up import Process
 from fhi_al.app.rank_assignment import RankAssignment
+from fhi_al.app.rank_work import WorkOfRanks
 from fhi_al.app.replay import replay_structures
 from fhi_al.app.systems import input_files, sampling_table, shares, trajectory_table
 from fhi_al.core.members import member_seeds
@@ -48,12 +49,10 @@ from fhi_al.models.remote.predictor import RemotePredictor
 from fhi_al.models.torch_set_up import torch_set_up
 from fhi_al.models.training import SerialTrainingPool, TrainingPool
 from fhi_al.process.soft_stop import SoftStop
-from fhi_al.report import clock
 from fhi_al.report.clock import Clock
 from fhi_al.report.export import Exporter
 from fhi_al.report.journal import Journal
 from fhi_al.report.logs import library_log
-from fhi_al.report.summary import idle_shares
 from fhi_al.report.tables import Tables
 from fhi_al.settings import Settings
 
@@ -71,12 +70,15 @@ class Assembled:
     run : Run
     idle : callable
         Lines that say which rank had nothing to do, and how long.
+    busy : callable
+        The share of the time of this launch in which each rank had something to do.
     close : callable
         Ends what goes on in the background and gives everything back.
     """
 
     run: Run
     idle: Callable[[], list[str]]
+    busy: Callable[[], list[float]]
     close: Callable[[], None]
 
 
@@ -120,7 +122,7 @@ def assemble(
     process.changes.enter_context(library_log(libraries))
     process.changes.enter_context(torch_set_up(assignment.threads))
     with ExitStack() as parts:
-        run, snapshots, idle = _wire(definition, process, assignment, parts, needs)
+        run, snapshots, work = _wire(definition, process, assignment, parts, needs)
         run = replace(run, initial_data=initial_data)
         snapshots.restore(before)
         if before is not None and before.added:
@@ -143,7 +145,7 @@ def assemble(
         )
         parts.callback(tables.close)
         run.report.journal.listen(tables.add)
-        return Assembled(run, idle, parts.pop_all().close)
+        return Assembled(run, work.idle, work.busy, parts.pop_all().close)
 
 
 def _begin_again(run: Run, definition: Definition, before: Continuation) -> None:
@@ -174,8 +176,8 @@ def _wire(
     assignment: RankAssignment,
     parts: ExitStack,
     needs: Needs,
-) -> tuple[Run, Snapshots, Callable[[], list[str]]]:
-    """The run as it begins, what writes its snapshots, and who is idle."""
+) -> tuple[Run, Snapshots, WorkOfRanks]:
+    """The run as it begins, what writes its snapshots, and who is at work."""
     folder, settings, inputs = definition.folder, definition.settings, definition.inputs
     report = Report(
         Journal(folder / "restart" / "journal.jsonl"), Clock(), _exporter(settings, folder)
@@ -241,7 +243,7 @@ def _wire(
         ),
         report=report,
     )
-    return run, snapshots, partial(_idle, assignment, report.clock, supply, pool)
+    return run, snapshots, WorkOfRanks(assignment.layout, report.clock, supply, pool)
 
 
 def _training_rounds(
@@ -296,16 +298,6 @@ def _snapshots(
         report.clock,
         written=lambda files: report.export.checkpoints(training.ensemble, files),
     )
-
-
-def _idle(
-    assignment: RankAssignment, stopwatch: Clock, supply: LabelSupply, pool: TrainingPool
-) -> list[str]:
-    seconds = stopwatch.in_this_launch()
-    wall_s = sum(seconds.values())
-    driving_s = wall_s - seconds[clock.WAITING]
-    others = [supply.busy_seconds(), pool.busy_seconds()]
-    return idle_shares(assignment.layout, wall_s, driving_s, others)
 
 
 def _md_systems(
