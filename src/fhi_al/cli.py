@@ -55,6 +55,11 @@ def main_label(argv: Sequence[str] | None = None) -> int:
     return _command("FHI_AL-label", main_label.__doc__, _run_label, argv)
 
 
+def main_evaluate(argv: Sequence[str] | None = None) -> int:
+    """``FHI_AL-evaluate``: errors of models on labelled structures, or on an MD of the engine."""
+    return _command("FHI_AL-evaluate", main_evaluate.__doc__, _run_evaluate, argv)
+
+
 def main_init(argv: Sequence[str] | None = None) -> int:
     """``FHI_AL-init``: a folder that runs, from a structure, or a copy of a shipped example."""
     from fhi_al.app.new_run import command
@@ -202,6 +207,10 @@ def _parser(name: str, description: str | None) -> argparse.ArgumentParser:
         )
     if name == "FHI_AL-label":
         _add_label_arguments(parser)
+    if name == "FHI_AL-evaluate":
+        from fhi_al.app.evaluate_arguments import add_evaluate_arguments
+
+        add_evaluate_arguments(parser)
     return parser
 
 
@@ -315,4 +324,17 @@ def _run_label(arguments: argparse.Namespace, process: Process) -> int:
         print("\n".join(labelling.checked(folder, order, process)))
         return DONE
     labelling.compute(folder, order, process)
+    return DONE
+
+
+def _run_evaluate(arguments: argparse.Namespace, process: Process) -> int:
+    from fhi_al.app import evaluate
+    from fhi_al.app.evaluate_arguments import order_of
+
+    folder, order = arguments.workdir.resolve(), order_of(arguments)
+    if arguments.check:
+        print("\n".join(evaluate.checked(folder, order)))
+        return DONE
+    found = evaluate.evaluate(folder, order, process, quiet=arguments.json)
+    print(found.as_json() if arguments.json else "\n".join(found.lines))
     return DONE
