@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fhi_al.app import completion
 from fhi_al.app.exit_codes import DONE, FAILED, STOPPED, exit_code
 from fhi_al.core.errors import EngineError
 from fhi_al.process.output import output_that_may_close
@@ -79,6 +80,12 @@ def main_status(argv: Sequence[str] | None = None) -> int:
         return DONE
 
 
+def main_completion(argv: Sequence[str] | None = None) -> int:
+    """``FHI_AL-completion``: tab completion of all commands, for a shell to read."""
+    about = main_completion.__doc__
+    return _alone("FHI_AL-completion", about, completion.add_arguments, completion.act, argv)
+
+
 def _alone(
     name: str,
     description: str | None,
@@ -89,6 +96,7 @@ def _alone(
     """Run a command that takes no MPI, which says what it does line by line."""
     parser = _bare_parser(name, description)
     add_arguments(parser)
+    completion.complete(parser)
     arguments = parser.parse_args(argv)
     with output_that_may_close():
         try:
@@ -104,6 +112,8 @@ def _alone(
 
 
 def _command(name: str, description: str | None, drive: Drive, argv: Sequence[str] | None) -> int:
+    if completion.asks_for_completion(sys.argv[1:] if argv is None else argv):
+        _parser(name, description).parse_args(argv)  # prints it and ends, without MPI
     from fhi_al.app.process_set_up import process_set_up, serve
 
     with process_set_up() as process:
@@ -211,6 +221,7 @@ def _parser(name: str, description: str | None) -> argparse.ArgumentParser:
         from fhi_al.app.evaluate_arguments import add_evaluate_arguments
 
         add_evaluate_arguments(parser)
+    completion.complete(parser)
     return parser
 
 

@@ -94,8 +94,8 @@ def test_every_option_exists_and_every_option_is_told() -> None:
     assert set(re.findall(r"--[a-z]+", COMMANDS)) == existing
 
     # Commands with a page of their own.
-    others = "".join(map(help_of, ("main_init", "main_status", "main_evaluate")))
-    existing |= set(re.findall(r"--[a-z][a-z-]*", others))
+    with_a_page = ("main_init", "main_status", "main_completion", "main_evaluate")
+    existing |= set(re.findall(r"--[a-z][a-z-]*", "".join(map(help_of, with_a_page))))
     for page in USERS_PAGES:
         # These have commands of benchmarks, and of other programs.
         if page.relative_to(ROOT).parts[:2] in (("docs", "explanation"), ("docs", "use")):
