@@ -48,7 +48,8 @@ def complete(parser: argparse.ArgumentParser) -> None:
     if parser.epilog is None and parser.prog in EXAMPLES:
         parser.epilog = EXAMPLES[parser.prog]
         parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    shtab.add_argument_to(parser, OPTION, help="print what FHI_AL-completion collects, and end")
+    # Not in the help: it is for FHI_AL-completion.
+    shtab.add_argument_to(parser, OPTION, help=argparse.SUPPRESS)
     for action in parser._actions:
         if action.type is Path and action.choices is None:
             is_folder = action.metavar in FOLDERS
