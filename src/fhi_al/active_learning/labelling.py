@@ -110,6 +110,9 @@ class Labelling:
             crosses=crossed,
             stress_uncertainty=spread.stress,
             stress_threshold=self._criterion.stress_limit,
+            temperature=moved.temperature(live.point),
+            energy=live.energy,
+            volume=abs(float(np.linalg.det(live.point.cell))) if moved.structure.pbc else None,
             **where,
         )
         if crossed:

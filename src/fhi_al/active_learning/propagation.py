@@ -116,8 +116,10 @@ class Propagation:
         for place, (state, one) in enumerate(zip(states, live, strict=True)):
             if failures[place] is not None:
                 continue
-            one.forces = evaluation.of_all_members_at(place, one.point)
-            if one.forces is None:
+            known = evaluation.of_all_members_at(place, one.point)
+            if known is not None:
+                _take_over(one, known)
+            else:
                 system = self._dynamics.systems[state.system]
                 unknown.append(one)
                 structures.append(
@@ -130,7 +132,7 @@ class Propagation:
                 )
         predicted = self._dynamics.predictor.predict(structures)
         for one, prediction in zip(unknown, predicted, strict=True):
-            one.forces = prediction.forces
+            _take_over(one, prediction)
 
 
 class _Evaluation:
@@ -162,12 +164,16 @@ class _Evaluation:
             driving[place] = Evaluation(mean, mean_stress)
         return driving
 
-    def of_all_members_at(self, place: int, point: MDPoint) -> Array | None:
-        """Every member's forces of the last step, if all predicted it and it ended there."""
+    def of_all_members_at(self, place: int, point: MDPoint) -> Prediction | None:
+        """What all members predicted in the last step, if they did and it ended there."""
         if self._member is not None or place not in self._last:
             return None
         structure, prediction = self._last[place]
-        return prediction.forces if structure.is_at(point) else None
+        return prediction if structure.is_at(point) else None
+
+
+def _take_over(one: LiveTrajectory, found: Prediction) -> None:
+    one.forces, one.energy = found.forces, float(found.energies.mean())
 
 
 def _driving(forces: Array, member: int | None) -> Array:

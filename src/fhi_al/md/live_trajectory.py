@@ -28,6 +28,12 @@ class LiveTrajectory:
     forces : (n_members, n_atoms, 3) or None
         Of the members of the ensemble at the point, in eV/A; None if their weights have changed
         since, or they were never computed.
+
+    Attributes
+    ----------
+    energy : float or None
+        Mean of the members' energies, in eV, where the last move on all members' forces ended; for
+        the record, and saved nowhere.
     """
 
     def __init__(
@@ -40,6 +46,7 @@ class LiveTrajectory:
         self.point = point
         self.restart_point = restart_point
         self.forces = forces
+        self.energy: float | None = None
         self._generator = generator
         # Of the stream, for as long as nobody can have drawn from it since.
         self._random_state: dict[str, Any] | None = None

@@ -100,6 +100,18 @@ class MDSystem:
             compressibility=np.array([md.compressibility]),
         )
 
+    def temperature(self, point: MDPoint) -> float:
+        """Of a point's motion, in K.
+
+        Shared among the coordinates that can move; but for the centre of mass where it is held, and
+        for a rotation that nothing starts.
+        """
+        kinetic = 0.5 * float((point.momenta**2 / self.masses[:, None]).sum())
+        n = degrees_of_freedom(self.structure)
+        if self.conditions.thermostat in ("Langevin", "Andersen"):  # which turn a molecule, too
+            n = int((~self.structure.fixed).sum()) - 3 * can_drift(self.structure)
+        return 2 * kinetic / (n * units.kB)
+
     def start(self, generator: np.random.Generator, start: int = 0) -> MDPoint:
         """A starting geometry, by its index, with velocities of the conditions' temperature."""
         starts = self.starts or ((self.structure.positions, self.structure.cell),)
