@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from label_parts import some_label
 
-from fhi_al.active_learning import snapshot
 from fhi_al.active_learning.options import Criterion
 from fhi_al.active_learning.progress import Progress
+from fhi_al.active_learning.saved_state import run_state
 from fhi_al.active_learning.thresholds import Thresholds, describe
 from fhi_al.active_learning.upgrades import upgraded
 from fhi_al.app.options import criterion
@@ -167,8 +167,7 @@ def test_without_analysis_nothing_is_recorded(tmp_path: Path) -> None:
 
 
 def saved_and_read(state: RunState) -> RunState:
-    content = json.loads(json.dumps(dataclasses.asdict(state)))
-    return snapshot._STATE.validate_python(snapshot._with_lists_as_tuples(content))
+    return run_state({"state": json.loads(json.dumps(dataclasses.asdict(state)))})
 
 
 def test_a_resumed_run_decides_and_tells_what_an_unbroken_one_does(
@@ -212,8 +211,7 @@ def test_a_run_that_version_3_began_calibrates_from_now_on() -> None:
     sampling |= {"md_steps": 0, "setbacks": 0, "setbacks_in_row": 0}
     content = {"state": state, "systems": None, "settings": {}}
     files = upgraded(Snapshot(3, {"run.json": json.dumps(content).encode()}))
-    raw = json.loads(files["run.json"])["state"]
-    read = snapshot._STATE.validate_python(snapshot._with_lists_as_tuples(raw))
+    read = run_state(json.loads(files["run.json"]))
     assert read.active == active_state()
 
 

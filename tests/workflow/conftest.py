@@ -55,7 +55,7 @@ def finished_run(
                 write_inputs(
                     run,
                     asi_library=library,
-                    active_learning={"ACTIVE_LEARNING": changes},
+                    active_learning={"ACTIVE_LEARNING": changes, "MISC": {"report": True}},
                     models=models,
                 )
                 output.write_text(succeed(run, ranks))

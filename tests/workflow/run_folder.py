@@ -102,7 +102,8 @@ ACTIVE_LEARNING: dict[str, Any] = {
         "training_ranks": 1,
     },
     "MD": {"temperature": 300, "timestep": 0.5, "friction": 0.02, "seed": 3},
-    "MISC": {"snapshot_interval": 0},
+    # A second of each run: finished_run has one, see test_report.py.
+    "MISC": {"snapshot_interval": 0, "report": False},
 }
 
 # Models of the backend in tests/backends/pair_potential.py.

@@ -262,6 +262,7 @@ class ActiveLearningProcedure:
     def _finish(self) -> None:
         run = self._run
         run.report_test_errors("final")
+        run.keep_predictions("final", self._finished_members())
         self._progress.update(stage=Stage.DONE)
         if run.state.final_test is not None:
             labels, export = run.held_out().labels(), run.report.export

@@ -21,6 +21,11 @@ FINAL_MD = "MD of the final models"
 _GROUPS = {"sanity": SANITY, "test": FINAL_MD}
 
 
+def group_of(label: Label) -> str:
+    """Which of the test sets a label is in."""
+    return _GROUPS.get(label.origin.phase, HELD_OUT)
+
+
 def report_test_errors(
     phase: str,
     labels: Sequence[Label],
@@ -49,7 +54,7 @@ def report_test_errors(
     """
     groups: dict[str, list[Label]] = {HELD_OUT: [], SANITY: [], FINAL_MD: []}
     for label in labels:
-        groups[_GROUPS.get(label.origin.phase, HELD_OUT)].append(label)
+        groups[group_of(label)].append(label)
     maes: dict[str, float] = {}
     for group, chosen in groups.items():
         if not chosen:

@@ -358,6 +358,7 @@ class InitialDatasetProcedure:
         self._progress.update(stage=Stage.INITIAL_DONE, convergence=None)
         run.report_errors("initial", self._all_members)
         run.report_test_errors("initial")
+        run.keep_predictions("initial", self._all_members)
         # The snapshot last: a run killed in between exports again.
         export.dataset("initial", self._members, run.store, self._held_out.labels())
         export.models(run.ensemble)

@@ -15,6 +15,7 @@ from fhi_al.active_learning.held_out import HeldOut
 from fhi_al.active_learning.held_out_errors import report_test_errors
 from fhi_al.active_learning.initial_data import InitialData
 from fhi_al.active_learning.options import LoopOptions
+from fhi_al.active_learning.predictions import keep_predictions
 from fhi_al.active_learning.progress import Progress
 from fhi_al.active_learning.propagation import Dynamics
 from fhi_al.active_learning.sampled_points import SamplingMD
@@ -53,11 +54,14 @@ class Report:
         Where the wall time goes.
     export : Exporter
         Data sets, models and checkpoints.
+    folder : Path or None
+        For what the report is to show besides, ``report/``; None without a report.
     """
 
     journal: Journal
     clock: Clock
     export: Exporter
+    folder: Path | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,3 +201,24 @@ class Run:
                 self.report.journal,
             )
         self.progress.update(test_mae_forces=mae)
+
+    def keep_predictions(self, phase: str, members: Sequence[int]) -> None:
+        """Keep what the report shows of members with the weights as they are.
+
+        Parameters
+        ----------
+        phase : str
+            "initial" or "final".
+        members : sequence of int
+        """
+        if self.report.folder is None or not self.ensemble.can_be_trained:
+            return
+        with self.clock.section(clock.MD):
+            keep_predictions(
+                self.report.folder,
+                phase,
+                self.ensemble.members,
+                members,
+                self.held_out().unseen(),
+                self.dynamics.predictor,
+            )

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from pydantic import TypeAdapter
 
 from fhi_al.active_learning.restart import RUN, plain
+from fhi_al.active_learning.saved_state import run_state, with_lists_as_tuples
 from fhi_al.core.convergence import ConvergenceStage
 from fhi_al.core.run_state import RunState
 from fhi_al.core.structure import Array, Structure
@@ -20,8 +20,6 @@ from fhi_al.models.state_bytes import packed, unpacked
 
 PHASE_SPACE = "phase_space.npz"
 BEST = "best_{stage}_{index}.pt"
-
-_STATE = TypeAdapter(RunState)
 
 
 @dataclass(frozen=True)
@@ -120,14 +118,14 @@ def unpack(files: Mapping[str, bytes]) -> Saved:
     content = json.loads(files[RUN])
     with np.load(io.BytesIO(files[PHASE_SPACE]), allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
-    sets = [MemberSets(**_with_lists_as_tuples(each)) for each in content["sets"]]
+    sets = [MemberSets(**with_lists_as_tuples(each)) for each in content["sets"]]
     best = {
         (stage, index): BEST.format(stage=stage, index=index)
         for stage in ConvergenceStage
         for index in range(len(sets))
     }
     return Saved(
-        state=_STATE.validate_python(_with_lists_as_tuples(content["state"])),
+        state=run_state(content),
         live=[
             LiveTrajectory.from_arrays(str(index), arrays, random_state)
             for index, random_state in enumerate(content["random_states"])
@@ -143,11 +141,3 @@ def unpack(files: Mapping[str, bytes]) -> Saved:
         },
         journal_bytes=content["journal_bytes"],
     )
-
-
-def _with_lists_as_tuples(value: Any) -> Any:
-    if isinstance(value, list):
-        return tuple(_with_lists_as_tuples(element) for element in value)
-    if isinstance(value, dict):
-        return {key: _with_lists_as_tuples(element) for key, element in value.items()}
-    return value

@@ -107,18 +107,19 @@ def wired(prepared: Prepared, process: Process) -> Iterator[Run]:
     who = assign_ranks(settings, process, found, inputs)
     # Imported here: torch takes seconds, and a run that cannot begin needs none of it.
     from fhi_al.app.build import assemble
-    from fhi_al.app.observation import observed
     from fhi_al.report.summary import summary
 
     assembled = assemble(
         prepared.definition, process, who, found, prepared.needs, prepared.initial_data
     )
     run = assembled.run
-    watching = observed(assembled, settings, who, prepared.command)
-    with closed_at_the_end(process, assembled.close), watching:
+    with closed_at_the_end(process, assembled.close):
         yield run
     names = prepared.definition.inputs.names
-    for line in summary(run.state, run.store, run.clock.seconds(), assembled.idle(), names):
+    lines = summary(run.state, run.store, run.clock.seconds(), assembled.idle(), names)
+    if assembled.report is not None:
+        assembled.report.at_the_end()
+    for line in lines:
         log.info("summary: %s", line)
 
 

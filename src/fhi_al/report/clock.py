@@ -6,7 +6,7 @@ Sections nest: time inside an inner one is not booked on the outer.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 DFT, TRAINING, MD, WAITING = "DFT", "training", "MD", "waiting for labels"
@@ -27,6 +27,7 @@ class Clock:
         self._seconds = dict.fromkeys(ACTIVITIES, 0.0) | dict(seconds or {})
         self._earlier: dict[str, float] = {}
         self._open = [OTHER]
+        self._listeners: list[Callable[[], None]] = []
         self._since = time.perf_counter()
 
     @contextmanager
@@ -39,18 +40,17 @@ class Clock:
         finally:
             self._book()
             self._open.pop()
+        for listener in self._listeners:
+            listener()
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Call a listener at the end of every section that ends without an error."""
+        self._listeners.append(listener)
 
     def seconds(self) -> dict[str, float]:
         """Activity -> wall seconds up to now."""
-        # Nothing is booked: another thread may ask.
-        total = dict(self._seconds)
-        total[self._open[-1]] += time.perf_counter() - self._since
-        return total
-
-    @property
-    def activity(self) -> str:
-        """What the time is booked on now."""
-        return self._open[-1]
+        self._book()
+        return dict(self._seconds)
 
     def in_this_launch(self) -> dict[str, float]:
         """Activity -> wall seconds up to now, without those of earlier launches."""

@@ -35,8 +35,7 @@ class Journal:
 
     def cut(self, length: int) -> None:
         """Forget everything after the first ``length`` bytes; a shorter journal stays as it is."""
-        self._stream.flush()
-        size = self._size()
+        size = self.size()
         if size < length:
             log.warning(
                 "%s: %d bytes are missing at its end: the tables lack what they held, the run "
@@ -72,12 +71,14 @@ class Journal:
         """Bytes written so far, on the disk when this returns."""
         self._stream.flush()
         os.fsync(self._stream.fileno())
-        return self._size()
+        return self.size()
+
+    def size(self) -> int:
+        """Bytes written so far, not necessarily on the disk."""
+        self._stream.flush()
+        # Not tell(): after a cut and before the next entry it is the length before the cut.
+        return os.fstat(self._stream.fileno()).st_size
 
     def close(self) -> None:
         """Close the file."""
         self._stream.close()
-
-    def _size(self) -> int:
-        # Not tell(): after a cut and before the next entry it is the length before the cut.
-        return os.fstat(self._stream.fileno()).st_size

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from fhi_al.settings.value_types import Boolean, Number, OptionalNumber, Section, setting
+from fhi_al.settings.value_types import (
+    Boolean,
+    BooleanOrSnapshots,
+    Number,
+    OptionalNumber,
+    Section,
+    setting,
+)
 
 
 class ActiveLearningMisc(Section):
-    """Snapshots."""
+    """Snapshots and the report."""
 
     create_restart: Boolean = setting(
         True, "Write snapshots to `restart/`. Labels are stored as they come in any case."
@@ -18,4 +25,11 @@ class ActiveLearningMisc(Section):
         unit="s",
         gt=0,
         shown_default="no limit",
+    )
+    report: BooleanOrSnapshots = setting(
+        True,
+        "Keep a record of who does what when in `report/`, and at the end of a command write what"
+        " came out as one HTML file with figures, `report/report.html`. `snapshots`: also after a"
+        " snapshot, as often as costs less than 1 % of the time. `FHI_AL-report` writes it at any"
+        " time.",
     )

@@ -40,6 +40,7 @@ MAY_CHANGE: Mapping[str, frozenset[str]] = {
             "enable_cueq",
             "create_restart",
             "snapshot_interval",
+            "report",
             "walltime_limit",
         }
     ),

@@ -111,14 +111,18 @@ def read_boolean(value: object) -> bool:
     return value
 
 
-def read_boolean_or_auto(value: object) -> bool | str:
-    """``true``, ``false`` or ``auto``."""
-    if isinstance(value, str) and value.strip().casefold() == "auto":
-        return "auto"
-    try:
-        return read_boolean(value)
-    except PydanticCustomError:
-        raise refuse("must be true, false or auto") from None
+def boolean_or(word: str) -> Callable[[object], bool | str]:
+    """A reader of ``true``, ``false`` or a word."""
+
+    def read(value: object) -> bool | str:
+        if isinstance(value, str) and value.strip().casefold() == word:
+            return word
+        try:
+            return read_boolean(value)
+        except PydanticCustomError:
+            raise refuse(f"must be true, false or {word}") from None
+
+    return read
 
 
 def read_text(value: object) -> str:
@@ -217,7 +221,10 @@ CountOrNoneOrAuto = Annotated[
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"const": "auto"}]}),
 ]
 Boolean = Annotated[bool, BeforeValidator(read_boolean)]
-BooleanOrAuto = Annotated[bool | Literal["auto"], BeforeValidator(read_boolean_or_auto)]
+BooleanOrAuto = Annotated[bool | Literal["auto"], BeforeValidator(boolean_or("auto"))]
+BooleanOrSnapshots = Annotated[
+    bool | Literal["snapshots"], BeforeValidator(boolean_or("snapshots"))
+]
 FilePath = Annotated[Path, BeforeValidator(read_path)]
 PlainName = Annotated[str, BeforeValidator(read_plain_name)]
 Arguments = Annotated[dict[str, Any], BeforeValidator(read_arguments)]

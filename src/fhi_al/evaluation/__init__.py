@@ -1,1 +1,0 @@
-"""Judging finished models: errors on labelled structures, and physics that they must have."""
