@@ -47,7 +47,7 @@ CLUSTER = {
     "exclusive": False,
     "walltime": "00:30:00",
     "job_timeout": 60,
-    "lost_after": 4,
+    "lost_after": 8,
 }
 ENVIRONMENT = {
     "PYTHONPATH": f"{python_path()}:{BACKENDS}",
@@ -114,7 +114,9 @@ def driver(slurm: OneMachineSlurm, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.mark.usefixtures("driver")
 def test_mpi_under_srun_and_under_mpirun_in_a_job(slurm: OneMachineSlurm, tmp_path: Path) -> None:
     """Two ranks on each of two nodes, where only one knows the language of the other."""
-    program = "from mpi4py.MPI import COMM_WORLD as w; print(w.allreduce(w.rank), w.size)"
+    # A line in one piece, whoever else is writing.
+    words = 'print(f"{w.allreduce(w.rank)} {w.size}\\n", end="")'
+    program = f"from mpi4py.MPI import COMM_WORLD as w; {words}"
     mpirun = shutil.which("mpirun", path=str(Path(sys.executable).parent)) or "mpirun"
     script = tmp_path / "job.sh"
     script.write_text(

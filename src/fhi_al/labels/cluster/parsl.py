@@ -200,5 +200,7 @@ def _slurm(options: ClusterOptions) -> ExecutionProvider:
         launcher=SimpleLauncher() if single else SrunLauncher(),
         **given,
     )
-    slurm.look_every_s = min(slurm.look_every_s, options.lost_after_s)
+    slurm.look_every_s = min(
+        slurm.look_every_s, max(1, options.lost_after_s // BEATS_PER_THRESHOLD)
+    )
     return slurm
