@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fhi_al.app import completion
 from fhi_al.app.exit_codes import DONE, FAILED, STOPPED, exit_code
 from fhi_al.core.errors import EngineError
 from fhi_al.process.output import output_that_may_close
@@ -55,11 +56,34 @@ def main_label(argv: Sequence[str] | None = None) -> int:
     return _command("FHI_AL-label", main_label.__doc__, _run_label, argv)
 
 
+def main_evaluate(argv: Sequence[str] | None = None) -> int:
+    """``FHI_AL-evaluate``: errors of models on labelled structures, or on an MD of the engine."""
+    return _command("FHI_AL-evaluate", main_evaluate.__doc__, _run_evaluate, argv)
+
+
 def main_init(argv: Sequence[str] | None = None) -> int:
     """``FHI_AL-init``: a folder that runs, from a structure, or a copy of a shipped example."""
     from fhi_al.app.new_run import command
 
     return _alone("FHI_AL-init", main_init.__doc__, command.add_arguments, command.act, argv)
+
+
+def main_status(argv: Sequence[str] | None = None) -> int:
+    """``FHI_AL-status``: what runs are at; which go on, have ended, were killed."""
+    from fhi_al.app import watching
+
+    try:
+        return _alone(
+            "FHI_AL-status", main_status.__doc__, watching.add_arguments, watching.act, argv
+        )
+    except KeyboardInterrupt:  # the way to leave --watch
+        return DONE
+
+
+def main_completion(argv: Sequence[str] | None = None) -> int:
+    """``FHI_AL-completion``: tab completion of all commands, for a shell to read."""
+    about = main_completion.__doc__
+    return _alone("FHI_AL-completion", about, completion.add_arguments, completion.act, argv)
 
 
 def main_report(argv: Sequence[str] | None = None) -> int:
@@ -85,6 +109,7 @@ def _alone(
     """Run a command that takes no MPI, which says what it does line by line."""
     parser = _bare_parser(name, description)
     add_arguments(parser)
+    completion.complete(parser)
     arguments = parser.parse_args(argv)
     with output_that_may_close():
         try:
@@ -100,6 +125,8 @@ def _alone(
 
 
 def _command(name: str, description: str | None, drive: Drive, argv: Sequence[str] | None) -> int:
+    if completion.asks_for_completion(sys.argv[1:] if argv is None else argv):
+        _parser(name, description).parse_args(argv)  # prints it and ends, without MPI
     from fhi_al.app.process_set_up import process_set_up, serve
 
     with process_set_up() as process:
@@ -203,6 +230,11 @@ def _parser(name: str, description: str | None) -> argparse.ArgumentParser:
         )
     if name == "FHI_AL-label":
         _add_label_arguments(parser)
+    if name == "FHI_AL-evaluate":
+        from fhi_al.app.evaluate_arguments import add_evaluate_arguments
+
+        add_evaluate_arguments(parser)
+    completion.complete(parser)
     return parser
 
 
@@ -316,4 +348,17 @@ def _run_label(arguments: argparse.Namespace, process: Process) -> int:
         print("\n".join(labelling.checked(folder, order, process)))
         return DONE
     labelling.compute(folder, order, process)
+    return DONE
+
+
+def _run_evaluate(arguments: argparse.Namespace, process: Process) -> int:
+    from fhi_al.app import evaluate
+    from fhi_al.app.evaluate_arguments import order_of
+
+    folder, order = arguments.workdir.resolve(), order_of(arguments)
+    if arguments.check:
+        print("\n".join(evaluate.checked(folder, order)))
+        return DONE
+    found = evaluate.evaluate(folder, order, process, quiet=arguments.json)
+    print(found.as_json() if arguments.json else "\n".join(found.lines))
     return DONE

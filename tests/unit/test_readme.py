@@ -92,8 +92,10 @@ def test_every_option_exists_and_every_option_is_told() -> None:
     commands = ("main", "main_atomic_energies", "main_label")
     existing = set(re.findall(r"--[a-z]+", "".join(map(help_of, commands))))
     assert set(re.findall(r"--[a-z]+", COMMANDS)) == existing
+
     # Commands with a page of their own.
-    existing |= set(re.findall(r"--[a-z][a-z-]*", "".join(map(help_of, ("main_init",)))))
+    with_a_page = ("main_init", "main_status", "main_completion", "main_evaluate")
+    existing |= set(re.findall(r"--[a-z][a-z-]*", "".join(map(help_of, with_a_page))))
     for page in USERS_PAGES:
         # These have commands of benchmarks, and of other programs.
         if page.relative_to(ROOT).parts[:2] in (("docs", "explanation"), ("docs", "use")):
@@ -102,6 +104,15 @@ def test_every_option_exists_and_every_option_is_told() -> None:
         text = re.sub(others, "", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
         told = set(re.findall(r"(?<![\w|-])--[a-z][a-z-]*", text))
         assert told <= existing | OTHER_PROGRAMS_OPTIONS, page
+
+
+@pytest.mark.mpi
+def test_every_option_of_evaluate_is_told_on_its_page() -> None:
+    page = (ROOT / "docs" / "how_to" / "evaluate.md").read_text(encoding="utf-8")
+    told = set(re.findall(r"--[a-z][a-z-]*", page.partition("## Options")[2]))
+    existing = set(re.findall(r"--[a-z][a-z-]*", help_of("main_evaluate")))
+    of_all = {"--workdir", "--check", "--set", "--version", "--help"}
+    assert told | of_all == existing
 
 
 def anchors(page: Path) -> list[str]:

@@ -104,11 +104,11 @@ def assert_clear(output: str) -> None:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file but the lock, which holds the name of the last run."""
+    """Every file but the lock and the status, which tell of the last launch."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != "lock"
+        if path.is_file() and path.name not in ("lock", "status.json")
     }
 
 

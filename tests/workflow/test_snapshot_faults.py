@@ -188,12 +188,12 @@ def test_a_run_goes_on_without_its_newest_snapshot(finished_run, killed_run, tmp
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file that tells of the run's past; the lock and the logs are those of the launch."""
+    """Every file that tells of the run's past; lock, status and logs are of the launch."""
     files = [path for path in folder.rglob("*") if path.is_file()]
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in files
-        if path.name != "lock" and path.suffix != ".log"
+        if path.name not in ("lock", "status.json") and path.suffix != ".log"
     }
 
 

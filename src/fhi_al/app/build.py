@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 from mpi4py import MPI
@@ -31,6 +31,7 @@ from fhi_al.app.needs import Needs
 from fhi_al.app.options import loop_options, md_conditions
 from fhi_al.app.process_set_up import Process
 from fhi_al.app.rank_assignment import RankAssignment
+from fhi_al.app.rank_work import WorkOfRanks
 from fhi_al.app.replay import replay_structures
 from fhi_al.app.report_page import ReportOfRun
 from fhi_al.app.systems import input_files, sampling_table, shares, trajectory_table
@@ -49,13 +50,10 @@ from fhi_al.models.remote.predictor import RemotePredictor
 from fhi_al.models.torch_set_up import torch_set_up
 from fhi_al.models.training import SerialTrainingPool, TrainingPool
 from fhi_al.process.soft_stop import SoftStop
-from fhi_al.report import clock
-from fhi_al.report.activity import Busy
 from fhi_al.report.clock import Clock
 from fhi_al.report.export import Exporter
 from fhi_al.report.journal import Journal
 from fhi_al.report.logs import library_log
-from fhi_al.report.summary import idle_shares
 from fhi_al.report.tables import Tables
 from fhi_al.settings import Settings
 
@@ -73,6 +71,8 @@ class Assembled:
     run : Run
     idle : callable
         Lines that say which rank had nothing to do, and how long.
+    busy : callable
+        The share of the time of this launch in which each rank had something to do.
     close : callable
         Ends what goes on in the background and gives everything back.
     report : ReportOfRun or None
@@ -81,6 +81,7 @@ class Assembled:
 
     run: Run
     idle: Callable[[], list[str]]
+    busy: Callable[[], list[float]]
     close: Callable[[], None]
     report: ReportOfRun | None = None
 
@@ -126,7 +127,7 @@ def assemble(
     process.changes.enter_context(torch_set_up(assignment.threads))
     with ExitStack() as parts:
         of_run = ReportOfRun(folder) if settings.misc.report else None
-        run, snapshots, busy = _wire(definition, process, assignment, parts, needs, of_run)
+        run, snapshots, work = _wire(definition, process, assignment, parts, needs, of_run)
         run = replace(run, initial_data=initial_data)
         snapshots.restore(before)
         if before is not None and before.added:
@@ -144,15 +145,14 @@ def assemble(
             },
         )
         if of_run is not None:
-            parts.callback(of_run.keeps_activity(run, assignment.layout, busy).close)
+            parts.callback(of_run.keeps_activity(run, assignment.layout, work.seconds).close)
         tables = Tables(
             settings.resolve(general.results_dir),
             folder / "analysis" if settings.al.analysis else None,
         )
         parts.callback(tables.close)
         run.report.journal.listen(tables.add)
-        idle = partial(_idle, assignment, run.report.clock, busy)
-        return Assembled(run, idle, parts.pop_all().close, of_run)
+        return Assembled(run, work.idle, work.busy, parts.pop_all().close, of_run)
 
 
 def _begin_again(run: Run, definition: Definition, before: Continuation) -> None:
@@ -184,8 +184,8 @@ def _wire(
     parts: ExitStack,
     needs: Needs,
     of_run: ReportOfRun | None,
-) -> tuple[Run, Snapshots, Callable[[], Busy]]:
-    """The run as it begins, what writes its snapshots, and what the other ranks have done."""
+) -> tuple[Run, Snapshots, WorkOfRanks]:
+    """The run as it begins, what writes its snapshots, and who is at work."""
     folder, settings, inputs = definition.folder, definition.settings, definition.inputs
     report = Report(
         Journal(folder / "restart" / "journal.jsonl"),
@@ -254,11 +254,7 @@ def _wire(
         ),
         report=report,
     )
-    return (
-        run,
-        snapshots,
-        lambda: {"labels": supply.busy_seconds(), "training": pool.busy_seconds()},
-    )
+    return run, snapshots, WorkOfRanks(assignment.layout, report.clock, supply, pool)
 
 
 def _training_rounds(
@@ -319,13 +315,6 @@ def _snapshots(
         report.clock,
         written=written,
     )
-
-
-def _idle(assignment: RankAssignment, stopwatch: Clock, busy: Callable[[], Busy]) -> list[str]:
-    seconds = stopwatch.in_this_launch()
-    wall_s = sum(seconds.values())
-    driving_s = wall_s - seconds[clock.WAITING]
-    return idle_shares(assignment.layout, wall_s, driving_s, list(busy().values()))
 
 
 def _md_systems(

@@ -51,7 +51,7 @@ def compute(folder: Path, order: LabelOrder, process: Process) -> None:
     """
     work = read_label_work(folder, order)
     settings = work.settings
-    ranks = _layout(settings, process)
+    ranks = label_layout(settings, process)
     process.changes.enter_context(terminal_log("INFO"))
     with ExitStack() as outer:
         outer.enter_context(closing(FolderLock(work.state)))
@@ -60,7 +60,7 @@ def compute(folder: Path, order: LabelOrder, process: Process) -> None:
             log.warning("%s", note)
         for line in work.added_to_control():
             log.info("added to control.in: %s", line)
-        for line in [*work.systems.described(), _layout_line(settings, ranks)]:
+        for line in [*work.systems.described(), layout_line(settings, ranks)]:
             log.info("%s", line)
         soft_stop = SoftStop(folder, settings.misc.walltime_limit)
         process.changes.enter_context(soft_stop.listening())
@@ -70,7 +70,7 @@ def compute(folder: Path, order: LabelOrder, process: Process) -> None:
         parts = ExitStack()
         with closed_at_the_end(process, parts.close):
             supply = _supply(work, around, parts)
-            _compute(work, order, supply, soft_stop, _n_workers(settings, ranks))
+            _compute(work, order, supply, soft_stop, n_workers(settings, ranks))
 
 
 def _compute(
@@ -149,7 +149,7 @@ def _supply(work: LabelWork, around: Surroundings, parts: ExitStack) -> LabelSup
     return wire_queue(settings, work.specs, validator, place, around, parts, most_open=MOST_OPEN)
 
 
-def _layout(settings: Settings, process: Process) -> Layout:
+def label_layout(settings: Settings, process: Process) -> Layout:
     """As in a run, but that nobody trains."""
     al = settings.al
     try:
@@ -168,14 +168,14 @@ def _layout(settings: Settings, process: Process) -> Layout:
 
 def _layout_checked(settings: Settings, process: Process) -> str:
     try:
-        return _layout_line(settings, _layout(settings, process))
+        return layout_line(settings, label_layout(settings, process))
     except InputError as error:
         if len(process.placements) > 1:
             raise
         return f"layout: this check has one rank, the launch needs more: {error}"
 
 
-def _layout_line(settings: Settings, ranks: Layout) -> str:
+def layout_line(settings: Settings, ranks: Layout) -> str:
     """Who computes."""
     if settings.al.cluster is not None:
         return f"layout: labels are jobs on a cluster ({settings.al.cluster.provider})"
@@ -190,7 +190,7 @@ def _layout_line(settings: Settings, ranks: Layout) -> str:
     return line
 
 
-def _n_workers(settings: Settings, ranks: Layout) -> int:
+def n_workers(settings: Settings, ranks: Layout) -> int:
     if settings.al.cluster is not None:
         return cluster_options(settings).most_jobs
     return max(1, len(ranks.groups))

@@ -107,13 +107,15 @@ def wired(prepared: Prepared, process: Process) -> Iterator[Run]:
     who = assign_ranks(settings, process, found, inputs)
     # Imported here: torch takes seconds, and a run that cannot begin needs none of it.
     from fhi_al.app.build import assemble
+    from fhi_al.app.observation import observed
     from fhi_al.report.summary import summary
 
     assembled = assemble(
         prepared.definition, process, who, found, prepared.needs, prepared.initial_data
     )
     run = assembled.run
-    with closed_at_the_end(process, assembled.close):
+    watching = observed(assembled, settings, who, prepared.command)
+    with closed_at_the_end(process, assembled.close), watching:
         yield run
     names = prepared.definition.inputs.names
     lines = summary(run.state, run.store, run.clock.seconds(), assembled.idle(), names)

@@ -53,12 +53,15 @@ class Prepared:
         What the command still has to do.
     initial_data : InitialData or None
         Labels of the user's that it has not taken in yet.
+    command : Command
+        What it is for.
     """
 
     definition: Definition
     found: Continuation | None
     needs: Needs
     initial_data: InitialData | None
+    command: Command = Command.ALL
 
     @property
     def restart(self) -> Path:
@@ -107,7 +110,7 @@ def prepare(definition: Definition, command: Command) -> Prepared:
     if problems:
         raise InputError(problems)
     definition = replace(definition, settings=settings, inputs=inputs)
-    return Prepared(definition, found, needs, data)
+    return Prepared(definition, found, needs, data, command)
 
 
 def _in_saved_order(inputs: checks.Inputs, names: Sequence[str], restart: Path) -> checks.Inputs:

@@ -39,12 +39,15 @@ class Frame:
     problems : tuple of str
         Why not: what was found, what was expected, how to fix it.  Empty where it says itself that
         it could not be computed.
+    system : str or None
+        What the frame says that it is of (``system`` of extended xyz).
     """
 
     path: Path
     number: int
     label: Label | None
     problems: tuple[str, ...] = ()
+    system: str | None = None
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,9 @@ def _frame(path: Path, frame: AtomsFrame, names: _Names, file: int) -> Frame:
     if problems:
         return Frame(path, frame.number, None, tuple(problems))
     origin = Origin("imported", file, frame.number)
-    return Frame(path, frame.number, _label(atoms, found, names, origin))
+    system = atoms.info.get("system")
+    label = _label(atoms, found, names, origin)
+    return Frame(path, frame.number, label, system=None if system is None else str(system))
 
 
 def _value_problems(atoms: Atoms, found: dict[str, Any], names: _Names) -> Iterator[str]:

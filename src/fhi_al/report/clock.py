@@ -49,8 +49,15 @@ class Clock:
 
     def seconds(self) -> dict[str, float]:
         """Activity -> wall seconds up to now."""
-        self._book()
-        return dict(self._seconds)
+        # Nothing is booked: another thread may ask.
+        total = dict(self._seconds)
+        total[self._open[-1]] += time.perf_counter() - self._since
+        return total
+
+    @property
+    def activity(self) -> str:
+        """What the time is booked on now."""
+        return self._open[-1]
 
     def in_this_launch(self) -> dict[str, float]:
         """Activity -> wall seconds up to now, without those of earlier launches."""

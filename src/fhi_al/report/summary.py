@@ -148,6 +148,15 @@ def _labels_of_systems(store: LabelStore, names: Sequence[str]) -> Iterator[str]
     yield f"labels by system: {listed}"
 
 
+def busy_shares(
+    layout: Layout, wall_s: float, driving_s: float, others: Sequence[dict[int, float]]
+) -> list[float]:
+    """The share of the wall time in which each rank had something to do; as `idle_shares`."""
+    busy_s = [sum(each.get(rank, 0.0) for each in others) for rank in range(layout.n_ranks)]
+    busy_s[0] = driving_s
+    return [min(1.0, each / max(wall_s, 1e-9)) for each in busy_s]
+
+
 def idle_shares(
     layout: Layout, wall_s: float, driving_s: float, others: Sequence[dict[int, float]]
 ) -> list[str]:
@@ -163,12 +172,9 @@ def idle_shares(
     others : sequence of dict
         Rank -> seconds with work of some kind; a rank that is in none had none.
     """
-    busy_s = [sum(each.get(rank, 0.0) for each in others) for rank in range(layout.n_ranks)]
-    busy_s[0] = driving_s
     shares: list[tuple[str, list[int]]] = []
-    for rank in range(layout.n_ranks):
-        idle = max(0.0, 1.0 - busy_s[rank] / max(wall_s, 1e-9))
-        share = f"{layout.roles(rank)}: {100 * idle:.0f} %"
+    for rank, busy in enumerate(busy_shares(layout, wall_s, driving_s, others)):
+        share = f"{layout.roles(rank)}: {100 * (1.0 - busy):.0f} %"
         if shares and shares[-1][0] == share:
             shares[-1][1].append(rank)
         else:

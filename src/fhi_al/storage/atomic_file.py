@@ -19,6 +19,20 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     sync_folder(path.parent)
 
 
+def replace_in_one_step(path: Path, content: str) -> None:
+    """Replace a file in one step, without waiting for the disk; no half of one is left behind.
+
+    For what is written again soon: after a crash of the machine it may be the old one, or empty.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        temporary.write_text(content, encoding="utf-8")
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
 def sync_folder(folder: Path) -> None:
     """Put the names in a folder on the disk (a rename is not durable before that)."""
     descriptor = os.open(folder, os.O_RDONLY)

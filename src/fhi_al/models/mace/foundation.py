@@ -64,6 +64,11 @@ class Foundation:
         """Its E0s, scale, shift and average number of neighbours."""
         return normalisation_of(self.model)
 
+    def copied_model(self) -> MaceModel:
+        """The model for somebody who changes it: the file is read once in a process."""
+        with quiet_mace():
+            return copy.deepcopy(self.model)
+
     @cached_property
     def digest(self) -> str:
         """Differs if a weight differs."""
@@ -110,9 +115,8 @@ class Foundation:
 
 def calculator(found: Foundation, device: str, dtype: str) -> MACECalculator:
     """A foundation model as ASE's calculator."""
+    model = found.copied_model()
     with quiet_mace():
-        # The calculator changes the model that it is given.
-        model = copy.deepcopy(found.model)
         return MACECalculator(models=[model], device=device, default_dtype=dtype)
 
 
@@ -169,7 +173,7 @@ def _read(given: str, path: Path, _time: int, _size: int, head: str | None) -> F
     kind = type(model).__name__
     if kind != KIND:
         raise ValueError(
-            f"{path}: is a {kind}, which cannot be fine-tuned here: expected a {KIND}, as MACE's"
+            f"{path}: is a {kind}, which cannot be used here: expected a {KIND}, as MACE's"
             " foundation models are"
         )
     with quiet_mace():
@@ -181,14 +185,14 @@ def _one_head(path: Path, model: MaceModel, head: str | None) -> torch.nn.Module
     heads = list(getattr(model, "heads", ["Default"]))
     several = ", ".join(heads)
     if head is not None and head not in heads:
-        raise ValueError(f"{path}: has no head {head}: expected foundation_head: one of {several}")
+        raise ValueError(f"{path}: has no head {head}: expected one of {several}")
     if len(heads) == 1:
         one: torch.nn.Module = model
         return one
     if head is None:
         raise ValueError(
             f"{path}: has several heads, {several}, each trained on another method. Choose the one"
-            " nearest to yours with foundation_head"
+            " nearest to yours (ARCHITECTURE.foundation_head; --head of FHI_AL-evaluate)"
         )
     with quiet_mace(), default_dtype(torch.float64):
         found: torch.nn.Module = remove_pt_head(model, head)

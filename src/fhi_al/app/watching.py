@@ -1,0 +1,94 @@
+"""What ``FHI_AL-status`` is asked, looks at and shows; it changes nothing in any folder."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from fhi_al.core.errors import InputError
+from fhi_al.report.status_file import NAME, Seen, look_at
+from fhi_al.report.status_view import view
+
+HELP_EXAMPLES = """\
+examples:
+  FHI_AL-status run
+  FHI_AL-status runs/* --watch
+  FHI_AL-status run --json
+"""
+CLEAR = "\x1b[H\x1b[2J"
+WIDE = 160  # characters, where no terminal says
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the command."""
+    parser.epilog = HELP_EXAMPLES
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument(
+        "folders",
+        type=Path,
+        nargs="*",
+        metavar="DIR",
+        help="folders of runs, or folders that hold such (default: the current one)",
+    )
+    parser.add_argument(
+        "--watch", action="store_true", help="show it again and again, until no run goes on"
+    )
+    parser.add_argument(
+        "--interval",
+        type=float,
+        default=2.0,
+        metavar="S",
+        help="seconds between two looks (default: 2)",
+    )
+    parser.add_argument("--json", action="store_true", help="for programs: a list of all runs")
+
+
+def act(arguments: argparse.Namespace) -> Iterator[str]:
+    """Look, once or until no run goes on.
+
+    Raises
+    ------
+    InputError
+        If a folder does not exist.
+    """
+    if not 0 < arguments.interval < float("inf"):
+        raise InputError([f"--interval {arguments.interval:g}: expected a number above 0 (s)."])
+    while True:
+        runs = _look(arguments.folders or [Path()])
+        yield _shown(runs, as_json=arguments.json, again=arguments.watch)
+        if not arguments.watch or not any(run.condition == "running" for run in runs):
+            return
+        time.sleep(arguments.interval)
+
+
+def _look(folders: Sequence[Path]) -> list[Seen]:
+    missing = [folder for folder in folders if not folder.exists()]
+    if missing:
+        names = ", ".join(map(str, missing))
+        raise InputError([f"{names}: no such folder: expected folders of runs. Correct it."])
+    now = time.time()
+    found: list[Seen] = []
+    for folder in folders:
+        one = look_at(folder, now)
+        within = _runs_within(folder) if one.condition == "no run" else []
+        found += [look_at(inner, now) for inner in within] or [one]
+    return found
+
+
+def _runs_within(folder: Path) -> list[Path]:
+    """Folders of runs in a folder that is none."""
+    return sorted(path.parent for path in folder.glob(f"*/{NAME}")) if folder.is_dir() else []
+
+
+def _shown(runs: Sequence[Seen], *, as_json: bool, again: bool) -> str:
+    if as_json:
+        return json.dumps([run.as_json() for run in runs])
+    is_terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if is_terminal else WIDE
+    text = view(runs, time.time(), width=width, colors=is_terminal)
+    return f"{CLEAR}{text}" if again and is_terminal else text

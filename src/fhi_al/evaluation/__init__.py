@@ -1,0 +1,1 @@
+"""Judging finished models: errors on labelled structures, and physics that they must have."""
