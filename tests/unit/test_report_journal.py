@@ -194,6 +194,10 @@ def test_a_row_has_its_values_under_their_columns(tmp_path: Path) -> None:
         "md": "",  # of a version that did not say
         "system": "",
         "crosses": "False",
+        # Of entries that earlier versions wrote.
+        "temperature": "",
+        "energy": "",
+        "volume": "",
     }
     assert rows[3]["threshold"] == "1.0"
     assert rows[3]["crosses"] == "True"
