@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("fhi_al")
 
+# Of --progress: whether there are bars; None: where standard output is a terminal.
+BARS = {"auto": None, "bars": True, "lines": False}
+
 Drive = Callable[[argparse.Namespace, "Process"], int]
 
 
@@ -221,6 +224,14 @@ def _parser(name: str, description: str | None) -> argparse.ArgumentParser:
         help="a key of the settings files, over what they say, such as ACTIVE_LEARNING.c_x=0.2;"
         " may be repeated",
     )
+    if name in ("FHI_AL", "FHI_AL-initial-ds", "FHI_AL-al"):
+        parser.add_argument(
+            "--progress",
+            choices=BARS,
+            default="auto",
+            help="show progress bars, or lines only (default: bars on a terminal; mpirun hides it:"
+            " bars shows them there, too)",
+        )
     if name == "FHI_AL-atomic-energies":
         parser.add_argument(
             "--elements",
@@ -314,7 +325,7 @@ def _run(
         if prepared.needs.is_nothing:
             opening.report_finished(prepared)
             return DONE
-        with opening.wired(prepared, process) as run:
+        with opening.wired(prepared, process, BARS[arguments.progress]) as run:
             act(run, prepared)
     return DONE
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fhi_al.core.run_state import Stage
 from fhi_al.parallel.layout import ranges
 from fhi_al.process.soft_stop import Stopped
+from fhi_al.report.logs import terminal_log_through
 from fhi_al.report.observer import INTERVAL_S, Display, Observer
 from fhi_al.report.status import RankStatus, Status, StatusSource, Targets, TimeLeft
 from fhi_al.report.status_file import Launch, Outcome, StatusFile
@@ -40,9 +42,23 @@ class StatusWriter:
 
 @contextmanager
 def observed(
-    assembled: Assembled, settings: Settings, assignment: RankAssignment, command: str
+    assembled: Assembled,
+    settings: Settings,
+    assignment: RankAssignment,
+    command: str,
+    bars: bool | None = None,
 ) -> Iterator[None]:
-    """On rank 0: show what a run is at until the block ends, and how it ends."""
+    """On rank 0: show what a run is at until the block ends, and how it ends.
+
+    Parameters
+    ----------
+    assembled : Assembled
+    settings : Settings
+    assignment : RankAssignment
+    command : str
+    bars : bool or None
+        Whether standard output shows progress bars; None: where it is a terminal.
+    """
     run = assembled.run
     mace = settings.mace
     assert mace is not None
@@ -57,17 +73,31 @@ def observed(
         time_left=TimeLeft(),
     )
     displays: list[Display] = [StatusWriter(StatusFile(run.folder, launch))]
-    observer = Observer(source.status, displays)
-    observer.start()
-    try:
-        yield
-    except Stopped as stopped:
-        observer.close("stopped", f"{stopped}; the same command continues")
-        raise
-    except BaseException as error:
-        observer.close("failed", _first_line(error))
-        raise
-    observer.close("finished", _ending(run))
+    with ExitStack() as shown:
+        if sys.stdout.isatty() if bars is None else bars:
+            displays.append(shown.enter_context(_bars()))
+        observer = Observer(source.status, displays)
+        observer.start()
+        try:
+            yield
+        except Stopped as stopped:
+            observer.close("stopped", f"{stopped}; the same command continues")
+            raise
+        except BaseException as error:
+            observer.close("failed", _first_line(error))
+            raise
+        observer.close("finished", _ending(run))
+
+
+@contextmanager
+def _bars() -> Iterator[Display]:
+    """Progress bars on the terminal, with log lines above them."""
+    # Late: where no terminal is, nothing is imported.
+    from fhi_al.report.terminal_bars import TerminalBars
+
+    bars = TerminalBars(sys.stdout)
+    with terminal_log_through(bars.write):
+        yield bars
 
 
 def _targets(settings: Settings) -> Targets:

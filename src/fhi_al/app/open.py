@@ -88,8 +88,15 @@ def report_finished(run: Prepared) -> None:
 
 
 @contextmanager
-def wired(prepared: Prepared, process: Process) -> Iterator[Run]:
+def wired(prepared: Prepared, process: Process, bars: bool | None = None) -> Iterator[Run]:
     """On rank 0, the others serving: a prepared run, closed at the end.
+
+    Parameters
+    ----------
+    prepared : Prepared
+    process : Process
+    bars : bool or None
+        Whether standard output shows progress bars; None: where it is a terminal.
 
     Raises
     ------
@@ -114,7 +121,7 @@ def wired(prepared: Prepared, process: Process) -> Iterator[Run]:
         prepared.definition, process, who, found, prepared.needs, prepared.initial_data
     )
     run = assembled.run
-    watching = observed(assembled, settings, who, prepared.command)
+    watching = observed(assembled, settings, who, prepared.command, bars)
     with closed_at_the_end(process, assembled.close), watching:
         yield run
     names = prepared.definition.inputs.names

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,6 +30,32 @@ def terminal_log(level: str) -> Iterator[None]:
             yield
         finally:
             ours.propagate = propagated
+
+
+class _Through:
+    """A stream whose text another one writes."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+
+    def write(self, text: str) -> None:
+        self._write(text)
+
+    def flush(self) -> None:
+        """Nothing waits here."""
+
+
+@contextmanager
+def terminal_log_through(write: Callable[[str], None]) -> Iterator[None]:
+    """Let something else write our messages to the terminal, which has lines of its own there."""
+    ours = logging.getLogger(OURS)
+    handlers = [each for each in ours.handlers if type(each) is logging.StreamHandler]
+    before = [each.setStream(_Through(write)) for each in handlers]
+    try:
+        yield
+    finally:
+        for handler, stream in zip(handlers, before, strict=True):
+            handler.setStream(stream)
 
 
 def log_to_file(path: Path) -> logging.Handler:
