@@ -14,7 +14,7 @@ _PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))[
 
 project = "FHI_AL"
 release = version = _PROJECT["version"]
-project_copyright = "the authors of FHI_AL, MIT licence"
+project_copyright = "2026 FHI_AL developers"
 
 root_doc = "docs/index"
 include_patterns = ["docs/**.md", "examples/*/README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
