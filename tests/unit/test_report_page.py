@@ -143,6 +143,21 @@ def test_no_name_or_setting_can_break_out_of_the_page() -> None:
     assert evil in data["map-0"]["layout"]["title"]["text"]
 
 
+def test_systems_with_names_are_told_apart() -> None:
+    """The journal calls a system by its name, or by its index if it has none."""
+    fit = {"scale": 2.0, "low": 1.5, "high": 2.5, "n_pairs": 9, "within_1": 0.7, "within_2": 0.9}
+    pair = {"uncertainty": 0.1, "true_error": 0.2, "counts": True, "spearman": None, **fit}
+    entries = [{"kind": "calibration", "system": name, **pair} for name in ("water", "methane")]
+    page = report_html(record([label("a", -2.0)], events=Events(entries, [1, 2])))
+    data = json.loads(re.search(r'id="figures">(.*?)</script>', page, re.DOTALL)[1])
+    names = {one.get("name") for one in data["calibration-0"]["data"]}
+    assert {"sanity check, water", "scale × uncertainty, methane"} <= names
+    entries = [{"kind": "calibration", "system": 0, **pair}]
+    assert "<td>H2</td><td>9</td><td>2</td>" in report_html(
+        record([label("a", -2.0)], events=Events(entries, [1]))
+    )
+
+
 def test_a_run_that_has_hardly_begun_has_a_report() -> None:
     page = report_html(record([label("a", -2.0)]))
     assert "Not finished: before its first snapshot" in page

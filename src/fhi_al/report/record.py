@@ -105,8 +105,10 @@ class RunRecord:
         """The results that were refused."""
         return [record for record in self.labels if isinstance(record, Rejected)]
 
-    def system_name(self, system: int) -> str:
-        """Of a system by its index: its own, or the formula of its labels."""
+    def system_name(self, system: int | str) -> str:
+        """Of a system by its index: its own, or the formula of its labels; a name as it is."""
+        if isinstance(system, str):
+            return system
         given = self.names[system] if system < len(self.names) else ""
         return given or self._formulas.get(system, f"system {system}")
 

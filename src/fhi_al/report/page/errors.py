@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from fhi_al.core.label import Label
 from fhi_al.core.structure import Array
+from fhi_al.report.journal import Entry
 from fhi_al.report.page.figures import (
-    BLUE,
-    GREY,
     INK,
     SYMBOLS,
     Figure,
@@ -87,6 +85,16 @@ class Compared:
 
 
 _UNITS = {"forces": "eV/Å", "energies": "eV/atom", "stress": "eV/Å³"}
+_CAPTIONS = {
+    "forces": "Predictions of {whose} for labels that the members were not trained on: of "
+    "validation points by the mean of the members that validate on them, of test points by the "
+    "mean of all. Left: points should lie on the line; right: the same as errors, which should "
+    "scatter evenly about zero at all sizes. The table gives the mean over the members of each "
+    "one's own errors, as the run's tables do, and the error of their mean prediction.",
+    "energies": "The same for total energies per atom, which are shown relative to the mean of "
+    "their set and system.",
+    "stress": "The same for all nine components of the stress.",
+}
 _NO_PARITY = (
     "It takes the models' predictions for labels that they were not trained on: a run keeps them "
     "in report/predictions_initial.npz and report/predictions_final.npz, when the initial dataset "
@@ -220,13 +228,7 @@ def _parity_of(
             },
         ),
     ]
-    caption = (
-        f"Predictions of {whose} for labels that the members were not trained on: of validation "
-        "points by the mean of the members that validate on them, of test points by the mean of "
-        "all. Left: points should lie on the line; right: the same as errors, which should scatter "
-        "evenly about zero at all sizes. The table gives the mean over the members of each one's "
-        "own errors, as the run's tables do, and the error of their mean prediction."
-    )
+    caption = _CAPTIONS[quantity].format(whose=whose)
     shown = {name: sum(one.n_labels for one in groups if one.points == name) for name in names}
     for name, n in shown.items():
         if quantity == "forces" and n < sets.get(name, n):
@@ -258,30 +260,15 @@ def _calibration(record: RunRecord) -> Figure:
             missing="The true error is measured where a structure of active learning gets a label; "
             "without regard to its uncertainty, at sanity checks (sanity_skip). There is none yet.",
         )
-    traces: list[Trace] = []
-    for counts, name, color in (
-        (False, "threshold crossed", GREY),
-        (True, "sanity check", BLUE),
-    ):
-        of_it = [entry for entry in entries if entry["counts"] is counts]
-        some = [of_it[k] for k in thinned(len(of_it))]
-        if some:
-            traces.append(
-                points(
-                    rounded(1000 * entry["uncertainty"] for entry in some),
-                    rounded(1000 * entry["true_error"] for entry in some),
-                    name,
-                    color,
-                    marker={"size": 7 if counts else 5, "opacity": 0.8},
-                )
-            )
+    systems = list(dict.fromkeys(entry["system"] for entry in entries))
+    traces = list(_measured(record, entries, systems))
     ends = [extreme(entry["uncertainty"] for entry in entries) for extreme in (min, max)]
-    latest: dict[int, dict[str, Any]] = {}
-    for entry in entries:
-        if entry.get("scale") is not None:
-            latest[entry["system"]] = entry
-    for entry in latest.values():
-        traces += _fit(entry, ends, record.system_name(entry["system"]), single=len(latest) == 1)
+    latest = {e["system"]: e for e in entries if e.get("scale") is not None}
+    for place, system in enumerate(systems):
+        if system in latest:
+            name = _of_system(record, "scale × uncertainty", system, systems)
+            color = INK if len(systems) == 1 else color_of(place)
+            traces += _fit(latest[system], ends, name, color)
     layout = {
         "xaxis": axis("uncertainty (meV/Å)", log=True),
         "yaxis": axis("true error (meV/Å)", log=True),
@@ -300,19 +287,43 @@ def _calibration(record: RunRecord) -> Figure:
     )
 
 
-def _fit(
-    entry: Mapping[str, Any], ends: Sequence[float], system: str, *, single: bool
+def _measured(
+    record: RunRecord, entries: Sequence[Entry], systems: Sequence[int | str]
 ) -> Iterator[Trace]:
+    """Uncertainties and true errors, by system and by why they were measured."""
+    for place, system in enumerate(systems):
+        for counts, name, symbol in (
+            (False, "threshold crossed", "circle-open"),
+            (True, "sanity check", "circle"),
+        ):
+            of_it = [e for e in entries if e["counts"] is counts and e["system"] == system]
+            some = [of_it[k] for k in thinned(len(of_it))]
+            if some:
+                yield points(
+                    rounded(1000 * entry["uncertainty"] for entry in some),
+                    rounded(1000 * entry["true_error"] for entry in some),
+                    _of_system(record, name, system, systems),
+                    color_of(place),
+                    marker={"size": 6, "opacity": 0.8, "symbol": symbol},
+                )
+
+
+def _of_system(
+    record: RunRecord, name: str, system: int | str, systems: Sequence[int | str]
+) -> str:
+    return name if len(systems) == 1 else f"{name}, {record.system_name(system)}"
+
+
+def _fit(entry: Entry, ends: Sequence[float], name: str, color: str) -> Iterator[Trace]:
     x = rounded(1000 * end for end in ends)
     band = {"mode": "lines", "line": {"width": 0}, "showlegend": False, "hoverinfo": "skip"}
     for share, fill in (("low", {}), ("high", {"fill": "tonexty", "fillcolor": "band"})):
         y = rounded(1000 * entry[share] * end for end in ends)
         yield {"type": "scatter", "x": x, "y": y, **band, **fill}
-    name = "scale × uncertainty" if single else f"scale × uncertainty, {system}"
-    yield line(x, rounded(1000 * entry["scale"] * end for end in ends), name, INK)
+    yield line(x, rounded(1000 * entry["scale"] * end for end in ends), name, color)
 
 
-def _fits(record: RunRecord, latest: Mapping[int, Mapping[str, Any]]) -> Iterator[Table]:
+def _fits(record: RunRecord, latest: Mapping[int | str, Entry]) -> Iterator[Table]:
     if not latest:
         return
     header = ["system", "sanity checks", "scale", "95 % interval", "within 1×", "within 2×"]
@@ -326,6 +337,6 @@ def _fits(record: RunRecord, latest: Mapping[int, Mapping[str, Any]]) -> Iterato
             f"{100 * entry['within_2']:.0f} %",
             "–" if entry["spearman"] is None else f"{entry['spearman']:.2f}",
         ]
-        for system, entry in sorted(latest.items())
+        for system, entry in latest.items()
     ]
     yield Table([*header, "rank correlation"], rows)

@@ -118,6 +118,8 @@ def verdict(record: RunRecord) -> Verdict:
         return Verdict("caution", headline, " ".join(sentences), warnings)
     if reached:
         return Verdict("good", "Finished: as accurate as asked for", " ".join(sentences))
+    if "label_budget" in state.stop_reason:
+        return Verdict("open", "Finished: the label budget is used up", " ".join(sentences))
     return Verdict("caution", "Finished, less accurate than asked for", " ".join(sentences))
 
 

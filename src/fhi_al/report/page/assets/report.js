@@ -10,7 +10,8 @@
 
   function colors(printing) {
     return dark.matches && !printing
-      ? { ink: "#e6e9ed", soft: "#9aa5b1", rule: "#2c323a", band: "rgba(230,233,237,0.14)" }
+      ? { ink: "#e6e9ed", soft: "#9aa5b1", rule: "#2c323a", band: "rgba(230,233,237,0.14)",
+          "#0072B2": "#4a97e0" }  // too dark there
       : { ink: "#1b1f24", soft: "#5b6570", rule: "#e6e9ed", band: "rgba(27,31,36,0.10)" };
   }
 
@@ -56,14 +57,13 @@
 
   // "ink" and "band" are the colours of lines that are no data.
   function painted(traces, c) {
+    const colored = function (part) {
+      return part && c[part.color] ? Object.assign({}, part, { color: c[part.color] }) : part;
+    };
     return traces.map(function (trace) {
-      const copy = Object.assign({}, trace);
-      if (copy.line) copy.line = Object.assign({}, copy.line,
-        copy.line.color === "ink" ? { color: c.ink } : {});
-      if (copy.marker && copy.marker.color === "ink")
-        copy.marker = Object.assign({}, copy.marker, { color: c.ink });
-      if (copy.fillcolor === "band") copy.fillcolor = c.band;
-      return copy;
+      return Object.assign({}, trace, trace.line ? { line: colored(trace.line) } : {},
+        trace.marker ? { marker: colored(trace.marker) } : {},
+        trace.fillcolor ? { fillcolor: c[trace.fillcolor] || trace.fillcolor } : {});
     });
   }
 
