@@ -18,7 +18,7 @@ from mace.calculators import MACECalculator
 from mpi4py import MPI
 
 from fhi_al.app.evaluate import checked, evaluate
-from fhi_al.app.evaluate_order import EvaluateOrder
+from fhi_al.app.evaluate_order import ChecksOrder, EvaluateOrder
 from fhi_al.app.process_set_up import Process
 from fhi_al.core.errors import InputError
 from fhi_al.models.file_models import FilesPredictor
@@ -148,3 +148,38 @@ def test_wrong_models_are_all_named(some_labels: Path, tmp_path: Path) -> None:
     ]
     with pytest.raises(InputError, match=r"no models .*--workdir"):
         checked(tmp_path, order(some_labels))
+
+
+def test_checks_look_at_molecules_and_crystals_of_a_file(
+    small_foundation: SmallFoundation, tmp_path: Path, process: Process
+) -> None:
+    frames = ase.io.read(small_foundation.known_structures, ":")
+    formulas = ("H2O", "C8")
+    some = [atoms for atoms in frames if atoms.get_chemical_formula() in formulas]
+    ase.io.write(tmp_path / "some.xyz", some, format="extxyz")
+    wanted = ChecksOrder(("stability", "vibrations", "eos", "dimers", "smoothness"), time_ps=0.08)
+    asked = order(tmp_path / "some.xyz", small_foundation.weights, checks=wanted)
+    found = evaluate(tmp_path, asked, process, quiet=True)
+    checks = found.values["checks"]
+    assert set(checks["stability"]) == set(checks["smoothness"]) == {"H2O", "C8 (crystal)"}
+    assert set(checks["eos"]) == {"C8 (crystal)"}
+    assert len(checks["vibrations"]["H2O"]["model_per_cm"]) == 3
+    # Of one energy function: exact but for the five-point difference.
+    assert checks["smoothness"]["H2O"]["force_off_slope_ev_per_a"] < 1e-4
+    # A molecule has one oxygen atom, the crystal no end of carbon.
+    assert set(checks["dimers"][""]) == {"H-H", "H-O", "C-C"}
+    for name in ("eos", "dimers", "vibrations", "stability"):
+        assert (tmp_path / "evaluation" / f"{name}.png").exists()
+    assert found.values["verdict"].split(":")[0] in ("good", "fair", "poor")
+    assert "verdict: " in found.lines[-3]
+
+
+def test_checks_alone_need_systems(small_foundation: SmallFoundation, tmp_path: Path) -> None:
+    asked = EvaluateOrder((small_foundation.weights,), checks=ChecksOrder(("eos",)))
+    with pytest.raises(InputError, match="--checks: expected systems"):
+        checked(tmp_path, asked)
+    with pytest.raises(InputError, match="--on: expected a file"):
+        checked(tmp_path, EvaluateOrder((small_foundation.weights,)))
+    asked = EvaluateOrder((small_foundation.weights,), on="md")
+    with pytest.raises(InputError, match=r"no active_learning_settings\.yaml"):
+        checked(tmp_path, asked)

@@ -126,5 +126,5 @@ def _draw(axes: Axes, curves: Sequence[Dimer]) -> None:
     lowest = min(float(curve.energies.min()) for curve in curves)
     for curve in curves:
         axes.plot(curve.distances, curve.energies, label=curve.name, linewidth=1.2)
-    axes.set(ylim=(lowest - 1, 20), xlabel="distance (Å)", ylabel="energy (eV)")
+    axes.set(ylim=(lowest - 0.5, 5), xlabel="distance (Å)", ylabel="energy (eV)")
     axes.legend(fontsize="small", ncols=2)

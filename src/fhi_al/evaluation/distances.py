@@ -39,7 +39,7 @@ def distances(name: str, of_models: Sequence[Atoms], of_reference: Sequence[Atom
     noise = apart(first, second) / np.sqrt(2)
     error = apart(own, true)
     beyond = float(np.sqrt(max(0.0, error**2 - noise**2)))
-    kind = "g(r)" if of_reference[0].pbc.all() else "distances between atoms"
+    kind = "g(r)" if of_reference[0].pbc.all() else "distribution of distances"
     line = (
         f"{kind} in MD of {name}: {100 * error:.1f} % off the reference's; two such runs of"
         f" {len(of_reference)} structures differ by {100 * noise:.1f} % by chance"

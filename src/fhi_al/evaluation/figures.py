@@ -96,7 +96,7 @@ def _energies(axes: Axes, structures: Sequence[Labelled], found: Predicted) -> N
     _diagonal(axes, 1000 * true, 1000 * predicted)
     axes.set(
         xlabel="reference energy − mean of its composition (meV/atom)",
-        ylabel="predicted, from the same mean (meV/atom)",
+        ylabel="predicted energy − the same mean (meV/atom)",
     )
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FACTORS = (1.0, 1.5, 2.0)
 BLOCK_FS = 10.0
-# Before the energy is watched, at T.
+# Before the energy is watched, at T; no longer than it is watched.
 EQUILIBRATION_FS = 200.0
 # A bond of a molecule is broken, or two atoms have fallen together, when it differs by more from
 # its length at the start, in A (X. Fu et al., TMLR 2023).
@@ -67,7 +67,7 @@ def stability(subject: Subject, forces: SurfaceForces, time_ps: float, seed: int
     n_blocks = max(1, round(1000 * time_ps / block_fs))
     bonds = _bonds(subject.structure)
     # In NVE from where the thermostat has brought it to.
-    _equilibrate(runs[0], subject, forces, seed)
+    _equilibrate(runs[0], subject, forces, min(EQUILIBRATION_FS, 1000 * time_ps))
     for block in range(1, n_blocks + 1):
         alive = [run for run in runs if run.failed_fs is None]
         if not alive:
@@ -131,10 +131,10 @@ def _run(subject: Subject, factor: float | None, seed: int) -> _Run:
     return _Run(factor, moved, LiveTrajectory.start(moved, random_stream(seed, purpose)))
 
 
-def _equilibrate(run: _Run, subject: Subject, forces: SurfaceForces, seed: int) -> None:
+def _equilibrate(run: _Run, subject: Subject, forces: SurfaceForces, time_fs: float) -> None:
     conditions = replace(run.moved.conditions, thermostat="Langevin")
     moved = MDSystem(subject.structure, conditions, run.moved.limits, subject.name)
-    n_steps = max(1, round(EQUILIBRATION_FS / subject.timestep))
+    n_steps = max(1, round(time_fs / subject.timestep))
     (point,) = advance([run.live], [moved], [n_steps], forces)
     if isinstance(point, MDFailure):
         run.failed_fs, run.why = 0.0, f"before it began: {point}"
