@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fhi_al.app.run_record import run_record
 from fhi_al.core.label import Label, Origin
 from fhi_al.models.interface import Prediction
 from fhi_al.report.page.errors import compared
@@ -17,6 +18,8 @@ from fhi_al.report.page.labels import principal_components
 from fhi_al.report.page.page import report_html
 from fhi_al.report.predictions import Predicted, read_predictions, write_predictions
 from fhi_al.report.record import Events, RunRecord
+
+OLD_STATES = Path(__file__).parents[1] / "workflow" / "old_states"
 
 
 def label(key: str, energy: float, phase: str = "initial") -> Label:
@@ -156,6 +159,15 @@ def test_systems_with_names_are_told_apart() -> None:
     assert "<td>H2</td><td>9</td><td>2</td>" in report_html(
         record([label("a", -2.0)], events=Events(entries, [1]))
     )
+
+
+@pytest.mark.parametrize("folder", sorted(OLD_STATES.iterdir()), ids=lambda path: path.name)
+def test_runs_of_earlier_programs_have_a_report(folder: Path) -> None:
+    page = report_html(run_record(folder))
+    data = json.loads(re.search(r'id="figures">(.*?)</script>', page, re.DOTALL)[1])
+    assert {"learning_labels-0", "labels_where-0", "map-0", "uncertainty_md-0"} <= data.keys()
+    assert "Not finished: active learning" in page
+    assert "made by an earlier program" in page  # which did not write temperatures
 
 
 def test_a_run_that_has_hardly_begun_has_a_report() -> None:

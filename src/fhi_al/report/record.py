@@ -19,6 +19,13 @@ from fhi_al.report.activity import Launch, seconds_of_entries
 from fhi_al.report.journal import Entry
 from fhi_al.report.predictions import Predicted
 
+# What earlier programs did not write of an entry, and what it was with them.
+_NOT_WRITTEN: dict[str, Entry] = {
+    "check": {"md": "", "system": ""},
+    "ensemble": {"by_system": []},
+    "test": {"system": ""},
+}
+
 
 @dataclass(frozen=True)
 class Events:
@@ -162,7 +169,7 @@ def read_events(path: Path) -> tuple[Events, int]:
         end += len(line)
         try:
             entry = json.loads(line)
-            entry["kind"]
+            entry = _NOT_WRITTEN.get(entry["kind"], {}) | entry
         except (ValueError, KeyError, TypeError):
             # The last one may be being written.
             damaged += line.endswith(b"\n")

@@ -28,8 +28,8 @@ class ActiveLearningMisc(Section):
     )
     report: BooleanOrSnapshots = setting(
         True,
-        "Keep a record of who does what when in `report/`, and at the end of a command write what"
-        " came out as one HTML file with figures, `report/report.html`. `snapshots`: also after a"
-        " snapshot, as often as costs less than 1 % of the time. `FHI_AL-report` writes it at any"
-        " time.",
+        "Keep a record of who does what when in `report/`, and when a command has done its work,"
+        " write what came out as one HTML file with figures, `report/report.html`. `snapshots`:"
+        " also after a snapshot, as often as costs less than 1 % of the time. `FHI_AL-report`"
+        " writes it at any time.",
     )

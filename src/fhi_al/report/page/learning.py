@@ -58,7 +58,7 @@ def _against_labels(record: RunRecord, rounds: Sequence[Entry]) -> Figure:
         traces.append(
             _curve([n for n, _ in of_it], [entry["mae_forces"] for _, entry in of_it], name, color)
         )
-    systems = sorted({one["system"] for e in last.values() for one in e.get("by_system") or ()})
+    systems = sorted({one["system"] for e in last.values() for one in e["by_system"]})
     if len(systems) > 1:
         traces += [_of_system(record, last, system) for system in systems]
     traces += _target(record, [n for _, n in last])
@@ -83,7 +83,7 @@ def _of_system(record: RunRecord, last: dict[tuple[str, int], Entry], system: in
     found = [
         (n, one["mae_forces"])
         for (_, n), entry in last.items()
-        for one in entry.get("by_system") or ()
+        for one in entry["by_system"]
         if one["system"] == system
     ]
     return line(

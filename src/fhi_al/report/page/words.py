@@ -71,7 +71,7 @@ def known_error(record: RunRecord) -> KnownError | None:
         return KnownError(test.mae_forces, test.mae_energy_per_atom, test.n_points, where)
     phase = "final" if record.is_done else "initial"
     for entry in reversed(record.events.of("test")):
-        of_all = entry["model"] == "ensemble_mean" and not entry.get("system")
+        of_all = entry["model"] == "ensemble_mean" and not entry["system"]
         if of_all and entry["points"] == "held out" and entry["phase"] == phase:
             where = "structures held out for the test (mean of the ensemble)"
             maes = entry["mae_forces"], entry["mae_energy_per_atom"]

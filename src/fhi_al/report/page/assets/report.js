@@ -41,7 +41,9 @@
   }
 
   function layout(given, c, width, traces) {
-    const whole = Object.assign({ height: 360, hovermode: "closest" }, given, {
+    const whole = Object.assign({ height: 360, hovermode: "closest",
+      // Where there is no mouse, a finger moves the page.
+      dragmode: window.matchMedia("(hover: none)").matches ? false : "zoom" }, given, {
       width: width, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: c.ink },
       margin: { l: 56, r: given.yaxis2 ? 56 : 14, t: given.title ? 34 : 26, b: 44 },
