@@ -93,6 +93,7 @@ HOMES = [
     (("psutil",), ["labels/cluster/processes.py"]),
     (("pydantic",), ["settings/", "engines/registry.py", "active_learning/saved_state.py"]),
     (("matplotlib",), ["report/calibration_figure.py", "evaluation/"]),
+    (("tensorboard", "wandb"), ["report/metrics.py"]),
     (("rich",), ["report/terminal_bars.py", "report/status_view.py"]),
     (("shtab",), ["app/completion.py"]),
     (("yaml",), ["settings/", "app/isolated_atoms.py"]),

@@ -45,7 +45,14 @@ USERS_PAGES = [
 ]
 PICTURES = ("al_flowchart_example.png", "parallel_algorithm_flowchart.png")
 SCRIPT = ROOT / "readme_figs" / "draw_flowcharts.py"
-OTHER_PROGRAMS_OPTIONS = {"--signal", "--no-binary", "--cpu-bind", "--mpi", "--ntasks-per-node"}
+OTHER_PROGRAMS_OPTIONS = {
+    "--signal",
+    "--no-binary",
+    "--cpu-bind",
+    "--logdir",
+    "--mpi",
+    "--ntasks-per-node",
+}
 
 
 def section(title: str) -> str:

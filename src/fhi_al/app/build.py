@@ -27,6 +27,7 @@ from fhi_al.app.displaced import displaced_list
 from fhi_al.app.fine_tuning import model_settings, replays
 from fhi_al.app.initial_sampling import sampling_md
 from fhi_al.app.label_supply import LabelSupply, wire_labels
+from fhi_al.app.metrics import metrics
 from fhi_al.app.needs import Needs
 from fhi_al.app.options import loop_options, md_conditions
 from fhi_al.app.process_set_up import Process
@@ -152,6 +153,10 @@ def assemble(
         )
         parts.callback(tables.close)
         run.report.journal.listen(tables.add)
+        curves = metrics(settings, folder)
+        if curves is not None:
+            parts.callback(curves.close)
+            run.report.journal.listen(curves.add)
         return Assembled(run, work.idle, work.busy, parts.pop_all().close, of_run)
 
 

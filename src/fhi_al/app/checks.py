@@ -15,6 +15,7 @@ from ase.data import chemical_symbols
 from fhi_al.app import fine_tuning
 from fhi_al.app.cluster_checks import cluster_problems
 from fhi_al.app.displaced import displaced_problems
+from fhi_al.app.metrics import logger_problems
 from fhi_al.app.needs import EVERYTHING, Needs
 from fhi_al.app.systems import conditions_of, read_systems
 from fhi_al.app.systems_apart import apart_problems
@@ -72,6 +73,8 @@ def check(folder: Path, settings: Settings, inputs: Inputs, needs: Needs = EVERY
         problems += _model_problems(settings, inputs)
         problems += fine_tuning.problems(settings, elements(inputs))
         problems += _npt_problems(settings, inputs)
+    if needs.models:
+        problems += logger_problems(settings)
     if needs.sampling and settings.mace is not None:
         problems += _foundation_problems(settings, inputs)
         problems += displaced_problems(settings, inputs, geometry_limits(settings))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 from fhi_al.settings.value_types import (
     Boolean,
     BooleanOrSnapshots,
+    Choice,
     Number,
     OptionalNumber,
     Section,
@@ -13,7 +16,7 @@ from fhi_al.settings.value_types import (
 
 
 class ActiveLearningMisc(Section):
-    """Snapshots and the report."""
+    """Snapshots, the report, curves."""
 
     create_restart: Boolean = setting(
         True, "Write snapshots to `restart/`. Labels are stored as they come in any case."
@@ -32,4 +35,10 @@ class ActiveLearningMisc(Section):
         " write what came out as one HTML file with figures, `report/report.html`. `snapshots`:"
         " also after a snapshot, as often as costs less than 1 % of the time. `FHI_AL-report`"
         " writes it at any time.",
+    )
+    logger: Annotated[Literal["none", "tensorboard", "wandb"], Choice()] = setting(
+        "none",
+        "Also write losses, errors, uncertainties and thresholds for TensorBoard (`tensorboard/`,"
+        " `pip install 'fhi-al[tensorboard]'`) or Weights & Biases (`wandb/`, offline unless the"
+        " environment has WANDB_MODE; `pip install 'fhi-al[wandb]'`).",
     )

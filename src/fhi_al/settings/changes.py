@@ -41,6 +41,7 @@ MAY_CHANGE: Mapping[str, frozenset[str]] = {
             "create_restart",
             "snapshot_interval",
             "report",
+            "logger",
             "walltime_limit",
         }
     ),
