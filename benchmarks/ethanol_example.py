@@ -5,29 +5,28 @@
 
 Copies of examples/ethanol that differ in ``MD.seed`` and ``GENERAL.seed``; seed 1 is the example as
 it is, but for the keys of ACTIVE_LEARNING that are given in ``--changed``.  The errors are those
-that its own test_on_independent_md.py gives.  Every result is kept, so that a killed benchmark goes
-on.  Writes ethanol_example.md, into a folder of its own for each set of changes.
+of FHI_AL-evaluate on an independent MD.  Every result is kept, so that a killed benchmark goes on.
+Writes ethanol_example.md, into a folder of its own for each set of changes.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shutil
+import subprocess
 from functools import partial
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
-from ase.io import read, write
 from label_sets import CASES, EXAMPLES, SEEDS, kept_by_seed, run_program
 
 
 def one_seed(folder: Path, seed: int, n_ranks: int, changed: dict[str, Any]) -> dict[str, Any]:
-    """Run the example with a seed and its test script."""
+    """Run the example with a seed, and judge its models."""
     here = folder / f"seed_{seed}"
     shutil.rmtree(here, ignore_errors=True)
     CASES["ethanol"].write_run_folder(here, seed, **changed)
@@ -52,27 +51,26 @@ def one_seed(folder: Path, seed: int, n_ranks: int, changed: dict[str, Any]) -> 
 
 
 def errors_of(run: Path, folder: Path) -> dict[str, Any]:
-    """Errors as the example's test script has them, on its structures, computed once."""
-    spec = spec_from_file_location("example", EXAMPLES / "ethanol" / "test_on_independent_md.py")
-    assert spec is not None and spec.loader is not None
-    script = module_from_spec(spec)
-    spec.loader.exec_module(script)
+    """Errors by FHI_AL-evaluate on an independent MD, the same for all seeds and computed once."""
     file = folder / "independent.xyz"
     if not file.exists():
-        start = read(EXAMPLES / "ethanol" / "geometry.in", format="aims")
-        write(file, script.independent_structures(start, 200, 40, 2718))
-    structures = read(file, ":")
-    energy = np.array([atoms.get_potential_energy() for atoms in structures])
-    forces = np.array([atoms.get_forces() for atoms in structures])
-    models = sorted((run / "model").glob("*.model"))
-    found = [script.predictions(model, structures) for model in models]
-    mean_energy = np.mean([energies for energies, _ in found], axis=0)
-    mean_forces = np.mean([predicted for _, predicted in found], axis=0)
+        evaluated(run, "md", "--structures", "200")
+        shutil.copy(run / "evaluation" / "md.xyz", file)
+    errors = evaluated(run, str(file))["errors"]
+    mean = errors.pop("ensemble mean")
     return {
-        "members": [1000 * float(np.abs(f - forces).mean()) for _, f in found],
-        "mean": 1000 * float(np.abs(mean_forces - forces).mean()),
-        "energy": 1000 * float(np.abs(mean_energy - energy).mean()) / forces.shape[1],
+        "members": [1000 * each["forces"]["mae"] for each in errors.values()],
+        "mean": 1000 * mean["forces"]["mae"],
+        "energy": 1000 * mean["energy_per_atom"]["mae"],
     }
+
+
+def evaluated(run: Path, on: str, *options: str) -> dict[str, Any]:
+    """What FHI_AL-evaluate says of the run's final models."""
+    command = ["FHI_AL-evaluate", "--workdir", str(run), "--on", on, "--json", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 def table(found: dict[int, dict[str, Any]], n_ranks: int) -> list[str]:

@@ -40,7 +40,7 @@ SHORT: dict[str, Any] = {
 }
 SMALL_NETWORK = {"num_channels": 4, "max_ell": 1, "radial_MLP": [4], "MLP_irreps": "4x0e"}
 # What a command of a page gets besides: fewer structures.
-SHORT_FORMS = {"test_on_independent_md.py": "--structures 2 --stride 5"}
+SHORT_FORMS = {"FHI_AL-evaluate": "--structures 2 --spacing 2.5 --equilibration 5 --md-time 0.1"}
 # What has to come out.
 TUTORIALS = {
     "ethanol": "ensemble mean",
@@ -132,8 +132,6 @@ def test_the_commands_of_a_tutorial(name: str, tmp_path: Path, programs: Path) -
     example = tmp_path / "examples" / name
     made_by_runs = shutil.ignore_patterns("model", "data", "restart", "results", "*.log")
     shutil.copytree(ROOT / "examples" / name, example, ignore=made_by_runs)
-    if name == "fine_tuning":  # its page uses the script of the other
-        shutil.copytree(ROOT / "examples" / "ethanol", tmp_path / "examples" / "ethanol")
     page = (example / "README.md").read_text()
     lines = commands_of(page)
     assert lines and lines[0].startswith("mpirun -n")

@@ -49,7 +49,7 @@ class Limit:
 FORCE_RMSE = Limit("force RMSE, of the rms force", "%", 10.0, 20.0)
 ENERGY_MAE = Limit("energy MAE", "meV/atom", 2.0, 10.0)
 STRESS_RMSE = Limit("stress RMSE", "GPa", 0.3, 1.0)
-SPREAD_RANK = Limit("rank correlation of spread and error", "", 0.5, 0.2)
+SPREAD_RANK = Limit("rank correlation of spread and error", "", 0.3, 0.1)
 ENERGY_DRIFT = Limit("drift of the energy in NVE", "meV/atom/ps", 0.5, 5.0)
 STABLE_UP_TO = Limit("MD stays sane up to", "times the temperature", 2.0, 1.5)
 FREQUENCY_MAE = Limit("MAE of vibrational frequencies", "1/cm", 15.0, 50.0)
