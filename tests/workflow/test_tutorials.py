@@ -1,4 +1,4 @@
-"""The tutorials' commands as they stand in the READMEs of the examples, with smaller settings."""
+"""The tutorials' commands as they stand in the pages, with smaller settings."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import ase.io
 import pytest
 import yaml
+from ase.build import molecule
 from asi.harness import mpirun
 from preloaded.launch import preloaded
 from run_folder import python_path
@@ -94,8 +96,11 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The commands by their names, of forked ranks: see preloaded/launch.py."""
     folder = tmp_path_factory.mktemp("bin")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    for name in project["scripts"]:
-        program = preloaded(str(Path(sys.executable).parent / name), mace=True)
+    for name, entry in project["scripts"].items():
+        module, function = entry.split(":")
+        source = folder / f"{name}.py"
+        source.write_text(f"import sys\nfrom {module} import {function}\nsys.exit({function}())\n")
+        program = preloaded(str(source), mace=True)
         (folder / name).write_text(f'#!/bin/sh\nexec {shlex.join(program)} "$@"\n')
         (folder / name).chmod(0o755)
     return folder
@@ -144,3 +149,16 @@ def test_the_commands_of_a_tutorial(name: str, tmp_path: Path, programs: Path) -
     assert TUTORIALS[name] in output
     # "Start the command again: it says that everything is done."
     assert "complete already" in run(lines[:1], tmp_path, programs)
+
+
+@pytest.mark.slow
+def test_getting_started_with_a_structure_of_ones_own(tmp_path: Path, programs: Path) -> None:
+    page = (ROOT / "docs" / "getting_started.md").read_text()
+    first, *others = commands_of("```bash\n" + page.split("```bash\n")[2])
+    assert first == "FHI_AL-init run --geometry some.xyz"
+    ase.io.write(tmp_path / "some.xyz", molecule("CH3OH"))
+    run([first], tmp_path, programs)
+    shorten(tmp_path / "run")
+    output = run(others, tmp_path, programs)
+    assert (tmp_path / "run" / "report" / "report.html").stat().st_size > 1e6  # bytes
+    assert "done" in output and "stability" in output
