@@ -40,7 +40,7 @@ def test_untested_mace_is_refused(version: str) -> None:
 
 
 def test_tested_mace_is_taken() -> None:
-    for version in ("0.3.14", "0.3.16", "0.4.0", mace.MACE_VERSION):
+    for version in ("0.3.16", "0.3.17", "0.4.0", mace.MACE_VERSION):
         mace._check_version(version)
 
 

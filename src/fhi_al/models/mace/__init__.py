@@ -12,7 +12,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 
-OLDEST_MACE = (0, 3, 14)
+OLDEST_MACE = (0, 3, 16)
 FIRST_UNTESTED_MACE = (1,)
 
 
@@ -41,8 +41,8 @@ def _check_version(version: str) -> None:
     numbers = tuple(int(part) for part in version.split(".")[:3] if part.isdigit())
     if not OLDEST_MACE <= numbers < FIRST_UNTESTED_MACE:
         raise ImportError(
-            f"mace-torch {version} is installed, FHI_AL is tested with >=0.3.14,<1. "
-            "Install one of these: pip install 'mace-torch>=0.3.14,<1'"
+            f"mace-torch {version} is installed, FHI_AL is tested with >=0.3.16,<1. "
+            "Install one of these: pip install 'mace-torch>=0.3.16,<1'"
         )
 
 
