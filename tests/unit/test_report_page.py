@@ -12,7 +12,7 @@ import pytest
 from fhi_al.app.run_record import run_record
 from fhi_al.core.label import Label, Origin
 from fhi_al.models.interface import Prediction
-from fhi_al.report.page.errors import compared
+from fhi_al.report.page.compared import compared
 from fhi_al.report.page.figures import distinct, duration, thinned
 from fhi_al.report.page.labels import principal_components
 from fhi_al.report.page.page import report_html

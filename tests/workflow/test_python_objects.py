@@ -101,7 +101,7 @@ def water(tmp_path: Path) -> ActiveLearning:
         stop=Stop(force_mae=0.02, max_md_steps=10),
         initial=InitialDataset("aimd", points=2, skip_steps=4, factor=1.0, max_epochs=2),
         options=rest,
-        misc={"snapshot_interval": 0},
+        misc={"snapshot_interval": 0, "report": False},
     )
 
 

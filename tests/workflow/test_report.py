@@ -16,7 +16,7 @@ from run_folder import SMALLEST, copy_of, journal, labels, succeed, write_inputs
 
 from fhi_al import cli
 from fhi_al.app.run_record import run_record
-from fhi_al.report.page.errors import compared
+from fhi_al.report.page.compared import compared
 
 pytestmark = [pytest.mark.mpi, pytest.mark.real]
 

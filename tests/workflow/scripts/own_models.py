@@ -24,5 +24,5 @@ if __name__ == "__main__":
             "max_final_epochs": 10,
             "analysis": True,
         },
-        misc={"snapshot_interval": 0},
+        misc={"snapshot_interval": 0, "report": False},
     ).run(sys.argv[1])

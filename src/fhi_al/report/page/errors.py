@@ -1,15 +1,11 @@
-"""How good the models are: parity of forces, energies and stress, and the uncertainty's meaning."""
+"""How good the models are: parity of forces, energies and stress, and the uncertainty."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
-import numpy as np
-
-from fhi_al.core.label import Label
-from fhi_al.core.structure import Array
-from fhi_al.report.journal import Entry
+from fhi_al.report.page.calibration import calibration_figure
+from fhi_al.report.page.compared import Compared, compared
 from fhi_al.report.page.figures import (
     INK,
     SYMBOLS,
@@ -26,63 +22,7 @@ from fhi_al.report.page.figures import (
     rounded,
     thinned,
 )
-from fhi_al.report.predictions import Predicted
 from fhi_al.report.record import RunRecord
-
-
-@dataclass(frozen=True, eq=False)
-class Compared:
-    """One quantity of the labels of one set and system, and what the models say of it.
-
-    Parameters
-    ----------
-    points, system : str
-        The set and the system, in words.
-    n_labels : int
-    reference : (n,)
-        In eV/A, eV per atom or eV/A^3.
-    predicted : (n,)
-        The mean over the members that count.
-    errors : (n, n_members)
-        Of each member; NaN where one does not count.
-    """
-
-    points: str
-    system: str
-    n_labels: int
-    reference: Array
-    predicted: Array
-    errors: Array
-
-    @property
-    def mae(self) -> float:
-        """Mean over the members of their mean absolute errors."""
-        return self._mean_over_members(np.abs(self.errors))
-
-    @property
-    def mae_of_mean(self) -> float:
-        """Mean absolute error of the mean over the members."""
-        return float(np.abs(self.predicted - self.reference).mean())
-
-    @property
-    def rmse(self) -> float:
-        """Mean over the members of their root mean square errors."""
-        found = np.sqrt(np.nanmean(np.square(self._known), axis=0))
-        return float(found.mean())
-
-    @property
-    def worst(self) -> float:
-        """The largest error of any member."""
-        return float(np.nanmax(np.abs(self.errors)))
-
-    @property
-    def _known(self) -> Array:
-        known: Array = self.errors[:, ~np.isnan(self.errors).all(axis=0)]
-        return known
-
-    def _mean_over_members(self, errors: Array) -> float:
-        return float(np.nanmean(errors[:, ~np.isnan(errors).all(axis=0)], axis=0).mean())
-
 
 _UNITS = {"forces": "eV/Å", "energies": "eV/atom", "stress": "eV/Å³"}
 _CAPTIONS = {
@@ -105,54 +45,7 @@ _NO_PARITY = (
 def error_figures(record: RunRecord) -> Iterator[Figure]:
     """All of this page's section."""
     yield from _parity(record)
-    yield _calibration(record)
-
-
-def compared(record: RunRecord, phase: str) -> dict[str, list[Compared]]:
-    """By quantity: what the models of a phase say of the labels of each set and system."""
-    predicted, _ = record.predictions[phase]
-    labels = {label.key: label for label in record.good}
-    groups: dict[tuple[str, int], list[tuple[Label, Predicted]]] = {}
-    for one in predicted:
-        label = labels.get(one.key)
-        if label is not None and one.counts.any():
-            groups.setdefault((one.points, label.system), []).append((label, one))
-    found: dict[str, list[Compared]] = {}
-    for (name, system), pairs in groups.items():
-        for quantity, parts in _quantities(pairs).items():
-            if not parts:
-                continue
-            wanted = np.concatenate([reference for reference, _ in parts])
-            members = np.concatenate([of_members for _, of_members in parts])
-            found.setdefault(quantity, []).append(
-                Compared(
-                    name,
-                    record.system_name(system),
-                    len(parts),
-                    wanted,
-                    np.nanmean(members, axis=1),
-                    members - wanted[:, None],
-                )
-            )
-    return found
-
-
-def _quantities(
-    pairs: Sequence[tuple[Label, Predicted]],
-) -> dict[str, list[tuple[Array, Array]]]:
-    """Reference (n,), and prediction of each member (n, n_members), NaN where it does not count."""
-    found: dict[str, list[tuple[Array, Array]]] = {"forces": [], "energies": [], "stress": []}
-    for label, one in pairs:
-        counts = np.where(one.counts, 0.0, np.nan)
-        n_atoms, n_members = len(label.numbers), len(counts)
-        forces = one.forces.reshape(n_members, -1).T.astype(float) + counts
-        found["forces"].append((label.forces.ravel(), forces))
-        energies = (one.energies / n_atoms + counts)[None, :]
-        found["energies"].append((np.array([label.energy / n_atoms]), energies))
-        if label.stress is not None and one.stress is not None:
-            stress = one.stress.reshape(n_members, -1).T + counts
-            found["stress"].append((label.stress.ravel(), stress))
-    return found
+    yield calibration_figure(record)
 
 
 def _parity(record: RunRecord) -> Iterator[Figure]:
@@ -233,6 +126,12 @@ def _parity_of(
     for name, n in shown.items():
         if quantity == "forces" and n < sets.get(name, n):
             caption += f" Of {sets[name]} labels ({name}) {n} are shown, evenly spread."
+    return Figure(f"parity_{quantity}", title, caption, panels, tables=[_table(quantity, groups)])
+
+
+def _table(quantity: str, groups: Sequence[Compared]) -> Table:
+    """Errors by set and system."""
+    m = f"m{_UNITS[quantity]}"
     header = ["set", "system", "structures", f"MAE ({m})", f"RMSE ({m})"]
     header += [f"largest ({m})", f"MAE of the mean ({m})"]
     digits = 2 if quantity != "forces" else 1
@@ -243,100 +142,4 @@ def _parity_of(
         ]
         for one in groups
     ]
-    return Figure(f"parity_{quantity}", title, caption, panels, tables=[Table(header, rows)])
-
-
-def _calibration(record: RunRecord) -> Figure:
-    key, title = "calibration", "Uncertainty against true error"
-    entries = [
-        entry
-        for entry in record.events.of("calibration")
-        if entry["uncertainty"] > 0 and entry["true_error"] > 0
-    ]
-    if not entries:
-        return Figure(
-            key,
-            title,
-            missing="The true error is measured where a structure of active learning gets a label; "
-            "without regard to its uncertainty, at sanity checks (sanity_skip). There is none yet.",
-        )
-    systems = list(dict.fromkeys(entry["system"] for entry in entries))
-    traces = list(_measured(record, entries, systems))
-    ends = [extreme(entry["uncertainty"] for entry in entries) for extreme in (min, max)]
-    latest = {e["system"]: e for e in entries if e.get("scale") is not None}
-    for place, system in enumerate(systems):
-        if system in latest:
-            name = _of_system(record, "scale × uncertainty", system, systems)
-            color = INK if len(systems) == 1 else color_of(place)
-            traces += _fit(latest[system], ends, name, color)
-    layout = {
-        "xaxis": axis("uncertainty (meV/Å)", log=True),
-        "yaxis": axis("true error (meV/Å)", log=True),
-    }
-    return Figure(
-        key,
-        title,
-        "How far the members disagree on a structure, and the true error of their mean there (both "
-        "of the atom for which it is largest, or as the uncertainty measure has it). The line is "
-        "true error = scale × uncertainty with its 95 % interval, fitted to the last sanity "
-        "checks, which are chosen without regard to their uncertainty. Points near the line, and a "
-        "rank correlation near 1, mean that the threshold picks the right structures; a scale far "
-        "above 1, that the members agree more than they are right.",
-        [Panel(traces, layout)],
-        tables=list(_fits(record, latest)),
-    )
-
-
-def _measured(
-    record: RunRecord, entries: Sequence[Entry], systems: Sequence[int | str]
-) -> Iterator[Trace]:
-    """Uncertainties and true errors, by system and by why they were measured."""
-    for place, system in enumerate(systems):
-        for counts, name, symbol in (
-            (False, "threshold crossed", "circle-open"),
-            (True, "sanity check", "circle"),
-        ):
-            of_it = [e for e in entries if e["counts"] is counts and e["system"] == system]
-            some = [of_it[k] for k in thinned(len(of_it))]
-            if some:
-                yield points(
-                    rounded(1000 * entry["uncertainty"] for entry in some),
-                    rounded(1000 * entry["true_error"] for entry in some),
-                    _of_system(record, name, system, systems),
-                    color_of(place),
-                    marker={"size": 6, "opacity": 0.8, "symbol": symbol},
-                )
-
-
-def _of_system(
-    record: RunRecord, name: str, system: int | str, systems: Sequence[int | str]
-) -> str:
-    return name if len(systems) == 1 else f"{name}, {record.system_name(system)}"
-
-
-def _fit(entry: Entry, ends: Sequence[float], name: str, color: str) -> Iterator[Trace]:
-    x = rounded(1000 * end for end in ends)
-    band = {"mode": "lines", "line": {"width": 0}, "showlegend": False, "hoverinfo": "skip"}
-    for share, fill in (("low", {}), ("high", {"fill": "tonexty", "fillcolor": "band"})):
-        y = rounded(1000 * entry[share] * end for end in ends)
-        yield {"type": "scatter", "x": x, "y": y, **band, **fill}
-    yield line(x, rounded(1000 * entry["scale"] * end for end in ends), name, color)
-
-
-def _fits(record: RunRecord, latest: Mapping[int | str, Entry]) -> Iterator[Table]:
-    if not latest:
-        return
-    header = ["system", "sanity checks", "scale", "95 % interval", "within 1×", "within 2×"]
-    rows = [
-        [
-            record.system_name(system),
-            str(entry["n_pairs"]),
-            f"{entry['scale']:.3g}",
-            f"{entry['low']:.3g} to {entry['high']:.3g}",
-            f"{100 * entry['within_1']:.0f} %",
-            f"{100 * entry['within_2']:.0f} %",
-            "–" if entry["spearman"] is None else f"{entry['spearman']:.2f}",
-        ]
-        for system, entry in latest.items()
-    ]
-    yield Table([*header, "rank correlation"], rows)
+    return Table(header, rows)

@@ -15,7 +15,8 @@ from fhi_al.report.page.labels import label_figures
 from fhi_al.report.page.learning import learning_figures
 from fhi_al.report.page.md import md_figures
 from fhi_al.report.page.timeline import timeline_figures
-from fhi_al.report.page.words import asked, came_out, tiles, verdict
+from fhi_al.report.page.verdict import verdict
+from fhi_al.report.page.words import asked, came_out, tiles
 from fhi_al.report.record import RunRecord
 
 # Key, title, figures.
