@@ -78,6 +78,12 @@ def test_a_constant_for_each_element_is_taken_off_energies() -> None:
     assert errors.energy_per_atom.mae > 0.5
     assert errors.energy_without_constants is not None
     assert errors.energy_without_constants.largest < 0.01
+    # One composition does not say whose constant it is.
+    alike = [structure([8, 1, 1], -10.0, 0.0) for _ in range(5)]
+    same = model_errors(alike, off_by(alike, [3.0] * 5, 0.0))
+    assert same.energy_without_constants is not None
+    assert same.energy_without_constants.largest == pytest.approx(0.0, abs=1e-9)
+    assert same.constants == {}
     # Two structures would be fitted whatever they are.
     few = model_errors(structures[:2], off_by(structures[:2], off[:2], 0.0))
     assert few.energy_without_constants is None and few.constants == {}

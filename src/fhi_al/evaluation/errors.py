@@ -67,7 +67,8 @@ class ModelErrors:
         The same when the constant for each element that fits best is taken off; None where there
         are too few structures to tell.
     constants : mapping
-        Symbol -> that constant in eV; empty where there is none.
+        Symbol -> that constant in eV; empty where there is none, or compositions are too few to
+        tell those of the elements apart.
     stress : Deviations or None
         In eV/A^3; None if no structure has one.
     by_element : mapping
@@ -110,7 +111,9 @@ def model_errors(structures: Sequence[Labelled], found: Predicted) -> ModelError
         forces=Deviations.of(np.concatenate(of_forces)),
         energy_per_atom=Deviations.of(of_energies / n_atoms),
         energy_without_constants=without,
-        constants={chemical_symbols[z]: value for z, value in constants.items()},
+        constants={chemical_symbols[z]: value for z, value in constants.items()}
+        if len(_compositions(structures)) >= len(constants)
+        else {},
         stress=Deviations.of(np.array(of_stress)) if of_stress else None,
         by_element=_by_element(structures, of_forces),
         by_system=_by_system(structures, of_forces, of_energies / n_atoms),
@@ -132,12 +135,17 @@ def force_scale(structures: Sequence[Labelled]) -> float:
 def _constants(structures: Sequence[Labelled], errors: Array) -> dict[int, float]:
     """Atomic number -> constant in eV; none of too few structures: they would fit anything."""
     elements = sorted({int(z) for each in structures for z in each.label.numbers})
-    shares = {tuple(np.bincount(each.label.numbers, minlength=119)) for each in structures}
-    if len(structures) < 2 * min(len(elements), len(shares)) + 1:
+    n_constants = min(len(elements), len(_compositions(structures)))
+    if len(structures) < 2 * n_constants + 1:
         return {}
     labels = [each.label for each in structures]
     off = corrected_energies((0.0,) * len(elements), elements, labels, errors, by_element=True)
     return {z: -constant for z, constant in zip(elements, off, strict=True)}
+
+
+def _compositions(structures: Sequence[Labelled]) -> set[tuple[int, ...]]:
+    """Sorted atomic numbers of each kind of structure."""
+    return {tuple(np.sort(each.label.numbers).tolist()) for each in structures}
 
 
 def _by_element(structures: Sequence[Labelled], errors: Sequence[Array]) -> dict[str, Deviations]:

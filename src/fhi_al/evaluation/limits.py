@@ -43,6 +43,8 @@ class Limit:
         """In words."""
         word = "from" if self.good > self.fair else "up to"
         unit = f" {self.unit}" if self.unit else ""
+        if self.good == self.fair:
+            return f"good {word} {self.good:g}{unit}, else poor"
         return f"good {word} {self.good:g}{unit}, fair {word} {self.fair:g}{unit}"
 
 
@@ -109,7 +111,7 @@ def verdict(judgements: Sequence[Judgement]) -> list[str]:
     named = "; ".join(dict.fromkeys(one.limit.what for one in limiting))
     words = {
         "good": "all that was looked at is good",
-        "fair": f"usable with care, for these are only fair: {named}",
-        "poor": f"not to be trusted yet, for these are poor: {named}",
+        "fair": f"usable with care where these matter: {named}",
+        "poor": f"not to be relied on where these matter: {named}",
     }
     return [*lines, f"verdict: {worst}: {words[worst]}"]

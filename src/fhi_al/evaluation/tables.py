@@ -64,8 +64,8 @@ def part_tables(errors: ModelErrors, whose: str) -> list[str]:
 
 
 def _constants(errors: ModelErrors) -> str:
-    if len(errors.by_system) < len(errors.constants):
-        return "the systems are too few to tell those of the elements apart"
+    if not errors.constants:
+        return "the compositions are too few to tell those of the elements apart"
     shown = [f"{symbol} {value:+.3f}" for symbol, value in errors.constants.items()]
     return f"{', '.join(shown)} eV"
 
