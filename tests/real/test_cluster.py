@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -33,16 +34,19 @@ from fhi_al.core.structure import geometry_key
 from fhi_al.engines import registry
 from fhi_al.engines.ase_calculator import AseEngine
 from fhi_al.engines.engine import ReferenceResult
+from fhi_al.engines.fingerprint import fingerprint
 from fhi_al.engines.tblite import tblite_spec
 from fhi_al.labels.cluster.cluster import ClusterWorkers
+from fhi_al.labels.cluster.job import JobInput
 from fhi_al.labels.cluster.options import ClusterOptions
+from fhi_al.labels.cluster.worker import JobOrder, run_job
 from fhi_al.labels.workers import Job
 from fhi_al.settings import read_settings
 
 pytestmark = pytest.mark.real
 
 OPTIONS = ClusterOptions(
-    workers_per_node=2, max_jobs=4, job_timeout_s=5.0, attempts=2, lost_after_s=4
+    workers_per_node=2, max_jobs=4, job_timeout_s=60.0, attempts=2, lost_after_s=4
 )
 SYSTEMS = """\
 ACTIVE_LEARNING:
@@ -105,7 +109,7 @@ def test_labels_equal_those_of_the_engine_to_the_last_bit(
         found = result_of(done[each.key].result)
         assert found.energy == expected.energy
         assert found.forces.tobytes() == expected.forces.tobytes()
-        assert 0.0 < done[each.key].seconds < 5.0
+        assert done[each.key].seconds > 0.0
         # One file for each label is what is left of it.
         assert [path.name for path in (folder / "cluster" / each.key).iterdir()] == ["result.json"]
 
@@ -113,13 +117,12 @@ def test_labels_equal_those_of_the_engine_to_the_last_bit(
 def test_trouble_is_tried_again_then_reported_and_harms_nobody_else(
     workers: ClusterWorkers, folder: Path
 ) -> None:
-    places = {place: job(TROUBLE, 1, place) for place in (HANG, EXIT, RAISE, NO_SCF, EXIT_ONCE)}
+    places = {place: job(TROUBLE, 1, place) for place in (EXIT, RAISE, NO_SCF, EXIT_ONCE)}
     good = [job(TROUBLE, seed, WELL + seed) for seed in (1, 2)]
     done = finish(workers, [*places.values(), *good])
     lines = {place: done[each.key].result for place, each in places.items()}
     made = calls(folder)
     for place, words in (
-        (HANG, "longer than job_timeout = 5 s"),
         (EXIT, "exit code 7"),
         (RAISE, "RuntimeError: no idea what to do"),
     ):
@@ -133,7 +136,17 @@ def test_trouble_is_tried_again_then_reported_and_harms_nobody_else(
     assert result_of(lines[EXIT_ONCE]).converged
     assert made.count(EXIT_ONCE) == 2
     assert all(result_of(done[each.key].result).converged for each in good)
-    assert done[places[HANG].key].seconds >= 10.0
+
+
+def test_a_label_that_takes_too_long_is_killed(tmp_path: Path, environment: None) -> None:
+    """As any other that fails it is then tried again: what counts is what the worker reports."""
+    each, spec = job(0, 1, HANG), failing_spec(tmp_path)
+    given = JobInput(
+        spec, fingerprint(spec), each.key, each.positions, each.cell, str(tmp_path / each.key)
+    )
+    report = run_job(JobOrder(pickle.dumps(given), given.folder, 2.0, threads=1))
+    assert report.result is None and report.why == "it took longer than job_timeout = 2 s"
+    assert not processes_of(tmp_path)
 
 
 def test_a_system_that_cannot_be_computed_is_tried_once(
@@ -172,7 +185,7 @@ def test_jobs_of_several_systems_have_their_own_inputs(tmp_path: Path, environme
         (tmp_path / name).write_text(text)
     settings = read_settings(tmp_path, needs_mace=False)
     specs = registry.engine_specs(tmp_path, settings, read_inputs(settings))
-    made = ClusterWorkers(specs, replace(OPTIONS, job_timeout_s=60.0), tmp_path / "cluster")
+    made = ClusterWorkers(specs, OPTIONS, tmp_path / "cluster")
     try:
         jobs = [
             Job(

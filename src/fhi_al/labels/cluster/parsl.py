@@ -148,12 +148,16 @@ def _executor(options: ClusterOptions) -> HighThroughputExecutor:
         # Parsl lowers the number of workers to cores / cores_per_worker.  What the user says holds.
         cores_per_worker=1e-6,
         heartbeat_threshold=options.lost_after_s,
-        heartbeat_period=max(1, options.lost_after_s // BEATS_PER_THRESHOLD),
+        heartbeat_period=_heartbeat_s(options),
         drain_period=None if local else _drain_period(options),
         # One block that fails is bad luck (a node, a time limit), three in a row are a cause.
         block_error_handler=windowed_error_handler,
         encrypted=True,
     )
+
+
+def _heartbeat_s(options: ClusterOptions) -> int:
+    return max(1, options.lost_after_s // BEATS_PER_THRESHOLD)
 
 
 def _drain_period(options: ClusterOptions) -> int:
@@ -200,7 +204,5 @@ def _slurm(options: ClusterOptions) -> ExecutionProvider:
         launcher=SimpleLauncher() if single else SrunLauncher(),
         **given,
     )
-    slurm.look_every_s = min(
-        slurm.look_every_s, max(1, options.lost_after_s // BEATS_PER_THRESHOLD)
-    )
+    slurm.look_every_s = min(slurm.look_every_s, _heartbeat_s(options))
     return slurm
