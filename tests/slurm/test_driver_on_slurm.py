@@ -117,17 +117,22 @@ def test_mpi_under_srun_and_under_mpirun_in_a_job(slurm: OneMachineSlurm, tmp_pa
     # A line in one piece, whoever else is writing.
     words = 'print(f"{w.allreduce(w.rank)} {w.size}\\n", end="")'
     program = f"from mpi4py.MPI import COMM_WORLD as w; {words}"
-    mpirun = shutil.which("mpirun", path=str(Path(sys.executable).parent)) or "mpirun"
+    programs = Path(sys.executable).parent
+    mpirun = shutil.which("mpirun", path=str(programs)) or "mpirun"
     script = tmp_path / "job.sh"
     script.write_text(
         f"#!/bin/bash\n#SBATCH --nodes=2 --ntasks=4 --ntasks-per-node=2\nrank='{program}'\n"
         f'for start in "srun --mpi=pmi2" "{mpirun}" "srun --mpi=none"; do\n'
         f'  $start {sys.executable} -c "$rank"\ndone\n'
+        f"srun --mpi=none --ntasks=2 {programs}/FHI_AL --version 2> told > version\n"
     )
     job = slurm.submit(script, "--output=out")
     slurm.wait_for(job, "COMPLETED", limit_s=LIMIT_S)
     lines = (tmp_path / "out").read_text().split("\n")[:-1]
     assert lines == ["6 4"] * 8 + ["0 1"] * 4
+    told = (tmp_path / "told").read_text()
+    assert told.count("srun has started 2 processes, and MPI takes each for a run of one rank") == 2
+    assert "try --mpi=pmi2 or --mpi=pmix" in told
 
 
 @pytest.mark.usefixtures("driver")
@@ -146,19 +151,6 @@ def test_a_run_of_several_ranks_is_stopped_and_puts_itself_into_the_queue_again(
     assert (found["ExitCode"], found["Restarts"]) == ("0:0", "1")
     assert "run the same command again to continue" in said(folder)
     assert_each_is_there_once(folder, 0)
-
-
-@pytest.mark.usefixtures("driver")
-def test_ranks_that_mpi_has_not_joined_are_told_what_to_do(
-    slurm: OneMachineSlurm, tmp_path: Path
-) -> None:
-    script = run_folder(tmp_path / "run", EXAMPLES / "cluster" / "driver.sh")
-    command = f"srun --mpi=none {Path(sys.executable).parent}/FHI_AL --check"
-    script.write_text(f"#!/bin/bash\n#SBATCH --ntasks=2 --output=slurm_%j.out\n{command}\n")
-    slurm.wait_for(slurm.submit(script, environment=ENVIRONMENT), "COMPLETED", limit_s=LIMIT_S)
-    words = "srun has started 2 processes, and MPI takes each for a run of one rank"
-    assert said(script.parent).count(words) == 2
-    assert "try --mpi=pmi2 or --mpi=pmix" in said(script.parent)
 
 
 def test_the_driver_stops_before_its_time_limit_and_goes_on_when_submitted_again(

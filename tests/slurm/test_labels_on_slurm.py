@@ -85,7 +85,13 @@ def limited(
 ) -> Iterator[Limited]:
     """From the first test on: until Slurm looks, half a minute may pass."""
     folder = tmp_path_factory.mktemp("limited")
-    options = replace(OPTIONS, exclusive=True, max_blocks=1, job_timeout_s=600.0)
+    options = replace(
+        OPTIONS,
+        exclusive=True,
+        max_blocks=1,
+        job_timeout_s=600.0,
+        scheduler_options="#SBATCH --comment=limited",
+    )
     made = ClusterWorkers([failing_spec(folder)], options, folder / "cluster")
     try:
         each = job(0, 1, HANG_ONCE)
@@ -122,6 +128,11 @@ def block_of(process: psutil.Process) -> int:
     return int(process.environ()["SLURM_JOB_ID"])
 
 
+def blocks(slurm: OneMachineSlurm, comment: str) -> list[int]:
+    """The blocks that wait or run and have this among their options."""
+    return [job for job in slurm.jobs() if slurm.of_job(job)["Comment"] == comment]
+
+
 def wait(workers: ClusterWorkers) -> list[Finished]:
     end = time.monotonic() + LIMIT_S
     while not (finished := workers.collect()):
@@ -137,23 +148,23 @@ def converged(finished: Sequence[Finished]) -> bool:
 
 
 def test_labels_in_blocks_are_those_of_the_engine_each_computed_once(
-    slurm: OneMachineSlurm, workers: ClusterWorkers, folder: Path, limited: Limited
+    slurm: OneMachineSlurm, workers: ClusterWorkers, folder: Path
 ) -> None:
-    jobs = [job(0, seed, WELL + seed) for seed in range(1, 7)]
+    jobs = [job(0, seed, WELL + seed) for seed in range(1, 5)]
     done = finish(workers, jobs)
-    assert n_calls(folder, jobs) == [1] * 6
+    assert n_calls(folder, jobs) == [1] * 4
     engine = AseEngine(tblite_spec("GFN2-xTB", water()))
     for each in jobs:
         result, expected = done[each.key].result, engine.calculate(each.positions, each.cell)
         assert isinstance(result, ReferenceResult), result
         assert result.energy == expected.energy
         assert result.forces.tobytes() == expected.forces.tobytes()
-    blocks = set(slurm.jobs()) - {limited.block}
-    assert len(blocks) == 2
-    for block in map(slurm.of_job, blocks):
+    running = blocks(slurm, "labels")
+    assert len(running) == 2
+    for block in map(slurm.of_job, running):
         wanted = {
             "NumNodes": "1", "TimeLimit": "00:30:00", "Partition": "short", "Account": "physics",
-            "Comment": "labels", "NumTasks": "1", "OverSubscribe": "OK",
+            "NumTasks": "1", "OverSubscribe": "OK",
             # Of a node that it shares a block has the cores of its workers.
             "NumCPUs": "2",
         }  # fmt: skip
@@ -179,7 +190,7 @@ def lose_the_node(slurm: OneMachineSlurm, process: psutil.Process) -> None:
 def test_labels_whose_block_is_cancelled_or_whose_node_dies_are_tried_again(
     slurm: OneMachineSlurm, workers: ClusterWorkers, folder: Path
 ) -> None:
-    jobs, others = [job(0, k, SLOW + k) for k in (1, 2)], [job(0, k, WELL + k) for k in range(1, 7)]
+    jobs, others = [job(0, k, SLOW + k) for k in (1, 2)], [job(0, k, WELL + k) for k in range(1, 5)]
     for each, lose in zip(jobs, (cancel, lose_the_node), strict=True):
         workers.begin(each)
         lose(slurm, under_way(folder, each))
@@ -190,7 +201,7 @@ def test_labels_whose_block_is_cancelled_or_whose_node_dies_are_tried_again(
     # The first may have been on its way again when the node died.
     cancelled, died = n_calls(folder, jobs)
     assert cancelled in (2, 3) and died == 2
-    assert n_calls(folder, others) == [1] * 6
+    assert n_calls(folder, others) == [1] * 4
 
 
 def test_a_slurmd_that_is_killed_and_comes_back_costs_nothing(
@@ -209,9 +220,9 @@ def test_a_slurmd_that_is_killed_and_comes_back_costs_nothing(
     assert n_calls(folder, [each]) == [1]
     slurm.start_node(node)
     assert slurm.of_job(block)["JobState"] == "RUNNING"
-    later = [job(0, k, WELL + k) for k in range(7, 9)]
-    assert converged(list(finish(workers, later).values()))
-    assert n_calls(folder, later) == [1, 1]
+    later = job(0, 5, WELL + 5)
+    assert converged(list(finish(workers, [later]).values()))
+    assert n_calls(folder, [later]) == [1]
 
 
 def test_a_label_at_whose_block_the_time_limit_is_hit_is_tried_again(
@@ -221,26 +232,26 @@ def test_a_label_at_whose_block_the_time_limit_is_hit_is_tried_again(
     assert finished.key == limited.job.key and converged([finished])
     assert n_calls(limited.folder, [limited.job]) == [2]
     assert slurm.of_job(limited.block)["JobState"] == "TIMEOUT"
-    whole = {"NumCPUs": "4", "OverSubscribe": "NO"}.items()
-    (block,) = (block for block in slurm.jobs() if whole <= slurm.of_job(block).items())
+    (block,) = blocks(slurm, "limited")
+    assert {"NumCPUs": "4", "OverSubscribe": "NO"}.items() <= slurm.of_job(block).items()
     limited.workers.close()
     slurm.wait_for(block, "CANCELLED", limit_s=LIMIT_S)
 
 
 def test_closing_gives_the_blocks_back(slurm: OneMachineSlurm, workers: ClusterWorkers) -> None:
-    blocks = slurm.jobs()
-    assert blocks
+    running = blocks(slurm, "labels")
+    assert running
     workers.close()
-    for block in blocks:
+    for block in running:
         slurm.wait_for(block, "CANCELLED", limit_s=LIMIT_S)
 
 
 def test_workers_on_every_node_of_a_block(
     slurm: OneMachineSlurm, environment: None, tmp_path: Path
 ) -> None:
-    options = replace(OPTIONS, launcher="srun", nodes_per_block=2, max_blocks=1)
+    options = replace(OPTIONS, launcher="srun", nodes_per_block=2, max_blocks=1, workers_per_node=1)
     made = ClusterWorkers([failing_spec(tmp_path)], options, tmp_path / "cluster")
-    jobs = [job(0, seed, SLOW + seed) for seed in range(4)]
+    jobs = [job(0, seed, SLOW + seed) for seed in range(2)]
     try:
         for each in jobs:
             made.begin(each)
@@ -251,7 +262,7 @@ def test_workers_on_every_node_of_a_block(
     finally:
         made.close()
     assert nodes == {"node1", "node2"}
-    assert converged(done) and n_calls(tmp_path, jobs) == [1] * 4
+    assert converged(done) and n_calls(tmp_path, jobs) == [1, 1]
 
 
 @pytest.mark.parametrize(

@@ -43,17 +43,29 @@ PARSL = "parsl.executors.high_throughput"
 DRAIN_MARGIN_S = 60
 
 
-class _Slurm(SlurmProvider):
-    """Submits jobs that do not take themselves for a part of the job the driver runs in."""
+class _Looks:
+    """How often a provider looks at its blocks.
 
-    # Seconds between two looks at the blocks.  Parsl's 60 would be how long a label waits for a
-    # new block after its own was cancelled, also where lost workers are noticed earlier.
-    look_every_s = 60
+    Parsl's periods (Slurm: a minute) would be how long a label waits for a new block after its own
+    was lost, however soon the loss of the workers is noticed.
+    """
+
+    look_every_s: int
 
     @property
     def status_polling_interval(self) -> int:
-        """Seconds between two looks at the blocks."""
+        """Seconds between two looks."""
         return self.look_every_s
+
+
+class _Local(_Looks, LocalProvider):
+    look_every_s = 5
+
+
+class _Slurm(_Looks, SlurmProvider):
+    """Submits jobs that do not take themselves for a part of the job the driver runs in."""
+
+    look_every_s = 60
 
     def execute_wait(self, cmd: str, timeout: float | None = None) -> tuple[int, str, str]:
         """Run one of Slurm's commands; exit code, output and errors."""
@@ -168,13 +180,15 @@ def _drain_period(options: ClusterOptions) -> int:
 def _local(options: ClusterOptions) -> ExecutionProvider:
     unset = launcher_variables(os.environ)
     lines = [f"unset {' '.join(unset)}"] if unset else []
-    return LocalProvider(
+    local = _Local(
         init_blocks=0,
         min_blocks=0,
         max_blocks=options.max_blocks,
         worker_init="\n".join([*lines, options.worker_init]),
         launcher=SimpleLauncher(),
     )
+    local.look_every_s = min(local.look_every_s, _heartbeat_s(options))
+    return local
 
 
 def _slurm(options: ClusterOptions) -> ExecutionProvider:
