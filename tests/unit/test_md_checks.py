@@ -117,3 +117,25 @@ def test_heat_is_that_of_the_coordinates_that_move() -> None:
     assert heat_problems(systems, state_of(moving, {}), constants) == {
         0: "the temperature is 3600 K, at most 3395 K was expected"
     }
+
+
+@pytest.mark.parametrize(
+    ("thermostat", "name", "n_free"),
+    [
+        ("Langevin", "long", 3 * 9 - 3),  # turns the molecule, holds its centre
+        (None, "long", 3 * 9 - 6),  # neither starts
+        ("Bussi", "crystal", 3 * 8 - 3),
+        ("Bussi", "one atom", 3),
+    ],
+)
+def test_a_temperature_is_of_the_coordinates_that_move(
+    thermostat: str | None, name: str, n_free: int
+) -> None:
+    own = SYSTEMS[name]
+    conditions = MDConditions(thermostat, 300.0, 1.0, 0.01, 100.0, 0.01, 1)
+    system = MDSystem(own, conditions, LIMITS)
+    # One atom with the energy of all: half of kT for each coordinate.
+    momenta = np.zeros((len(own), 3))
+    momenta[0, 2] = np.sqrt(n_free * units.kB * 412.0 * system.masses[0])
+    point = MDPoint(own.positions, momenta, own.cell)
+    assert system.temperature(point) == pytest.approx(412.0)
