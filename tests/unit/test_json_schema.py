@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ase import Atoms
 from ase.build import bulk, molecule
 from ase.io import write
 from jsonschema import Draft7Validator
 
+from fhi_al.app.new_run.commented_yaml import Key
+from fhi_al.app.new_run.settings_files import Plan, active_learning_text, mace_text
+from fhi_al.app.new_run.structure import read_start
 from fhi_al.cli import main_init
 from fhi_al.settings.json_schema import (
     KINDS,
@@ -74,17 +78,33 @@ def test_the_files_of_an_example_fit_and_name_it(path: Path) -> None:
     assert complaints(kind_of(path), read_document(path)[0].data) == []
 
 
-@pytest.mark.parametrize("name", ["molecule", "crystal", "fine-tuned"])
-def test_the_files_that_init_writes_fit_and_name_it(tmp_path: Path, name: str) -> None:
-    write(tmp_path / "a.xyz", bulk("Si") if name == "crystal" else molecule("H2O"))
-    foundation = ROOT / "tests" / "foundation" / "small_foundation.npz"
-    more = ["--from-foundation", str(foundation)] if name == "fine-tuned" else []
+@pytest.mark.parametrize("atoms", [molecule("H2O"), bulk("Si")], ids=str)
+def test_the_files_that_init_writes_fit_and_name_it(tmp_path: Path, atoms: Atoms) -> None:
+    write(tmp_path / "a.xyz", atoms)
     folder = tmp_path / "run"
-    assert main_init([str(folder), "--geometry", str(tmp_path / "a.xyz"), *more]) == 0
+    assert main_init([str(folder), "--geometry", str(tmp_path / "a.xyz")]) == 0
     for kind in KINDS:
         path = folder / FILE_NAMES[kind]
         assert path.read_text().startswith(f"# {schema_line(kind)}\n")
         assert complaints(kind, read_document(path)[0].data) == []
+
+
+def test_the_files_of_a_fine_tuning_fit(tmp_path: Path) -> None:
+    # Not by init itself, which would load the foundation model.
+    write(tmp_path / "a.xyz", molecule("H2O"))
+    start = read_start(tmp_path / "a.xyz", None)
+    keys = [Key("reference_engine", "tblite")]
+    plan = Plan("production", start, keys, [300.0, 600.0], "medium-mpa-0", "cpu")
+    texts: dict[FileKind, str] = {
+        "mace": mace_text(plan),
+        "active_learning": active_learning_text(plan),
+    }
+    for kind, text in texts.items():
+        path = tmp_path / FILE_NAMES[kind]
+        path.write_text(text)
+        assert complaints(kind, read_document(path)[0].data) == []
+    settings = read_settings(tmp_path)
+    assert settings.al.sources == ("none",) and settings.al.label_budget == 200
 
 
 def test_resolved_settings_fit(tmp_path: Path) -> None:

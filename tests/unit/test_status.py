@@ -224,6 +224,10 @@ def test_the_command_looks_at_folders_and_at_folders_of_folders(
     assert main_status([str(folder.parent), "--json"]) == 0
     (run,) = json.loads(capsys.readouterr().out)
     assert run["condition"] == "running" and run["labels"]["computed"] == 1
+    # Of a pattern that fits files, too, the folders count.
+    (folder.parent / "notes.txt").touch()
+    assert main_status([str(folder), str(folder.parent / "notes.txt")]) == 0
+    assert "notes.txt" not in capsys.readouterr().out
     # It follows as long as a run goes on.
     changed(folder, state="finished")
     assert main_status([str(folder), "--watch"]) == 0

@@ -73,7 +73,9 @@ def _look(folders: Sequence[Path]) -> list[Seen]:
         raise InputError([f"{names}: no such folder: expected folders of runs. Correct it."])
     now = time.time()
     found: list[Seen] = []
-    for folder in folders:
+    # A pattern such as runs/* may fit files, too.
+    of_runs = [folder for folder in folders if folder.is_dir()]
+    for folder in of_runs or folders:
         one = look_at(folder, now)
         within = _runs_within(folder) if one.condition == "no run" else []
         found += [look_at(inner, now) for inner in within] or [one]

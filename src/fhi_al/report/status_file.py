@@ -134,7 +134,7 @@ def look_at(folder: Path, now: float) -> Seen:
         Seconds since the epoch.
     """
     if not folder.is_dir():
-        return Seen(folder, "no run", {}, "no such folder")
+        return Seen(folder, "no run", {}, "a file" if folder.exists() else "no such folder")
     path = folder / NAME
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
