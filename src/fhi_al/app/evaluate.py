@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ from fhi_al.app.evaluate_reference import (
     open_reference,
     read_engine_inputs,
 )
-from fhi_al.app.evaluate_report import Evaluation
+from fhi_al.app.evaluate_report import Evaluation, Part
 from fhi_al.app.open import closed_at_the_end
 from fhi_al.app.process_set_up import Process
 from fhi_al.core.errors import InputError
@@ -137,9 +138,14 @@ def evaluate(folder: Path, order: EvaluateOrder, process: Process, *, quiet: boo
             reference = None
             if work.needs_engine and work.engine is not None:
                 reference = open_reference(work.engine, process, soft_stop, parts)
-            found = _found(work, reference, soft_stop)
-        write_atomically(work.output / RESULTS, found.as_json() + "\n")
-        write_atomically(work.output / TABLE, "\n".join(found.lines) + "\n")
+            found = Evaluation.of([])
+            made: list[Part] = []
+            for part in _parts(work, reference, soft_stop):
+                made.append(part)
+                found = Evaluation.of(made)
+                # Before the next part: an engine that fails in a check takes no errors away.
+                write_atomically(work.output / RESULTS, found.as_json() + "\n")
+                write_atomically(work.output / TABLE, "\n".join(found.lines) + "\n")
     return Evaluation([*found.lines, "", f"written to {work.output}"], found.values)
 
 
@@ -238,18 +244,17 @@ def _checks(
     return plan_checks(order.checks, subjects, temperatures, n_allowed, has_md=order.on == MD)
 
 
-def _found(
+def _parts(
     work: EvaluationWork, reference: ReferenceCalculations | None, soft_stop: SoftStop
-) -> Evaluation:
+) -> Iterator[Part]:
+    """Errors on labelled structures, then the checks."""
     data = work.file
     if work.md is not None:
         data = structures_of_md(work.md, None if work.md.is_done else reference)
-    parts = []
     if data is not None:
         n_worst = work.order.n_worst
-        parts.append(errors_on(work.models, data, work.output, n_worst, soft_stop.check))
+        yield errors_on(work.models, data, work.output, n_worst, soft_stop.check)
     if work.checks is not None:
         order, seed = work.order.checks, work.order.md.seed
         looked = Checks(work.checks, order, work.models, reference, seed, soft_stop.check)
-        parts.append(looked.run(work.output, work.md, data))
-    return Evaluation.of(parts)
+        yield looked.run(work.output, work.md, data)
