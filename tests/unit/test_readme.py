@@ -13,6 +13,7 @@ import tomllib
 from pathlib import Path
 from types import ModuleType
 
+import matplotlib
 import numpy as np
 import pytest
 from matplotlib import image
@@ -194,6 +195,10 @@ def test_the_pictures_were_drawn_by_the_script_as_it_is() -> None:
             assert picture.info["Source"] == origin, "run readme_figs/draw_flowcharts.py again"
 
 
+@pytest.mark.skipif(
+    tuple(map(int, matplotlib.__version__.split(".")[:2])) < (3, 11),
+    reason="matplotlib before 3.11 sets letters at other places",
+)
 def test_the_pictures_are_those_that_the_script_draws(tmp_path: Path) -> None:
     subprocess.run([sys.executable, str(SCRIPT), str(tmp_path)], check=True, timeout=120)
     assert {path.name for path in tmp_path.iterdir()} == set(PICTURES)
