@@ -213,3 +213,13 @@ def test_texts_are_quoted_where_yaml_would_take_them_for_something_else() -> Non
     read = yaml.safe_load(text)["SECTION"]
     assert [read[f"key{number}"] for number in range(len(given))] == given
     assert read["list"] == [1, 2.5, True]
+
+
+def test_a_small_cell_without_k_points_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    crystal = bulk("MgO", "rocksalt", a=4.21, cubic=True)
+    assert init(tmp_path / "small", crystal, "--engine", "tblite") == 0
+    assert "note: tblite has the Gamma point only: in a cell of 4.2 A" in capsys.readouterr().out
+    assert init(tmp_path / "aims", crystal, "--engine", "aims") == 0
+    assert "Gamma" not in capsys.readouterr().out

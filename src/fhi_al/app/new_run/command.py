@@ -202,7 +202,7 @@ def _of_structure(arguments: argparse.Namespace) -> NewFolder:
     lines = [
         start.origin,
         _about(engine, arguments.engine),
-        *(f"note: {n}" for n in electrons.notes),
+        *(f"note: {n}" for n in (*electrons.notes, *about_engine.notes)),
     ]
     return NewFolder(
         arguments.folder,

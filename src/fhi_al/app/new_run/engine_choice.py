@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +30,7 @@ SPECIES = "/path/to/FHIaims/species_defaults/defaults_2020/light"
 
 # k points x length of a lattice vector, A; a metal needs about twice as many.
 K_LENGTH = 25.0
+SMALL_CELL = 9.0  # A
 OFTEN_MAGNETIC = (24, 25, 26, 27, 28, *range(58, 71))
 
 
@@ -64,11 +65,14 @@ class EngineFiles:
         Text of control.in.
     to_adapt : tuple of str
         Keys that nobody but the user can fill in.
+    notes : tuple of str
+        What the engine is not made for.
     """
 
     keys: Lines
     control: str | None = None
     to_adapt: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def chosen_engine(given: str | None, environment: Mapping[str, str] = os.environ) -> EngineChoice:
@@ -186,7 +190,17 @@ def _tblite(structure: Structure, electrons: Electrons) -> EngineFiles:
         arguments["multiplicity"] = electrons.multiplicity
     if arguments:
         keys.append(Key("reference_arguments", arguments))
-    return EngineFiles(keys)
+    return EngineFiles(keys, notes=tuple(_gamma_notes(structure)))
+
+
+def _gamma_notes(structure: Structure) -> Iterator[str]:
+    """What a small cell is worth without k points."""
+    shortest = float(np.linalg.norm(structure.cell, axis=1).min()) if structure.pbc else math.inf
+    if shortest < SMALL_CELL:
+        yield (
+            f"tblite has the Gamma point only: in a cell of {shortest:.1f} A its crystal may not"
+            " even be stable. Take a supercell (about 10 A), or an engine with k points"
+        )
 
 
 def _aims(
