@@ -79,6 +79,17 @@ def errors_on(
     uncertainties = None if spread is None else spread.uncertainties
     write_worst(output / WORST, structures, judged, uncertainties, n_worst)
     draw_parity(output / PARITY, structures, judged, spread, whose)
+    return _part(models, data, errors, spread)
+
+
+def _part(
+    models: EvaluatedModels,
+    data: EvaluatedData,
+    errors: dict[str, ModelErrors],
+    spread: Spread | None,
+) -> Part:
+    """In words and numbers; the last errors are those that are judged."""
+    structures, whose = data.structures, list(errors)[-1]
     scale = force_scale(structures)
     n_atoms = sum(len(one.label.numbers) for one in structures)
     head = (
@@ -87,13 +98,14 @@ def errors_on(
     lines = [head, "", *error_table(errors), "", *part_tables(errors[whose], whose)]
     if spread is not None:
         lines += ["", spread.described()]
+    paths = [str(one.path) for one in models.files]
     values: dict[str, Any] = {
         "on": data.source,
         "n_structures": len(structures),
         "n_atoms": n_atoms,
         "rms_force": scale,
         "units": "eV, eV/A, eV/A^3",
-        "models": {str(one.path): name for one, name in zip(models.files, names, strict=True)},
+        "models": dict(zip(paths, models.names, strict=True)),
         "errors": {name: one.as_plain() for name, one in errors.items()},
     }
     if spread is not None and spread.fit is not None:
