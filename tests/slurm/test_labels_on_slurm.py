@@ -191,6 +191,7 @@ def test_labels_whose_block_is_cancelled_or_whose_node_dies_are_tried_again(
     slurm: OneMachineSlurm, workers: ClusterWorkers, folder: Path
 ) -> None:
     jobs, others = [job(0, k, SLOW + k) for k in (1, 2)], [job(0, k, WELL + k) for k in range(1, 5)]
+    finish(workers, others)
     for each, lose in zip(jobs, (cancel, lose_the_node), strict=True):
         workers.begin(each)
         lose(slurm, under_way(folder, each))
@@ -239,6 +240,7 @@ def test_a_label_at_whose_block_the_time_limit_is_hit_is_tried_again(
 
 
 def test_closing_gives_the_blocks_back(slurm: OneMachineSlurm, workers: ClusterWorkers) -> None:
+    finish(workers, [job(0, 8, WELL + 8)])
     running = blocks(slurm, "labels")
     assert running
     workers.close()
