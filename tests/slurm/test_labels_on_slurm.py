@@ -190,7 +190,10 @@ def lose_the_node(slurm: OneMachineSlurm, process: psutil.Process) -> None:
 def test_labels_whose_block_is_cancelled_or_whose_node_dies_are_tried_again(
     slurm: OneMachineSlurm, workers: ClusterWorkers, folder: Path
 ) -> None:
-    jobs, others = [job(0, k, SLOW + k) for k in (1, 2)], [job(0, k, WELL + k) for k in range(1, 5)]
+    jobs, others = (
+        [job(0, k, HANG_ONCE + k) for k in (1, 2)],
+        [job(0, k, WELL + k) for k in range(1, 5)],
+    )
     finish(workers, others)
     for each, lose in zip(jobs, (cancel, lose_the_node), strict=True):
         workers.begin(each)
