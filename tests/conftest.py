@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,15 @@ def pytest_configure() -> None:
 def small_foundation(tmp_path_factory: pytest.TempPathFactory) -> SmallFoundation:
     """The shipped weights, and the same as a .model file."""
     return with_model(tmp_path_factory.mktemp("foundation"))
+
+
+@pytest.fixture(autouse=True)
+def the_default_dtype_stays() -> Iterator[None]:
+    """Put torch's back: MACE's calculator changes it, also for the tests that come later."""
+    yield
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_default_dtype(torch.float32)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
