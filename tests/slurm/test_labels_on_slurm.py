@@ -187,6 +187,8 @@ def lose_the_node(slurm: OneMachineSlurm, process: psutil.Process) -> None:
     slurm.start_node(node)
 
 
+# Slow: on a busy machine a block, or a process within a label of a second, is found too late.
+@pytest.mark.slow
 def test_labels_whose_block_is_cancelled_or_whose_node_dies_are_tried_again(
     slurm: OneMachineSlurm, workers: ClusterWorkers, folder: Path
 ) -> None:
@@ -208,6 +210,7 @@ def test_labels_whose_block_is_cancelled_or_whose_node_dies_are_tried_again(
     assert n_calls(folder, others) == [1] * 4
 
 
+@pytest.mark.slow
 def test_a_slurmd_that_is_killed_and_comes_back_costs_nothing(
     slurm: OneMachineSlurm, workers: ClusterWorkers, folder: Path
 ) -> None:
