@@ -254,6 +254,7 @@ def test_closing_gives_the_blocks_back(slurm: OneMachineSlurm, workers: ClusterW
         slurm.wait_for(block, "CANCELLED", limit_s=LIMIT_S)
 
 
+@pytest.mark.slow
 def test_workers_on_every_node_of_a_block(
     slurm: OneMachineSlurm, environment: None, tmp_path: Path
 ) -> None:
