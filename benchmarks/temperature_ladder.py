@@ -1,12 +1,13 @@
-"""A ladder of temperatures against one temperature: errors at 300, 500 and 800 K, equal labels.
+"""Ladders of temperatures against one temperature: errors at 300, 500 and 800 K, equal labels.
 
-    python benchmarks/temperature_ladder.py [--folder DIR] [--seeds 1 2 3] [--tiny] [--report]
+    python benchmarks/temperature_ladder.py [--folder DIR] [--seeds 1 2 3] [--ways WAY ...]
+        [--tiny] [--report]
 
-Runs of examples/ethanol to their end, with as many labels each: all trajectories at 300, 500 or
-800 K, and two each at 300, 500 and 800 K (``temperature: [300, 500, 800]``), which the sampling of
-the initial dataset follows, too.  Their final models are judged on structures of independent MD of
-the reference method at each of these temperatures.  Every result is kept, so that a killed
-benchmark goes on.  Writes temperature_ladder.md.  ``--tiny`` only shows that it runs.
+Runs of examples/ethanol to their end, with as many labels each: all six trajectories at 300, 500
+or 800 K, or dealt to several temperatures (``ladder``: ``temperature: [300, 500, 800]``), which
+the sampling of the initial dataset follows, too.  Their final models are judged on structures of
+independent MD of the reference method at each of these temperatures.  Every result is kept, so
+that a killed benchmark goes on.  Writes temperature_ladder.md.  ``--tiny`` only shows that it runs.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ WAYS: dict[str, Any] = {
     "500 K": 500.0,
     "800 K": 800.0,
     "ladder": list(TEMPERATURES),
+    "ladder 300, 800 K": [300.0, 800.0],
+    "ladder 500, 800 K": [500.0, 800.0],
 }
 # The budget ends a run, not the length of its trajectories: two of each block.
 AS_LONG_AS_IT_TAKES = {"num_trajectories": 6, "max_MD_steps": 50_000, "sanity_skip": 600}
@@ -84,9 +87,14 @@ def force_errors(models: list[Path], labels: list[Label]) -> dict[str, float]:
     return {"mae": 1000 * float(errors.mean()), "worst": 1000 * float(worst.mean())}
 
 
+def place_of(folder: Path, name: str) -> Path:
+    """The folder of a way's runs."""
+    return folder / name.replace(",", "").replace(" ", "_")
+
+
 def one_seed(folder: Path, name: str, seed: int, tiny: bool) -> dict[str, Any]:
     """Run the example in one way with a seed, and judge its models."""
-    here, case = folder / name.replace(" ", "_") / f"run_{seed}", case_of(WAYS[name], tiny)
+    here, case = place_of(folder, name) / f"run_{seed}", case_of(WAYS[name], tiny)
     shutil.rmtree(here, ignore_errors=True)
     case.write_run_folder(here, seed)
     seconds = run_program(here)
@@ -144,9 +152,8 @@ def main() -> None:
         def compute(seed: int, name: str = name) -> dict[str, Any]:
             return one_seed(given.folder, name, seed, given.tiny)
 
-        kept = kept_by_seed(
-            given.folder / name.replace(" ", "_"), given.seeds, None if given.report else compute
-        )
+        place = place_of(given.folder, name)
+        kept = kept_by_seed(place, given.seeds, None if given.report else compute)
         if kept:
             found[name] = kept
     lines = table(found)
