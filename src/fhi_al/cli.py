@@ -224,7 +224,7 @@ def _parser(name: str, description: str | None) -> argparse.ArgumentParser:
         help="a key of the settings files, over what they say, such as ACTIVE_LEARNING.c_x=0.2;"
         " may be repeated",
     )
-    if name in ("FHI_AL", "FHI_AL-initial-ds", "FHI_AL-al"):
+    if name != "FHI_AL-atomic-energies":
         parser.add_argument(
             "--progress",
             choices=BARS,
@@ -358,7 +358,7 @@ def _run_label(arguments: argparse.Namespace, process: Process) -> int:
     if arguments.check:
         print("\n".join(labelling.checked(folder, order, process)))
         return DONE
-    labelling.compute(folder, order, process)
+    labelling.compute(folder, order, process, BARS[arguments.progress])
     return DONE
 
 
@@ -370,6 +370,7 @@ def _run_evaluate(arguments: argparse.Namespace, process: Process) -> int:
     if arguments.check:
         print("\n".join(evaluate.checked(folder, order)))
         return DONE
-    found = evaluate.evaluate(folder, order, process, quiet=arguments.json)
+    bars = BARS[arguments.progress]
+    found = evaluate.evaluate(folder, order, process, quiet=arguments.json, bars=bars)
     print(found.as_json() if arguments.json else "\n".join(found.lines))
     return DONE

@@ -355,7 +355,7 @@ def test_a_missing_file_and_a_folder_in_its_place_are_both_reported(tmp_path: Pa
         read_settings(tmp_path)
     assert str(caught.value).splitlines() == [
         f"{MACE}: is a folder; expected a YAML file",
-        f"{AL}: not found in {tmp_path}. Copy one from an example to start with",
+        f"{AL}: not found in {tmp_path}. FHI_AL-init FOLDER --geometry FILE writes a first one",
     ]
 
 

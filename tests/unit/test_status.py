@@ -18,8 +18,10 @@ from fhi_al.cli import main_status
 from fhi_al.core.convergence import ConvergenceState, Course
 from fhi_al.core.run_state import Frame, PendingPoint, RunState, SamplingState, Stage
 from fhi_al.report.clock import TRAINING, Clock
+from fhi_al.report.command_status import CommandProgress, CommandStatusSource
 from fhi_al.report.observer import Observer
-from fhi_al.report.status import Bar, Status, Targets, TimeLeft, bars_of, force_mae_of, labels_of
+from fhi_al.report.run_status import Targets, TimeLeft, bars_of, force_mae_of, labels_of
+from fhi_al.report.status import Bar, Status
 from fhi_al.report.status_file import NAME, Launch, StatusFile, duration, look_at, process_start
 from fhi_al.report.status_view import view
 
@@ -136,6 +138,27 @@ def test_an_observer_shows_until_it_is_closed_whatever_fails() -> None:
     assert len(broken.shown) >= 3
 
 
+def test_a_command_is_told_by_its_own_bars_and_has_no_models(tmp_path: Path) -> None:
+    progress, records = CommandProgress(), [some_label(1), some_rejected(2)]
+    source = CommandStatusSource(progress, Clock(), lambda: records, lambda: ())
+    file = StatusFile(tmp_path, Launch("FHI_AL-label", "some.xyz", 1, time.time()))
+
+    def shown(after_s: float) -> str:
+        file.write(source.status(time.monotonic() + after_s), "running")
+        return view([look_at(tmp_path, time.time())], time.time(), width=100, colors=False)
+
+    progress.begin("labels", Bar("structures", 2, 12), is_last=True)
+    assert "time left: not known yet" in shown(0.0)
+    # 4 in 100 s, and 6 are left.
+    progress.reach("structures", 6)
+    text = shown(100.0)
+    assert "some.xyz, labels: running" in text and "6 of 12 (50 %)" in text
+    assert "time left: at most 2 min 30 s" in text and "now: labels" in text
+    assert "labels: 2 computed, 1 discarded" in text and "MAE" not in text
+    progress.begin("check: eos", Bar("checks", 1, 3))
+    assert "time left of this stage: not known yet" in shown(1.0)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Of a run of this process that goes on."""
@@ -144,6 +167,10 @@ def folder(tmp_path: Path) -> Path:
     StatusFile(run, Launch("FHI_AL", "water", 2, time.time() - 90.0)).write(STATUS, "running")
     assert [path.name for path in run.iterdir()] == [NAME]
     return run
+
+
+def label_counts(n: int) -> dict[str, int]:
+    return {"computed": n, "discarded": 0, "imported": 0, "waiting": 0}
 
 
 def changed(folder: Path, **values: Any) -> Path:
@@ -218,7 +245,7 @@ def test_several_runs_are_a_table_and_one_is_told(folder: Path) -> None:
 def test_the_command_looks_at_folders_and_at_folders_of_folders(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    changed(folder, labels={"computed": 1, "discarded": 0, "imported": 0, "waiting": 0})
+    changed(folder, labels=label_counts(1))
     assert main_status([str(folder)]) == 0
     assert "running" in capsys.readouterr().out
     assert main_status([str(folder.parent), "--json"]) == 0
@@ -228,6 +255,15 @@ def test_the_command_looks_at_folders_and_at_folders_of_folders(
     (folder.parent / "notes.txt").touch()
     assert main_status([str(folder), str(folder.parent / "notes.txt")]) == 0
     assert "notes.txt" not in capsys.readouterr().out
+    # What labels and evaluates beside the run is told with it.
+    (folder / "labelled").mkdir()
+    beside = Launch("FHI_AL-label", "some.xyz", 1, time.time())
+    labelling = Status("labels", "DFT", (), label_counts(3), None, 0.0, trains=False)
+    StatusFile(folder / "labelled", beside).write(labelling, "finished")
+    for place in (folder, folder.parent):
+        assert main_status([str(place)]) == 0
+        text = capsys.readouterr().out
+        assert "water, active learning: running" in text and "some.xyz, labels: finished" in text
     # It follows as long as a run goes on.
     changed(folder, state="finished")
     assert main_status([str(folder), "--watch"]) == 0

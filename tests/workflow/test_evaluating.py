@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import numpy as np
 import pytest
 from run_folder import copy_of, kill_all, run, start, succeed, wait_until
 from tblite.ase import TBLite
+
+from fhi_al.report.status_file import look_at
 
 pytestmark = [pytest.mark.mpi, pytest.mark.real]
 
@@ -40,8 +43,12 @@ def test_a_killed_evaluation_goes_on_and_its_labels_serve_again(
     wait_until(job, lambda: len(store(folder)) >= 20, "20 labels")
     kill_all(job)
     assert 20 <= len(store(folder)) < N_CALCULATIONS
+    assert look_at(folder / "evaluation", time.time()).condition == "killed"
     output = succeed(folder, 1, *MD, command=COMMAND)
     assert f"at most {N_CALCULATIONS} calculations of the engine" in output
+    seen = look_at(folder / "evaluation", time.time())
+    assert seen.condition == "finished" and seen.content["stage"] == "errors"
+    assert seen.content["labels"]["computed"] == N_CALCULATIONS
     keys = [one["key"] for one in store(folder)]
     assert len(set(keys)) == len(keys) == N_CALCULATIONS
     frames = ase.io.read(folder / "evaluation" / "md.xyz", ":")

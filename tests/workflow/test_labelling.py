@@ -34,6 +34,8 @@ from run_folder import (
 )
 from tblite.ase import TBLite
 
+from fhi_al.report.status_file import look_at
+
 pytestmark = [pytest.mark.mpi, pytest.mark.real]
 
 COMMAND = "FHI_AL-label"
@@ -207,7 +209,13 @@ def test_killed_five_times_none_is_computed_twice_and_none_is_lost(
             kill_some_time(job, calls, max(at, n_lines(calls) + 1), generator.uniform(0, 0.05))
         assert not ranks_of(folder)
         assert not (folder / "labelled" / "some.xyz").exists()
+    seen = look_at(folder / "labelled", time.time())
+    assert seen.condition == "killed"
+    assert n_structures / 4 < seen.content["labels"]["computed"] <= len(store(folder))
     succeed(folder, 3, str(file), command=COMMAND, env=environment)
+    seen = look_at(folder / "labelled", time.time())
+    assert seen.condition == "finished" and len(seen.content["ranks"]) == 2 + groups
+    assert seen.content["bars"][0]["done"] == seen.content["labels"]["computed"] == n_structures
     assert_labelled(folder / "labelled" / "some.xyz", file)
     assert len({record["key"] for record in store(folder)}) == len(store(folder)) == n_structures
     assert n_structures <= n_lines(calls) <= n_structures + 5 * (2 if groups else 1)
@@ -284,6 +292,9 @@ def test_failures_are_kept_with_their_reasons_and_tried_again_if_asked(
     code, text = run(folder, 2, str(file), command=COMMAND, env=fails)
     assert code == 1, text
     assert "3 of 6 structures" in text and "have no label" in text and "Traceback" not in text
+    seen = look_at(folder / "labelled", time.time())
+    assert seen.condition == "failed" and "3 of 6 structures" in seen.message
+    assert seen.content["labels"]["discarded"] == 3
     assert "frames 2,5: the SCF did not converge" in text
     found = ase.io.read(output, ":")
     assert [atoms.info["seed"] for atoms in found] == list(range(6))

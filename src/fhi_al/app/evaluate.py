@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -30,15 +31,19 @@ from fhi_al.app.evaluate_reference import (
     read_engine_inputs,
 )
 from fhi_al.app.evaluate_report import Evaluation, Part
+from fhi_al.app.observation import watched
 from fhi_al.app.open import closed_at_the_end
 from fhi_al.app.process_set_up import Process
 from fhi_al.core.errors import InputError
 from fhi_al.labels.labelled_frames import LabelNames
 from fhi_al.process.soft_stop import SoftStop
+from fhi_al.report.clock import Clock
+from fhi_al.report.command_status import CommandProgress, CommandStatusSource
 from fhi_al.report.logs import log_to_file, stop_log, terminal_log
+from fhi_al.report.status_file import Launch, StatusFile
 from fhi_al.settings import Settings
 from fhi_al.storage.atomic_file import write_atomically
-from fhi_al.storage.folder_lock import FolderLock
+from fhi_al.storage.folder_lock import FolderLock, require_no_file
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +102,14 @@ class EvaluationWork:
         return [*lines, f"output: {self.output}"]
 
 
-def evaluate(folder: Path, order: EvaluateOrder, process: Process, *, quiet: bool) -> Evaluation:
+def evaluate(
+    folder: Path,
+    order: EvaluateOrder,
+    process: Process,
+    *,
+    quiet: bool,
+    bars: bool | None = False,
+) -> Evaluation:
     """On rank 0, the others serving: judge models, and write what was found.
 
     Parameters
@@ -108,6 +120,9 @@ def evaluate(folder: Path, order: EvaluateOrder, process: Process, *, quiet: boo
     process : Process
     quiet : bool
         Log to the file only: standard output is for the results.
+    bars : bool or None
+        Whether standard output shows progress bars, unless it is quiet; None: where it is a
+        terminal.
 
     Raises
     ------
@@ -133,20 +148,29 @@ def evaluate(folder: Path, order: EvaluateOrder, process: Process, *, quiet: boo
         process.changes.enter_context(soft_stop.listening())
         for line in work.described():
             log.info("%s", line)
-        parts = ExitStack()
+        parts, clock, progress = ExitStack(), Clock(), CommandProgress()
         with closed_at_the_end(process, parts.close):
-            reference = None
+            opened = None
             if work.needs_engine and work.engine is not None:
-                reference = open_reference(work.engine, process, soft_stop, parts)
-            found = Evaluation.of([])
-            made: list[Part] = []
-            for part in _parts(work, reference, soft_stop):
-                made.append(part)
-                found = Evaluation.of(made)
-                # Before the next part: an engine that fails in a check takes no errors away.
-                write_atomically(work.output / RESULTS, found.as_json() + "\n")
-                write_atomically(work.output / TABLE, "\n".join(found.lines) + "\n")
+                opened = open_reference(work.engine, process, soft_stop, clock, parts)
+            source = CommandStatusSource(
+                progress,
+                clock,
+                lambda: () if opened is None else opened.calculations.store,
+                lambda: () if opened is None else opened.ranks(),
+            )
+            launch = Launch("FHI_AL-evaluate", _named(order), len(process.placements), time.time())
+            file, ending = StatusFile(work.state, launch), f"results are in {work.output}"
+            with watched(source.status, file, False if quiet else bars, lambda: ending):
+                reference = None if opened is None else opened.calculations
+                found = _judged(work, reference, soft_stop, progress)
     return Evaluation([*found.lines, "", f"written to {work.output}"], found.values)
+
+
+def _named(order: EvaluateOrder) -> str:
+    """What is done, in a few words."""
+    on = [] if order.on is None else [f"on {Path(order.on).name}"]
+    return ", ".join([*on, *(["checks"] if order.checks.names else [])])
 
 
 def checked(folder: Path, order: EvaluateOrder) -> list[str]:
@@ -182,6 +206,8 @@ def read_evaluation(
     _require_sense(order)
     state = folder / FOLDER
     output = (order.output or state).resolve()
+    for place in (state, output):
+        require_no_file(place)
     models = read_models(folder, order, settings)
     n_allowed = order.checks.reference
     if n_allowed is None:
@@ -244,17 +270,38 @@ def _checks(
     return plan_checks(order.checks, subjects, temperatures, n_allowed, has_md=order.on == MD)
 
 
+def _judged(
+    work: EvaluationWork,
+    reference: ReferenceCalculations | None,
+    soft_stop: SoftStop,
+    progress: CommandProgress,
+) -> Evaluation:
+    """Everything that is found, which is written part by part."""
+    made: list[Part] = []
+    found = Evaluation.of(made)
+    for part in _parts(work, reference, soft_stop, progress):
+        made.append(part)
+        found = Evaluation.of(made)
+        # Before the next part: an engine that fails in a check takes no errors away.
+        write_atomically(work.output / RESULTS, found.as_json() + "\n")
+        write_atomically(work.output / TABLE, "\n".join(found.lines) + "\n")
+    return found
+
+
 def _parts(
-    work: EvaluationWork, reference: ReferenceCalculations | None, soft_stop: SoftStop
+    work: EvaluationWork,
+    reference: ReferenceCalculations | None,
+    soft_stop: SoftStop,
+    progress: CommandProgress,
 ) -> Iterator[Part]:
     """Errors on labelled structures, then the checks."""
     data = work.file
     if work.md is not None:
-        data = structures_of_md(work.md, None if work.md.is_done else reference)
+        data = structures_of_md(work.md, None if work.md.is_done else reference, progress)
     if data is not None:
         n_worst = work.order.n_worst
-        yield errors_on(work.models, data, work.output, n_worst, soft_stop.check)
+        yield errors_on(work.models, data, work.output, n_worst, soft_stop.check, progress)
     if work.checks is not None:
         order, seed = work.order.checks, work.order.md.seed
         looked = Checks(work.checks, order, work.models, reference, seed, soft_stop.check)
-        yield looked.run(work.output, work.md, data)
+        yield looked.run(work.output, work.md, data, progress)

@@ -26,7 +26,9 @@ from fhi_al.evaluation.limits import (
 from fhi_al.evaluation.predictions import mean_of, predicted
 from fhi_al.evaluation.tables import error_table, part_tables
 from fhi_al.evaluation.worst import write_worst
+from fhi_al.report.command_status import CommandProgress
 from fhi_al.report.pulse import Pulse
+from fhi_al.report.status import Bar
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,7 @@ def errors_on(
     output: Path,
     n_worst: int,
     check_stop: Callable[[], None],
+    progress: CommandProgress,
 ) -> Part:
     """Errors of each model, of the mean of several, and their spread; writes figure and structures.
 
@@ -53,6 +56,8 @@ def errors_on(
         Structures that are written out.
     check_stop : callable
         Called now and then.
+    progress : CommandProgress
+        Is told how many are predicted.
 
     Raises
     ------
@@ -61,8 +66,11 @@ def errors_on(
     """
     structures, names, pulse = data.structures, models.names, Pulse()
 
+    progress.begin("errors", Bar("structures", 0, len(structures)))
+
     def between(n_done: int) -> None:
         check_stop()
+        progress.reach("structures", n_done)
         if pulse.is_due():
             log.info("%d of %d structures are predicted", n_done, len(structures))
 
@@ -70,6 +78,7 @@ def errors_on(
         each = predicted(models.predictor, len(names), structures, between)
     except ValueError as error:
         raise InputError([f"{data.source}: {error}."]) from error
+    progress.reach("structures", len(structures))
     errors = {n: model_errors(structures, one) for n, one in zip(names, each, strict=True)}
     judged, whose, spread = each[0], names[0], None
     if len(each) > 1:

@@ -33,12 +33,16 @@ from fhi_al.md.conditions import MDConditions
 from fhi_al.md.evaluation import Evaluation, MovingStructure
 from fhi_al.md.point import MDFailure, MDPoint
 from fhi_al.md.system import MDSystem
+from fhi_al.report.command_status import CommandProgress
 from fhi_al.report.pulse import Pulse
+from fhi_al.report.status import Bar
 from fhi_al.storage.atomic_file import write_atomically
 
 log = logging.getLogger(__name__)
 
 STRUCTURES, PLAN = "md.xyz", "md.json"
+# Of what progress is told.
+STEPS, TAKEN = "MD steps", "structures"
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,7 +196,9 @@ def _conditions(blocks: Sequence[MDConditions], order: MDOrder) -> list[MDCondit
     return [replace(first, temperature=value) for value in order.temperatures]
 
 
-def structures_of_md(work: MDWork, reference: ReferenceCalculations | None) -> EvaluatedData:
+def structures_of_md(
+    work: MDWork, reference: ReferenceCalculations | None, progress: CommandProgress
+) -> EvaluatedData:
     """The structures of the MD with their labels: of the disk, or computed.
 
     Parameters
@@ -200,6 +206,8 @@ def structures_of_md(work: MDWork, reference: ReferenceCalculations | None) -> E
     work : MDWork
     reference : ReferenceCalculations or None
         None if they are there.
+    progress : CommandProgress
+        Is told how far the MD has come.
 
     Raises
     ------
@@ -210,7 +218,7 @@ def structures_of_md(work: MDWork, reference: ReferenceCalculations | None) -> E
     """
     path = work.engine.state / STRUCTURES
     if reference is not None:
-        records = _sampled(work, reference)
+        records = _sampled(work, reference, progress)
         write_records(path, records)
         content = {"fingerprint": work.fingerprint, "what": work.described()[:-1]}
         write_atomically(work.engine.state / PLAN, json.dumps(content, indent=2) + "\n")
@@ -226,8 +234,10 @@ def structures_of_md(work: MDWork, reference: ReferenceCalculations | None) -> E
     )
 
 
-def _sampled(work: MDWork, reference: ReferenceCalculations) -> list[Label]:
-    forces = _QueueForces(work, reference)
+def _sampled(
+    work: MDWork, reference: ReferenceCalculations, progress: CommandProgress
+) -> list[Label]:
+    forces = _QueueForces(work, reference, progress)
     found: dict[tuple[int, int], Label] = {}
     n_wanted, pulse = sum(each.n_structures for each in work.trajectories), Pulse()
 
@@ -235,6 +245,7 @@ def _sampled(work: MDWork, reference: ReferenceCalculations) -> list[Label]:
         label = forces.label(place, point)
         step = work.trajectories[place].step_of(number)
         found[place, number] = replace(label, origin=replace(forces.origin(place), step=step))
+        progress.reach(TAKEN, len(found))
         if pulse.is_due():
             log.info("independent MD: %d of %d structures", len(found), n_wanted)
 
@@ -251,9 +262,19 @@ def _sampled(work: MDWork, reference: ReferenceCalculations) -> list[Label]:
 class _QueueForces:
     """Forces on all trajectories from the engine; every label is kept."""
 
-    def __init__(self, work: MDWork, reference: ReferenceCalculations) -> None:
+    def __init__(
+        self, work: MDWork, reference: ReferenceCalculations, progress: CommandProgress
+    ) -> None:
         self._work = work
         self._reference = reference
+        self._progress = progress
+        self._n_done = 0
+        n_wanted = sum(each.n_structures for each in work.trajectories)
+        progress.begin(
+            "independent MD, by labels that are there",
+            Bar(STEPS, 0, work.n_calculations),
+            Bar(TAKEN, 0, n_wanted, ends_stage=False),
+        )
 
     def origin(self, place: int) -> Origin:
         """Of the labels of a trajectory, but for their step."""
@@ -275,7 +296,13 @@ class _QueueForces:
             (self._work.trajectories[place].system, one.positions, one.cell)
             for place, one in pending.items()
         ]
+        n_before = self._reference.n_computed
         records = self._reference.labels(wanted, self.origin(min(pending)))
+        if n_before == 0 < self._reference.n_computed:
+            # What takes time begins here.
+            self._progress.begin("independent MD", *self._progress.now.bars)
+        self._n_done += len(records)
+        self._progress.reach(STEPS, self._n_done)
         return {
             place: Evaluation(record.forces, record.stress)
             if isinstance(record, Label)

@@ -32,6 +32,8 @@ from fhi_al.evaluation.stability import stability
 from fhi_al.evaluation.surfaces import Surface, SurfacePoint, surface_of
 from fhi_al.evaluation.vibrations import vibrations
 from fhi_al.md.point import MDFailure, MDPoint
+from fhi_al.report.command_status import CommandProgress
+from fhi_al.report.status import Bar
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +74,13 @@ class Checks:
         self._forces = SurfaceForces(self._surface, check_stop)
         self._check_stop = check_stop
 
-    def run(self, output: Path, md: MDWork | None, data: EvaluatedData | None) -> Part:
+    def run(
+        self,
+        output: Path,
+        md: MDWork | None,
+        data: EvaluatedData | None,
+        progress: CommandProgress,
+    ) -> Part:
         """All checks; draws their figures.
 
         Parameters
@@ -83,11 +91,15 @@ class Checks:
             The independent MD, if there is one.
         data : EvaluatedData or None
             Its structures.
+        progress : CommandProgress
+            Is told which check is under way.
         """
         findings: list[Finding] = []
-        for name in self._work.names:
+        for number, name in enumerate(self._work.names):
             self._check_stop()
             log.info("check: %s", name)
+            bar = Bar("checks", number, len(self._work.names), ends_stage=False)
+            progress.begin(f"check: {name}", bar)
             if name == "rdf" and md is not None and data is not None:
                 findings += self._distances(md, data)
             elif name == "dimers":

@@ -17,6 +17,7 @@ from fhi_al.app import checks
 from fhi_al.app.cluster_checks import cluster_problems
 from fhi_al.app.label_supply import LabelPlace, Surroundings, wire_queue
 from fhi_al.app.labelling import label_layout, layout_line, n_workers
+from fhi_al.app.observation import ranks_that_label
 from fhi_al.app.process_set_up import Process
 from fhi_al.core.errors import InputError
 from fhi_al.core.label import Label, Origin
@@ -33,6 +34,7 @@ from fhi_al.labels.validation import LabelRequest, LabelValidator
 from fhi_al.process.soft_stop import SoftStop
 from fhi_al.report.clock import Clock
 from fhi_al.report.pulse import Pulse
+from fhi_al.report.status import RankStatus
 from fhi_al.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -123,6 +125,8 @@ class ReferenceCalculations:
     ----------
     n_computed : int
         Calculations of this launch.
+    store : LabelStore
+        All labels that are there.
     """
 
     def __init__(
@@ -130,6 +134,7 @@ class ReferenceCalculations:
     ) -> None:
         self.engine = engine
         self.n_computed = 0
+        self.store = queue.validator.store
         self._queue = queue
         self._soft_stop = soft_stop
         self._most_waiting = most_waiting
@@ -159,7 +164,7 @@ class ReferenceCalculations:
             LabelRequest(system, positions.copy(), cell.copy(), origin, self._names[system])
             for system, positions, cell in structures
         ]
-        store = self._queue.validator.store
+        store = self.store
         every = {request.key: request for request in reversed(requests)}
         left = [every[key] for key in dict.fromkeys(r.key for r in requests) if key not in store]
         n_waiting = 0
@@ -181,9 +186,28 @@ class ReferenceCalculations:
         return found
 
 
+@dataclass(frozen=True, eq=False)
+class OpenReference:
+    """The engine, wired.
+
+    Parameters
+    ----------
+    calculations : ReferenceCalculations
+    ranks : callable
+        () -> what each rank does.
+    """
+
+    calculations: ReferenceCalculations
+    ranks: Callable[[], tuple[RankStatus, ...]]
+
+
 def open_reference(
-    engine: EngineInputs, process: Process, soft_stop: SoftStop, parts: ExitStack
-) -> ReferenceCalculations:
+    engine: EngineInputs,
+    process: Process,
+    soft_stop: SoftStop,
+    stopwatch: Clock,
+    parts: ExitStack,
+) -> OpenReference:
     """Wire the engine on rank 0, the others serving; what has to be closed goes to ``parts``.
 
     Raises
@@ -213,9 +237,10 @@ def open_reference(
         max_failures=settings.al.max_label_failures,
         wants_stress=settings.computes_stress,
     )
-    around = Surroundings(process.comm, ranks, Clock(), soft_stop)
+    around = Surroundings(process.comm, ranks, stopwatch, soft_stop)
     place = LabelPlace(state, state / "cluster")
     supply = wire_queue(settings, engine.specs, validator, place, around, parts)
-    return ReferenceCalculations(
+    calculations = ReferenceCalculations(
         engine, supply.queue, soft_stop, QUEUED * n_workers(settings, ranks)
     )
+    return OpenReference(calculations, lambda: ranks_that_label(process, around, supply))

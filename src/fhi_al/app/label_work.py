@@ -35,6 +35,7 @@ from fhi_al.labels.structure_file import FileStructure, read_structures
 from fhi_al.labels.validation import LabelRequest
 from fhi_al.settings import Settings, read_settings
 from fhi_al.settings.keys import FILE_NAMES
+from fhi_al.storage.folder_lock import require_no_file
 
 FOLDER, LABELS = "labelled", "labels.jsonl"
 
@@ -120,6 +121,8 @@ def read_label_work(folder: Path, order: LabelOrder) -> LabelWork:
     file = order.file.resolve()
     output = (order.output or folder / FOLDER / f"{file.stem}.xyz").resolve()
     settings = _settings(folder, order)
+    for place in (folder / FOLDER, output.parent):
+        require_no_file(place)
     problems = list(cluster_problems(settings))
     control, template, wrong_files = _inputs(folder, settings)
     problems += wrong_files

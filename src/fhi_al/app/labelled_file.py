@@ -18,16 +18,23 @@ from fhi_al.labels.structure_file import FileStructure, write_labelled
 from fhi_al.labels.validation import LabelRequest
 from fhi_al.labels.xyz import FAILURE
 from fhi_al.process.soft_stop import SoftStop
+from fhi_al.report.command_status import CommandProgress
 from fhi_al.report.pulse import Pulse
+from fhi_al.report.status import Bar
 from fhi_al.storage.atomic_file import write_atomically
 
 log = logging.getLogger(__name__)
 
 OUTPUTS = "outputs.json"
+STRUCTURES = "structures"
 
 
 def compute_missing(
-    requests: Sequence[LabelRequest], queue: LabelQueue, soft_stop: SoftStop, most_waiting: int
+    requests: Sequence[LabelRequest],
+    queue: LabelQueue,
+    soft_stop: SoftStop,
+    most_waiting: int,
+    progress: CommandProgress,
 ) -> None:
     """Compute structures that the store has no result of, each once.
 
@@ -39,6 +46,8 @@ def compute_missing(
     soft_stop : SoftStop
     most_waiting : int
         Structures that are in the queue at a time.
+    progress : CommandProgress
+        Is told how many have a result.
 
     Raises
     ------
@@ -52,6 +61,7 @@ def compute_missing(
     left = deque(every[key] for key in dict.fromkeys(r.key for r in requests) if key not in store)
     n_done, n_waiting, pulse = len(every) - len(left), 0, Pulse()
     log.info("%d of %d different structures have a result already", n_done, len(every))
+    progress.begin("labels", Bar(STRUCTURES, n_done, len(every)), is_last=True)
     while left or n_waiting:
         soft_stop.check()
         while left and n_waiting < most_waiting:
@@ -60,6 +70,7 @@ def compute_missing(
         outcomes = queue.poll(wait=True)
         n_waiting -= len(outcomes)
         n_done += len(outcomes)
+        progress.reach(STRUCTURES, n_done)
         if pulse.is_due():
             log.info("%d of %d different structures have a result", n_done, len(every))
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from fhi_al.app.cluster_options import cluster_options
 from fhi_al.app.label_supply import LabelPlace, LabelSupply, Surroundings, wire_queue
 from fhi_al.app.label_work import LABELS, LabelOrder, LabelWork, read_label_work
 from fhi_al.app.labelled_file import compute_missing, remember, write_output
+from fhi_al.app.observation import ranks_that_label, watched
 from fhi_al.app.open import closed_at_the_end
 from fhi_al.app.process_set_up import Process
 from fhi_al.app.selection import selected
@@ -19,12 +21,15 @@ from fhi_al.core.errors import InputError
 from fhi_al.engines import registry
 from fhi_al.labels.label_file import LabelFile
 from fhi_al.labels.records import Rejected
+from fhi_al.labels.serial_queue import LabelQueue
 from fhi_al.labels.store import LabelStore
-from fhi_al.labels.validation import LabelValidator
+from fhi_al.labels.validation import LabelRequest, LabelValidator
 from fhi_al.parallel.layout import Layout, LayoutError, layout
 from fhi_al.process.soft_stop import SoftStop
 from fhi_al.report.clock import Clock
+from fhi_al.report.command_status import CommandProgress, CommandStatusSource
 from fhi_al.report.logs import log_to_file, stop_log, terminal_log
+from fhi_al.report.status_file import Launch, StatusFile
 from fhi_al.settings import Settings
 from fhi_al.storage.folder_lock import FolderLock
 
@@ -37,8 +42,16 @@ QUEUED = 2
 MOST_OPEN = 8
 
 
-def compute(folder: Path, order: LabelOrder, process: Process) -> None:
+def compute(folder: Path, order: LabelOrder, process: Process, bars: bool | None = False) -> None:
     """On rank 0, the others serving: compute what has no result yet, and write the output.
+
+    Parameters
+    ----------
+    folder : Path
+    order : LabelOrder
+    process : Process
+    bars : bool or None
+        Whether standard output shows progress bars; None: where it is a terminal.
 
     Raises
     ------
@@ -70,14 +83,33 @@ def compute(folder: Path, order: LabelOrder, process: Process) -> None:
         parts = ExitStack()
         with closed_at_the_end(process, parts.close):
             supply = _supply(work, around, parts)
-            _compute(work, order, supply, soft_stop, n_workers(settings, ranks))
+            store = supply.queue.validator.store
+            requests = work.requests(store)
+            keys = {request.key for request in requests}
+            progress = CommandProgress()
+            source = CommandStatusSource(
+                progress,
+                around.stopwatch,
+                lambda: [record for key in keys if (record := store.get(key)) is not None],
+                lambda: ranks_that_label(process, around, supply),
+            )
+            launch = Launch("FHI_AL-label", order.file.name, ranks.n_ranks, time.time())
+            file = StatusFile(work.state, launch)
+            with watched(source.status, file, bars, lambda: f"labels are in {work.output}"):
+                most_waiting = QUEUED * n_workers(settings, ranks)
+                _compute(work, order, requests, supply.queue, soft_stop, most_waiting, progress)
 
 
 def _compute(
-    work: LabelWork, order: LabelOrder, supply: LabelSupply, soft_stop: SoftStop, n_workers: int
+    work: LabelWork,
+    order: LabelOrder,
+    requests: Sequence[LabelRequest],
+    queue: LabelQueue,
+    soft_stop: SoftStop,
+    most_waiting: int,
+    progress: CommandProgress,
 ) -> None:
-    store = supply.queue.validator.store
-    requests = work.requests(store)
+    store = queue.validator.store
     indices = list(range(len(requests)))
     if work.chosen is not None:
         keys = [request.key for request in requests]
@@ -88,7 +120,7 @@ def _compute(
                 store.forget(key, "to be computed again (--retry)")
     # One system after the other, unless the most different ones come first.
     in_order = indices if work.chosen else sorted(indices, key=lambda k: requests[k].system)
-    compute_missing([requests[k] for k in in_order], supply.queue, soft_stop, QUEUED * n_workers)
+    compute_missing([requests[k] for k in in_order], queue, soft_stop, most_waiting, progress)
     remember(work.output, work.systems.path, work.state)
     of_file = sorted(indices)
     write_output(

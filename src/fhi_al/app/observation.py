@@ -1,26 +1,31 @@
-"""Wire what shows a run while it goes on: status.json."""
+"""Wire what shows runs and commands while they go on: status.json, bars on a terminal."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fhi_al.core.run_state import Stage
-from fhi_al.parallel.layout import ranges
+from fhi_al.parallel.layout import RankPlacement, ranges
 from fhi_al.process.soft_stop import Stopped
+from fhi_al.report.clock import WAITING
 from fhi_al.report.logs import terminal_log_through
 from fhi_al.report.observer import INTERVAL_S, Display, Observer
-from fhi_al.report.status import RankStatus, Status, StatusSource, Targets, TimeLeft
+from fhi_al.report.run_status import StatusSource, Targets, TimeLeft
+from fhi_al.report.status import RankStatus, Status
 from fhi_al.report.status_file import Launch, Outcome, StatusFile
+from fhi_al.report.summary import busy_shares
 from fhi_al.settings import Settings
 
 if TYPE_CHECKING:
     from fhi_al.active_learning.run import Run
     from fhi_al.app.build import Assembled
+    from fhi_al.app.label_supply import LabelSupply, Surroundings
+    from fhi_al.app.process_set_up import Process
     from fhi_al.app.rank_assignment import RankAssignment
 
 
@@ -57,26 +62,49 @@ def observed(
     assignment : RankAssignment
     command : str
     bars : bool or None
-        Whether standard output shows progress bars; None: where it is a terminal.
+        As for :func:`watched`.
     """
     run = assembled.run
     mace = settings.mace
     assert mace is not None
-    n_ranks = len(assignment.placements)
-    launch = Launch(command, mace.general.name_exp, n_ranks, time.time())
+    layout, placements = assignment.layout, assignment.placements
+    launch = Launch(command, mace.general.name_exp, len(placements), time.time())
     source = StatusSource(
         state=lambda: run.state,
         store=run.store,
         clock=run.report.clock,
         targets=_targets(settings),
-        ranks=lambda: _ranks(assembled, assignment),
+        ranks=lambda: ranks_at_work(placements, layout.roles, assembled.busy()),
         time_left=TimeLeft(),
     )
-    displays: list[Display] = [StatusWriter(StatusFile(run.folder, launch))]
+    with watched(source.status, StatusFile(run.folder, launch), bars, lambda: _ending(run)):
+        yield
+
+
+@contextmanager
+def watched(
+    status: Callable[[float], Status],
+    file: StatusFile,
+    bars: bool | None,
+    ending: Callable[[], str],
+) -> Iterator[None]:
+    """Show a status until the block ends, and how it ends.
+
+    Parameters
+    ----------
+    status : callable
+        (time in s) -> Status; asked from another thread.
+    file : StatusFile
+    bars : bool or None
+        Whether standard output shows progress bars; None: where it is a terminal.
+    ending : callable
+        () -> what is said of a block that ends without an error.
+    """
+    displays: list[Display] = [StatusWriter(file)]
     with ExitStack() as shown:
         if sys.stdout.isatty() if bars is None else bars:
             displays.append(shown.enter_context(_bars()))
-        observer = Observer(source.status, displays)
+        observer = Observer(status, displays)
         observer.start()
         try:
             yield
@@ -86,7 +114,7 @@ def observed(
         except BaseException as error:
             observer.close("failed", _first_line(error))
             raise
-        observer.close("finished", _ending(run))
+        observer.close("finished", ending())
 
 
 @contextmanager
@@ -113,17 +141,45 @@ def _targets(settings: Settings) -> Targets:
     )
 
 
-def _ranks(assembled: Assembled, assignment: RankAssignment) -> tuple[RankStatus, ...]:
-    """Equal neighbours together."""
-    shares = assembled.busy()
+def ranks_at_work(
+    placements: Sequence[RankPlacement], roles: Callable[[int], str], shares: Sequence[float]
+) -> tuple[RankStatus, ...]:
+    """What each rank does; equal neighbours together.
+
+    Parameters
+    ----------
+    placements : sequence of RankPlacement
+    roles : callable
+        (rank) -> what it does, in words.
+    shares : sequence of float
+        Of its time in which each had work.
+    """
     found: list[tuple[tuple[str, str, float], list[int]]] = []
-    for rank, placement in enumerate(assignment.placements):
-        same = (assignment.layout.roles(rank), placement.host, round(shares[rank], 2))
+    for rank, placement in enumerate(placements):
+        same = (roles(rank), placement.host, round(shares[rank], 2))
         if found and found[-1][0] == same:
             found[-1][1].append(rank)
         else:
             found.append((same, [rank]))
     return tuple(RankStatus(ranges(ranks), *same) for same, ranks in found)
+
+
+def ranks_that_label(
+    process: Process, around: Surroundings, supply: LabelSupply
+) -> tuple[RankStatus, ...]:
+    """What each rank does where labels are all there is.
+
+    Parameters
+    ----------
+    process : Process
+    around : Surroundings
+        Of the labels.
+    supply : LabelSupply
+    """
+    layout, seconds = around.layout, around.stopwatch.in_this_launch()
+    wall_s = sum(seconds.values())
+    shares = busy_shares(layout, wall_s, wall_s - seconds[WAITING], [supply.busy_seconds()])
+    return ranks_at_work(process.placements, layout.roles_for_labels, shares)
 
 
 def _ending(run: Run) -> str:

@@ -33,6 +33,7 @@ from fhi_al.parallel.layout import table
 from fhi_al.parallel.threads import training_threads
 from fhi_al.settings import Settings
 from fhi_al.settings.changes import changes
+from fhi_al.storage.folder_lock import require_no_file
 
 if TYPE_CHECKING:
     from fhi_al.active_learning.initial_data import InitialData
@@ -81,6 +82,7 @@ def prepare(definition: Definition, command: Command) -> Prepared:
     """
     folder = definition.folder
     restart = folder / "restart"
+    require_no_file(restart)
     saved, found = saved_run(restart), None
     if saved is not None:
         kept = definition.settings.with_values_of(saved_settings(saved))

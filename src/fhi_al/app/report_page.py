@@ -8,9 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fhi_al.core.errors import InputError
 from fhi_al.parallel.layout import Layout
 from fhi_al.report.activity import ACTIVITY, REPORT_FOLDER, ActivityRecord, Busy
 from fhi_al.storage.atomic_file import write_atomically
+from fhi_al.storage.folder_lock import require_no_file
 
 if TYPE_CHECKING:
     from fhi_al.active_learning.run import Run
@@ -40,7 +42,7 @@ def write_report(folder: Path, target: Path | None = None) -> Path:
     Raises
     ------
     InputError
-        If the folder is no run's.
+        If the folder is no run's, or the file's name is that of a folder.
     OSError
         If the file cannot be written.
     """
@@ -49,7 +51,11 @@ def write_report(folder: Path, target: Path | None = None) -> Path:
     from fhi_al.report.page.page import report_html
 
     target = target or folder / REPORT_FOLDER / PAGE
-    write_atomically(target, report_html(run_record(folder)))
+    record = run_record(folder)
+    require_no_file(target.parent)
+    if target.is_dir():
+        raise InputError([f"{target}: is a folder: expected the name of a file. Give -o FILE."])
+    write_atomically(target, report_html(record))
     return target
 
 

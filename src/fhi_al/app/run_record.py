@@ -66,6 +66,8 @@ def run_record(folder: Path) -> RunRecord:
 def _why_not(folder: Path, notes: list[str]) -> str:
     if notes:
         return f"{folder}: {'; '.join(notes)}"
+    if folder.is_file():
+        return f"{folder}: is a file: expected the folder of a run"
     if not folder.is_dir():
         return f"{folder}: there is no such folder: expected the folder of a run"
     if (folder / "active_learning_settings.yaml").is_file():

@@ -20,6 +20,8 @@ examples:
   FHI_AL-status runs/* --watch
   FHI_AL-status run --json
 """
+# Where FHI_AL-label and FHI_AL-evaluate keep what they are at.
+COMMAND_FOLDERS = ("labelled", "evaluation")
 CLEAR = "\x1b[H\x1b[2J"
 WIDE = 160  # characters, where no terminal says
 
@@ -76,15 +78,31 @@ def _look(folders: Sequence[Path]) -> list[Seen]:
     # A pattern such as runs/* may fit files, too.
     of_runs = [folder for folder in folders if folder.is_dir()]
     for folder in of_runs or folders:
-        one = look_at(folder, now)
-        within = _runs_within(folder) if one.condition == "no run" else []
-        found += [look_at(inner, now) for inner in within] or [one]
+        one, beside = look_at(folder, now), _beside(folder, now)
+        if one.condition != "no run":
+            found += [one, *beside]
+        elif beside:
+            found += beside
+        else:
+            found += _within(folder, now) or [one]
     return found
 
 
-def _runs_within(folder: Path) -> list[Path]:
-    """Folders of runs in a folder that is none."""
-    return sorted(path.parent for path in folder.glob(f"*/{NAME}")) if folder.is_dir() else []
+def _beside(folder: Path, now: float) -> list[Seen]:
+    """Commands that label and evaluate in a folder, whether or not a run is there."""
+    places = [folder / name for name in COMMAND_FOLDERS]
+    return [look_at(place, now) for place in places if (place / NAME).exists()]
+
+
+def _within(folder: Path, now: float) -> list[Seen]:
+    """Runs and commands in the folders of a folder that has none."""
+    if not folder.is_dir():
+        return []
+    found: list[Seen] = []
+    for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
+        found += [look_at(inner, now)] if (inner / NAME).exists() else []
+        found += _beside(inner, now)
+    return found
 
 
 def _shown(runs: Sequence[Seen], *, as_json: bool, again: bool) -> str:

@@ -55,7 +55,10 @@ def read_atoms(path: Path) -> list[AtomsFrame]:
         If nothing of it can be read.
     """
     if not path.is_file():
-        raise ValueError(f"{path}: no such file: expected one that ASE reads (.xyz, .traj, ...).")
+        what = "is a folder" if path.is_dir() else "no such file"
+        raise ValueError(
+            f"{path}: {what}: expected a file that ASE reads (.xyz, .traj, ...). Correct the path."
+        )
     try:
         # By frames of our own: ASE says of a whole file that it cannot be read, or stops silently.
         return list(_xyz(path) if _is_xyz(path) else _others(path))

@@ -9,7 +9,7 @@ mode).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -95,12 +95,19 @@ class Layout:
         roles = ["drives, MD"] if rank == 0 else []
         if rank in self.training:
             roles.append("training")
+        return ", ".join([*roles, *self._labels(rank, systems)]) or "nothing"
+
+    def roles_for_labels(self, rank: int) -> str:
+        """What a rank does, in words, where nobody trains and labels are all there is."""
+        roles = ["drives"] if rank == 0 else []
+        return ", ".join([*roles, *self._labels(rank)]) or "nothing"
+
+    def _labels(self, rank: int, systems: Sequence[str] = ()) -> Iterator[str]:
         if rank in self.labelling:
-            roles.append("labels")
+            yield "labels"
         for number, group in enumerate(self.groups):
             if rank in group:
-                roles.append(self._of_group(number, systems))
-        return ", ".join(roles) or "nothing"
+                yield self._of_group(number, systems)
 
     def _of_group(self, number: int, systems: Sequence[str]) -> str:
         of_system = ""

@@ -148,7 +148,8 @@ def look_at(folder: Path, now: float) -> Seen:
 
 
 def _without_status(folder: Path) -> Seen:
-    if (folder / "restart" / "lock").exists():
+    restart = folder / "restart"
+    if any((restart / name).exists() for name in ("lock", "labels.jsonl")):
         message = f"a run without {NAME}: begun by an older version, or not past its start"
         return Seen(folder, "unknown", {}, message)
     if (folder / "active_learning_settings.yaml").exists():

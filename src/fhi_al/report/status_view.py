@@ -19,7 +19,7 @@ PHASES = {
 
 
 def view(runs: Sequence[Seen], now: float, *, width: int, colors: bool) -> str:
-    """One run in words, several in a table.
+    """One run in words, with what goes on beside it in its folder; several in a table.
 
     Parameters
     ----------
@@ -31,8 +31,9 @@ def view(runs: Sequence[Seen], now: float, *, width: int, colors: bool) -> str:
     colors : bool
         Whether a terminal shows it.
     """
-    if len(runs) == 1:
-        return "\n".join(_lines(runs[0], now))
+    # Of one folder: what goes on beside its run belongs to it.
+    if all(run.folder.parent == runs[0].folder for run in runs[1:]):
+        return "\n".join(line for run in runs for line in _lines(run, now))
     return _table(runs, now, width, colors)
 
 
@@ -45,20 +46,28 @@ def _lines(run: Seen, now: float) -> Iterator[str]:
     if run.message:
         yield f"  {run.message}"
     yield from (f"  {_bar(bar)}" for bar in content["bars"])
-    yield f"  {_labels(content['labels'])}"
-    yield f"  {_errors(content)}"
+    if _trains(content) or content["labels"]["computed"]:
+        yield f"  {_labels(content['labels'])}"
+    if _trains(content):
+        yield f"  {_errors(content)}"
     for each in content["ranks"]:
         several = "s" if not str(each["ranks"]).isdigit() else ""
         busy = f"busy {100 * each['busy']:.0f} %"
         yield f"  rank{several} {each['ranks']} on {each['host']}: {each['does']}; {busy}"
     if run.condition == "running":
         yield f"  now: {content['activity']}"
-        yield f"  time left: {_left(run)}"
+        of_stage = " of this stage" if content.get("of_stage") else ""
+        yield f"  time left{of_stage}: {_left(run)}"
     yield (
         f"  {content['command']} began {duration(now - content['started'])} ago on"
         f" {content['host']}, process {content['pid']}; last written"
         f" {duration(max(0.0, now - content['written']))} ago"
     )
+
+
+def _trains(content: dict[str, Any]) -> bool:
+    """Whether it is of a run: of one from an older version, nothing says so."""
+    return bool(content.get("trains", True))
 
 
 def _bar(bar: dict[str, Any]) -> str:

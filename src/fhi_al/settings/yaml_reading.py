@@ -106,12 +106,19 @@ def read_value(text: str, place: str) -> tuple[Any, list[Problem]]:
     return value, [Problem(place, None, None, each.message) for each in walk.problems]
 
 
+def _not_found_in(folder: Path) -> str:
+    what = ""
+    if not folder.is_dir():
+        what = ", which is a file" if folder.exists() else ", which is not there"
+    return f"not found in {folder}{what}. FHI_AL-init FOLDER --geometry FILE writes a first one"
+
+
 def _text_of(path: Path) -> tuple[str | None, str]:
     """The text of a file, or None and what is the matter with it."""
     if path.is_dir():
         return None, "is a folder; expected a YAML file"
     if not path.exists():
-        return None, f"not found in {path.parent.resolve()}. Copy one from an example to start with"
+        return None, _not_found_in(path.parent.resolve())
     if not path.is_file():
         return None, "is not a regular file; expected a YAML file"
     try:

@@ -12,6 +12,8 @@ import os
 import socket
 from pathlib import Path
 
+from fhi_al.core.errors import InputError
+
 log = logging.getLogger(__name__)
 
 LOCK = "lock"
@@ -19,6 +21,23 @@ LOCK = "lock"
 
 class FolderInUse(Exception):
     """Another run works in the folder."""
+
+
+def require_no_file(folder: Path) -> None:
+    """Return if a folder is there or can be made.
+
+    Raises
+    ------
+    InputError
+        If a file is in its place, or in that of a folder above it.
+    """
+    for place in (folder, *folder.parents):
+        if place.is_dir():
+            return
+        if place.exists():
+            raise InputError(
+                [f"{place}: is a file: expected a folder, or nothing. Move it away, or rename it."]
+            )
 
 
 class FolderLock:
@@ -31,11 +50,14 @@ class FolderLock:
 
     Raises
     ------
+    InputError
+        If a file is in its place.
     FolderInUse
         Naming host and process of the run that has it.
     """
 
     def __init__(self, restart: Path) -> None:
+        require_no_file(restart)
         restart.mkdir(parents=True, exist_ok=True)
         path = restart / LOCK
         self._stream = path.open("a+")

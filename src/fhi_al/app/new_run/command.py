@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -138,8 +139,9 @@ def act(arguments: argparse.Namespace) -> Iterator[str]:
     found = None
     if new.runs and not arguments.example:
         found = checked(new.folder, new.files)
-        keys = (*new.to_adapt, "foundation_model", "accept_licence")
-        wrong = [each for each in found.problems if not any(key in each for key in keys)]
+        # A model that is not on this machine may be on the one that runs.
+        later = (*new.to_adapt, "cannot be fetched", "accept_licence")
+        wrong = [each for each in found.problems if not any(key in each for key in later)]
         if wrong:
             raise InputError(wrong)
     write(new.folder, new.files)
@@ -243,14 +245,17 @@ def _device() -> str:
 
 
 def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"{text}: expected a temperature above 0 K")
     return value
 
 
 def _multiplicity(text: str) -> int:
-    value = int(text)
+    value = int(text) if text.isdecimal() else 0
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text}: expected 1 (singlet), 2 (doublet), ...")
     return value

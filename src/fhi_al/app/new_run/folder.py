@@ -13,6 +13,7 @@ from fhi_al.app.prepare import notes_on_engine, prepare
 from fhi_al.core.errors import InputError
 from fhi_al.settings import SettingsError
 from fhi_al.storage.atomic_file import write_atomically
+from fhi_al.storage.folder_lock import require_no_file
 
 
 @dataclass(frozen=True)
@@ -32,18 +33,15 @@ class Checked:
 
 
 def refuse_to_overwrite(folder: Path, names: Mapping[str, object]) -> None:
-    """Raise if one of the files is there already.
+    """Raise if one of the files is there already, or a run.
 
     Raises
     ------
     InputError
         Naming them.
     """
-    if folder.exists() and not folder.is_dir():
-        raise InputError(
-            [f"{folder}: is a file: expected a folder, or nothing. Take another name."]
-        )
-    there = [name for name in names if (folder / name).exists()]
+    require_no_file(folder)
+    there = [name for name in (*names, "restart") if (folder / name).exists()]
     if there:
         raise InputError(
             [
