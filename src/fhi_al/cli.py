@@ -66,9 +66,9 @@ def main_evaluate(argv: Sequence[str] | None = None) -> int:
 
 def main_init(argv: Sequence[str] | None = None) -> int:
     """``FHI_AL-init``: a folder that runs, from a structure, or a copy of a shipped example."""
-    from fhi_al.app.new_run import command
+    from fhi_al.app.new_run import arguments, command
 
-    return _alone("FHI_AL-init", main_init.__doc__, command.add_arguments, command.act, argv)
+    return _alone("FHI_AL-init", main_init.__doc__, arguments.add_arguments, command.act, argv)
 
 
 def main_status(argv: Sequence[str] | None = None) -> int:

@@ -13,13 +13,14 @@ import yaml
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.constraints import FixAtoms, FixCartesian
-from ase.io import write
+from ase.io import read, write
 
 from fhi_al.app.definition import definition_of
 from fhi_al.app.needs import Command
 from fhi_al.app.new_run import examples
 from fhi_al.app.new_run.commented_yaml import Key, commented_yaml
 from fhi_al.app.new_run.engine_choice import chosen_engine
+from fhi_al.app.new_run.supercell import enough_cells
 from fhi_al.app.prepare import prepare
 from fhi_al.cli import main_init
 from fhi_al.engines.aims_input.geometry import read_geometry
@@ -160,6 +161,10 @@ def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[st
         (["run", "--geometry", "slab.xyz"], "is periodic in some directions only"),
         (["run", "--geometry", "h2o.xyz", "--engine", "ase"], "Expected --calculator"),
         (["--example", "ethanol", "--engine", "ase"], "one or the other"),
+        (["run", "--geometry", "h2o.xyz", "--supercell", "2"], "expected a crystal"),
+        (["run", "--geometry", "cu.xyz", "--supercell", "2", "2"], "one number, or three"),
+        (["h2o.xyz/run", "--geometry", "h2o.xyz", "--engine", "tblite"], "h2o.xyz: is a file"),
+        (["used", "--geometry", "h2o.xyz", "--engine", "tblite"], "has restart already"),
     ],
 )
 def test_wrong_arguments_are_refused(
@@ -175,6 +180,8 @@ def test_wrong_arguments_are_refused(
     slab.pbc = (True, True, False)
     write("slab.xyz", slab)
     write("h2o.xyz", molecule("H2O"))
+    write("cu.xyz", bulk("Cu", cubic=True))
+    Path("used/restart").mkdir(parents=True)
     assert main_init(arguments) == 2
     assert message in capsys.readouterr().err
     assert not Path("run").exists()
@@ -215,11 +222,54 @@ def test_texts_are_quoted_where_yaml_would_take_them_for_something_else() -> Non
     assert read["list"] == [1, 2.5, True]
 
 
-def test_a_small_cell_without_k_points_is_told(
+def test_where_there_are_no_k_points_a_crystal_gets_enough_cells(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     crystal = bulk("MgO", "rocksalt", a=4.21, cubic=True)
-    assert init(tmp_path / "small", crystal, "--engine", "tblite") == 0
+    assert init(tmp_path / "run", crystal, "--engine", "tblite") == 0
+    out = capsys.readouterr().out
+    assert "MgO, 64 atoms, a crystal (2 x 2 x 2 cells of run.xyz)" in out
+    assert "64 atoms instead of 8, for tblite has the Gamma point only" in out
+    assert init(tmp_path / "small", crystal, "--engine", "tblite", "--supercell", "1") == 0
     assert "note: tblite has the Gamma point only: in a cell of 4.2 A" in capsys.readouterr().out
     assert init(tmp_path / "aims", crystal, "--engine", "aims") == 0
-    assert "Gamma" not in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "MgO, 8 atoms, a crystal (aims.xyz)" in out and "Gamma" not in out
+    # Faces of a skewed cell are closer than its vectors are long: 2 cells would be 6.3 A.
+    assert enough_cells(bulk("Si").cell[:]) == (3, 3, 3)
+
+
+def test_a_supercell_is_the_same_crystal_with_all_that_is_said_of_its_atoms(tmp_path: Path) -> None:
+    text = """lattice_vector 4.0 0 0
+lattice_vector 0 5.0 0
+lattice_vector 1.0 0 6.0
+atom 0.1 0.2 0.3 Fe
+    initial_moment 2.0
+atom 2.0 2.5 3.0 O
+    constrain_relaxation .true.
+    hessian_block_size 3
+"""
+    (tmp_path / "one.in").write_text(text)
+    arguments = ["--geometry", str(tmp_path / "one.in"), "--engine", "aims"]
+    assert main_init([str(tmp_path / "run"), *arguments, "--supercell", "1", "2", "3"]) == 0
+    found = read_geometry(tmp_path / "run" / "geometry.in").structure
+    expected = read(tmp_path / "one.in", format="aims").repeat((1, 2, 3))
+    np.testing.assert_allclose(found.positions, expected.positions, atol=1e-12)
+    np.testing.assert_allclose(found.cell, expected.cell[:], atol=1e-12)
+    assert found.numbers.tolist() == 6 * [26, 8]
+    assert found.initial_moments.tolist() == 6 * [2.0, 0.0]
+    assert found.fixed.all(axis=1).tolist() == 6 * [False, True]
+
+
+def test_crystals_are_asked_for_the_stress_where_the_engine_has_one(tmp_path: Path) -> None:
+    def mace(folder: Path) -> dict[str, dict[str, object]]:
+        return dict(yaml.safe_load((folder / "mace_settings.yaml").read_text()))
+
+    crystal = bulk("Cu", cubic=True)
+    calculators = {"emt": "ase.calculators.emt.EMT", "none": "ase.calculators.tip3p.TIP3P"}
+    for name, path in calculators.items():
+        options = ("--engine", "ase", "--calculator", path)
+        assert init(tmp_path / name, crystal, *options) == 0
+    found = mace(tmp_path / "emt")
+    assert found["GENERAL"]["compute_stress"] and found["TRAINING"]["loss"] == "stress"
+    assert "compute_stress" not in mace(tmp_path / "none")["GENERAL"]

@@ -83,8 +83,9 @@ def system_problem(spec: AseSpec) -> str | None:
     """tblite's message if it can compute no geometry of a system, else None.
 
     Asks for an SCF without cycles, which ends before there is anything to compute: an element, an
-    argument or a number of unpaired electrons that tblite does not take is refused by then.  Of a
-    large system only its elements and arguments are tried.
+    argument or a number of unpaired electrons that tblite does not take is refused by then.  A
+    crystal is tried as a molecule of its atoms: what is refused is the same, and 64 atoms take
+    0.1 s instead of 6.  Of a large system only its elements and arguments are tried.
 
     Parameters
     ----------
@@ -99,9 +100,7 @@ def system_problem(spec: AseSpec) -> str | None:
         system = _one_of_each_element(system)
         for name in ("charge", "multiplicity"):
             arguments.pop(name, None)
-    atoms = Atoms(
-        system.numbers, system.positions, cell=system.cell if system.pbc else None, pbc=system.pbc
-    )
+    atoms = Atoms(system.numbers, system.positions)
     atoms.set_initial_magnetic_moments(system.initial_moments)
     atoms.set_initial_charges(system.initial_charges)
     try:

@@ -1,4 +1,4 @@
-"""What ``FHI_AL-init`` is asked, does and says."""
+"""What ``FHI_AL-init`` does and says."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from pathlib import Path
 
 from fhi_al.app.new_run import examples
 from fhi_al.app.new_run.engine_choice import (
-    ENGINES,
     EngineChoice,
     EngineFiles,
     chosen_engine,
@@ -19,87 +18,10 @@ from fhi_al.app.new_run.engine_choice import (
     engine_files,
 )
 from fhi_al.app.new_run.folder import checked, refuse_to_overwrite, write
-from fhi_al.app.new_run.settings_files import GOALS, Plan, active_learning_text, mace_text
-from fhi_al.app.new_run.structure import read_start
+from fhi_al.app.new_run.settings_files import Plan, active_learning_text, mace_text
+from fhi_al.app.new_run.structure import StartingStructure, read_start
+from fhi_al.app.new_run.supercell import enough_cells
 from fhi_al.core.errors import InputError
-
-HELP_EXAMPLES = """\
-examples:
-  FHI_AL-init run --geometry some.xyz --engine tblite
-  FHI_AL-init run --geometry some.cif --goal production --temperature 300 600 900
-  FHI_AL-init run --geometry some.xyz --from-foundation medium-mpa-0
-  FHI_AL-init --example ethanol
-"""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of the command."""
-    parser.epilog = HELP_EXAMPLES
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument(
-        "folder",
-        type=Path,
-        nargs="?",
-        metavar="FOLDER",
-        help="folder to write (default with --example: its name)",
-    )
-    parser.add_argument(
-        "--example",
-        choices=examples.names(),
-        metavar="NAME",
-        help="copy a shipped example: " + ", ".join(examples.names()),
-    )
-    parser.add_argument(
-        "--geometry", type=Path, metavar="FILE", help="structure; any file that ASE reads"
-    )
-    parser.add_argument(
-        "--frame", type=int, metavar="N", help="of several frames, from 0 (default: the last one)"
-    )
-    parser.add_argument(
-        "--engine",
-        choices=ENGINES,
-        help="what computes the labels: FHI-aims, xTB, or any ASE calculator (default: aims where"
-        " ASI_LIB_PATH names its library, else tblite if it is installed)",
-    )
-    parser.add_argument(
-        "--goal",
-        choices=GOALS,
-        default=GOALS[0],
-        help="a first look in minutes with xTB, or models to work with (default: quick)",
-    )
-    parser.add_argument(
-        "--from-foundation",
-        metavar="NAME",
-        help="start from a foundation model: a name such as medium-mpa-0, or a file",
-    )
-    parser.add_argument(
-        "--temperature",
-        type=_positive,
-        nargs="+",
-        default=[300.0],
-        metavar="K",
-        help="of MD; several are a ladder (default: 300)",
-    )
-    parser.add_argument("--charge", type=float, metavar="Q", help="total charge in e")
-    parser.add_argument(
-        "--multiplicity", type=_multiplicity, metavar="M", help="number of unpaired electrons + 1"
-    )
-    _add_engine_arguments(parser)
-
-
-def _add_engine_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--aims-library", type=Path, metavar="FILE", help="with aims (default: $ASI_LIB_PATH)"
-    )
-    parser.add_argument(
-        "--species-dir", type=Path, metavar="DIR", help="with aims (default: $AIMS_SPECIES_DIR)"
-    )
-    parser.add_argument(
-        "--calculator", metavar="PATH", help="with ase, such as ase.calculators.emt.EMT"
-    )
-    parser.add_argument(
-        "--device", metavar="NAME", help="of the models (default: cuda if a GPU is here, else cpu)"
-    )
 
 
 @dataclass(frozen=True)
@@ -159,7 +81,15 @@ def act(arguments: argparse.Namespace) -> Iterator[str]:
 def _of_example(arguments: argparse.Namespace) -> NewFolder:
     clashing = [
         f"--{name.replace('_', '-')}"
-        for name in ("geometry", "frame", "engine", "from_foundation", "charge", "multiplicity")
+        for name in (
+            "geometry",
+            "frame",
+            "supercell",
+            "engine",
+            "from_foundation",
+            "charge",
+            "multiplicity",
+        )
         if getattr(arguments, name) is not None
     ]
     if clashing:
@@ -182,8 +112,10 @@ def _of_structure(arguments: argparse.Namespace) -> NewFolder:
         raise InputError(
             ["--geometry: missing: expected a file with a structure (or --example NAME)."]
         )
-    start = read_start(arguments.geometry, arguments.frame)
     engine = chosen_engine(arguments.engine)
+    start, cell_notes = _in_cells(
+        read_start(arguments.geometry, arguments.frame), arguments.supercell, engine
+    )
     electrons = electrons_of(start, engine, arguments.charge, arguments.multiplicity)
     about_engine = engine_files(
         engine,
@@ -200,11 +132,12 @@ def _of_structure(arguments: argparse.Namespace) -> NewFolder:
         arguments.temperature,
         _foundation(arguments.from_foundation),
         arguments.device or _device(),
+        start.structure.pbc and about_engine.has_stress,
     )
     lines = [
         start.origin,
         _about(engine, arguments.engine),
-        *(f"note: {n}" for n in (*electrons.notes, *about_engine.notes)),
+        *(f"note: {n}" for n in (*cell_notes, *electrons.notes, *about_engine.notes)),
     ]
     return NewFolder(
         arguments.folder,
@@ -212,6 +145,38 @@ def _of_structure(arguments: argparse.Namespace) -> NewFolder:
         tuple(lines),
         about_engine.to_adapt,
     )
+
+
+def _in_cells(
+    start: StartingStructure, given: list[int] | None, engine: EngineChoice
+) -> tuple[StartingStructure, list[str]]:
+    """The structure in as many cells as are asked for, or needed; what is to be said of that."""
+    if not start.structure.pbc:
+        if given is not None:
+            raise InputError(
+                [
+                    f"--supercell: {start.origin}: expected a crystal, with a cell in its file."
+                    " Leave it out, or give the file a cell."
+                ]
+            )
+        return start, []
+    if given is not None:
+        if len(given) not in (1, 3):
+            words = " ".join(map(str, given))
+            raise InputError(
+                [f"--supercell {words}: expected one number, or three, such as 2 2 1. Correct it."]
+            )
+        first, second, third = given if len(given) == 3 else 3 * given
+        return start.repeated((first, second, third)), []
+    counts = enough_cells(start.structure.cell) if engine == "tblite" else (1, 1, 1)
+    if math.prod(counts) == 1:
+        return start, []
+    made = start.repeated(counts)
+    before, after = (len(each.structure) for each in (start, made))
+    return made, [
+        f"{' x '.join(map(str, counts))} cells, {after} atoms instead of {before}, for tblite has"
+        " the Gamma point only; --supercell says otherwise (1: the cell as it is)"
+    ]
 
 
 def _files(geometry: str, engine: EngineFiles, plan: Plan) -> dict[str, bytes]:
@@ -242,20 +207,3 @@ def _device() -> str:
     from fhi_al.models.ensemble import device_problem
 
     return "cpu" if device_problem("cuda") else "cuda"
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text}: expected a temperature above 0 K")
-    return value
-
-
-def _multiplicity(text: str) -> int:
-    value = int(text) if text.isdecimal() else 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected 1 (singlet), 2 (doublet), ...")
-    return value

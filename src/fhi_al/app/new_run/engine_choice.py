@@ -15,8 +15,10 @@ from ase.data import chemical_symbols
 
 from fhi_al.app.new_run.commented_yaml import Key, Lines
 from fhi_al.app.new_run.structure import StartingStructure
+from fhi_al.app.new_run.supercell import LEAST_HEIGHT, heights
 from fhi_al.core.errors import InputError
 from fhi_al.core.structure import Structure
+from fhi_al.engines.ase_import import declared_properties
 from fhi_al.engines.open_shell import as_xtb_counts, has_unpaired_electron
 
 EngineChoice = Literal["aims", "tblite", "ase"]
@@ -30,7 +32,6 @@ SPECIES = "/path/to/FHIaims/species_defaults/defaults_2020/light"
 
 # k points x length of a lattice vector, A; a metal needs about twice as many.
 K_LENGTH = 25.0
-SMALL_CELL = 9.0  # A
 OFTEN_MAGNETIC = (24, 25, 26, 27, 28, *range(58, 71))
 
 
@@ -67,12 +68,15 @@ class EngineFiles:
         Keys that nobody but the user can fill in.
     notes : tuple of str
         What the engine is not made for.
+    has_stress : bool
+        Whether it has the stress of crystals.
     """
 
     keys: Lines
     control: str | None = None
     to_adapt: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    has_stress: bool = True
 
 
 def chosen_engine(given: str | None, environment: Mapping[str, str] = os.environ) -> EngineChoice:
@@ -170,7 +174,8 @@ def engine_files(
             Key("reference_engine", "ase"),
             Key("reference_calculator", calculator),
             Key("reference_arguments", arguments, "of the calculator, such as charge and spin"),
-        ]
+        ],
+        has_stress="stress" in declared_properties(calculator),
     )
 
 
@@ -195,11 +200,12 @@ def _tblite(structure: Structure, electrons: Electrons) -> EngineFiles:
 
 def _gamma_notes(structure: Structure) -> Iterator[str]:
     """What a small cell is worth without k points."""
-    shortest = float(np.linalg.norm(structure.cell, axis=1).min()) if structure.pbc else math.inf
-    if shortest < SMALL_CELL:
+    lowest = float(heights(structure.cell).min()) if structure.pbc else math.inf
+    if lowest < LEAST_HEIGHT:
         yield (
-            f"tblite has the Gamma point only: in a cell of {shortest:.1f} A its crystal may not"
-            " even be stable. Take a supercell (about 10 A), or an engine with k points"
+            f"tblite has the Gamma point only: in a cell of {lowest:.1f} A its crystal may not even"
+            f" be stable. Take a supercell (--supercell, {LEAST_HEIGHT:g} A and more), or an engine"
+            " with k points"
         )
 
 

@@ -42,10 +42,22 @@ _AMOUNTS: Mapping[Goal, Mapping[str, Any]] = {
         "patience": 50,
     },
 }
+# Where a structure has many atoms each label says more, and each step takes longer.
+MANY_ATOMS = 24
+_AMOUNTS_OF_MANY: Mapping[Goal, Mapping[str, Any]] = {
+    "quick": {
+        "label_budget": 30,
+        "n_samples": 4,
+        "max_MD_steps": 1200,
+        "sanity_skip": 400,
+    },
+    "production": {},
+}
 # Labels are few where models know much before.
 _FINE_TUNING_BUDGET: Mapping[Goal, int] = {"quick": 20, "production": 200}
 _NETWORKS: Mapping[Goal, Mapping[str, Any]] = {
     "quick": {
+        "r_max": 5.0,
         "num_channels": 32,
         "max_L": 0,
         "max_ell": 3,
@@ -53,6 +65,7 @@ _NETWORKS: Mapping[Goal, Mapping[str, Any]] = {
         "radial_MLP": [16, 16, 16],
     },
     "production": {
+        "r_max": 5.0,
         "num_channels": 64,
         "max_L": 1,
         "max_ell": 3,
@@ -60,6 +73,13 @@ _NETWORKS: Mapping[Goal, Mapping[str, Any]] = {
         "radial_MLP": [64, 64, 64],
     },
 }
+# A crystal has five times the neighbours of a molecule.
+_NETWORKS_OF_CRYSTALS: Mapping[Goal, Mapping[str, Any]] = {
+    "quick": {"r_max": 4.5, "num_channels": 16, "max_ell": 2},
+    "production": {},
+}
+# eV/A^3 are large units: an error of 1 GPa counts as one of 0.02 eV/A.
+STRESS_WEIGHT = 10000.0
 
 
 @dataclass(frozen=True)
@@ -78,6 +98,8 @@ class Plan:
         Name or file of the model that members start from.
     device : str
         ``MISC.device``.
+    stress : bool
+        Whether labels have one.
     """
 
     goal: Goal
@@ -86,6 +108,29 @@ class Plan:
     temperatures: Sequence[float]
     foundation: str | None
     device: str
+    stress: bool = False
+
+    @property
+    def has_many_atoms(self) -> bool:
+        """Whether each label says much, and each step takes long."""
+        return len(self.start.structure) > MANY_ATOMS
+
+    @property
+    def amounts(self) -> Mapping[str, Any]:
+        """Keys that say how much is sampled, labelled and trained."""
+        of_many = _AMOUNTS_OF_MANY[self.goal] if self.has_many_atoms else {}
+        return {**_AMOUNTS[self.goal], **of_many}
+
+    @property
+    def network(self) -> Mapping[str, Any]:
+        """Keys of the network."""
+        of_crystals = _NETWORKS_OF_CRYSTALS[self.goal] if self.start.structure.pbc else {}
+        return {**_NETWORKS[self.goal], **of_crystals}
+
+    @property
+    def batch_size(self) -> int:
+        """Structures of a step of training: few where each has many atoms."""
+        return 2 if self.has_many_atoms else 5
 
     @property
     def title(self) -> str:
@@ -106,7 +151,7 @@ def active_learning_text(plan: Plan) -> str:
 
 
 def _amounts(plan: Plan) -> list[Key | str]:
-    amounts = _AMOUNTS[plan.goal]
+    amounts = plan.amounts
 
     def key(name: str, comment: str = "") -> Key:
         return Key(name, amounts[name], comment)
@@ -125,9 +170,11 @@ def _amounts(plan: Plan) -> list[Key | str]:
             Key("initial_sampling", "none"),
         ]
     else:
+        strained = ", and strained cells" if plan.stress else ""
         found += [
-            "First labels: atoms displaced at random.  Also MD on mace-mp0 (a foundation model,",
-            "which is downloaded) or on the reference engine (aimd, each step a label).",
+            f"First labels: atoms displaced at random{strained}.",
+            "Also MD on mace-mp0 (a foundation model, which is downloaded) or on the reference",
+            "engine (aimd, each step a label).",
             Key("initial_sampling", "displaced"),
             key("n_samples", "points per model and round"),
             key("max_initial_epochs"),
@@ -138,6 +185,7 @@ def _amounts(plan: Plan) -> list[Key | str]:
         key("num_trajectories"),
         key("max_MD_steps", "of each trajectory"),
         Key("skip_step_mlff", 20, "MD steps between two looks"),
+        *_drives(plan),
         key("max_epochs_worker", "of training after a new label"),
         "Labels against which uncertainties are compared, and tables in analysis/.",
         Key("analysis", True),
@@ -147,6 +195,13 @@ def _amounts(plan: Plan) -> list[Key | str]:
         key("max_final_epochs"),
         key("patience", "epochs without improvement that end it"),
     ]
+
+
+def _drives(plan: Plan) -> list[Key]:
+    """One model is enough between two looks, and several take several times as long."""
+    if plan.goal == "production" or not plan.has_many_atoms:
+        return []
+    return [Key("md_forces", "member", "one model drives, all are asked at a look")]
 
 
 def _md(plan: Plan) -> list[Key | str]:
@@ -171,6 +226,7 @@ def mace_text(plan: Plan) -> str:
         "GENERAL": [
             Key("name_exp", _name(plan.start.formula), "files of models start with it"),
             Key("default_dtype", "float32" if quick else "float64"),
+            *_stress(plan),
             Key("seed", 1),
         ]
     }
@@ -181,30 +237,48 @@ def mace_text(plan: Plan) -> str:
         ]
         sections["TRAINING"] = [
             Key("fine_tuning", "naive", "also: frozen, lora, replay"),
-            Key("batch_size", 5),
-            Key("valid_batch_size", 20),
+            *_batches(plan),
+            *_loss(plan),
         ]
     else:
         sections["ARCHITECTURE"] = _architecture(plan)
         sections["TRAINING"] = [
-            Key("batch_size", 5),
-            Key("valid_batch_size", 20),
+            *_batches(plan),
             Key("lr", 0.02 if quick else 0.01),
-            Key("energy_weight", 100.0),
-            Key("forces_weight", 1000.0),
+            *_loss(plan),
         ]
     sections["MISC"] = [Key("device", plan.device, "cuda where rank 0 has a GPU")]
     head = [schema_line("mace"), plan.title, "Names and defaults of most keys are MACE's own."]
     return commented_yaml(head, sections)
 
 
+def _stress(plan: Plan) -> list[Key]:
+    if not plan.stress:
+        return []
+    comment = "labels have one, which volumes and pressure need; false: fixed cells only"
+    return [Key("compute_stress", True, comment)]
+
+
+def _batches(plan: Plan) -> list[Key]:
+    return [Key("batch_size", plan.batch_size), Key("valid_batch_size", 4 * plan.batch_size)]
+
+
+def _loss(plan: Plan) -> list[Key]:
+    """What errors count; without stress a foundation model's own weights do."""
+    weights = [Key("energy_weight", 100.0), Key("forces_weight", 1000.0)]
+    if not plan.stress:
+        return [] if plan.foundation else weights
+    loss = Key("loss", "stress", "squared errors of energies, forces and stress; weighted: without")
+    return [loss, *weights, Key("stress_weight", STRESS_WEIGHT, "1 GPa counts as 0.02 eV/A")]
+
+
 def _architecture(plan: Plan) -> list[Key | str]:
-    network = [Key(name, value) for name, value in _NETWORKS[plan.goal].items()]
+    comments = {"r_max": "A, cutoff"}
+    network = [Key(name, value, comments.get(name, "")) for name, value in plan.network.items()]
     return [
         "Energies of the isolated atoms, which FHI_AL-atomic-energies computes, belong here if",
         "molecules are to come apart or other compositions follow:  atomic_energies: {H: ...}",
         Key("model", "ScaleShiftMACE"),
-        Key("r_max", 5.0, "A, cutoff"),
         *network,
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from fhi_al.app.new_run.supercell import repeated
 from fhi_al.app.structures import geometry_of
 from fhi_al.app.systems import is_aims_format
 from fhi_al.core.errors import InputError
@@ -28,24 +30,53 @@ class StartingStructure:
 
     Parameters
     ----------
-    structure : Structure
+    geometry : Geometry
     text : str
         Of geometry.in.
-    origin : str
-        What it is and where it comes from, in words.
+    where : str
+        Where it comes from, in words.
     charge : float or None
         Total charge in e, where the file says one.
     """
 
-    structure: Structure
+    geometry: Geometry
     text: str
-    origin: str
+    where: str
     charge: float | None
 
     @property
+    def structure(self) -> Structure:
+        """Elements, positions, cell."""
+        return self.geometry.structure
+
+    @property
+    def origin(self) -> str:
+        """What it is and where it comes from, in words."""
+        kind = "a crystal" if self.structure.pbc else "a molecule"
+        return f"{self.formula}, {len(self.structure)} atoms, {kind} ({self.where})"
+
+    def repeated(self, counts: tuple[int, int, int]) -> StartingStructure:
+        """A supercell of it.
+
+        Parameters
+        ----------
+        counts : tuple of 3 int
+            Cells along each vector.
+        """
+        if math.prod(counts) == 1:
+            return self
+        where = f"{' x '.join(map(str, counts))} cells of {self.where}"
+        geometry = repeated(self.geometry, counts)
+        charge = None if self.charge is None else self.charge * math.prod(counts)
+        return StartingStructure(geometry, _text(geometry, where), where, charge)
+
+    @property
     def formula(self) -> str:
-        """Such as C2H6O."""
-        return str(Atoms(self.structure.numbers).symbols.formula.format("hill"))
+        """Such as C2H6O; of a crystal of its formula unit, such as LiF."""
+        formula = Atoms(self.structure.numbers).symbols.formula
+        if self.structure.pbc:
+            return str(formula.reduce()[0].format("periodic"))
+        return str(formula.format("hill"))
 
     @property
     def timestep(self) -> float:
@@ -106,23 +137,21 @@ def read_start(path: Path, frame: int | None) -> StartingStructure:
         raise InputError(problems)
     # Said of partly periodic structures and of constraints that MD cannot keep.
     geometry = geometry_of(atoms, where)
-    structure = geometry.structure
     charge = atoms.info.get("charge", atoms.info.get("total_charge"))
     if charge is None and atoms.has("initial_charges"):
         charge = atoms.get_initial_charges().sum()
-    return StartingStructure(
-        structure, _text(geometry, where), _described(structure, where), _number(charge)
-    )
+    return StartingStructure(geometry, _text(geometry, where), where, _number(charge))
 
 
 def _as_it_is(path: Path) -> StartingStructure:
     try:
-        structure = read_geometry(path).structure
+        geometry = read_geometry(path)
     except AimsInputError as error:
         raise InputError([str(error)]) from error
-    charge = structure.initial_charges.sum() if structure.initial_charges.any() else None
+    charges = geometry.structure.initial_charges
+    charge = charges.sum() if charges.any() else None
     text = path.read_text(encoding="utf-8")
-    return StartingStructure(structure, text, _described(structure, path.name), _number(charge))
+    return StartingStructure(geometry, text, path.name, _number(charge))
 
 
 def _problems(atoms: Atoms) -> Iterator[str]:
@@ -141,12 +170,6 @@ def _text(geometry: Geometry, where: str) -> str:
     """geometry.in with fixed atoms, initial charges and moments."""
     head = f"Written by FHI_AL-init from {where}"
     return write_geometry(geometry, head, constraints=True)
-
-
-def _described(structure: Structure, where: str) -> str:
-    formula = Atoms(structure.numbers).symbols.formula.format("hill")
-    kind = "a crystal" if structure.pbc else "a molecule"
-    return f"{formula}, {len(structure)} atoms, {kind} ({where})"
 
 
 def _number(charge: object) -> float | None:
