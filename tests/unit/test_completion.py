@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from fhi_al.cli import main_completion, main_init
+from fhi_al.cli import main_completion
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
@@ -22,8 +21,6 @@ function=$(complete -p "${{COMP_WORDS[0]}}" | sed 's/.*-F \\([^ ]*\\).*/\\1/')
 "$function" "${{COMP_WORDS[0]}}" "${{COMP_WORDS[COMP_CWORD]}}" "${{COMP_WORDS[COMP_CWORD-1]}}"
 printf '%s\\n' "${{COMPREPLY[@]}}"
 """
-
-HELP = "import sys; from fhi_al.cli import {entry} as run; sys.exit(run(['--help']))"
 
 
 @pytest.fixture(scope="module")
@@ -58,24 +55,3 @@ def test_choices_are_completed(script: Path) -> None:
 def test_other_shells_have_theirs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main_completion(["zsh"]) == 0
     assert capsys.readouterr().out.count("#compdef FHI_AL") == len(SCRIPTS)
-
-
-@pytest.mark.mpi
-def test_every_help_has_an_example() -> None:
-    started = {
-        name: subprocess.Popen(
-            [sys.executable, "-c", HELP.format(entry=entry.partition(":")[2])],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for name, entry in SCRIPTS.items()
-    }
-    helps = {name: command.communicate(timeout=60)[0] for name, command in started.items()}
-    assert [name for name, text in helps.items() if "\nexample" not in text] == []
-
-
-def test_a_command_prints_its_own(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as end:
-        main_init(["--print-completion", "bash"])
-    assert end.value.code == 0
-    assert "-F _shtab_FHI_AL_init FHI_AL-init\n" in capsys.readouterr().out
