@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fhi_al.cli import main_completion
+from fhi_al.cli import main_completion, main_init
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
@@ -55,3 +55,10 @@ def test_choices_are_completed(script: Path) -> None:
 def test_other_shells_have_theirs(capsys: pytest.CaptureFixture[str]) -> None:
     assert main_completion(["zsh"]) == 0
     assert capsys.readouterr().out.count("#compdef FHI_AL") == len(SCRIPTS)
+
+
+def test_a_command_prints_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main_init(["--print-completion", "bash"])
+    assert end.value.code == 0
+    assert "-F _shtab_FHI_AL_init FHI_AL-init\n" in capsys.readouterr().out
