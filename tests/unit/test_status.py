@@ -16,7 +16,15 @@ from label_parts import some_label, some_rejected
 
 from fhi_al.cli import main_status
 from fhi_al.core.convergence import ConvergenceState, Course
-from fhi_al.core.run_state import Frame, PendingPoint, RunState, SamplingState, Stage
+from fhi_al.core.run_state import (
+    FinalTestState,
+    Frame,
+    PendingPoint,
+    RunState,
+    SamplingState,
+    Stage,
+)
+from fhi_al.core.trajectory import TrajectoryState
 from fhi_al.report.clock import TRAINING, Clock
 from fhi_al.report.command_status import CommandProgress, CommandStatusSource
 from fhi_al.report.observer import Observer
@@ -33,6 +41,7 @@ TARGETS = Targets(
     max_final_epochs=200,
     max_md_steps=2400,
     converges=True,
+    fewest_atoms=9,
 )
 SAMPLING = RunState(
     sampling=SamplingState(
@@ -62,6 +71,15 @@ def test_the_bars_of_sampling_are_points_labels_and_epochs() -> None:
 def test_the_bar_of_a_convergence_are_its_epochs() -> None:
     assert bars_of(CONVERGING, 60, TARGETS) == (Bar("epochs", 40, 200),)
     assert force_mae_of(CONVERGING) == 0.05
+
+
+def test_the_bars_of_a_final_test_are_blocks_of_md_and_labels() -> None:
+    trajectories = tuple(TrajectoryState(index) for index in range(2))
+    test = FinalTestState(6, trajectories, blocks=12, labelled=(("a", 0.1),))
+    state = RunState(stage=Stage.FINAL_TEST, final_test=test)
+    # 10 before the first structure, then 450 atoms / 9 / 2 trajectories.
+    bars = (Bar("blocks of MD", 12, 35, ends_stage=False), Bar("labels of the test", 1, 6))
+    assert bars_of(state, 60, TARGETS) == bars
 
 
 def test_labels_are_counted_by_what_asked_for_them() -> None:

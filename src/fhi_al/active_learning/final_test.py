@@ -24,7 +24,7 @@ from fhi_al.active_learning.held_out import HeldOut
 from fhi_al.active_learning.progress import Progress
 from fhi_al.active_learning.propagation import Dynamics, Propagation
 from fhi_al.core.assignment import Assignment, some_of_each, trajectories_of
-from fhi_al.core.final_test import drawn, shared_out
+from fhi_al.core.final_test import BLOCKS_BEFORE, drawn, n_blocks, shared_out
 from fhi_al.core.label import Label
 from fhi_al.core.reported_errors import FinalErrors
 from fhi_al.core.run_state import Candidate, CandidateStatistics, FinalTestState
@@ -52,13 +52,7 @@ CHOICE_STREAM = 3
 # their energy in the time of a block, so that every block gives a new structure.
 FRICTION_PER_FS = 0.04
 BLOCK_FS = 25.0
-BLOCKS_BEFORE = 10
-LEAST_BLOCKS = 20
 MOST_TRAJECTORIES = 4
-# Structures to choose from.  The fewer atoms, the fewer modes, the wider errors are spread: of a
-# water molecule at 200 K the worst of 100 structures had six times the mean.
-CANDIDATES_PER_LABEL = 15
-ATOMS_OF_CANDIDATES = 450
 # Of each trajectory, on average, after which the models count as useless in MD.
 MOST_FAILURES = 5
 
@@ -188,10 +182,8 @@ class FinalTest:
             log.info("final test: %s", line)
 
     def _n_blocks(self) -> int:
-        state = self._state
         n_atoms = min(len(system) for system in self._dynamics.systems)
-        n = min(CANDIDATES_PER_LABEL * state.n_labels, ATOMS_OF_CANDIDATES // n_atoms)
-        return BLOCKS_BEFORE + max(LEAST_BLOCKS, -(-n // len(state.trajectories)))
+        return n_blocks(self._state.n_labels, len(self._state.trajectories), n_atoms)
 
     def _has_moved(self) -> bool:
         state = self._state

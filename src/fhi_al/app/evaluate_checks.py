@@ -110,8 +110,14 @@ def plan_checks(
     """
     if temperatures:
         subjects = [replace(one, temperature=temperatures[0]) for one in subjects]
-    names = CHECKS if ALL in order.names else tuple(n for n in CHECKS if n in order.names)
-    left_out: list[str] = []
+    every = ALL in order.names
+    fitting = [n for n in CHECKS if any(_fits(n, one) for one in subjects)]
+    names = tuple(name for name in fitting if every or name in order.names)
+    left_out = [
+        f"{name} is of {'crystals' if name == 'eos' else 'molecules'}, and there is none: left out"
+        for name in CHECKS
+        if name in order.names and name not in names
+    ]
     if "rdf" in names and not has_md:
         names = tuple(name for name in names if name != "rdf")
         left_out.append("rdf needs structures of an MD of the engine: left out without --on md")
@@ -129,6 +135,15 @@ def plan_checks(
             else:
                 planned[check, one.name] = n
     return ChecksWork(names, tuple(subjects), planned, tuple(left_out))
+
+
+def _fits(check: str, subject: Subject) -> bool:
+    """Whether a check looks at a system."""
+    if check == "eos":
+        return subject.structure.pbc
+    if check == "vibrations":
+        return not subject.structure.pbc and len(subject.structure) > 1
+    return True
 
 
 def _n_eos(subject: Subject) -> int:

@@ -17,7 +17,7 @@ from fhi_al.app import checks
 from fhi_al.app.evaluate_data import EvaluatedData, formula_of
 from fhi_al.app.evaluate_models import EvaluatedModels
 from fhi_al.app.evaluate_order import MDOrder
-from fhi_al.app.evaluate_reference import EngineInputs, ReferenceCalculations
+from fhi_al.app.evaluate_reference import EngineInputs, ReferenceCalculations, label_seconds
 from fhi_al.app.options import md_conditions
 from fhi_al.app.systems import conditions_of
 from fhi_al.core.errors import EngineError, InputError
@@ -36,6 +36,7 @@ from fhi_al.md.system import MDSystem
 from fhi_al.report.command_status import CommandProgress
 from fhi_al.report.pulse import Pulse
 from fhi_al.report.status import Bar
+from fhi_al.report.status_file import duration
 from fhi_al.storage.atomic_file import write_atomically
 
 log = logging.getLogger(__name__)
@@ -75,7 +76,11 @@ class MDWork:
         ]
         if self.is_done:
             return [*lines, f"{self.engine.state / STRUCTURES} has them already"]
-        return [*lines, f"at most {self.n_calculations} calculations of the engine"]
+        n, each_s = self.n_calculations, label_seconds(self.engine.folder)
+        about = ""
+        if each_s is not None:
+            about = f", {duration(n * each_s)} one after the other by what the run's labels took"
+        return [*lines, f"at most {n} calculations of the engine{about}"]
 
     def name_of(self, each: SampledTrajectory) -> str:
         """System and temperature."""

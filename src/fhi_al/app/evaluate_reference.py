@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -32,9 +33,10 @@ from fhi_al.labels.serial_queue import LabelQueue
 from fhi_al.labels.store import LabelStore
 from fhi_al.labels.validation import LabelRequest, LabelValidator
 from fhi_al.process.soft_stop import SoftStop
-from fhi_al.report.clock import Clock
+from fhi_al.report.clock import DFT, Clock
 from fhi_al.report.pulse import Pulse
 from fhi_al.report.status import RankStatus
+from fhi_al.report.status_file import look_at
 from fhi_al.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -108,6 +110,19 @@ def read_engine_inputs(folder: Path, state: Path, settings: Settings | None) -> 
     notes = tuple(registry.engine_notes(folder, settings, inputs))
     specs = [spec.in_folder(state) for spec in specs]
     return EngineInputs(folder, state, settings, inputs, specs, notes)
+
+
+def label_seconds(folder: Path) -> float | None:
+    """What a label of the run in a folder took rank 0, in s; None where nothing says.
+
+    Parameters
+    ----------
+    folder : Path
+    """
+    content = look_at(folder, time.time()).content
+    n_labels = content.get("labels", {}).get("computed", 0)
+    seconds = content.get("seconds", {}).get(DFT, 0.0)
+    return seconds / n_labels if n_labels and seconds else None
 
 
 class ReferenceCalculations:

@@ -73,7 +73,7 @@ def observed(
         state=lambda: run.state,
         store=run.store,
         clock=run.report.clock,
-        targets=_targets(settings),
+        targets=_targets(settings, min(map(len, run.dynamics.systems))),
         ranks=lambda: ranks_at_work(placements, layout.roles, assembled.busy()),
         time_left=TimeLeft(),
     )
@@ -128,7 +128,7 @@ def _bars() -> Iterator[Display]:
         yield bars
 
 
-def _targets(settings: Settings) -> Targets:
+def _targets(settings: Settings, fewest_atoms: int) -> Targets:
     al = settings.al
     return Targets(
         force_mae=al.desired_acc,
@@ -138,6 +138,7 @@ def _targets(settings: Settings) -> Targets:
         max_final_epochs=al.max_final_epochs,
         max_md_steps=al.max_MD_steps,
         converges=al.converge_al,
+        fewest_atoms=fewest_atoms,
     )
 
 

@@ -12,6 +12,13 @@ import numpy as np
 # training on.
 MOST_LABELS = 10
 LABELS_PER_TEST_LABEL = 10
+# Blocks of MD before a structure is taken, and after that at least.
+BLOCKS_BEFORE = 10
+LEAST_BLOCKS = 20
+# Structures to choose from.  The fewer atoms, the fewer modes, the wider errors are spread: of a
+# water molecule at 200 K the worst of 100 structures had six times the mean.
+CANDIDATES_PER_LABEL = 15
+ATOMS_OF_CANDIDATES = 450
 
 
 def n_test_labels(wanted: int | Literal["auto"], n_computed: int, n_systems: int = 1) -> int:
@@ -29,6 +36,19 @@ def n_test_labels(wanted: int | Literal["auto"], n_computed: int, n_systems: int
     if wanted == "auto":
         return min(MOST_LABELS * n_systems, n_computed // LABELS_PER_TEST_LABEL)
     return wanted
+
+
+def n_blocks(n_labels: int, n_trajectories: int, n_atoms: int) -> int:
+    """Blocks of MD of each trajectory, at the end of each of which a structure may be taken.
+
+    Parameters
+    ----------
+    n_labels, n_trajectories : int
+    n_atoms : int
+        Of the smallest system.
+    """
+    n = min(CANDIDATES_PER_LABEL * n_labels, ATOMS_OF_CANDIDATES // n_atoms)
+    return BLOCKS_BEFORE + max(LEAST_BLOCKS, -(-n // n_trajectories))
 
 
 def shared_out(n: int, sizes: Sequence[int]) -> list[int]:

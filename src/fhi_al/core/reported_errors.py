@@ -181,7 +181,7 @@ def _in_the_test(test: FinalErrors, unseen: UnseenErrors) -> Iterator[str]:
             f"the force error of the final models is {_mev(test.mae_forces)} on {test.n_points} "
             f"structures of their own MD, and {_mev(unseen.mae_forces)} on the {unseen.n_points} "
             "labels that they have not trained on: more than a factor of two apart. Believe the "
-            "former"
+            "former. More labels (desired_acc, max_MD_steps, label_budget) are the cure"
         )
     if test.n_failures:
         yield (

@@ -29,7 +29,8 @@ class SystemErrors:
     def __str__(self) -> str:
         return (
             f"forces {1000 * self.mae_forces:.1f} meV/A, energies "
-            f"{1000 * self.mae_energy_per_atom:.2f} meV/atom on {self.n_points} points"
+            f"{1000 * self.mae_energy_per_atom:.2f} meV/atom on {self.n_points}"
+            f" point{'' if self.n_points == 1 else 's'}"
         )
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from fhi_al.core.final_test import n_blocks
 from fhi_al.core.label import Label
 from fhi_al.core.run_state import RunState, Stage
 from fhi_al.labels.records import Record
@@ -33,6 +34,8 @@ class Targets:
         Of each trajectory.
     converges : bool
         Whether active learning is followed by a convergence.
+    fewest_atoms : int
+        Of the smallest system.
     """
 
     force_mae: float
@@ -42,6 +45,7 @@ class Targets:
     max_final_epochs: int
     max_md_steps: int | None
     converges: bool
+    fewest_atoms: int
 
 
 def bars_of(state: RunState, n_computed: int, targets: Targets) -> tuple[Bar, ...]:
@@ -69,7 +73,8 @@ def _bars(state: RunState, n_computed: int, targets: Targets) -> Iterator[Bar]:
         yield Bar("epochs", active.epochs, ends_stage=False)
     elif stage is Stage.FINAL_TEST and state.final_test is not None:
         test = state.final_test
-        yield Bar("blocks of MD", test.blocks, ends_stage=False)
+        most = n_blocks(test.n_labels, len(test.trajectories), targets.fewest_atoms)
+        yield Bar("blocks of MD", test.blocks, most, ends_stage=False)
         yield Bar("labels of the test", len(test.labelled), test.n_labels)
 
 
