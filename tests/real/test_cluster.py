@@ -39,6 +39,7 @@ from fhi_al.engines.tblite import tblite_spec
 from fhi_al.labels.cluster.cluster import ClusterWorkers
 from fhi_al.labels.cluster.job import JobInput
 from fhi_al.labels.cluster.options import ClusterOptions
+from fhi_al.labels.cluster.parsl import slurm_provider
 from fhi_al.labels.cluster.worker import JobOrder, run_job
 from fhi_al.labels.workers import Job
 from fhi_al.settings import read_settings
@@ -227,6 +228,16 @@ def test_a_block_that_dies_is_replaced_and_its_job_tried_again(
         time.sleep(0.05)
     assert result_of(finished[0].result).converged
     assert calls(folder).count(SLOW) == 2
+
+
+@pytest.mark.parametrize(("lost_after_s", "look_s"), [(1, 1), (8, 2), (120, 30), (1200, 60)])
+def test_blocks_of_slurm_are_looked_at_as_often_as_their_workers(
+    lost_after_s: int, look_s: int
+) -> None:
+    # Without a Slurm: it is not asked for anything.
+    provider = slurm_provider(ClusterOptions("slurm", lost_after_s=lost_after_s))
+    assert provider.status_polling_interval == look_s
+    assert provider.walltime == "04:00:00"
 
 
 def test_no_more_jobs_than_there_is_room_for(workers: ClusterWorkers) -> None:

@@ -1,4 +1,4 @@
-"""A real Slurm of two nodes on this machine, under a folder, for as long as it is wanted.
+"""A real Slurm of four nodes on this machine, under a folder, for as long as it is wanted.
 
 Owns its daemons (munged, slurmctld, slurmd), which nobody else on the machine sees: their ports,
 sockets and files are their own, and they end with the process that started them.
@@ -20,10 +20,13 @@ from pathlib import Path
 import psutil
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel")
-NODES = ("node1", "node2")
+# Blocks and jobs of two nodes; and those that want whole nodes, which nobody is to wait for.
+PARTITIONS = {"short": ("node1", "node2"), "whole": ("node3", "node4")}
+NODES = tuple(node for nodes in PARTITIONS.values() for node in nodes)
+CORES_PER_NODE = 16
 ENDED = {"CANCELLED", "COMPLETED", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT"}
-START_S = 30.0
-COMMAND_S = 30.0
+# What a hang costs; nothing that happens is to be faster.
+LIMIT_S = 120.0
 # Jobs that are asked to end have so long, a requeued one waits so long before it starts again.
 KILL_WAIT_S, CREDENTIAL_S = 2, 5
 
@@ -49,10 +52,12 @@ SelectTypeParameters=CR_CPU
 SchedulerParameters=sched_interval=1,sched_min_interval=0,batch_sched_delay=0,bf_interval=1
 KillWait={kill_wait_s}
 ReturnToService=2
+# What has become of a job is known to the last test.
+MinJobAge=3600
 # The cores are Slurm's idea: it must not mind how many this machine has.
 SlurmdParameters=config_overrides
 {nodes}
-PartitionName=short Nodes=ALL Default=YES MaxTime=INFINITE
+{partitions}
 """
 
 
@@ -67,7 +72,7 @@ def what_is_missing() -> str | None:
 
 
 class OneMachineSlurm:
-    """Slurm with the nodes ``node1`` and ``node2`` of four cores each; a context.
+    """Slurm with the partitions ``short`` (the default) and ``whole`` of two nodes each; a context.
 
     Parameters
     ----------
@@ -83,6 +88,8 @@ class OneMachineSlurm:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.environment = {"SLURM_CONF": str(folder / "slurm.conf")}
+        # Not that of one test.
+        self._outside = dict(os.environ)
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> OneMachineSlurm:
@@ -96,7 +103,8 @@ class OneMachineSlurm:
             self._wait(lambda: (self.folder / "munge.socket").exists(), "munged")
             self._start("slurmctld", "-D")
             for node in NODES:
-                self.start_node(node)
+                self._start("slurmd", "-D", "-N", node, name=node)
+            self._wait_for_nodes(*NODES)
         except BaseException:
             self.stop()
             raise
@@ -120,19 +128,20 @@ class OneMachineSlurm:
         assert done.returncode == 0, done.stderr
         return int(done.stdout)
 
-    def jobs(self) -> list[int]:
-        """The jobs that wait or run."""
-        return [int(word) for word in self.run("squeue", "--noheader", "--format=%A").split()]
+    def jobs(self) -> dict[int, dict[str, str]]:
+        """What Slurm knows of each job, also when it has ended: see :meth:`of_job`."""
+        lines = self.run("scontrol", "--oneliner", "show", "job").splitlines()
+        known = [_fields(line) for line in lines if "=" in line]
+        return {int(job["JobId"]): job for job in known}
 
     def of_job(self, job: int) -> dict[str, str]:
         """What Slurm knows of a job: ``JobState``, ``ExitCode``, ``TimeLimit``, ..."""
-        words = self.run("scontrol", "--oneliner", "show", "job", str(job)).split()
-        return dict(word.split("=", 1) for word in words if "=" in word)
+        return _fields(self.run("scontrol", "--oneliner", "show", "job", str(job)))
 
-    def wait_for(self, job: int, *states: str, limit_s: float) -> dict[str, str]:
+    def wait_for(self, job: int, *states: str) -> dict[str, str]:
         """Wait until a job is in one of some states; what Slurm knows of it then."""
         wanted, ended = set(states), set(states) | ENDED
-        self._wait(lambda: self.of_job(job)["JobState"] in ended, f"job {job}", limit_s)
+        self._wait(lambda: self.of_job(job)["JobState"] in ended, f"job {job}")
         found = self.of_job(job)
         assert found["JobState"] in wanted, f"{found}\n{self._logs()}"
         return found
@@ -153,9 +162,7 @@ class OneMachineSlurm:
     def start_node(self, node: str) -> None:
         """Start a node's slurmd, and wait until the node takes jobs."""
         self._start("slurmd", "-D", "-N", node, name=node)
-        ready = ("idle", "mixed", "allocated")
-        show = ("sinfo", "--noheader", "--format=%T", f"--nodes={node}")
-        self._wait(lambda: self._run(*show).stdout.strip() in ready, node)
+        self._wait_for_nodes(node)
 
     def stop(self) -> None:
         """End all jobs and daemons; none is left."""
@@ -186,6 +193,16 @@ class OneMachineSlurm:
                     found.append(process)
         return found
 
+    def _wait_for_nodes(self, *nodes: str) -> None:
+        ready = {"idle", "mixed", "allocated"}
+        show = ("sinfo", "--Node", "--noheader", "--format=%T", f"--nodes={','.join(nodes)}")
+
+        def are_ready() -> bool:
+            states = self._run(*show).stdout.split()
+            return len(states) == len(nodes) and ready.issuperset(states)
+
+        self._wait(are_ready, f"the nodes {nodes}")
+
     def _write_files(self) -> None:
         folder = self.folder
         folder.mkdir(parents=True, exist_ok=True)
@@ -198,12 +215,18 @@ class OneMachineSlurm:
         controller_port = next(ports)
         nodes = "\n".join(
             f"NodeName={node} NodeHostname=localhost NodeAddr=127.0.0.1 Port={next(ports)}"
-            " CPUs=4 RealMemory=1000"
+            f" CPUs={CORES_PER_NODE} RealMemory=1000"
             for node in NODES
+        )
+        # LLN: two blocks are on two nodes.
+        partitions = "\n".join(
+            f"PartitionName={name} Nodes={','.join(names)} LLN=YES MaxTime=INFINITE"
+            f" Default={'YES' if name == 'short' else 'NO'}"
+            for name, names in PARTITIONS.items()
         )
         text = CONFIGURATION.format(
             folder=folder, user=getpass.getuser(), controller_port=controller_port, nodes=nodes,
-            kill_wait_s=KILL_WAIT_S, credential_s=CREDENTIAL_S,
+            partitions=partitions, kill_wait_s=KILL_WAIT_S, credential_s=CREDENTIAL_S,
         )  # fmt: skip
         (folder / "slurm.conf").write_text(text)
 
@@ -216,7 +239,7 @@ class OneMachineSlurm:
         with log.open("ab") as stream:
             self._daemons[name or program] = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream,
-                cwd=self.folder, env={**os.environ, **self.environment}, start_new_session=True,
+                cwd=self.folder, env={**self._outside, **self.environment}, start_new_session=True,
             )  # fmt: skip
 
     def _run(
@@ -226,12 +249,12 @@ class OneMachineSlurm:
         environment: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*map(str, command)], cwd=cwd, capture_output=True, text=True, timeout=COMMAND_S,
-            env={**os.environ, **self.environment, **(environment or {})},
+            [*map(str, command)], cwd=cwd, capture_output=True, text=True, timeout=LIMIT_S,
+            env={**self._outside, **self.environment, **(environment or {})},
         )  # fmt: skip
 
     def _wait(
-        self, there: Callable[[], bool], what: str, limit_s: float = START_S, must: bool = True
+        self, there: Callable[[], bool], what: str, limit_s: float = LIMIT_S, must: bool = True
     ) -> None:
         end = time.monotonic() + limit_s
         while not there():
@@ -244,6 +267,10 @@ class OneMachineSlurm:
         logs = sorted(self.folder.glob("*.out"))
         last = ["\n".join(log.read_text(errors="replace").splitlines()[-15:]) for log in logs]
         return "\n".join(f"{log}:\n{text}" for log, text in zip(logs, last, strict=True))
+
+
+def _fields(line: str) -> dict[str, str]:
+    return dict(word.split("=", 1) for word in line.split() if "=" in word)
 
 
 def _program(name: str) -> str | None:

@@ -1,6 +1,6 @@
-"""The run itself as a job of a real Slurm, with the scripts of the examples; and MPI under srun.
+"""Time limits and signals of a real Slurm: runs, with the scripts of the examples, and blocks.
 
-Labels are counted by the calculator, in the run's folder.
+And MPI under srun.  Labels are counted by the calculator, in the run's folder.
 """
 
 from __future__ import annotations
@@ -11,20 +11,25 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from real.cluster_parts import calls, python_path
-from real.failing_calculator import HOLD
-from slurm.one_machine import OneMachineSlurm
+from real.cluster_parts import calls, job, python_path
+from real.failing_calculator import HANG_ONCE, HOLD
+from slurm.cluster_labels import OPTIONS, Labels, block_of, blocks, labels_on
+from slurm.one_machine import CORES_PER_NODE, LIMIT_S, PARTITIONS, OneMachineSlurm
 from workflow.run_folder import BACKENDS, SMALLEST, labels, write_inputs
+
+from fhi_al.labels.workers import Job
 
 pytestmark = [pytest.mark.slurm, pytest.mark.real, pytest.mark.mpi]
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-LIMIT_S = 90.0
+# Of the blocks of the driver.
+COMMENT = "driver"
 # Labels before the run is asked to stop.
 N_BEFORE = 3
 # A login shell has a PATH of its own: the scripts say where to put what finds FHI_AL.
@@ -46,9 +51,20 @@ CLUSTER = {
     "workers_per_node": 2,
     "exclusive": False,
     "walltime": "00:30:00",
-    "job_timeout": 60,
+    "job_timeout": 600,
     "lost_after": 8,
+    "scheduler_options": f"#SBATCH --comment={COMMENT}",
 }
+BOTH_NODES = replace(
+    OPTIONS,
+    launcher="srun",
+    nodes_per_block=2,
+    workers_per_node=1,
+    max_blocks=1,
+    exclusive=True,
+    partition="whole",
+    scheduler_options="#SBATCH --comment=limited",
+)
 ENVIRONMENT = {
     "PYTHONPATH": f"{python_path()}:{BACKENDS}",
     "OMP_NUM_THREADS": "1",
@@ -99,19 +115,85 @@ def assert_each_is_there_once(folder: Path, n_given_up: int) -> None:
     assert set(made.values()) <= {1, 2} and len(again) <= n_given_up
 
 
-@pytest.fixture(scope="module")
-def driver(slurm: OneMachineSlurm, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, Path]:
-    """The driver of labels as jobs, submitted; five minutes before its end it is to be told."""
+def assert_blocks_are_given_back(slurm: OneMachineSlurm) -> None:
+    """Not ended by themselves, as they do when they have lost their driver."""
+    ended = blocks(slurm, COMMENT)
+    assert ended
+    for block in ended:
+        slurm.wait_for(block, "CANCELLED")
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A run whose script has been submitted, and the folder of both."""
+
+    job: int
+    script: Path
+
+    @property
+    def folder(self) -> Path:
+        return self.script.parent
+
+
+@dataclass(frozen=True)
+class Limited:
+    """Labels on all nodes of a block."""
+
+    labels: Labels
+    jobs: list[Job]
+    block: int
+    nodes: set[str]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def driver(slurm: OneMachineSlurm, tmp_path_factory: pytest.TempPathFactory) -> Submitted:
+    """The driver of labels as jobs, submitted; see :func:`limited`."""
     folder = tmp_path_factory.mktemp("driver") / "run"
     script = run_folder(folder, EXAMPLES / "cluster" / "driver.sh", cluster=CLUSTER)
-    job = slurm.submit(script, environment=ENVIRONMENT)
+    return Submitted(slurm.submit(script, environment=ENVIRONMENT), script)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def limited(
+    slurm: OneMachineSlurm,
+    environment: None,
+    driver: Submitted,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Limited]:
+    """From the first test on: until Slurm looks for limits half a minute may pass.
+
+    Then it asks the driver to stop, and the time of the block is up.
+    """
+    with labels_on(tmp_path_factory.mktemp("limited"), BOTH_NODES) as labels:
+        jobs = [job(0, k, HANG_ONCE + k) for k in (1, 2)]
+        labels.begin(*jobs)
+        processes = [labels.under_way(each) for each in jobs]
+        (block,) = {block_of(process) for process in processes}
+        slurm.end_at_next_look(block)
+        wait_for_labels(driver.folder, N_BEFORE)
+        # The script asks for SIGUSR1 ten minutes before the end.
+        slurm.end_at_next_look(driver.job, 300)
+        nodes = {process.environ()["SLURMD_NODENAME"] for process in processes}
+        yield Limited(labels, jobs, block, nodes)
+
+
+@pytest.fixture(scope="module")
+def ranks(slurm: OneMachineSlurm, tmp_path_factory: pytest.TempPathFactory) -> Submitted:
+    """A run of several ranks that has been asked to stop."""
+    folder = tmp_path_factory.mktemp("ranks") / "run"
+    script = run_folder(folder, EXAMPLES / "slurm" / "one_node.sh", training_ranks=1)
+    job = slurm.submit(script, "--ntasks=3", environment=ENVIRONMENT)
     wait_for_labels(folder, N_BEFORE)
-    # The script asks for SIGUSR1 ten minutes before the end.
-    slurm.end_at_next_look(job, 300)
-    return job, script
+    # To the step, as --signal=USR1 does; see the driver for that itself.
+    slurm.run("scancel", "--signal=USR1", str(job))
+    stopping = re.compile("waiting for . label.* under way")
+    wait_until(lambda: stopping.search(said(folder)), folder)
+    (folder / HOLD).unlink()
+    return Submitted(job, script)
 
 
-@pytest.mark.usefixtures("driver")
+# Meanwhile the other run waits in the queue.
+@pytest.mark.usefixtures("ranks")
 def test_mpi_under_srun_and_under_mpirun_in_a_job(slurm: OneMachineSlurm, tmp_path: Path) -> None:
     """Two ranks on each of two nodes, where only one knows the language of the other."""
     # A line in one piece, whoever else is writing.
@@ -127,7 +209,7 @@ def test_mpi_under_srun_and_under_mpirun_in_a_job(slurm: OneMachineSlurm, tmp_pa
         f"srun --mpi=none --ntasks=2 {programs}/FHI_AL --version 2> told > version\n"
     )
     job = slurm.submit(script, "--output=out")
-    slurm.wait_for(job, "COMPLETED", limit_s=LIMIT_S)
+    slurm.wait_for(job, "COMPLETED")
     lines = (tmp_path / "out").read_text().split("\n")[:-1]
     assert lines == ["6 4"] * 8 + ["0 1"] * 4
     told = (tmp_path / "told").read_text()
@@ -135,44 +217,50 @@ def test_mpi_under_srun_and_under_mpirun_in_a_job(slurm: OneMachineSlurm, tmp_pa
     assert "try --mpi=pmi2 or --mpi=pmix" in told
 
 
-@pytest.mark.usefixtures("driver")
 def test_a_run_of_several_ranks_is_stopped_and_puts_itself_into_the_queue_again(
-    slurm: OneMachineSlurm, tmp_path: Path
+    slurm: OneMachineSlurm, ranks: Submitted
 ) -> None:
-    folder = tmp_path / "run"
-    script = run_folder(folder, EXAMPLES / "slurm" / "one_node.sh", training_ranks=1)
-    job = slurm.submit(script, "--ntasks=3", environment=ENVIRONMENT)
-    wait_for_labels(folder, N_BEFORE)
-    # To the step, as --signal=USR1 does; see below for that itself.
-    slurm.run("scancel", "--signal=USR1", str(job))
-    wait_until(lambda: re.search("waiting for . label.* under way", said(folder)), folder)
-    (folder / HOLD).unlink()
-    found = slurm.wait_for(job, "COMPLETED", limit_s=LIMIT_S)
+    found = slurm.wait_for(ranks.job, "COMPLETED")
     assert (found["ExitCode"], found["Restarts"]) == ("0:0", "1")
-    assert "run the same command again to continue" in said(folder)
-    assert_each_is_there_once(folder, 0)
+    assert "run the same command again to continue" in said(ranks.folder)
+    assert_each_is_there_once(ranks.folder, 0)
 
 
 def test_the_driver_stops_before_its_time_limit_and_goes_on_when_submitted_again(
-    slurm: OneMachineSlurm, driver: tuple[int, Path]
+    slurm: OneMachineSlurm, driver: Submitted
 ) -> None:
-    job, script = driver
-    folder = script.parent
-    found = slurm.wait_for(job, "FAILED", limit_s=LIMIT_S)
+    folder = driver.folder
+    found = slurm.wait_for(driver.job, "FAILED")
     assert found["ExitCode"] == "3:0", said(folder)
     assert "run the same command again to continue" in said(folder)
     assert "Traceback" not in said(folder)
-    # Its blocks are given back.
-    assert not slurm.jobs()
+    assert_blocks_are_given_back(slurm)
     before = keys(folder)
     finished = {path.parent.name for path in (folder / "cluster").glob("*/result.json")}
     assert len(before) == N_BEFORE and set(before) <= finished
     (folder / HOLD).unlink()
-    again = slurm.submit(script, environment=ENVIRONMENT)
-    assert slurm.wait_for(again, "COMPLETED", limit_s=LIMIT_S)["ExitCode"] == "0:0"
+    again = slurm.submit(driver.script, environment=ENVIRONMENT)
+    assert slurm.wait_for(again, "COMPLETED")["ExitCode"] == "0:0"
     assert keys(folder)[: len(before)] == before
     assert_each_is_there_once(folder, CLUSTER["workers_per_node"])
-    assert not slurm.jobs()
+    assert_blocks_are_given_back(slurm)
     results = (folder / "cluster").glob("*/result.json")
     assert {json.loads(path.read_text())["key"] for path in results} == set(keys(folder))
     assert (folder / "data" / "final").is_dir()
+
+
+def test_workers_are_on_every_node_of_a_block(limited: Limited) -> None:
+    assert limited.nodes == set(PARTITIONS["whole"])
+
+
+def test_labels_at_whose_block_the_time_limit_is_hit_are_tried_again(
+    slurm: OneMachineSlurm, limited: Limited
+) -> None:
+    limited.labels.results(*limited.jobs)
+    assert limited.labels.n_calls(*limited.jobs) == [2, 2]
+    assert slurm.of_job(limited.block)["JobState"] == "TIMEOUT"
+    (block,) = blocks(slurm, "limited") - {limited.block}
+    whole = {"NumCPUs": str(2 * CORES_PER_NODE), "OverSubscribe": "NO"}
+    assert whole.items() <= slurm.of_job(block).items()
+    limited.labels.workers.close()
+    slurm.wait_for(block, "CANCELLED")

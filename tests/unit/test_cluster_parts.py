@@ -138,6 +138,15 @@ def test_as_many_jobs_are_out_as_there_can_be_workers(options: ClusterOptions, j
     assert options.most_jobs == jobs
 
 
+@pytest.mark.parametrize(
+    ("walltime_s", "minutes"), [(59, 1), (60, 1), (61, 2), (3600, 60), (90061, 1502)]
+)
+def test_a_block_has_whole_minutes_and_not_less_than_was_asked_for(
+    walltime_s: int, minutes: int
+) -> None:
+    assert ClusterOptions("slurm", walltime_s=walltime_s).walltime_minutes == minutes
+
+
 def test_ending_processes_ends_those_they_started_and_those_that_do_not_listen() -> None:
     deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
     parent = subprocess.Popen(

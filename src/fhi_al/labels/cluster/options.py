@@ -60,6 +60,11 @@ class ClusterOptions:
     idle_time_s: float = 300.0
 
     @property
+    def walltime_minutes(self) -> int:
+        """`walltime_s` as Slurm counts it, in whole minutes: never less than was asked for."""
+        return -(-self.walltime_s // 60)
+
+    @property
     def most_jobs(self) -> int:
         """Labels that may be out at once."""
         if self.max_jobs is not None:

@@ -152,7 +152,7 @@ def _executor(options: ClusterOptions) -> HighThroughputExecutor:
     local = options.provider == "local"
     return HighThroughputExecutor(
         label=LABEL,
-        provider=_local(options) if local else _slurm(options),
+        provider=_local(options) if local else slurm_provider(options),
         launch_cmd=launch,
         interchange_launch_cmd=[*guard, str(os.getpid()), f"{PARSL}.interchange"],
         address="127.0.0.1" if local else None,
@@ -191,10 +191,20 @@ def _local(options: ClusterOptions) -> ExecutionProvider:
     return local
 
 
-def _slurm(options: ClusterOptions) -> ExecutionProvider:
+def slurm_provider(options: ClusterOptions) -> SlurmProvider:
+    """Blocks from Slurm.
+
+    Parameters
+    ----------
+    options : ClusterOptions
+
+    Returns
+    -------
+    SlurmProvider
+    """
     single = options.launcher == "single"
-    # Slurm knows whole minutes, and Parsl would round down (to 0, which is no limit at all).
-    hours, minutes = divmod(-(-options.walltime_s // 60), 60)
+    # Of seconds Parsl would make fewer minutes (of less than one 0, which is no limit at all).
+    hours, minutes = divmod(options.walltime_minutes, 60)
     # Of a node that it shares a block gets the cores that it asks for, else one.  The user's lines
     # come later: of two that say the same Slurm takes the last.
     cores = options.workers_per_node * options.cores_per_worker
