@@ -169,11 +169,11 @@ def limited(
         labels.begin(*jobs)
         processes = [labels.under_way(each) for each in jobs]
         (block,) = {block_of(process) for process in processes}
+        nodes = {process.environ()["SLURMD_NODENAME"] for process in processes}
         slurm.end_at_next_look(block)
         wait_for_labels(driver.folder, N_BEFORE)
         # The script asks for SIGUSR1 ten minutes before the end.
         slurm.end_at_next_look(driver.job, 300)
-        nodes = {process.environ()["SLURMD_NODENAME"] for process in processes}
         yield Limited(labels, jobs, block, nodes)
 
 
