@@ -235,6 +235,7 @@ def test_where_there_are_no_k_points_a_crystal_gets_enough_cells(
     assert init(tmp_path / "aims", crystal, "--engine", "aims") == 0
     out = capsys.readouterr().out
     assert "MgO, 8 atoms, a crystal (aims.xyz)" in out and "Gamma" not in out
+    assert "note: a cell of 4.2 A" in out
     # Faces of a skewed cell are closer than its vectors are long: 2 cells would be 6.3 A.
     assert enough_cells(bulk("Si").cell[:]) == (3, 3, 3)
 

@@ -20,7 +20,7 @@ from fhi_al.app.new_run.engine_choice import (
 from fhi_al.app.new_run.folder import checked, refuse_to_overwrite, write
 from fhi_al.app.new_run.settings_files import Plan, active_learning_text, mace_text
 from fhi_al.app.new_run.structure import StartingStructure, read_start
-from fhi_al.app.new_run.supercell import enough_cells
+from fhi_al.app.new_run.supercell import enough_cells, heights
 from fhi_al.core.errors import InputError
 
 
@@ -168,9 +168,15 @@ def _in_cells(
             )
         first, second, third = given if len(given) == 3 else 3 * given
         return start.repeated((first, second, third)), []
-    counts = enough_cells(start.structure.cell) if engine == "tblite" else (1, 1, 1)
+    counts = enough_cells(start.structure.cell)
     if math.prod(counts) == 1:
         return start, []
+    if engine != "tblite":
+        lowest = float(heights(start.structure.cell).min())
+        return start, [
+            f"a cell of {lowest:.1f} A, in which all images of an atom move alike; --supercell 2"
+            " gives atoms more freedom"
+        ]
     made = start.repeated(counts)
     before, after = (len(each.structure) for each in (start, made))
     return made, [
