@@ -148,6 +148,21 @@ def test_a_run_that_is_there_is_not_begun_anew(
     assert code == WRONG_INPUT and "has restart already" in err
 
 
+def test_an_evaluation_that_takes_hours_says_so_and_what_takes_less(
+    folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = copy_of(folders["finished"], tmp_path / "run")
+    status = json.loads((folder / NAME).read_text())
+    status["seconds"]["DFT"] = 10.0 * status["labels"]["computed"]
+    (folder / NAME).write_text(json.dumps(status))
+    argv = ["--workdir", str(folder), "--on", "md", "--check"]
+    code, out, _ = called(cli.main_evaluate, argv, capsys)
+    assert code == DONE
+    # 0.5 fs: 500 fs, 100 structures 20 fs apart, and the start; 10 s each.
+    assert "at most 5001 calculations of the engine, 13 h 53 min one after the other" in out
+    assert "--structures 20 --spacing 10 --equilibration 100 would take 601, 1 h 40 min" in out
+
+
 # What is wrong -> a file where a folder is to be, the command, and what it says.
 IN_THE_WAY = {
     "restart": ("check", "restart: is a file: expected a folder"),

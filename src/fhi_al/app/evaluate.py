@@ -20,7 +20,8 @@ from fhi_al.app.evaluate_checks import (
 )
 from fhi_al.app.evaluate_data import EvaluatedData, read_data
 from fhi_al.app.evaluate_errors import errors_on
-from fhi_al.app.evaluate_md import MDWork, plan_md, structures_of_md
+from fhi_al.app.evaluate_md import MDWork, plan_md
+from fhi_al.app.evaluate_md_run import structures_of_md
 from fhi_al.app.evaluate_models import EvaluatedModels, read_models, run_settings
 from fhi_al.app.evaluate_order import FOLDER, MD, USUAL_REFERENCE, EvaluateOrder
 from fhi_al.app.evaluate_physics import Checks
