@@ -6,6 +6,7 @@ import io
 import logging
 import re
 from contextlib import redirect_stdout
+from dataclasses import replace
 
 from fhi_al.report.logs import terminal_log, terminal_log_through
 from fhi_al.report.status import Bar, Status
@@ -31,6 +32,10 @@ def test_bars_are_drawn_and_taken_away() -> None:
     assert "active learning: training" in drawn and "at most 2 min 05 s left" in drawn
     assert re.search(r"labels +━+.* 43 of 60", drawn)
     assert re.search(r"epochs .* 310", drawn)
+    # What rank 0 does changes all the time: its line stays where it is.
+    bars.show(replace(STATUS, activity="MD"))
+    last = ESCAPES.sub("", screen.getvalue()).rpartition("active learning: MD")[2]
+    assert last.index("labels") < last.index("epochs")
     bars.show(Status("final test", "DFT", (Bar("labels of the test", 1, 6),), {}, None, 0.0))
     bars.end(STATUS, "finished", "")
     # The cursor is never left hidden.

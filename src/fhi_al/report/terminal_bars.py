@@ -13,6 +13,7 @@ from fhi_al.report.status import Bar, Status
 from fhi_al.report.status_file import Outcome, duration
 
 INTERVAL_S = 0.5
+HEAD = ""
 
 
 class TerminalBars:
@@ -55,8 +56,11 @@ class TerminalBars:
 
     def show(self, status: Status) -> None:
         """Draw."""
-        head = f"{status.stage}: {status.activity}"
-        lines: dict[str, Bar | None] = {head: None}
+        head = status.stage
+        if status.activity != status.stage:
+            head += f": {status.activity}"
+        # The head keeps its line, whatever it says.
+        lines: dict[str, Bar | None] = {HEAD: None}
         lines |= {bar.name: bar for bar in status.bars}
         for name in [name for name in self._tasks if name not in lines]:
             self._progress.remove_task(self._tasks.pop(name))
@@ -66,6 +70,7 @@ class TerminalBars:
                 self._tasks[name] = self._progress.add_task(name, total=None, numbers=numbers)
             self._progress.update(
                 self._tasks[name],
+                description=head if bar is None else name,
                 completed=0 if bar is None else bar.done,
                 total=None if bar is None else bar.total,
                 numbers=numbers,
