@@ -19,7 +19,10 @@ from pathlib import Path
 
 import psutil
 
-PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel")
+PROGRAMS = (
+    *("munged", "slurmctld", "slurmd"),
+    *("sbatch", "srun", "squeue", "sinfo", "scontrol", "scancel"),
+)
 # Blocks and jobs of two nodes; and those that want whole nodes, which nobody is to wait for.
 PARTITIONS = {"short": ("node1", "node2"), "whole": ("node3", "node4")}
 NODES = tuple(node for nodes in PARTITIONS.values() for node in nodes)

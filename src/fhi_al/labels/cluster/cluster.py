@@ -22,7 +22,7 @@ from fhi_al.engines.spec import EngineSpec
 from fhi_al.labels.cluster.job import JobInput
 from fhi_al.labels.cluster.options import ClusterOptions
 from fhi_al.labels.cluster.result import parsed_result, read_result
-from fhi_al.labels.cluster.worker import JobOrder, JobReport
+from fhi_al.labels.cluster.worker import JobOrder, JobReport, attempts_begun
 from fhi_al.labels.workers import Finished, Job
 
 if TYPE_CHECKING:
@@ -40,11 +40,13 @@ def parsl_problem() -> str | None:
 
 @dataclass(eq=False)
 class _Out:
-    """A job that is out: what it is, and how often it failed."""
+    """A job that is out: what it is, and how often it failed, or was lost before it began."""
 
     job: Job
     future: Future[JobReport]
+    begun: int
     failures: int = 0
+    never_begun: int = 0
     seconds: float = 0.0
 
 
@@ -112,7 +114,8 @@ class ClusterWorkers:
             self._ready.append(Finished(job.key, *found))
             return
         self._check()
-        self._out[job.key] = _Out(job, self._submit(job))
+        begun = attempts_begun(self._job_folder(job))
+        self._out[job.key] = _Out(job, self._submit(job), begun)
 
     def collect(self) -> list[Finished]:
         """The jobs that have come to an end since the last call; returns at once.
@@ -177,15 +180,28 @@ class ClusterWorkers:
             return Finished(out.job.key, CannotCompute(why), out.seconds)
         # Workers that cannot be had are not the structure's fault.
         self._check()
-        out.failures += 1
+        begun = attempts_begun(self._job_folder(out.job))
+        if self._never_began(out, begun):
+            out.never_begun += 1
+        else:
+            out.failures += 1
         self._last_output = report.output or self._last_output
         if out.failures < self._options.attempts:
             log.info("job %s failed (%s): trying again", out.job.key, why)
+            out.begun = begun
             out.future = self._submit(out.job)
             return None
         del self._out[out.job.key]
         times = f"{out.failures} times, the last time because " if out.failures > 1 else "once: "
         return Finished(out.job.key, f"the job failed {times}{why}", out.seconds)
+
+    def _never_began(self, out: _Out, begun: int) -> bool:
+        """Whether a job was given to workers that were dead, which nobody knew yet.
+
+        Those of each node of a block take a job like that once; more often there is another cause.
+        """
+        most = self._options.max_blocks * self._options.nodes_per_block
+        return _is_lost(out.future) and begun == out.begun and out.never_begun < most
 
     def _judged(
         self, job: Job, report: JobReport
@@ -223,6 +239,10 @@ def _report(future: Future[JobReport]) -> JobReport:
     error = future.exception()
     if error is None:
         return future.result()
-    lost = type(error).__name__ in ("ManagerLost", "WorkerLost")
-    message = f"its worker was lost: {error}" if lost else f"{type(error).__name__}: {error}"
+    lost = f"its worker was lost: {error}"
+    message = lost if _is_lost(future) else f"{type(error).__name__}: {error}"
     return JobReport(None, message, "", 0.0)
+
+
+def _is_lost(future: Future[JobReport]) -> bool:
+    return type(future.exception()).__name__ in ("ManagerLost", "WorkerLost")

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from fhi_al.labels.cluster.processes import end_processes, family, step_environment
 
+ATTEMPT = "attempt_"
 LOG, WHY, CANNOT = "job.log", "why.txt", "cannot.txt"
 LAST_LINES = 15
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -86,10 +87,15 @@ def run_job(order: JobOrder) -> JobReport:
     return JobReport(None, why, _last_lines(attempt, order.output_files), seconds, cannot_compute)
 
 
+def attempts_begun(folder: Path) -> int:
+    """How many attempts at a job have begun, but for one that left a result and nothing else."""
+    return len(list(folder.glob(f"{ATTEMPT}*")))
+
+
 def _new_folder(folder: Path) -> Path:
     """A folder for this attempt alone: a lost worker may still write to that of its own."""
     for number in itertools.count(1):
-        attempt = folder / f"attempt_{number}"
+        attempt = folder / f"{ATTEMPT}{number}"
         with contextlib.suppress(FileExistsError):
             attempt.mkdir(parents=True)
             return attempt
