@@ -1,11 +1,11 @@
 """Ranks that have imported the libraries before they start.
 
-A command takes three seconds of CPU to import torch, and five more with MACE: most of the time of
-a run of the tests.  Under mpirun, ``client.py`` hands its output, its environment and its
-connection to mpirun to a rank that ``server.py`` forks from a process that has those libraries,
-but nothing of ours and no MPI, hands signals on to it, and ends as the rank ends.  Who kills a
-client kills its rank: see ``wait_until_dead``.  What is watched (its memory, its cores), is killed
-while it starts, or ends within a library is a process of its own, as with users.
+A command takes three seconds of CPU to import torch, one more with MACE, and half a second for
+ours: most of the time of a run of the tests.  Under mpirun, ``client.py`` hands its output, its
+environment and its connection to mpirun to a rank that ``server.py`` forks from a process that has
+those modules, but no MPI, hands signals on to it, and ends as the rank ends.  Who kills a client
+kills its rank: see ``wait_until_dead``.  What is watched (its memory, its cores), is killed while
+it starts, or ends within a library is a process of its own, as with users.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ LIBRARIES = (
 MACE = ("mace.modules", "mace.tools", "mace.data", "mace.calculators")
 
 
-def preloaded(program: str, *, mace: bool) -> list[str]:
-    """The command that starts a Python program as a rank that has the libraries."""
+def preloaded(program: str, *, mace: bool, ours: bool = True) -> list[str]:
+    """The command that starts a Python program as a rank that has the libraries, and ours."""
     socket = _server((*MACE, *LIBRARIES) if mace else LIBRARIES)
-    return [sys.executable, "-I", "-S", str(CLIENT), str(socket), program]
+    return [sys.executable, "-I", "-S", str(CLIENT), f"{socket}{'' if ours else '.bare'}", program]
 
 
 def alive_file() -> dict[str, str]:

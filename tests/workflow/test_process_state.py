@@ -28,15 +28,16 @@ CASES = {
 }
 
 
-def found_by(script: str, ranks: int, tmp_path: Path, *words: str) -> list[Any]:
+def found_by(script: str, ranks: int, tmp_path: Path, *words: str, ours: bool = True) -> list[Any]:
     """What each rank of a script reports, in the order of the ranks.
 
     Forked ranks: the libraries are the same for both sides of each comparison.
     """
+    program = preloaded(str(SCRIPTS / script), mace=True, ours=ours)
     environment = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": python_path()}
     environment.pop("OMP_NUM_THREADS", None)
     done = subprocess.run(
-        [mpirun(), "-n", str(ranks), *preloaded(str(SCRIPTS / script), mace=True), *words],
+        [mpirun(), "-n", str(ranks), *program, *words],
         capture_output=True,
         text=True,
         timeout=TIMEOUT_S,
@@ -83,8 +84,8 @@ def test_open_run_leaves_the_process_as_it_was(
 
 def test_to_import_our_modules_changes_nothing(tmp_path: Path) -> None:
     """Beyond what the libraries change that they import."""
-    (modules,) = found_by("imports_state.py", 1, tmp_path)
+    (modules,) = found_by("imports_state.py", 1, tmp_path, ours=False)
     assert {"torch", "mace", "ase", "mpi4py"} <= set(modules)
-    ((unsteady, changed),) = found_by("imports_state.py", 1, tmp_path, *modules)
+    ((unsteady, changed),) = found_by("imports_state.py", 1, tmp_path, *modules, ours=False)
     assert unsteady == []
     assert changed == []
