@@ -10,7 +10,6 @@ it starts, or ends within a library is a process of its own, as with users.
 
 from __future__ import annotations
 
-import atexit
 import fcntl
 import functools
 import os
@@ -23,6 +22,8 @@ from pathlib import Path
 
 CLIENT = Path(__file__).with_name("client.py")
 SERVER = Path(__file__).with_name("server.py")
+# Of all that start servers or ask for one.
+LOCK = Path(tempfile.gettempdir()) / f"preloaded_{os.getuid()}.lock"
 
 # What takes longest.  torch.optim imports torch._dynamo when the first optimizer is made, which
 # imports tabulate when Python ends.
@@ -63,22 +64,44 @@ def wait_until_dead(environment: Mapping[str, str], timeout_s: float) -> None:
     file.unlink()
 
 
+# Started by this process.
+_SERVERS: list[subprocess.Popen[str]] = []
+
+
 @functools.cache
 def _server(modules: tuple[str, ...]) -> Path:
-    """The socket of a server, which is started once and ends with this process."""
-    socket = Path(tempfile.mkdtemp(prefix="preloaded")) / "socket"
+    """The socket of a server, which is started once and ends with the last that has asked for it.
+
+    The processes of pytest-xdist share it.
+    """
+    session = os.environ.get("PYTEST_XDIST_TESTRUNUID") or str(os.getpid())
+    folder = Path(tempfile.gettempdir()) / f"preloaded_{session}_{len(modules)}"
+    with LOCK.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        folder.mkdir(exist_ok=True)
+        socket, users = folder / "socket", folder / "users"
+        if not users.exists():
+            os.mkfifo(users)
+        # Kept open until this process ends, and so the server, which reads from it.
+        os.open(users, os.O_RDWR)
+        if not socket.exists():
+            _start_server(socket, modules)
+    return socket
+
+
+def _start_server(socket: Path, modules: tuple[str, ...]) -> None:
+    users = os.open(socket.with_name("users"), os.O_RDONLY)
     server = subprocess.Popen(
-        [sys.executable, str(SERVER), str(socket), *modules],
-        stdin=subprocess.PIPE,
+        [sys.executable, str(SERVER), str(socket), str(LOCK), *modules],
+        stdin=users,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         start_new_session=True,
     )
+    os.close(users)
     assert server.stdout is not None
     # MACE says something when it is imported.
     assert "ready\n" in iter(server.stdout.readline, ""), "no server of preloaded ranks"
-    # Its standard input is kept open, and so the server, until this process ends.
-    atexit.register(lambda: server.stdin)
-    return socket
+    _SERVERS.append(server)

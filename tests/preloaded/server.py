@@ -1,8 +1,8 @@
 """Forks ranks from a process that has imported the libraries: see launch.py.
 
-Usage: ``server.py SOCKET MODULE ...``.  Says "ready", and ends when its standard input does.  Ranks
-of SOCKET have our own modules, too, but for those that need MPI or a library that is not given;
-those of SOCKET.bare have nothing of ours.
+Usage: ``server.py SOCKET LOCK MODULE ...``.  Says "ready", and ends when its standard input does.
+Ranks of SOCKET have our own modules, too, but for those that need MPI or a library that is not
+given; those of SOCKET.bare have nothing of ours.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import json
 import os
 import pkgutil
 import runpy
+import select
 import selectors
 import shutil
 import signal
@@ -33,7 +34,7 @@ FREE_DESCRIPTOR = 200
 LIBC = ctypes.PyDLL(None)
 
 
-def main(path: str, modules: list[str]) -> NoReturn:
+def main(path: str, lock: str, modules: list[str]) -> NoReturn:
     """Fork until standard input ends; in a rank: run its program."""
     before = dict(os.environ)
     for name in modules:
@@ -43,14 +44,11 @@ def main(path: str, modules: list[str]) -> NoReturn:
     bare, whole = listener(f"{path}.bare"), listener(path)
     if os.fork() == 0:
         whole.close()
-        run(serve(bare, of_modules))
+        run(serve(bare, lock, of_modules))
     bare.close()
     import_ours(absent=["mpi4py", *({"mace"} - {name.split(".")[0] for name in modules})])
     print("ready", flush=True)
-    program = serve(whole, of_modules)
-    if not program:
-        shutil.rmtree(os.path.dirname(path))  # noqa: PTH120
-    run(program)
+    run(serve(whole, lock, of_modules))
 
 
 def listener(path: str) -> socket.socket:
@@ -95,7 +93,17 @@ def request_of(client: socket.socket) -> Request | None:
     return None
 
 
-def serve(listening: socket.socket, environment: dict[str, str]) -> str:
+def is_left_alone(path: str, lock: str) -> bool:
+    """Whether nobody can ask any more; then nobody finds the socket either."""
+    with open(lock) as file:  # noqa: PTH123
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if not select.select([sys.stdin], [], [], 0)[0]:  # somebody has just come
+            return False
+        shutil.rmtree(os.path.dirname(path), ignore_errors=True)  # noqa: PTH120
+        return True
+
+
+def serve(listening: socket.socket, lock: str, environment: dict[str, str]) -> str:
     """Fork ranks until standard input ends: "", and the path of its program in a rank.
 
     A rank whose client is gone, killed for instance, is killed, too.
@@ -112,8 +120,9 @@ def serve(listening: socket.socket, environment: dict[str, str]) -> str:
     while True:
         for key, _ in watched.select():
             if key.fileobj is sys.stdin:
-                return ""
-            if key.fileobj is listening:
+                if is_left_alone(listening.getsockname(), lock):
+                    return ""
+            elif key.fileobj is listening:
                 watched.register(listening.accept()[0], selectors.EVENT_READ, "asks")
             elif key.data == "asks":
                 client: Any = key.fileobj
@@ -221,4 +230,4 @@ def leave(code: int) -> NoReturn:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    main(sys.argv[1], sys.argv[2], sys.argv[3:])
