@@ -55,6 +55,8 @@ SelectTypeParameters=CR_CPU
 SchedulerParameters=sched_interval=1,sched_min_interval=0,batch_sched_delay=0,bf_interval=1
 KillWait={kill_wait_s}
 ReturnToService=2
+# MPICH names its shared memory by job and step: two Slurms on one machine have different jobs.
+FirstJobId={first_job}
 # What has become of a job is known to the last test.
 MinJobAge=3600
 # The cores are Slurm's idea: it must not mind how many this machine has.
@@ -228,7 +230,8 @@ class OneMachineSlurm:
             for name, names in PARTITIONS.items()
         )
         text = CONFIGURATION.format(
-            folder=folder, user=getpass.getuser(), controller_port=controller_port, nodes=nodes,
+            folder=folder, user=getpass.getuser(), nodes=nodes,
+            controller_port=controller_port, first_job=1000 * controller_port,
             partitions=partitions, kill_wait_s=KILL_WAIT_S, credential_s=CREDENTIAL_S,
         )  # fmt: skip
         (folder / "slurm.conf").write_text(text)

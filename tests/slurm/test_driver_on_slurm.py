@@ -262,5 +262,6 @@ def test_labels_at_whose_block_the_time_limit_is_hit_are_tried_again(
     (block,) = blocks(slurm, "limited") - {limited.block}
     whole = {"NumCPUs": str(2 * CORES_PER_NODE), "OverSubscribe": "NO"}
     assert whole.items() <= slurm.of_job(block).items()
+    # Closing gives the block back; no other test asks these workers for anything.
     limited.labels.workers.close()
     slurm.wait_for(block, "CANCELLED")

@@ -15,7 +15,7 @@ import psutil
 import pytest
 from real.cluster_parts import job, water
 from real.failing_calculator import HANG_ONCE, WELL, held
-from slurm.cluster_labels import OPTIONS, Labels, block_of, blocks, labels_on
+from slurm.cluster_labels import OPTIONS, Labels, block_of, labels_on
 from slurm.one_machine import LIMIT_S, OneMachineSlurm
 
 from fhi_al.core.errors import EngineError
@@ -137,21 +137,6 @@ def test_a_block_that_squeue_has_forgotten_has_ended(environment: None) -> None:
     assert provider.execute_wait("squeue --noheader --job '999999'") == (0, "", "")
     assert provider.execute_wait("squeue --no-such-option")[0] != 0
     assert provider.execute_wait("scontrol show job 999999")[0] != 0
-
-
-def test_closing_gives_the_blocks_back(slurm: OneMachineSlurm, labels: Labels) -> None:
-    each = job(0, 8, WELL + 8)
-    labels.begin(each)
-    labels.results(each)
-    running = {
-        block
-        for block in blocks(slurm, "labels")
-        if slurm.of_job(block)["JobState"] in ("PENDING", "RUNNING")
-    }
-    assert running
-    labels.workers.close()
-    for block in running:
-        slurm.wait_for(block, "CANCELLED")
 
 
 def test_blocks_that_cannot_be_had_are_an_error_that_says_why(refused: dict[str, Labels]) -> None:
