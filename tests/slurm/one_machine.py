@@ -30,6 +30,8 @@ CORES_PER_NODE = 16
 ENDED = {"CANCELLED", "COMPLETED", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "TIMEOUT"}
 # What a hang costs; nothing that happens is to be faster.
 LIMIT_S = 120.0
+# Each look starts a process, at the cost of what is waited for.
+POLL_S = 0.25
 # Jobs that are asked to end have so long, a requeued one waits so long before it starts again.
 KILL_WAIT_S, CREDENTIAL_S = 2, 5
 
@@ -267,7 +269,7 @@ class OneMachineSlurm:
             if time.monotonic() > end:
                 assert not must, f"waited {limit_s:g} s for {what}:\n{self._logs()}"
                 return
-            time.sleep(0.05)
+            time.sleep(POLL_S)
 
     def _logs(self) -> str:
         logs = sorted(self.folder.glob("*.out"))

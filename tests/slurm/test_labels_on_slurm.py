@@ -111,6 +111,16 @@ def test_labels_whose_block_is_cancelled_or_whose_node_dies_are_tried_again(
     assert labels.n_calls(*WELL_JOBS) == [1] * N_JOBS
 
 
+def test_blocks_that_cannot_be_had_are_an_error_that_says_why(refused: dict[str, Labels]) -> None:
+    for words, labels in refused.items():
+        end = time.monotonic() + LIMIT_S
+        with pytest.raises(EngineError, match="blocks of workers fail") as caught:
+            while time.monotonic() < end:
+                labels.collect()
+        assert not labels.done
+        assert words in str(caught.value), str(caught.value)
+
+
 def test_a_slurmd_that_is_killed_and_comes_back_costs_nothing(
     slurm: OneMachineSlurm, labels: Labels
 ) -> None:
@@ -137,13 +147,3 @@ def test_a_block_that_squeue_has_forgotten_has_ended(environment: None) -> None:
     assert provider.execute_wait("squeue --noheader --job '999999'") == (0, "", "")
     assert provider.execute_wait("squeue --no-such-option")[0] != 0
     assert provider.execute_wait("scontrol show job 999999")[0] != 0
-
-
-def test_blocks_that_cannot_be_had_are_an_error_that_says_why(refused: dict[str, Labels]) -> None:
-    for words, labels in refused.items():
-        end = time.monotonic() + LIMIT_S
-        with pytest.raises(EngineError, match="blocks of workers fail") as caught:
-            while time.monotonic() < end:
-                labels.collect()
-        assert not labels.done
-        assert words in str(caught.value), str(caught.value)
