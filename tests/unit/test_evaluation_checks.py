@@ -86,6 +86,11 @@ def test_curves_are_compared_with_the_reference() -> None:
     # Twice the energy is twice the bulk modulus at the same volume.
     assert [one.value for one in other.judgements][:2] == pytest.approx([0.0, 100.0], abs=1e-3)
     assert other.judgements[1].grade == "poor"
+    assert len(same.lines) == 1
+    # 0.9 cubed of the volume: models of such a run have not been at equilibrium.
+    atoms.set_cell(0.9 * atoms.cell, scale_atoms=True)
+    away = equation_of_state(subject(atoms, reference=model), model)
+    assert "the reference's volume is 3" in away.lines[1] and "% larger than" in away.lines[1]
 
 
 def test_delta_is_the_difference_of_curves_with_their_minima_together() -> None:

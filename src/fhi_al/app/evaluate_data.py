@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ase.data import chemical_symbols
+from ase.symbols import Symbols
 
 from fhi_al.active_learning.imported_frames import Expected, ExpectedSystem, lines_of
 from fhi_al.active_learning.initial_data import check_frames
@@ -88,12 +88,8 @@ def composition(label: Label) -> str:
 
 
 def formula_of(label: Label | Structure) -> str:
-    """In Hill's order: carbon, hydrogen, then by the alphabet."""
-    symbols = [chemical_symbols[int(number)] for number in label.numbers]
-    first = ["C", "H"] if "C" in symbols else []
-    order = [*first, *sorted(set(symbols) - set(first))]
-    counts = {symbol: symbols.count(symbol) for symbol in order}
-    return "".join(f"{s}{n if n > 1 else ''}" for s, n in counts.items() if n)
+    """Metals first, then in Hill's order: carbon, hydrogen, the others by the alphabet."""
+    return str(Symbols(label.numbers).get_chemical_formula(mode="metal"))
 
 
 def _systems(frames: Sequence[Frame]) -> list[ExpectedSystem]:

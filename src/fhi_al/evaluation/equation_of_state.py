@@ -112,7 +112,7 @@ def equation_of_state(subject: Subject, model: Surface) -> Finding:
     return Finding(
         "eos",
         name,
-        [line],
+        [line, *_away_from_rest(name, atoms.get_volume() / len(atoms), true.volume)],
         values,
         [
             Judgement(VOLUME, off_volume, name),
@@ -121,6 +121,19 @@ def equation_of_state(subject: Subject, model: Surface) -> Finding:
         ],
         {"eos.png": lambda axes: _draw(axes, own, true)},
     )
+
+
+def _away_from_rest(name: str, own: float, rest: float) -> list[str]:
+    """What is to be said of a cell (A^3 per atom) that is far from the reference's equilibrium."""
+    off = rest / own - 1
+    if abs(off) <= WIDTH:
+        return []
+    how = f"{100 * abs(off):.0f} % {'larger' if off > 0 else 'smaller'}"
+    return [
+        f"note: the reference's volume is {how} than that of the cell of {name} ({own:.3f}"
+        " A^3/atom), around which models are trained: they need not know it. Begin with a cell at"
+        " rest, or with more volumes (displaced.volume_range)"
+    ]
 
 
 def curve(atoms: Atoms, volumes: Array, surface: Surface) -> Curve | None:

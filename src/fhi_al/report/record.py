@@ -125,7 +125,7 @@ class RunRecord:
 
         first = {record.system: record for record in reversed(self.labels)}
         return {
-            system: Symbols(record.numbers).get_chemical_formula()
+            system: Symbols(record.numbers).get_chemical_formula(mode="metal")
             for system, record in first.items()
         }
 
