@@ -75,7 +75,8 @@ def _server(modules: tuple[str, ...]) -> Path:
     The processes of pytest-xdist share it.
     """
     session = os.environ.get("PYTEST_XDIST_TESTRUNUID") or str(os.getpid())
-    folder = Path(tempfile.gettempdir()) / f"preloaded_{session}_{len(modules)}"
+    # The path of a socket may have 107 characters.
+    folder = Path(tempfile.gettempdir()) / f"preloaded_{session[:8]}_{len(modules)}"
     with LOCK.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         folder.mkdir(exist_ok=True)

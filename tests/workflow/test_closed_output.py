@@ -21,7 +21,7 @@ def folder(tmp_path: Path) -> Path:
         models="mace",
         mace={
             "GENERAL": {"default_dtype": "float32"},
-            "ARCHITECTURE": {"num_channels": 2, "radial_MLP": [4]},
+            "ARCHITECTURE": {"num_interactions": 1, "num_channels": 2, "radial_MLP": [4]},
         },
         active_learning={
             "ACTIVE_LEARNING": {"n_samples": 2, "max_initial_epochs": 2, "intermediate_epochs": 1}

@@ -57,7 +57,8 @@ def found_by(script: str, ranks: int, tmp_path: Path, *words: str, ours: bool = 
 def test_open_run_leaves_the_process_as_it_was(
     tmp_path: Path, ranks: int, models: str, settings: dict[str, Any]
 ) -> None:
-    small = {"ARCHITECTURE": {"num_channels": 2, "radial_MLP": [4]}} if models == "mace" else {}
+    smallest = {"num_interactions": 1, "num_channels": 2, "radial_MLP": [4]}
+    small = {"ARCHITECTURE": smallest} if models == "mace" else {}
     folder = write_inputs(
         tmp_path / "run",
         models=models,

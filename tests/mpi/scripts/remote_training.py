@@ -61,7 +61,7 @@ class Counting(MPI.Intracomm):
 def of_models(kind: str) -> MaceSettings:
     """Settings of small models with more than 700 weights."""
     if kind == "mace":
-        return settings()
+        return settings(num_interactions=1)
     from pair_potential import PairArchitecture
 
     how = {
