@@ -158,7 +158,7 @@ def test_table_and_errors_of_each_system_are_told(finished) -> None:
     assert by_system in summary
     for about in ("true errors", "own validation points", "cross-validation"):
         part = summary[summary.index(about) :].splitlines()[1:3]
-        assert [re.search(r"  (\w+): forces .* on \d+ points", line)[1] for line in part] == [
+        assert [re.search(r"  (\w+): forces .* on \d+ points?", line)[1] for line in part] == [
             "water",
             "hydroxide",
         ]
