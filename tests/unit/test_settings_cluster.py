@@ -221,6 +221,20 @@ def test_a_check_finds_that_there_is_no_slurm(
     assert "ACTIVE_LEARNING.cluster.provider = slurm: there is no sbatch here" in problem
 
 
+@pytest.mark.parametrize("name", ["with space", "it's", "a&b"])
+def test_a_check_finds_folders_that_no_block_can_be_started_in(tmp_path: Path, name: str) -> None:
+    """Workers would never begin, and the run would wait for its labels."""
+    folder = tmp_path / name
+    folder.mkdir()
+    (tmp_path / "plain-1.2_\u00e4").mkdir()
+    text = WITH + "  initial_sampling: aimd\n  cluster: {provider: local}\n"
+    checks.check(tmp_path / "plain-1.2_\u00e4", *inputs_of(tmp_path, text))
+    with pytest.raises(
+        InputError, match=r"blocks cannot be started in .*Rename or move the folder"
+    ):
+        checks.check(folder, *inputs_of(tmp_path, text))
+
+
 def test_atoms_that_are_no_jobs_need_no_cluster(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -64,7 +64,7 @@ def check(folder: Path, settings: Settings, inputs: Inputs, needs: Needs = EVERY
     """
     problems = [*_structure_problems(settings, inputs), *_stress_problems(settings, inputs)]
     if needs.cluster:
-        problems += cluster_problems(settings)
+        problems += cluster_problems(folder, settings)
     if needs.labels:
         problems += registry.engine_problems(folder, settings, inputs)
         if needs.models:  # isolated atoms are computed one by one

@@ -96,7 +96,7 @@ def read_engine_inputs(folder: Path, state: Path, settings: Settings | None) -> 
     every = checks.read_inputs(settings)
     inputs = replace(every, each=every.moving)
     problems = [
-        *cluster_problems(settings),
+        *cluster_problems(folder, settings),
         *registry.engine_problems(folder, settings, inputs),
     ]
     if len(inputs.each) > 1 and registry.one_system_per_process(settings):

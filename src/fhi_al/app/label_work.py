@@ -123,7 +123,7 @@ def read_label_work(folder: Path, order: LabelOrder) -> LabelWork:
     settings = _settings(folder, order)
     for place in (folder / FOLDER, output.parent):
         require_no_file(place)
-    problems = list(cluster_problems(settings))
+    problems = list(cluster_problems(folder, settings))
     control, template, wrong_files = _inputs(folder, settings)
     problems += wrong_files
     systems, wrong_structures = _structures(file, settings, template, control)
