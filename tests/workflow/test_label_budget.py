@@ -78,6 +78,15 @@ def test_a_budget_is_not_exceeded_and_active_learning_gets_its_share(tmp_path) -
     assert "labels: 26 computed, of which 0 discarded (initial dataset 12, active" in output
 
 
+def test_no_second_round_beside_training_that_the_budget_has_no_labels_for(tmp_path) -> None:
+    """While models are trained on the first round, in parallel mode the next one is sampled."""
+    changes = {**SAMPLED, "label_budget": 9, "n_samples": 3, "parallel": True}
+    folder = folder_of(tmp_path / "run", **changes, intermediate_gain=None)
+    output = succeed(folder, 2, command="FHI_AL-initial-ds")
+    assert len(labels(folder)) == 6
+    assert "another round would exceed its share of label_budget, 4.5" in output
+
+
 def test_points_are_paid_for_when_training_helps_no_more(tmp_path) -> None:
     changes = {**SAMPLED, "max_MD_steps": 10}
     patient = folder_of(tmp_path / "patient", **changes, intermediate_gain=1e-6)

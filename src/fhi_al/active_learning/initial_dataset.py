@@ -211,7 +211,8 @@ class InitialDatasetProcedure:
     def _budget_is_spent(self) -> bool:
         """Whether another round of points would be more than the budget allows for."""
         sampling, budget = self._sampling, self._options.label_budget
-        if sampling.rounds == 0 or sampling.points or sampling.pending or math.isinf(budget):
+        is_first = sampling.rounds == 0 and sampling.epochs_due == 0
+        if is_first or sampling.points or sampling.pending or math.isinf(budget):
             return False
         n_calls = self._points_per_round * self._options.calls_per_point
         return self._run.store.n_computed + n_calls > budget
