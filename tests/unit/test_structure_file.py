@@ -144,5 +144,5 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, text: by
         read_structures(tmp_path / name)
     with pytest.raises(ValueError, match="no such file"):
         read_structures(tmp_path / "b.xyz")
-    with pytest.raises(ValueError, match="no such file"):
+    with pytest.raises(ValueError, match="is a folder"):
         read_structures(tmp_path)
