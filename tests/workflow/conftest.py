@@ -12,6 +12,7 @@ from filelock import FileLock
 from run_folder import (
     LONG,
     kill_all,
+    killed_status,
     snapshots,
     start,
     succeed,
@@ -77,6 +78,7 @@ def killed_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             job = start(write_inputs(run), 1)
             wait_for_a_training_round(run, job)
             kill_all(job)
+            killed_status(run)
             assert len(snapshots(run)) >= 2
             killed.touch()
     return run

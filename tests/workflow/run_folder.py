@@ -20,6 +20,8 @@ import yaml
 from asi.harness import mpirun
 from preloaded.launch import alive_file, preloaded, wait_until_dead
 
+from fhi_al.report.status_file import Seen, look_at
+
 TIMEOUT_S = 150.0
 KILL_TIMEOUT_S = 30.0
 FAULT_SITE = Path(__file__).parent / "fault_site"
@@ -279,6 +281,15 @@ def kill_all(job: subprocess.Popen[str]) -> str:
     wait_until_gone(family)
     wait_for_forked_ranks(job)
     return output
+
+
+def killed_status(folder: Path) -> Seen:
+    """What is seen of a run that was killed, once its process is gone.
+
+    A process closes its files, which others wait for, before it is.
+    """
+    wait_until_gone([look_at(folder, time.time()).content["pid"]])
+    return look_at(folder, time.time())
 
 
 def wait_until_gone(processes: list[int]) -> None:

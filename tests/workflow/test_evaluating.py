@@ -11,7 +11,7 @@ from typing import Any
 import ase.io
 import numpy as np
 import pytest
-from run_folder import copy_of, kill_all, run, start, succeed, wait_until
+from run_folder import copy_of, kill_all, killed_status, run, start, succeed, wait_until
 from tblite.ase import TBLite
 
 from fhi_al.report.status_file import look_at
@@ -43,7 +43,7 @@ def test_a_killed_evaluation_goes_on_and_its_labels_serve_again(
     wait_until(job, lambda: len(store(folder)) >= 20, "20 labels")
     kill_all(job)
     assert 20 <= len(store(folder)) < N_CALCULATIONS
-    assert look_at(folder / "evaluation", time.time()).condition == "killed"
+    assert killed_status(folder / "evaluation").condition == "killed"
     output = succeed(folder, 1, *MD, command=COMMAND)
     assert f"at most {N_CALCULATIONS} calculations of the engine" in output
     seen = look_at(folder / "evaluation", time.time())

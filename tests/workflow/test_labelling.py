@@ -25,6 +25,7 @@ from run_folder import (
     copy_of,
     finish,
     kill_all,
+    killed_status,
     python_path,
     ranks_of,
     run,
@@ -209,7 +210,7 @@ def test_killed_five_times_none_is_computed_twice_and_none_is_lost(
             kill_some_time(job, calls, max(at, n_lines(calls) + 1), generator.uniform(0, 0.05))
         assert not ranks_of(folder)
         assert not (folder / "labelled" / "some.xyz").exists()
-    seen = look_at(folder / "labelled", time.time())
+    seen = killed_status(folder / "labelled")
     assert seen.condition == "killed"
     assert n_structures / 4 < seen.content["labels"]["computed"] <= len(store(folder))
     succeed(folder, 3, str(file), command=COMMAND, env=environment)
