@@ -248,12 +248,13 @@ def test_folders_without_a_run(tmp_path: Path) -> None:
 def test_several_runs_are_a_table_and_one_is_told(folder: Path) -> None:
     changed(folder, labels={"computed": 43, "discarded": 1, "imported": 0, "waiting": 2})
     run = look_at(folder, time.time())
-    one = view([run], time.time(), width=100, colors=False)
+    now = run.content["started"] + 90.0
+    one = view([run], now, width=100, colors=False)
     assert "water, active learning: running" in one
     assert "labels               [#################-------] 43 of 60 (72 %)" in one
     assert "labels: 43 computed, 1 discarded, 2 waiting" in one
     assert "force MAE on validation: 38.8 meV/A, target 20.0 meV/A" in one
-    head, *rows = view([run, run], time.time(), width=200, colors=False).splitlines()
+    head, *rows = view([run, run], now, width=200, colors=False).splitlines()
     assert head.split()[:4] == ["folder", "state", "stage", "progress"]
     assert len(rows) == 2
     for words in ("running", "72 % of labels", "43 of 60", "38.8 meV/A", "1 min 30 s ago"):
