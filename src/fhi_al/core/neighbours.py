@@ -185,7 +185,13 @@ def _images_within(positions: Array, cell: Array, cutoff: float) -> Pairs:
 
 def shortest_height(cell: Array) -> float:
     """Smallest distance of two opposite faces of a cell, in A."""
-    return float(1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0).max())
+    return float(heights(cell).min())
+
+
+def heights(cell: Array) -> Array:
+    """(3,) Distances between opposite faces of a cell (3, 3), lattice vectors as rows, in A."""
+    found: Array = 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0)
+    return found
 
 
 def _lengths(vectors: Array) -> Array:

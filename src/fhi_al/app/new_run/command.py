@@ -20,8 +20,9 @@ from fhi_al.app.new_run.engine_choice import (
 from fhi_al.app.new_run.folder import checked, refuse_to_overwrite, write
 from fhi_al.app.new_run.settings_files import Plan, active_learning_text, mace_text
 from fhi_al.app.new_run.structure import StartingStructure, read_start
-from fhi_al.app.new_run.supercell import enough_cells, heights
+from fhi_al.app.new_run.supercell import enough_cells
 from fhi_al.core.errors import InputError
+from fhi_al.core.neighbours import shortest_height
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,7 @@ def _in_cells(
     if math.prod(counts) == 1:
         return start, []
     if engine != "tblite":
-        lowest = float(heights(start.structure.cell).min())
+        lowest = shortest_height(start.structure.cell)
         return start, [
             f"a cell of {lowest:.1f} A, in which all images of an atom move alike; --supercell 2"
             " gives atoms more freedom"

@@ -15,8 +15,9 @@ from ase.data import chemical_symbols
 
 from fhi_al.app.new_run.commented_yaml import Key, Lines
 from fhi_al.app.new_run.structure import StartingStructure
-from fhi_al.app.new_run.supercell import LEAST_HEIGHT, heights
+from fhi_al.app.new_run.supercell import LEAST_HEIGHT
 from fhi_al.core.errors import InputError
+from fhi_al.core.neighbours import shortest_height
 from fhi_al.core.structure import Structure
 from fhi_al.engines.ase_import import declared_properties
 from fhi_al.engines.open_shell import as_xtb_counts, has_unpaired_electron
@@ -200,7 +201,7 @@ def _tblite(structure: Structure, electrons: Electrons) -> EngineFiles:
 
 def _gamma_notes(structure: Structure) -> Iterator[str]:
     """What a small cell is worth without k points."""
-    lowest = float(heights(structure.cell).min()) if structure.pbc else math.inf
+    lowest = shortest_height(structure.cell) if structure.pbc else math.inf
     if lowest < LEAST_HEIGHT:
         yield (
             f"tblite has the Gamma point only: in a cell of {lowest:.1f} A its crystal may not even"

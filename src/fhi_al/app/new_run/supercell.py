@@ -8,24 +8,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from fhi_al.core.neighbours import heights
 from fhi_al.core.structure import Array
 from fhi_al.engines.aims_input.geometry import Geometry
 
 # A.  At the Gamma point GFN1-xTB has no minimum at MgO, LiF and Si in cells of 6.3 A and less, and
 # one at MgO, LiF, Si and diamond in all from 6.2 A on but Si's (docs/developer/facts.md).
 LEAST_HEIGHT = 6.5
-
-
-def heights(cell: Array) -> Array:
-    """(3,) Distances between opposite faces of a cell in A.
-
-    Parameters
-    ----------
-    cell : (3, 3)
-        Lattice vectors as rows in A.
-    """
-    found: Array = 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0)
-    return found
 
 
 def enough_cells(cell: Array) -> tuple[int, int, int]:
