@@ -1,7 +1,8 @@
 """What a GPU gains: training steps, forces and MD, plain, recorded and with cuEquivariance.
 
-    python benchmarks/gpu.py                        # one GPU, under 4 minutes
+    python benchmarks/gpu.py                        # one GPU
     python benchmarks/gpu.py --device cpu --quick   # shows that it works
+        [--parts steps md members agreement resume example] [--ways plain recorded cueq]
 
 Prints tables; a way that fails is named with its reason, and the others go on.
 """
@@ -18,6 +19,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,29 @@ QUICK_EXAMPLE: dict[str, dict[str, Any]] = {
     "ARCHITECTURE": {**TINY, "num_channels": 2},
 }
 MOST_CHARACTERS = 80  # of an error in a table
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is measured, and how.
+
+    Parameters
+    ----------
+    device : str
+    cases : sequence of Case
+    ways : sequence of str
+        Keys of ``WAYS``.
+    n_calls : int
+        Of which times are medians.
+    changes : dict
+        Keys of the example, by section.
+    """
+
+    device: str
+    cases: Sequence[Case]
+    ways: Sequence[str]
+    n_calls: int
+    changes: dict[str, dict[str, Any]]
 
 
 def failure(error: Exception) -> str:
@@ -246,39 +271,56 @@ def example(device: str, changes: dict[str, dict[str, Any]]) -> str:
     return f"the ethanol example: {seconds:.0f} s"
 
 
+def steps_and_forces(asked: Asked) -> None:
+    """A table of all cases and ways."""
+    row = "{:38} {:10} {:>8} {:>9} {:>14} {:>14}"
+    print("ms of: a training step (batch of 5), forces of all members for so many structures")
+    print(row.format("", "way", "step", "GPU busy", "forces 8 or 1", "forces 64 or 8"))
+    for case in asked.cases:
+        for way in asked.ways:
+            print(row.format(*measured(case, way, asked.device, asked.n_calls)), flush=True)
+
+
+def whole_md_steps(asked: Asked) -> None:
+    """A table of ways, beside the loop that a user would write."""
+    case = asked.cases[0]
+    naive_ms = naive(case, asked.device, asked.n_calls)
+    print(f"{case.n_members} MACECalculators, one ethanol: {naive_ms:.1f} ms")
+    print("ms of a whole MD step with mean forces, 8 and 64 trajectories (times that naive loop)")
+    for way in asked.ways:
+        cells = md_steps(case, way, asked.device, naive_ms)
+        print("{:38} {:10} {:>18} {:>18}".format(*cells), flush=True)
+
+
+PARTS: dict[str, Callable[[Asked], None]] = {
+    "steps": steps_and_forces,
+    "md": whole_md_steps,
+    "members": lambda a: print("\n".join(together(a.cases[0], a.device, a.n_calls))),
+    "agreement": lambda a: print(agreement(a.cases[0], a.device)),
+    "resume": lambda a: print(resume(a.cases[0], a.device)),
+    "example": lambda a: print(example(a.device, a.changes)),
+}
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--quick", action="store_true", help="a tiny model alone, few calls")
-    options = parser.parse_args(arguments)
+    given = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    device, n_calls = options.device, 1 if options.quick else 10
-    is_gpu = device.startswith("cuda")
-    name = torch.cuda.get_device_name(device) if is_gpu else "CPU"
-    cases = (QUICK,) if options.quick else CASES
-    small = cases[0]
-    row = "{:38} {:10} {:>8} {:>9} {:>14} {:>14}"
+    asked = Asked(given.device, CASES, given.ways, 10, {})
+    if given.quick:
+        asked = Asked(given.device, (QUICK,), given.ways, 1, QUICK_EXAMPLE)
+    is_gpu = given.device.startswith("cuda")
+    name = torch.cuda.get_device_name(given.device) if is_gpu else "CPU"
     with torch_set_up(1):
         print(f"{name}; torch {torch.__version__}")
-        print("ms of: a training step (batch of 5), forces of all members for so many structures")
-        print(row.format("", "way", "step", "GPU busy", "forces 8 or 1", "forces 64 or 8"))
-        for case in cases:
-            for way in WAYS:
-                print(row.format(*measured(case, way, device, n_calls)), flush=True)
-        naive_ms = naive(small, device, n_calls)
-        print(f"{small.n_members} MACECalculators, one ethanol: {naive_ms:.1f} ms")
-        print(
-            "ms of a whole MD step with mean forces, 8 and 64 trajectories (times that naive loop)"
-        )
-        for way in list(WAYS)[-1 if options.quick else 0 :]:
-            print("{:38} {:10} {:>18} {:>18}".format(*md_steps(small, way, device, naive_ms)))
-        for line in together(small, device, n_calls):
-            print(line, flush=True)
-        for act in (agreement, resume):
-            print(act(small, device), flush=True)
-    print(example(device, QUICK_EXAMPLE if options.quick else {}))
+        for part in given.parts:
+            PARTS[part](asked)
 
 
 if __name__ == "__main__":

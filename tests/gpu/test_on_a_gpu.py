@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import logging
+import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from ase.build import molecule
 
 from fhi_al.core.label import Label, Origin
@@ -25,6 +30,25 @@ pytestmark = [
 
 # eV/A in float64: sums in another order, on another device.
 FORCES = 1e-9
+
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "ethanol"
+# The ethanol example in seconds.
+SMALL: dict[str, dict[str, Any]] = {
+    "ACTIVE_LEARNING": {
+        "ensemble_size": 2,
+        "num_trajectories": 2,
+        "n_samples": 2,
+        "label_budget": 10,
+        "max_initial_epochs": 4,
+        "intermediate_epochs": 2,
+        "valid_skip": 1,
+        "max_MD_steps": 300,
+        "c_x": 0.5,
+        "max_final_epochs": 4,
+    },
+    "ARCHITECTURE": {"num_channels": 8},
+}
 
 
 @pytest.fixture(scope="module")
@@ -130,3 +154,50 @@ def test_training_goes_on_from_a_state(labels: list[Label]) -> None:
     losses = [[whole_epoch(made.members[0]) for _ in range(3)] for made in (unbroken, resumed)]
     # Kernels that add with atomics add in any order: not bit for bit.
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-8)
+
+
+def test_constants_of_energies_are_those_of_the_cpu(labels: list[Label]) -> None:
+    found = []
+    for device in ("cpu", "cuda"):
+        made = ensemble(labels, device)
+        (member,) = made.members
+        if found:
+            member.set_weights(found[0][0])
+        weights = member.weights()
+        for _ in range(4):  # the last two are replayed
+            member.fit_atomic_energies()
+        found.append((weights, member.normalisation.atomic_energies))
+    np.testing.assert_allclose(found[1][1], found[0][1], rtol=1e-9)
+
+
+def run(folder: Path, command: str = "main", *options: str) -> str:
+    """The output of a command on one rank."""
+    program = f"from fhi_al import cli; cli.{command}()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *options, "--workdir", str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("parallel", [False, True])
+def test_a_whole_run_and_its_evaluation(parallel: bool, tmp_path: Path) -> None:
+    folder = shutil.copytree(EXAMPLE, tmp_path / "run")
+    for name in ("mace_settings.yaml", "active_learning_settings.yaml"):
+        content = yaml.safe_load((folder / name).read_text())
+        for section in content.keys() & SMALL.keys():
+            content[section] |= SMALL[section]
+        if name.startswith("mace"):
+            content["MISC"]["device"] = "cuda"
+        else:
+            content["ACTIVE_LEARNING"]["parallel"] = parallel
+        (folder / name).write_text(yaml.safe_dump(content))
+    output = run(folder)
+    assert "not used" not in output  # neither recording nor cuEquivariance was given up
+    assert "summary: labels:" in output
+    assert len(list((folder / "model").glob("*.model"))) == 2
+    run(folder, "main_evaluate", "--on", "md", "--structures", "4")

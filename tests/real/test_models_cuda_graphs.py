@@ -166,6 +166,30 @@ def test_recorded_training_of_mace_is_the_plain_one(
     np.testing.assert_allclose(forces[1], forces[0], atol=1e-5)  # of weights that differ
 
 
+@pytest.mark.parametrize("recorder", [PlainRecorder, TapeRecorder])
+def test_recorded_energies_fit_the_constants_of_the_plain_way(
+    recorder: Callable[[], Recorder], labels: list[Label]
+) -> None:
+    """What every training does before each validation; MACE lets positions ask for gradients."""
+    constants, errors = [], []
+    for one in (None, recorder()):
+        made = Ensemble(settings(ema=False), (1, 8), (11,))
+        backend: Any = made.backend
+        backend.to_runtime_model = lambda model: _without_energies(model)
+        with_recorder(made, labels, one)
+        (member,) = made.members
+        for _ in range(4):
+            weights = member.weights()["model"]
+            scaled = {name: 1.01 * value for name, value in weights.items()}
+            member.set_weights({**member.weights(), "model": scaled})
+            member.fit_atomic_energies()
+        constants.append(member.normalisation.atomic_energies)
+        errors.append(member.validate().mae_energy_per_atom)
+    assert recordings(made).n_recorded == 1
+    np.testing.assert_allclose(constants[1], constants[0], rtol=1e-10)
+    assert errors[1] == pytest.approx(errors[0], rel=1e-8)
+
+
 class Waits(TorchDispatchMode):
     """Counts the operations for which a device would be waited."""
 

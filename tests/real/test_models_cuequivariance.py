@@ -281,6 +281,17 @@ def test_fused_convolutions_that_a_copy_would_lose(
 
 
 @needed
+def test_a_twin_is_made_on_the_cpu_whatever_device_tensors_are_made_on(
+    labels: list[Label],
+) -> None:
+    """MACE's models run, and ask for their twin, while a GPU is where tensors are made."""
+    backend = mace(fitted(labels, (1,)))
+    with torch.device("meta"):
+        twin = backend._new_twin(torch.float64)
+    assert {one.device.type for one in (*twin.model.parameters(), *twin.model.buffers())} == {"cpu"}
+
+
+@needed
 def test_constants_that_a_copy_would_make_anew_on_the_cpu(labels: list[Label]) -> None:
     backend = mace(fitted(labels, (1,)))
     model = backend._new_twin(torch.float64).model.to("meta")

@@ -241,8 +241,9 @@ class _OfOneSize:
         self._replay: Callable[[], Tensors] | None = None
 
     def fill(self, tensors: Tensors) -> None:
-        for name, buffer in self._buffers.items():
-            buffer.copy_(tensors[name])
+        with torch.no_grad():  # the function may have made some ask for gradients
+            for name, buffer in self._buffers.items():
+                buffer.copy_(tensors[name])
 
     def run(self, recordings: Recordings) -> Tensors:
         if self._replay is None and self._plain_calls >= PLAIN_CALLS:

@@ -288,7 +288,7 @@ class MaceBackend(TorchBackend):
         """See :meth:`fhi_al.models.torch_backend.TorchBackend.energies`."""
         with self._index_tensors():
             model = self._model_to_run(module, inputs, training=False)
-            found = model(inputs, training=False, compute_force=False)
+            found = model(_own(inputs), training=False, compute_force=False)
         energies: torch.Tensor = found["energy"]
         return energies
 
@@ -318,7 +318,9 @@ class MaceBackend(TorchBackend):
         return wanted if wanted is True or may_help else False
 
     def _new_twin(self, dtype: torch.dtype) -> CuequivarianceTwin:
-        with default_dtype(dtype), torch.random.fork_rng(devices=[]):
+        # On the CPU: it is asked for while tensors are made on the device (_index_tensors), where
+        # e3nn's random numbers cannot be.
+        with torch.device("cpu"), default_dtype(dtype), torch.random.fork_rng(devices=[]):
             return CuequivarianceTwin(self._new_mace_model, dtype, self.device)
 
     def _index_tensors(self) -> AbstractContextManager[object]:
@@ -328,7 +330,7 @@ class MaceBackend(TorchBackend):
     def features(self, module: torch.nn.Module, inputs: Tensors) -> torch.Tensor:
         """MACE's own descriptors."""
         with self._index_tensors():
-            return invariant_features(module, inputs)
+            return invariant_features(module, _own(inputs))
 
     def export(self, model: TorchInference, path: Path) -> None:
         """A file for MACE's own calculator."""
