@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ from fhi_al.models.ensemble import Ensemble
 from fhi_al.models.graphs import Tensors
 from fhi_al.models.mace.acceleration import Acceleration, Trial, deviation
 from fhi_al.models.mace.backend import MaceBackend
-from fhi_al.models.mace.cuequivariance import CuequivarianceTwin
+from fhi_al.models.mace.cuequivariance import CuequivarianceTwin, import_kernels
 from fhi_al.models.training import whole_epoch
 
 ABSENT = cuequivariance_problem("cpu")
@@ -329,6 +330,15 @@ def test_cuequivariance_that_is_not_there_is_named(labels: list[Label]) -> None:
         pytest.skip("cuEquivariance is installed here")
     with pytest.raises(ValueError, match=r"MISC\.enable_cueq: .*pip install cuequivariance-torch"):
         ensemble(labels, (1,), enable_cueq=True).build()
+
+
+def test_kernels_that_cannot_be_imported_are_the_reason_that_is_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "cuequivariance_ops_torch", None)
+    import_kernels(torch.device("cpu"))
+    with pytest.raises(ImportError, match="cuequivariance_ops_torch"):
+        import_kernels(torch.device("cuda", 0))
 
 
 def test_a_gpu_needs_the_kernels_too() -> None:

@@ -13,6 +13,7 @@ from models_parts import label, settings
 from pair_potential import PairPotential
 
 from fhi_al.core.label import Label
+from fhi_al.models.cuda_graphs import MOST_RECORDINGS
 from fhi_al.models.default_dtype import default_dtype
 from fhi_al.models.interface import NormalisationConstants
 from fhi_al.models.loss import PLAIN_LOSSES, EnergyForcesLoss, LossWeights
@@ -127,6 +128,18 @@ def test_sizes_are_few_and_at_most_an_eighth_too_large() -> None:
     # A batch of ethanol in MD: 45 atoms, 350 to 380 pairs.
     batches = {BatchSizes(5, 45, n_pairs).padded() for n_pairs in range(350, 381)}
     assert batches == {BatchSizes(6, 48, 352), BatchSizes(6, 48, 384)}
+
+
+def test_batches_of_several_systems_are_of_no_more_sizes_than_are_recorded() -> None:
+    """Else a size makes room for another before it is met again, and all steps are plain ones."""
+    random = np.random.default_rng(1)
+    n_atoms, n_pairs = np.array([[9, 72], [3, 6], [6, 30]]).T
+    sizes = set()
+    for _ in range(2000):
+        chosen = random.integers(3, size=5)
+        pairs = int(n_pairs[chosen].sum() + 2 * random.integers(-3, 4))
+        sizes.add(BatchSizes(5, int(n_atoms[chosen].sum()), pairs).padded())
+    assert 8 < len(sizes) <= MOST_RECORDINGS
 
 
 def test_what_is_not_known_is_not_padded() -> None:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from importlib import import_module
 from typing import Any
 
 import torch
 from mace.modules.symmetric_contraction import SymmetricContraction
 
 from fhi_al.models.default_dtype import default_dtype
+from fhi_al.models.devices import CUEQUIVARIANCE_ON_A_GPU
 from fhi_al.models.graphs import Tensors
 from fhi_al.models.mace import quiet_mace
 
@@ -48,12 +50,18 @@ class CuequivarianceTwin:
         Of the models.
     device : torch.device
         Where they are.
+
+    Raises
+    ------
+    ImportError
+        On a GPU, if the kernels are installed and cannot be imported.
     """
 
     def __init__(
         self, build: Callable[[], torch.nn.Module], dtype: torch.dtype, device: torch.device
     ) -> None:
         self._device = device
+        import_kernels(device)
         source = build().to(dtype)
         # Names of the source's weights that each contraction's weight is made of.
         self._contractions = {
@@ -157,6 +165,16 @@ def _mark_paths(weights: Sequence[torch.nn.Parameter], paths: range) -> None:
                 if first <= path < first + n_paths:
                     weight[k // n_channels, path - first, k % n_channels] = 1.0
         first += n_paths
+
+
+def import_kernels(device: torch.device) -> None:
+    """Raise what keeps a GPU's kernels from being imported: a package that they need, or a library.
+
+    cuEquivariance says nothing of it and computes without them, which MACE's conversion does not
+    expect.
+    """
+    if device.type == "cuda":
+        import_module(CUEQUIVARIANCE_ON_A_GPU)
 
 
 def required() -> None:
