@@ -148,8 +148,10 @@ class Threshold:
         members' forces, (n_members, n_atoms, 3) in eV/A, that gives a number.
     c_x : float
         The threshold is (1 - c_x) times the moving average of the uncertainties, or their quantile.
-    warmup, window : int
-        Uncertainties seen before it first triggers, and that it goes over.
+    warmup : int or None
+        Uncertainties seen before it first triggers; None: as in ``threshold_warmup``.
+    window : int
+        Those that it goes over.
     quantile : float or None
         Use this quantile instead of the moving average.
     stress : float or None
@@ -162,7 +164,7 @@ class Threshold:
 
     uncertainty: str | Callable[[Array], float] = "max_atomic_sd"
     c_x: float = 0.0
-    warmup: int = 10
+    warmup: int | None = None
     window: int = 400
     quantile: float | None = None
     stress: float | None = None
