@@ -263,7 +263,12 @@ def example(device: str, changes: dict[str, dict[str, Any]]) -> str:
                 values.setdefault("MISC", {})["device"] = device
             (inputs / name).write_text(yaml.safe_dump(values))
         before = time.perf_counter()
-        command = [sys.executable, "-c", "from fhi_al.cli import main; main()", "--workdir"]
+        command = [
+            sys.executable,
+            "-c",
+            "from fhi_al.cli import main; raise SystemExit(main())",
+            "--workdir",
+        ]
         done = subprocess.run([*command, str(inputs)], capture_output=True, text=True, check=False)
         seconds = time.perf_counter() - before
     if done.returncode:

@@ -172,7 +172,7 @@ def test_constants_of_energies_are_those_of_the_cpu(labels: list[Label]) -> None
 
 def run(folder: Path, command: str = "main", *options: str) -> str:
     """The output of a command on one rank."""
-    program = f"from fhi_al import cli; cli.{command}()"
+    program = f"from fhi_al import cli; raise SystemExit(cli.{command}())"
     done = subprocess.run(
         [sys.executable, "-c", program, *options, "--workdir", str(folder)],
         capture_output=True,

@@ -27,10 +27,9 @@ torch_backend.recordings_on = recordings_on
 
 from fhi_al.cli import main
 
-try:
-    main()
-finally:
-    print("recorded:", sum(one.n_recorded for one in made))
+code = main()
+print("recorded:", sum(one.n_recorded for one in made))
+raise SystemExit(code)
 """
 
 
