@@ -1,8 +1,7 @@
 """The structures that the small foundation model of the tests learns, labelled by GFN1-xTB.
 
 Molecules and crystals of H, C, N, O and Si; neither ethanol nor acetamide is among them, nor any
-molecule in which N and O occur together.  Molecules written as SMILES get their first coordinates
-from RDKit (``pip install rdkit``), which nothing else here needs.
+molecule in which N and O occur together.
 """
 
 from __future__ import annotations
@@ -31,42 +30,6 @@ MOLECULES = (
     *("CH2NHCH2", "C4H4NH", "C5H5N"),
     *("SiH4", "Si2H6", "CH3SiH3"),
 )
-# SMILES by kind: relatives of ethanol and acetamide among them, not these two.
-SMILES = {
-    "alcohols and ethers": (
-        "CCCO CC(O)C CCCCO CC(C)CO CC(C)(C)O OCCO OCC(O)CO COCO COCOC CCOCC COCCO COCCOC "
-        "C1CCOC1 C1COCCO1 C1CCCCO1 OC1CC1 OC1CCCC1 OC1CCCCC1 C=CO C=CCO CC=CO OC#C OCC#C "
-        "C=COC Oc1ccccc1 COc1ccccc1 OCc1ccccc1 Oc1ccc(O)cc1"
-    ),
-    "carbonyls": (
-        "CCC=O CC(C)C=O C=CC=O O=CC=O CC(=O)C=O O=C1CCC1 CCC(=O)C CC(=O)C(C)=O OCC=O "
-        "O=Cc1ccccc1 CC(=O)CC(C)=O"
-    ),
-    "acids, esters, peroxides": (
-        "CCC(=O)O CC(C)C(=O)O C=CC(=O)O OC(=O)C(=O)O OCC(=O)O CC(=O)OC CCOC=O CC(=O)OCC "
-        "COC(=O)OC O=C1OCCO1 O=C1CCCO1 CC(=O)OC=O OO COO CCOO COOC"
-    ),
-    "hydrocarbons": (
-        "CCCC CCCCC CC(C)CC CC(C)(C)C CCCCCC C1CCC1 C1CCCC1 C1CCCCC1 CC1CCCC1 C=CC CC=CC "
-        "C=C(C)C C=CCC C=CC=C C=CCC=C C1=CCCC1 C1=CCC=C1 C1=CCCCC1 C=C=C CC#C CC#CC "
-        "C#CC#C C=CC#C Cc1ccccc1 C=Cc1ccccc1 Cc1ccc(C)cc1"
-    ),
-    "amines and imines": (
-        "CCCN CC(C)N CCNC CN(C)C CCN CCCCN C1CCNC1 C1CN1 C1CCNCC1 NCCN NCN CNC NC1CC1 "
-        "C=CN C=CCN NCC#C Nc1ccccc1 CNN CNNC C1CNCCN1 NC=N CC=N C=N C=NC CC(N)=N NC(N)=N "
-        "CN=CN"
-    ),
-    "nitriles and aromatics with N": (
-        "CCC#N C=CC#N N#CC#N NCC#N N#CCC#N CC(C)C#N N#Cc1ccccc1 c1cc[nH]c1 Cc1ccc[nH]1 "
-        "c1cn[nH]c1 c1c[nH]cn1 c1cnccn1 c1cncnc1 c1ccncc1 Cc1ccncc1 Nc1ccccn1 N=C=N "
-        "CN=[N+]=[N-]"
-    ),
-    "with Si": (
-        "[SiH3]C [SiH3][SiH3] C[SiH2]C C[Si](C)(C)C [SiH3]O C[SiH2]O O[SiH2]O "
-        "[SiH3]O[SiH3] [SiH3]N [SiH3]N[SiH3] C[Si](C)(C)O C=C[SiH3] CO[SiH3] "
-        "[SiH3][SiH2][SiH3] O[Si](O)(O)O"
-    ),
-}
 # Close to each other in any orientation.
 PAIRS = (("H2O", "H2O"), ("CH3OH", "H2O"), ("NH3", "NH3"), ("CH4", "CH4"), ("CH3OH", "CH3OH"))
 # Conventional cells of eight atoms, of a lattice constant in A near that of the method at Gamma.
@@ -95,8 +58,8 @@ def training_structures(n_frames: int, n_displaced: int, seed: int) -> list[Labe
     """
     random = np.random.default_rng(seed)
     found: list[Atoms] = []
-    smiles = " ".join(SMILES.values()).split()
-    for start in (*map(molecule, MOLECULES), *map(embedded, smiles)):
+    for name in MOLECULES:
+        start = molecule(name)
         for kelvin in TEMPERATURES:
             found += md_frames(start, kelvin, n_frames, random)
         found += [rattled(start, random) for _ in range(n_displaced)]
@@ -105,17 +68,6 @@ def training_structures(n_frames: int, n_displaced: int, seed: int) -> list[Labe
     for name in CRYSTALS:
         found += [crystal(name, random) for _ in range(4 * n_displaced)]
     return list(labelled(found))
-
-
-def embedded(smiles: str) -> Atoms:
-    """Coordinates of a molecule, by RDKit's distance geometry: the same each time."""
-    from rdkit import Chem
-    from rdkit.Chem.rdDistGeom import EmbedMolecule
-
-    made = Chem.AddHs(Chem.MolFromSmiles(smiles))
-    EmbedMolecule(made, randomSeed=1)
-    numbers = [atom.GetAtomicNum() for atom in made.GetAtoms()]
-    return Atoms(numbers, made.GetConformer().GetPositions())
 
 
 def unseen_structures(seed: int) -> list[Label]:
