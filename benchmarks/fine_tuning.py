@@ -33,6 +33,7 @@ from fine_tuning_runs import (
     Way,
     finished_run,
     judged,
+    learnt_method,
     small_foundation,
     test_sets,
 )
@@ -137,7 +138,10 @@ def learning_curves(found: Results, foundation: dict[str, Any]) -> list[str]:
     names = list(found)
     first, *others = names
     numbers = list(found[first])
-    as_it_is = f"{FOUNDATION} as it is: {1000 * foundation['test']['mae']:.0f} meV/A"
+    as_it_is = (
+        f"{FOUNDATION} as it is: {1000 * foundation['test']['mae']:.0f} meV/A; "
+        f"the method that it has learnt: {1000 * foundation['learnt_method']:.0f}"
+    )
     lines = ["| labels | " + " | ".join(f"{name}: force MAE, meV/A" for name in names)]
     lines[0] += " | " + " | ".join(f"{name}: CPU s" for name in names) + " |"
     lines.append("|---|" + "---|" * (2 * len(names)))
@@ -152,7 +156,7 @@ def learning_curves(found: Results, foundation: dict[str, Any]) -> list[str]:
                 _needed(found[name], seed, one["test"]["mae"])
                 for seed, one in found[first][n].items()
             ]
-            if needed:
+            if set(needed) - {"?"}:
                 lines.append(
                     f"* {name}, by seed: {', '.join(needed)} labels for the error of {n} {first}."
                 )
@@ -256,6 +260,7 @@ def main() -> None:
         sets = test_sets(given.folder, SYSTEMS[system], size.test)
         lines += [f"### {system}", ""]
         foundation = judged([small_foundation().model], sets)
+        foundation["learnt_method"] = learnt_method(sets["test"])
         lines += [*TABLES[given.command](found, foundation), ""]
     (given.folder / f"fine_tuning_{given.command}.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))

@@ -23,6 +23,7 @@ from ase import Atoms
 from label_sets import run_program
 from mace.calculators import MACECalculator
 from selection_systems import Array, System, labelled, sampled
+from tblite.ase import TBLite
 
 from fhi_al.core.label import Label
 from fhi_al.core.uncertainty import MEASURES, force_error
@@ -36,6 +37,7 @@ SYSTEMS = {
     "ethanol": System("ethanol", "GFN2-xTB", 500.0, 0.5, 4.5),
     "acetamide": System("acetamide", "GFN2-xTB", 500.0, 0.5, 4.5),
 }
+LEARNT_METHOD = "GFN1-xTB"  # by the foundation model
 HOT = 2.0  # times the system's temperature, for structures that the models know less well
 WEIGHTS = FOUNDATION / "small_foundation.npz"
 MODEL = "small_foundation.model"
@@ -223,6 +225,19 @@ def judged(models: Sequence[Any], sets: dict[str, list[Label]]) -> dict[str, Any
             "pairs": pairs,
         }
     return found
+
+
+def learnt_method(labels: Sequence[Label]) -> float:
+    """Force MAE, in eV/A, of the method that the foundation model learnt, for molecules.
+
+    It is what a perfect foundation model would begin with.
+    """
+    errors = []
+    for label in labels:
+        atoms = Atoms(label.numbers, label.positions)
+        atoms.calc = TBLite(method=LEARNT_METHOD, verbosity=0)
+        errors.append(np.abs(atoms.get_forces() - label.forces).mean())
+    return float(np.mean(errors))
 
 
 def _member_forces(calculator: MACECalculator, label: Label) -> Array:
