@@ -12,7 +12,6 @@ import pytest
 from test_settings_bad_inputs import AL, GOOD_AL, MACE
 
 from fhi_al.settings import Settings, SettingsError, read_settings
-from fhi_al.settings.active_learning import ActiveLearning
 
 FILES = Path(__file__).parent / "settings_files"
 
@@ -156,23 +155,6 @@ def test_spellings_of_a_value(line: str, path: str, expected: Any, tmp_path: Pat
         value = getattr(value, name)
     assert value == expected
     assert type(value) is type(expected)
-
-
-@pytest.mark.parametrize(
-    ("keys", "expected"),
-    [
-        ({}, 10),
-        ({"initial_sampling": "none"}, 20 * 4),
-        ({"initial_sampling": "none", "num_trajectories": 2}, 20 * 2),
-        ({"initial_sampling": "none", "threshold_warmup": 7}, 7),
-        ({"initial_sampling": "none", "initial_data": "some.xyz"}, 10),
-        ({"initial_sampling": ["aimd", "displaced"]}, 10),
-    ],
-)
-def test_without_an_initial_dataset_the_threshold_warms_up_for_longer(
-    keys: dict[str, Any], expected: int
-) -> None:
-    assert ActiveLearning.model_validate(keys).estimates_before_labels == expected
 
 
 def test_anchors_and_merge_keys_work(tmp_path: Path) -> None:
