@@ -148,10 +148,8 @@ class Threshold:
         members' forces, (n_members, n_atoms, 3) in eV/A, that gives a number.
     c_x : float
         The threshold is (1 - c_x) times the moving average of the uncertainties, or their quantile.
-    warmup : int or None
-        Uncertainties seen before it first triggers; None: as in ``threshold_warmup``.
-    window : int
-        Those that it goes over.
+    warmup, window : int
+        Uncertainties seen before it first triggers, and that it goes over.
     quantile : float or None
         Use this quantile instead of the moving average.
     stress : float or None
@@ -164,7 +162,7 @@ class Threshold:
 
     uncertainty: str | Callable[[Array], float] = "max_atomic_sd"
     c_x: float = 0.0
-    warmup: int | None = None
+    warmup: int = 10
     window: int = 400
     quantile: float | None = None
     stress: float | None = None

@@ -112,7 +112,7 @@ def criterion(
     bound = al.max_threshold if measure is None else None
     rule = ThresholdRule(
         al.c_x,
-        al.estimates_before_labels,
+        al.threshold_warmup,
         al.threshold_window,
         al.threshold_type,
         al.threshold_quantile,

@@ -33,9 +33,6 @@ from fhi_al.settings.value_types import (
     setting,
 )
 
-# Of the threshold, in uncertainties of all trajectories.
-WARMUP = 10
-
 Source = Literal["mace-mp0", "aimd", "foundation", "displaced", "none"]
 
 
@@ -313,14 +310,8 @@ class ActiveLearning(Section):
         try_=0.005,
         shown_default="forces alone decide",
     )
-    threshold_warmup: OptionalInteger = setting(
-        None,
-        "Uncertainties seen before the threshold first triggers. From a foundation model without"
-        " initial dataset trajectories first forget the geometry that all begin with: labels of"
-        " the first tenths of a picosecond are much alike.",
-        ge=1,
-        try_=10,
-        shown_default=f"{WARMUP}; without initial dataset 20 for each trajectory",
+    threshold_warmup: Integer = setting(
+        10, "Uncertainties seen before the threshold first triggers.", ge=1, try_=10
     )
     threshold_window: Integer = setting(
         400, "Uncertainties the moving average or quantile goes over.", ge=1, try_=400
@@ -458,18 +449,6 @@ class ActiveLearning(Section):
         gt=0,
         try_=8.0,
     )
-
-    @property
-    def estimates_before_labels(self) -> int:
-        """``threshold_warmup``, or what it is by default."""
-        if self.threshold_warmup is not None:
-            return self.threshold_warmup
-        return WARMUP if self.has_initial_dataset else 20 * self.num_trajectories
-
-    @property
-    def has_initial_dataset(self) -> bool:
-        """Whether anything is known before active learning: from sampling or from files."""
-        return self.sources != ("none",) or bool(self.initial_data)
 
     @property
     def sources(self) -> tuple[Source, ...]:

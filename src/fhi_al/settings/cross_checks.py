@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from math import ceil
 
-from fhi_al.settings.active_learning import WARMUP, ActiveLearningSettings
+from fhi_al.settings.active_learning import ActiveLearningSettings
 from fhi_al.settings.architecture import Architecture
 from fhi_al.settings.checked_file import CheckedFile
 from fhi_al.settings.clash import Clash
@@ -141,12 +141,10 @@ def check_active_learning(
         False if only the reference engine is used (atomic energies): then no stop rule is needed.
     """
     al = settings.active_learning
-    # Without an initial dataset the default is longer, and the window has the last ones of it.
-    warmup = al.threshold_warmup or WARMUP
-    if al.threshold_window < warmup:
+    if al.threshold_window < al.threshold_warmup:
         yield Clash(
             ("ACTIVE_LEARNING.threshold_window", "ACTIVE_LEARNING.threshold_warmup"),
-            f"must be at least threshold_warmup = {warmup}",
+            f"must be at least threshold_warmup = {al.threshold_warmup}",
         )
     if al.max_MD_steps is not None and al.max_MD_steps < al.skip_step_mlff:
         yield Clash(
