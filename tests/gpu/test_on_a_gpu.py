@@ -197,7 +197,7 @@ def test_a_whole_run_and_its_evaluation(parallel: bool, tmp_path: Path) -> None:
             content["ACTIVE_LEARNING"]["parallel"] = parallel
         (folder / name).write_text(yaml.safe_dump(content))
     output = run(folder)
-    assert "not used" not in output  # neither recording nor cuEquivariance was given up
+    assert "CUDA graphs are not used" not in output
     assert "summary: labels:" in output
     assert len(list((folder / "model").glob("*.model"))) == 2
     run(folder, "main_evaluate", "--on", "md", "--structures", "4")
