@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 # Calls of a function as it is before it is recorded: they make what is made once (the optimizer's
 # history, compiled code, workspaces of libraries), which must not be part of a recording.
 PLAIN_CALLS = 2
-# Of one function; the one that was not used for the longest time makes room.  Batches of structures
-# of several systems are of many sizes: five each of three small molecules of some 25.
+# Of one function; the one that was not used for the longest time makes room.  Batches of several
+# systems are of many sizes: some 25 of five structures each of three small molecules.
 MOST_RECORDINGS = 64
 
 
