@@ -3,6 +3,7 @@
     python benchmarks/gpu.py                        # one GPU
     python benchmarks/gpu.py --device cpu --quick   # shows that it works
         [--parts steps md members agreement resume example] [--ways plain recorded cueq]
+        [--systems ethanol diamond]
 
 Prints tables; a way that fails is named with its reason, and the others go on.
 """
@@ -18,8 +19,8 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,8 @@ from gpu_cases import CASES, QUICK, TINY, WAYS, Case, busy, ensemble, labels, ti
 
 from fhi_al.models.devices import cuequivariance_problem
 from fhi_al.models.ensemble import Ensemble
-from fhi_al.models.torch_backend import TorchBackend
-from fhi_al.models.torch_model import TorchInference
 from fhi_al.models.torch_set_up import torch_set_up
-from fhi_al.models.training import whole_epoch
+from fhi_al.models.training import SerialTrainingPool, whole_epoch
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "ethanol"
 # The example in seconds: that it runs is all that is shown.
@@ -52,6 +51,8 @@ QUICK_EXAMPLE: dict[str, dict[str, Any]] = {
     },
     "ARCHITECTURE": {**TINY, "num_channels": 2},
 }
+EPOCHS_OF_A_ROUND = 5  # with one validation, of one structure
+SYSTEMS = tuple(dict.fromkeys(case.system for case in CASES))
 MOST_CHARACTERS = 80  # of an error in a table
 
 
@@ -146,51 +147,32 @@ def md_steps(case: Case, way: str, device: str, naive_ms: float) -> list[str]:
     return cells
 
 
-def together(case: Case, device: str, n_calls: int) -> list[str]:
-    """Lines: members one after the other and each on a stream of its own."""
+def together(case: Case, way: str, device: str, n_calls: int) -> str:
+    """A line: an epoch of all members, one after the other and side by side."""
+    if (reason := absent(way, device)) is not None:
+        return f"{case.title}, {way}: {reason}"
     data = labels(case.system, 20)
-    # Backends of their own: recordings that share their memory must not be replayed at once.
-    made = [ensemble(case, data, device, [k + 1]) for k in range(case.n_members)]
-    is_gpu = device.startswith("cuda")
-    streams = [torch.cuda.Stream(device) if is_gpu else None for _ in made]
+    seeds = range(1, case.n_members + 1)
+    made = ensemble(case, data, device, seeds, **WAYS[way])
+    for member in made.members:
+        member.add_validation(data[:1])
+    pool = SerialTrainingPool(made, valid_skip=EPOCHS_OF_A_ROUND)
 
-    def on(stream: Any) -> AbstractContextManager[Any]:
-        return nullcontext() if stream is None else torch.cuda.stream(stream)
+    def train(rounds: Sequence[Sequence[int]]) -> None:
+        for members in rounds:
+            pool.begin(members, EPOCHS_OF_A_ROUND).finish()
 
-    def train(order: Sequence[Any]) -> None:
-        """An epoch of all members, batch by batch in turn; nothing is waited for before its end."""
-        epochs = [one.members[0].train_epoch() for one in made]
-        for _ in range(len(data) // 5):
-            for epoch, stream in zip(epochs, order, strict=True):
-                with on(stream):
-                    next(epoch)
-        waited(device)
-        for epoch in epochs:
-            for _ in epoch:
-                pass
-
-    def forces(order: Sequence[Any]) -> None:
-        for one, stream in zip(made, order, strict=True):
-            backend, model = one.backend, one.members[0].inference_model
-            assert isinstance(backend, TorchBackend) and isinstance(model, TorchInference)
-            samples = [backend.label_sample(label) for label in data[:8]]
-            with on(stream):
-                backend._evaluated(model, backend.inputs(samples, model.dtype), stress=False)
-        waited(device)
-
-    lines = []
-    acts: dict[str, Callable[[Sequence[Any]], None]] = {"an epoch": train, "forces of 8": forces}
-    for name, act in acts.items():
-        found = []
-        for order in ([None] * len(made), streams):
-            for _ in range(4):
-                act(order)
-            found.append(timed(lambda act=act, order=order: act(order), n_calls, device))  # type: ignore[misc]
-        lines.append(
-            f"{case.title}, {name} of {len(made)} members: one after the other {found[0]:.1f} ms, "
-            f"on streams of their own {found[1]:.1f} ms"
-        )
-    return lines
+    everyone = range(case.n_members)
+    orders: dict[str, list[Sequence[int]]] = {
+        "one after the other": [[k] for k in everyone],
+        "side by side": [everyone],
+    }
+    found = []
+    for name, rounds in orders.items():
+        train(rounds)  # records
+        ms = timed(partial(train, rounds), n_calls, device) / EPOCHS_OF_A_ROUND
+        found.append(f"{name} {ms:.1f}")
+    return f"{case.title}, {way}, ms of an epoch of {case.n_members} members: {', '.join(found)}"
 
 
 def naive(case: Case, device: str, n_calls: int) -> float:
@@ -297,10 +279,17 @@ def whole_md_steps(asked: Asked) -> None:
         print("{:38} {:10} {:>18} {:>18}".format(*cells), flush=True)
 
 
+def members_together(asked: Asked) -> None:
+    """A line for each way, of the cases."""
+    for case in asked.cases:
+        for way in asked.ways:
+            print(together(case, way, asked.device, asked.n_calls), flush=True)
+
+
 PARTS: dict[str, Callable[[Asked], None]] = {
     "steps": steps_and_forces,
     "md": whole_md_steps,
-    "members": lambda a: print("\n".join(together(a.cases[0], a.device, a.n_calls))),
+    "members": members_together,
     "agreement": lambda a: print(agreement(a.cases[0], a.device)),
     "resume": lambda a: print(resume(a.cases[0], a.device)),
     "example": lambda a: print(example(a.device, a.changes)),
@@ -313,11 +302,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument("--quick", action="store_true", help="a tiny model alone, few calls")
     given = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    asked = Asked(given.device, CASES, given.ways, 10, {})
+    cases = [case for case in CASES if case.system in given.systems]
+    asked = Asked(given.device, cases, given.ways, 10, {})
     if given.quick:
         asked = Asked(given.device, (QUICK,), given.ways, 1, QUICK_EXAMPLE)
     is_gpu = given.device.startswith("cuda")

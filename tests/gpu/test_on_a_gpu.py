@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from ase import Atoms
 from ase.build import molecule
 
 from fhi_al.core.label import Label, Origin
 from fhi_al.models.devices import cuequivariance_problem
 from fhi_al.models.ensemble import Ensemble
 from fhi_al.models.torch_backend import TorchBackend
-from fhi_al.models.training import whole_epoch
+from fhi_al.models.training import SerialTrainingPool, whole_epoch
 from fhi_al.settings.mace import MaceSettings
 
 pytestmark = [
@@ -58,24 +59,29 @@ def labels() -> list[Label]:
     for step in range(20):
         atoms = molecule("CH3CH2OH")
         atoms.rattle(0.05, rng=random)
-        found.append(
-            Label(
-                key=str(step),
-                system=0,
-                numbers=atoms.numbers.copy(),
-                positions=atoms.positions.copy(),
-                cell=np.zeros((3, 3)),
-                pbc=False,
-                energy=float(random.normal()),
-                forces=random.normal(size=(9, 3)),
-                stress=None,
-                origin=Origin("initial", 0, step),
-            )
-        )
+        found.append(label_of(atoms, str(step), random))
     return found
 
 
-def ensemble(labels: Sequence[Label], device: str, **misc: Any) -> Ensemble:
+def label_of(atoms: Atoms, key: str, random: np.random.Generator) -> Label:
+    """With an energy and forces out of the air."""
+    return Label(
+        key=key,
+        system=0,
+        numbers=atoms.numbers.copy(),
+        positions=atoms.positions.copy(),
+        cell=np.zeros((3, 3)),
+        pbc=False,
+        energy=float(random.normal()),
+        forces=random.normal(size=(len(atoms), 3)),
+        stress=None,
+        origin=Origin("initial", 0, 0),
+    )
+
+
+def ensemble(
+    labels: Sequence[Label], device: str, *, seeds: Sequence[int] = (11,), **misc: Any
+) -> Ensemble:
     settings = MaceSettings.model_validate(
         {
             "general": {"default_dtype": "float64"},
@@ -84,10 +90,30 @@ def ensemble(labels: Sequence[Label], device: str, **misc: Any) -> Ensemble:
             "misc": {"device": device, **misc},
         }
     )
-    made = Ensemble(settings, {1, 6, 8}, (11,))
-    made.members[0].add_training(labels)
-    made.members[0].fit_normalisation()
+    made = Ensemble(settings, {1, 6, 8}, seeds)
+    for member in made.members:
+        member.add_training(labels)
+        member.fit_normalisation()
     return made
+
+
+def test_members_side_by_side_train_as_with_plain_steps() -> None:
+    """Batches of several sizes, whose memory is used again; the losses of all epochs agree."""
+    random = np.random.default_rng(5)
+    labels = []
+    for step in range(24):
+        atoms = molecule(("H2O", "CH3CH2OH")[step % 2])
+        atoms.rattle(0.05, rng=random)
+        labels.append(label_of(atoms, str(step), random))
+    losses = []
+    for key in ("off", "auto"):
+        made = ensemble(labels, "cuda", seeds=(11, 22, 33), cuda_graphs=key, enable_cueq=False)
+        for member in made.members:
+            member.add_validation(labels[:2])
+        records = SerialTrainingPool(made, valid_skip=3).begin(range(3), 6).finish()
+        losses.append([record.loss for record in records])
+    assert n_recorded(made) > len(made.members)
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-9)
 
 
 def n_recorded(made: Ensemble) -> int:

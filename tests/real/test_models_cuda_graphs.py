@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,8 @@ from fhi_al.models.devices import cuequivariance_problem
 from fhi_al.models.ensemble import Ensemble
 from fhi_al.models.member import Member
 from fhi_al.models.torch_backend import TorchBackend
-from fhi_al.models.training import whole_epoch
+from fhi_al.models.torch_model import TorchModel
+from fhi_al.models.training import SerialTrainingPool, whole_epoch
 from fhi_al.settings.mace import MaceSettings
 from fhi_al.settings.model_backends import declaration
 
@@ -291,6 +293,83 @@ def test_recorded_forces_follow_positions_and_weights(
     errors = [made.members[0].validate() for made in (plain, recorded)]
     assert errors[1].mae_forces == pytest.approx(errors[0].mae_forces, rel=1e-10)
     assert errors[1].loss == pytest.approx(errors[0].loss, rel=1e-10)
+
+
+class Streams(PlainRecorder):
+    """Notes what a device would do apart from the rest, and what is told to come after it."""
+
+    def __init__(self, all_of_them: list[Streams] | None = None) -> None:
+        self.all_of_them: list[Streams] = [] if all_of_them is None else all_of_them
+        self.events: list[tuple[str, Streams]] = []
+        self.is_under_way = False
+
+    def apart(self) -> Streams:
+        made = type(self)(self.all_of_them)
+        made.events = self.events
+        self.all_of_them.append(made)
+        return made
+
+    @contextmanager
+    def in_turn(self, tensors: Mapping[str, torch.Tensor]) -> Iterator[None]:
+        self.events.append(("step", self))
+        self.is_under_way = True
+        yield
+
+    def join(self) -> None:
+        self.is_under_way = False
+
+
+def test_members_train_side_by_side_and_nothing_reads_steps_that_are_under_way(
+    labels: list[Label], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Streams()
+    made = pairs(labels, recorder)
+    streams = {id(made.members[k].model): recorder.all_of_them[k] for k in range(len(SEEDS))}
+    read: list[bool] = []
+
+    def watched(name: str) -> None:
+        method = getattr(TorchModel, name)
+
+        def watching(self: TorchModel, *arguments: Any) -> Any:
+            read.append(streams[id(self)].is_under_way)
+            return method(self, *arguments)
+
+        monkeypatch.setattr(TorchModel, name, watching)
+
+    for name in ("inference_weights", "state", "weights", "is_finite", "set_normalisation"):
+        watched(name)
+    SerialTrainingPool(made, valid_skip=1).begin([0, 1], 3).finish()
+    assert [stream for _, stream in recorder.events] == recorder.all_of_them * 6  # two batches
+    for member in made.members:
+        assert member.is_finite() and member.state() and member.weights()
+    assert len(read) > 6 and not any(read)
+
+
+def test_steps_of_a_training_that_is_given_up_are_not_under_way(labels: list[Label]) -> None:
+    recorder = Streams()
+    made = pairs(labels, recorder)
+    training_round = SerialTrainingPool(made, valid_skip=1).begin([0, 1], 2)
+    for _ in range(2):
+        training_round.advance()
+    assert all(stream.is_under_way for stream in recorder.all_of_them)
+    training_round.give_up()
+    assert not any(stream.is_under_way for stream in recorder.all_of_them)
+
+
+def test_a_plain_step_comes_after_those_that_were_apart(labels: list[Label]) -> None:
+    class Refusing(Streams):
+        def record(self, function: Any) -> Any:
+            raise RuntimeError("cannot be recorded")
+
+    recorder = Refusing()
+    made = pairs(labels, recorder)
+    member = made.members[0]
+    whole_epoch(member)  # as many calls as are made before recording
+    epoch = member.train_epoch()
+    next(epoch)
+    assert recorder.all_of_them[0].is_under_way and not recordings(made).is_on
+    next(epoch)
+    assert not recorder.all_of_them[0].is_under_way
 
 
 class Refuses(PlainRecorder):

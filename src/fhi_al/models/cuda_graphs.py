@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
 import torch
@@ -35,6 +36,22 @@ class Recorder(Protocol):
         """What it records are operations on tensors: Python does not run again."""
         ...
 
+    def apart(self) -> Recorder:
+        """Another one: the device may do at the same time what the two are given."""
+        ...
+
+    def in_turn(self, tensors: Mapping[str, torch.Tensor]) -> AbstractContextManager[None]:
+        """What is done in it, the device does after what it was told before, outside or inside.
+
+        The tensors are made outside and read inside.  What is told it later outside need not come
+        after it: see :meth:`join`.
+        """
+        ...
+
+    def join(self) -> None:
+        """What the device is told next, it does after all that was done in :meth:`in_turn`."""
+        ...
+
     def run(self, function: Callable[[], Tensors]) -> Tensors:
         """What a function gives, run as it is."""
         ...
@@ -57,6 +74,17 @@ class PlainRecorder:
 
     replays = False
 
+    def apart(self) -> PlainRecorder:
+        """See :meth:`Recorder.apart`; all is done at once."""
+        return self
+
+    def in_turn(self, tensors: Mapping[str, torch.Tensor]) -> AbstractContextManager[None]:
+        """See :meth:`Recorder.in_turn`."""
+        return nullcontext()
+
+    def join(self) -> None:
+        """See :meth:`Recorder.join`."""
+
     def run(self, function: Callable[[], Tensors]) -> Tensors:
         """See :meth:`Recorder.run`."""
         return function()
@@ -76,18 +104,43 @@ class CudaRecorder:
     ----------
     device : torch.device
         With its index, if it has one.
+    is_apart : bool
+        What is done in :meth:`in_turn` is done on a stream of its own; else on that of the caller.
     """
 
     replays = True
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, is_apart: bool = False) -> None:
         self._device = device
+        self._is_apart = is_apart
         self._made: tuple[torch.cuda.Stream, Any] | None = None
 
     def _stream_and_pool(self) -> tuple[torch.cuda.Stream, Any]:
         if self._made is None:  # not before the device is used
             self._made = torch.cuda.Stream(self._device), torch.cuda.graph_pool_handle()
         return self._made
+
+    def apart(self) -> CudaRecorder:
+        """See :meth:`Recorder.apart`."""
+        return CudaRecorder(self._device, is_apart=True)
+
+    @contextmanager
+    def in_turn(self, tensors: Mapping[str, torch.Tensor]) -> Iterator[None]:
+        """See :meth:`Recorder.in_turn`."""
+        if not self._is_apart:
+            yield
+            return
+        stream, _ = self._stream_and_pool()
+        stream.wait_stream(torch.cuda.current_stream(self._device))
+        for tensor in tensors.values():
+            tensor.record_stream(stream)  # its memory is not used again before it was read
+        with torch.cuda.stream(stream):
+            yield
+
+    def join(self) -> None:
+        """See :meth:`Recorder.join`."""
+        if self._is_apart and self._made is not None:
+            torch.cuda.current_stream(self._device).wait_stream(self._made[0])
 
     def run(self, function: Callable[[], Tensors]) -> Tensors:
         """See :meth:`Recorder.run`; on the stream on which it will be recorded."""
@@ -155,16 +208,14 @@ class Recordings:
             self._give_up("batches of this kind of models hold tensors that cannot be padded")
         return self.is_on
 
-    def run(self, function: Callable[[], Tensors]) -> Tensors:
-        """What a function gives, run as it is."""
-        return function() if self.recorder is None else self.recorder.run(function)
-
-    def recorded(self, function: Callable[[], Tensors]) -> Callable[[], Tensors] | None:
+    def recorded(
+        self, function: Callable[[], Tensors], recorder: Recorder
+    ) -> Callable[[], Tensors] | None:
         """A function to be replayed, or None if it cannot be recorded, which is logged once."""
-        if self.recorder is None or not self.is_on:
+        if not self.is_on:
             return None
         try:
-            replay = self.recorder.record(function)
+            replay = recorder.record(function)
         except RuntimeError as error:
             self._give_up(_reason(error))
             return None
@@ -203,13 +254,20 @@ class Replayed:
     recordings : Recordings
     r_max : float
         Cutoff of the model in A.
+    recorder : Recorder, optional
+        Instead of that of `recordings`.
     """
 
     def __init__(
-        self, function: Callable[[Tensors], Tensors], recordings: Recordings, r_max: float
+        self,
+        function: Callable[[Tensors], Tensors],
+        recordings: Recordings,
+        r_max: float,
+        recorder: Recorder | None = None,
     ) -> None:
         self._function = function
         self._recordings = recordings
+        self._recorder = recordings.recorder if recorder is None else recorder
         self._r_max = r_max
         self._by_sizes: OrderedDict[BatchSizes, _OfOneSize] = OrderedDict()
 
@@ -224,7 +282,8 @@ class Replayed:
             self._by_sizes[sizes] = _OfOneSize(whole, self._function)
             while len(self._by_sizes) > MOST_RECORDINGS:
                 self._by_sizes.popitem(last=False)
-        found = self._by_sizes[sizes].run(self._recordings)
+        assert self._recorder is not None  # else nothing is to be recorded
+        found = self._by_sizes[sizes].run(self._recordings, self._recorder)
         return {name: tensor.detach().clone() for name, tensor in found.items()}
 
     def forget(self) -> None:
@@ -246,13 +305,13 @@ class _OfOneSize:
             for name, buffer in self._buffers.items():
                 buffer.copy_(tensors[name])
 
-    def run(self, recordings: Recordings) -> Tensors:
+    def run(self, recordings: Recordings, recorder: Recorder) -> Tensors:
         if self._replay is None and self._plain_calls >= PLAIN_CALLS:
-            self._replay = recordings.recorded(self._function)
+            self._replay = recordings.recorded(self._function, recorder)
         if self._replay is not None:
             return self._replay()
         self._plain_calls += 1
-        return recordings.run(self._function)
+        return recorder.run(self._function)
 
 
 def _reason(error: BaseException) -> str:

@@ -193,12 +193,20 @@ class TrainableModel(Protocol):
     def take_step(self, samples: Sequence[Any]) -> Any:
         """One optimizer step on labels as a batch; their mean loss, NaN if it diverges.
 
-        A number, or what ``float`` makes one of: a device need not be waited for.
+        A number, or what ``float`` makes one of after :meth:`finish_steps`: a device need not be
+        waited for, and may take the steps of several models at the same time.
 
         Parameters
         ----------
         samples
             Of :meth:`ModelBackend.label_sample`.
+        """
+        ...
+
+    def finish_steps(self) -> None:
+        """From here on all is as if the steps so far had been waited for.
+
+        Called before anything else of the model, or the losses of its steps, is used.
         """
         ...
 

@@ -283,6 +283,7 @@ class Member:
                 yield
             self.epochs += 1
         finally:  # a pass that is given up has changed the weights too
+            self.model.finish_steps()
             self._count_change()
         total = 0.0
         for loss, n in zip(_numbers(losses), n_labels, strict=True):

@@ -179,6 +179,10 @@ class TorchModel:
         with default_dtype(self._dtype):
             return self._step.take(samples)
 
+    def finish_steps(self) -> None:
+        """See :meth:`fhi_al.models.interface.TrainableModel.finish_steps`."""
+        self._step.join()
+
     def scheduler_step(self, mae_forces: float | None) -> None:
         """See :meth:`fhi_al.models.interface.TrainableModel.scheduler_step`."""
         self.optimisation.scheduler_step(mae_forces)

@@ -273,10 +273,29 @@ def whole_epoch(member: Member) -> float:
 def _batches_and_epochs(
     members: Sequence[Member], n_epochs: int, valid_skip: int
 ) -> Generator[EpochRecord | None, None, None]:
-    """Train members in turn, epoch by epoch; None after every batch, a record after every epoch."""
+    """Train members, epoch by epoch; None after every batch, a record after every epoch.
+
+    Batch by batch in turn: a GPU takes the steps of several members at the same time.
+    """
     for epoch in range(1, n_epochs + 1):
-        for member in members:
-            yield from _one_epoch(member, epoch, valid_skip, last=epoch == n_epochs)
+        last = epoch == n_epochs
+        yield from _in_turn([_one_epoch(one, epoch, valid_skip, last) for one in members])
+
+
+def _in_turn(
+    epochs: list[Generator[EpochRecord | None, None, None]],
+) -> Generator[EpochRecord | None, None, None]:
+    """What each gives next, then again, until all have ended; if this is closed, all are."""
+    try:
+        while epochs:
+            for epoch in list(epochs):
+                try:
+                    yield next(epoch)
+                except StopIteration:
+                    epochs.remove(epoch)
+    finally:
+        for epoch in epochs:
+            epoch.close()
 
 
 def _one_epoch(

@@ -54,7 +54,9 @@ class TrainingStep:
         self._batch = batch
         self._loss = loss
         self._recordings = recordings
-        self._replayed = Replayed(self._on_the_device, recordings, r_max)
+        # Apart from other models: a GPU is not filled by the steps of one small model.
+        self._recorder = None if recordings.recorder is None else recordings.recorder.apart()
+        self._replayed = Replayed(self._on_the_device, recordings, r_max, self._recorder)
         self._replacements = optimisation.replacements
         self._said = False
 
@@ -62,8 +64,13 @@ class TrainingStep:
         """Numbers that are part of the model, not tensors of it, are others."""
         self._replayed.forget()
 
+    def join(self) -> None:
+        """What the device is told next, it does after all steps so far."""
+        if self._recorder is not None:
+            self._recorder.join()
+
     def take(self, samples: Sequence[Any]) -> torch.Tensor | float:
-        """One step; returns the mean loss of the structures, not waited for.
+        """One step; returns the mean loss of the structures, not to be read before :meth:`join`.
 
         Raises
         ------
@@ -77,6 +84,7 @@ class TrainingStep:
             tensors = self._batch(samples)
             if self._recordings.takes(tensors):
                 return self._replay(tensors)
+            self.join()
             optimizer.zero_grad(set_to_none=True)
             loss = self._loss(tensors, 1.0, 1.0)
             loss.backward()
@@ -94,14 +102,17 @@ class TrainingStep:
         finally:
             hook.remove()
         # Outside the except clause: the error holds the tensors of the attempt.
+        self.join()
         return self._in_parts(samples)
 
     def _replay(self, tensors: Tensors) -> torch.Tensor:
         if self._replacements != self._optimisation.replacements:
             self._replayed.forget()
             self._replacements = self._optimisation.replacements
-        self._optimisation.begin_recorded_step()
-        found = self._replayed(tensors)
+        assert self._recorder is not None
+        with self._recorder.in_turn(tensors):
+            self._optimisation.begin_recorded_step()
+            found = self._replayed(tensors)
         self._optimisation.end_recorded_step()
         return found["loss"]
 
