@@ -16,7 +16,7 @@ its defaults (at most 300 epochs): only the data differ.  The test set is MD wit
 method: five trajectories of other seeds, after they forgot their start.  Two processes of one
 thread; every result is kept in the folder, so that a killed benchmark goes on, also seed by seed
 (``--seeds``).  ``--half`` computes a part, which says whether 32 labels of the program are worth 64
-random ones.
+random ones, and, if not, what the other halves are worth.
 It writes label_efficiency.md and label_efficiency.png;
 benchmarks/calibration.py reads the runs it keeps.
 """
@@ -160,7 +160,13 @@ def random_labels(system: System, ours: Selected, seed: int, n_labels: int) -> l
 
 
 def judged(
-    folder: Path, system: System, name: str, labels: list[Label], seed: int, size: Size
+    folder: Path,
+    system: System,
+    name: str,
+    labels: list[Label],
+    seed: int,
+    size: Size,
+    with_md: bool = True,
 ) -> None:
     """Train on labels; keep the errors (eV/A), and how long MD stays sane.
 
@@ -168,6 +174,8 @@ def judged(
     ----------
     name : str
         Of the files in the folder.
+    with_md : bool
+        False: without that MD.
     """
     file = folder / f"{name}_{len(labels)}.json"
     if file.exists():
@@ -180,7 +188,7 @@ def judged(
     true = np.array([label.forces for label in test])
     errors = np.abs(members.mean(axis=1) - true)
     result: dict[str, Any] = {"mae": float(errors.mean()), "worst": worst_errors(errors)}
-    if len(labels) in (min(size.n_labels), max(size.n_labels)):
+    if with_md and len(labels) in (min(size.n_labels), max(size.n_labels)):
         result["sane_steps"] = systems.sane_steps(
             system, ensemble, *size.hot, HOT * system.temperature
         )
@@ -211,34 +219,42 @@ def one_seed(folder: Path, name: str, seed: int, size: Size) -> None:
 
 
 def half_of_one_seed(folder: Path, name: str, seed: int, size: Size) -> None:
-    """The program with half of its labels, and random ones with all, as far as not there yet."""
+    """The program and random labels, half of them and all, as far as not there yet."""
     import torch
 
     torch.set_num_threads(1)
     system, here = SYSTEMS[name], folder / f"{name}_{seed}"
     half, most = size.n_labels[-2:]
     ours = run_of(here, system, seed, OURS.split()[-1], size)
-    judged(here, system, OURS, ours.labels[:half], seed, size)
-    judged(here, system, RANDOM, random_labels(system, ours, seed, most), seed, size)
+    drawn = random_labels(system, ours, seed, most)
+    for method, labels in (
+        (OURS, ours.labels[:half]),
+        (RANDOM, drawn),
+        (RANDOM, drawn[:half]),
+        (OURS, ours.labels[:most]),
+    ):
+        judged(here, system, method, labels, seed, size, with_md=False)
 
 
 def half_table(folder: Path, names: list[str], size: Size) -> list[str]:
-    """Errors of half of the program's labels beside those of random ones, in Markdown."""
+    """Errors of the program's labels beside those of random ones, half and all, in Markdown."""
     half, most = size.n_labels[-2:]
+    columns = [(OURS, half), (RANDOM, most), (RANDOM, half), (OURS, most)]
+    titles = [f"{method}, {n}" for method, n in columns]
     lines = [
-        f"| system, seed | {OURS}, {half} labels: MAE, worst 1 %, meV/A | random, {most} "
-        "| ratio of the MAE | of the worst 1 % |",
-        "|---|---|---|---|---|",
+        f"| system, seed | {' | '.join(titles)} | first over second: MAE, worst 1 % |",
+        "|---|---|---|---|---|---|",
     ]
     for name, seed in ((name, seed) for name in names for seed in size.seeds):
         here = folder / f"{name}_{seed}"
-        files = here / f"{OURS}_{half}.json", here / f"{RANDOM}_{most}.json"
-        if not all(file.exists() for file in files):
+        files = [here / f"{method}_{n}.json" for method, n in columns]
+        if not all(file.exists() for file in files[:2]):
             continue
-        ours, drawn = (json.loads(file.read_text()) for file in files)
-        cells = [f"{1000 * one['mae']:.1f}, {1000 * one['worst']:.0f}" for one in (ours, drawn)]
-        cells += [f"{ours[key] / drawn[key]:.2f}" for key in ("mae", "worst")]
-        lines.append(f"| {name}, {seed} | {' | '.join(cells)} |")
+        found = [json.loads(file.read_text()) for file in files if file.exists()]
+        cells = [f"{1000 * one['mae']:.1f}, {1000 * one['worst']:.0f}" for one in found]
+        cells += [""] * (len(files) - len(found))  # in the order in which they are computed
+        ratios = [f"{found[0][key] / found[1][key]:.2f}" for key in ("mae", "worst")]
+        lines.append(f"| {name}, {seed} | {' | '.join(cells)} | {', '.join(ratios)} |")
     return lines
 
 

@@ -98,22 +98,29 @@ def ensemble(
 
 
 def test_members_side_by_side_train_as_with_plain_steps() -> None:
-    """Batches of several sizes, whose memory is used again; the losses of all epochs agree."""
+    """Batches of several sizes, whose memory is used again; recorded twice."""
     random = np.random.default_rng(5)
     labels = []
     for step in range(24):
         atoms = molecule(("H2O", "CH3CH2OH")[step % 2])
         atoms.rattle(0.05, rng=random)
         labels.append(label_of(atoms, str(step), random))
-    losses = []
+    losses, errors = [], []
     for key in ("off", "auto"):
         made = ensemble(labels, "cuda", seeds=(11, 22, 33), cuda_graphs=key, enable_cueq=False)
         for member in made.members:
-            member.add_validation(labels[:2])
-        records = SerialTrainingPool(made, valid_skip=3).begin(range(3), 6).finish()
+            member.add_validation(labels[:4])
+        pool = SerialTrainingPool(made, valid_skip=3)
+        records = pool.begin(range(3), 4).finish()
+        for member in made.members:
+            member.fresh_optimizer(scheduler=False)
+        before = made.backend.recordings.n_recorded  # type: ignore[attr-defined]
+        records += pool.begin(range(3), 4).finish()
         losses.append([record.loss for record in records])
-    assert n_recorded(made) > len(made.members)
+        errors.append([member.validate().mae_forces for member in made.members])
+    assert n_recorded(made) > before > len(made.members)
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-9)
+    np.testing.assert_allclose(errors[1], errors[0], rtol=1e-9)
 
 
 def n_recorded(made: Ensemble) -> int:

@@ -21,16 +21,16 @@ class TapeRecorder:
 
     replays = True
 
-    def __init__(self) -> None:
-        self.n_replays = 0
-
     def apart(self) -> TapeRecorder:
-        return self
+        return TapeRecorder()
 
     def in_turn(self, tensors: Mapping[str, torch.Tensor]) -> AbstractContextManager[None]:
         return nullcontext()
 
     def join(self) -> None:
+        pass
+
+    def forget(self) -> None:
         pass
 
     def run(self, function: Callable[[], Tensors]) -> Tensors:
@@ -42,7 +42,6 @@ class TapeRecorder:
         tape.undo()
 
         def replay() -> Tensors:
-            self.n_replays += 1
             with torch.no_grad():
                 for operation, arguments, options, results in tape.operations:
                     again = _tensors(operation(*arguments, **options))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -433,16 +434,11 @@ def batch(n_atoms: int) -> dict[str, torch.Tensor]:
     }
 
 
-def test_each_size_is_recorded_once_and_the_one_not_used_for_longest_makes_room(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(cuda_graphs, "MOST_RECORDINGS", 2)
-    calls: list[int] = []
+def total(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {"sum": tensors["positions"].sum()}
 
-    def total(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        calls.append(len(tensors["positions"]))
-        return {"sum": tensors["positions"].sum()}
 
+def test_each_size_is_recorded_once() -> None:
     kept = Recordings(TapeRecorder())
     function = Replayed(total, kept, 5.0)
     for scale in (1.0, 2.0, 3.0, 4.0):  # what changes is copied to where it was recorded
@@ -450,17 +446,131 @@ def test_each_size_is_recorded_once_and_the_one_not_used_for_longest_makes_room(
         tensors["positions"] *= scale
         assert float(function(tensors)["sum"]) == 66 * scale
     assert kept.n_recorded == 1
-    assert len(calls) == PLAIN_CALLS + 1  # the last one while it was recorded
-    for n_atoms in (8, 4, 20, 4):
-        function(batch(n_atoms))
-    assert kept.n_recorded == 1 and len(calls) == PLAIN_CALLS + 3
-    function(batch(8))  # had made room for 20
-    function(batch(8))
-    function(batch(8))
+    for _ in range(4):
+        function(batch(8))
+        function(batch(4))
     assert kept.n_recorded == 2
     function.forget()
-    function(batch(8))
-    assert calls[-1] == 9  # eight atoms, and one of the structure that is added
+    for _ in range(4):
+        function(batch(8))
+    assert kept.n_recorded == 3
+
+
+class Counts(PlainRecorder):
+    """Knows how much of what it has recorded is still there, and how often all was given up."""
+
+    def __init__(self) -> None:
+        self.alive: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.given_up = 0
+
+    def record(self, function: Callable[[], Any]) -> Callable[[], Any]:
+        def replay() -> Any:
+            return function()
+
+        self.alive.add(replay)
+        return replay
+
+    def forget(self) -> None:
+        self.given_up += 1
+        assert not self.alive
+
+
+def recorded(function: Replayed, n_atoms: int) -> None:
+    for _ in range(PLAIN_CALLS + 1):
+        function(batch(n_atoms))
+
+
+def test_what_one_recorder_has_recorded_is_given_up_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Torch takes a workspace that graphs of a stream share away with the first of them."""
+    monkeypatch.setattr(cuda_graphs, "MOST_RECORDINGS", 2)
+    recorder = Counts()
+    apart = recorder.apart()
+    kept = Recordings(recorder)
+    one, other = (Replayed(total, kept, 5.0) for _ in range(2))
+    member = Replayed(total, kept, 5.0, apart)
+    for function in (one, other, member):
+        recorded(function, 4)
+    recorded(one, 8)
+    assert (len(recorder.alive), len(apart.alive)) == (3, 1)
+    one(batch(20))  # has no room
+    assert (len(recorder.alive), len(apart.alive)) == (0, 1)
+    assert recorder.given_up and not apart.given_up
+    recorded(other, 4)
+    member.forget()
+    assert (len(recorder.alive), len(apart.alive)) == (1, 0)
+    kept.forget()
+    assert not recorder.alive
+
+
+def test_nothing_recorded_is_kept_when_recording_is_given_up() -> None:
+    class Once(Counts):
+        def record(self, function: Any) -> Any:
+            if self.alive:
+                raise RuntimeError("not a second time")
+            return super().record(function)
+
+    recorder = Once()
+    kept = Recordings(recorder)
+    function = Replayed(total, kept, 5.0)
+    recorded(function, 4)
+    recorded(function, 8)
+    assert not kept.is_on and not recorder.alive
+
+
+def test_recording_goes_on_where_memory_does_not_suffice_for_one_size() -> None:
+    class Full(Counts):
+        n_tried = 0
+
+        def record(self, function: Any) -> Any:
+            self.n_tried += 1
+            if self.n_tried == 1:
+                try:
+                    raise torch.OutOfMemoryError("out of memory")
+                except RuntimeError:
+                    raise RuntimeError("capture was invalidated") from None
+            return super().record(function)
+
+    recorder = Full()
+    kept = Recordings(recorder)
+    function = Replayed(total, kept, 5.0)
+    for _ in range(3):
+        recorded(function, 20)
+        recorded(function, 4)
+    assert kept.is_on and kept.n_recorded == 1
+    assert recorder.n_tried == 2
+    assert float(function(batch(4))["sum"]) == 66
+
+
+def test_a_call_for_which_memory_does_not_suffice_is_none_of_those_before_recording() -> None:
+    kept = Recordings(PlainRecorder())
+
+    def fails(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        raise torch.OutOfMemoryError("out of memory")
+
+    function = Replayed(fails, kept, 5.0)
+    for _ in range(PLAIN_CALLS + 2):
+        with pytest.raises(torch.OutOfMemoryError):
+            function(batch(4))
+    assert kept.is_on and kept.n_recorded == 0
+
+
+def test_recordings_of_a_model_that_is_replaced_are_not_kept(labels: list[Label]) -> None:
+    counted: list[Counts] = []
+
+    class Apart(Counts):
+        def apart(self) -> Counts:
+            counted.append(Counts())
+            return counted[-1]
+
+    made = pairs(labels, Apart())
+    member = made.members[0]
+    for _ in range(2):
+        whole_epoch(member)
+    assert len(counted[0].alive) == 1
+    member.begin_anew()
+    assert not counted[0].alive
 
 
 def test_results_outlast_the_next_replay() -> None:

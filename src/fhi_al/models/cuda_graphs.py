@@ -8,7 +8,7 @@ padded into them, and the return to the plain way where recording fails.  Knows 
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import torch
 
 from fhi_al.models.graphs import Tensors
+from fhi_al.models.out_of_memory import is_out_of_memory
 from fhi_al.models.padding import BatchSizes, is_known, padded
 
 log = logging.getLogger(__name__)
@@ -23,8 +24,8 @@ log = logging.getLogger(__name__)
 # Calls of a function as it is before it is recorded: they make what is made once (the optimizer's
 # history, compiled code, workspaces of libraries), which must not be part of a recording.
 PLAIN_CALLS = 2
-# Of one function; the one that was not used for the longest time makes room.  Batches of several
-# systems are of many sizes: some 25 of five structures each of three small molecules.
+# Of one function; one more, and all begin anew.  Batches of several systems are of many sizes: some
+# 25 of five structures each of three small molecules.
 MOST_RECORDINGS = 64
 
 
@@ -68,6 +69,10 @@ class Recorder(Protocol):
         """
         ...
 
+    def forget(self) -> None:
+        """Nothing that it has recorded is used any more."""
+        ...
+
 
 class PlainRecorder:
     """Runs functions in place of replaying them, on any device."""
@@ -76,7 +81,7 @@ class PlainRecorder:
 
     def apart(self) -> PlainRecorder:
         """See :meth:`Recorder.apart`; all is done at once."""
-        return self
+        return type(self)()
 
     def in_turn(self, tensors: Mapping[str, torch.Tensor]) -> AbstractContextManager[None]:
         """See :meth:`Recorder.in_turn`."""
@@ -93,12 +98,16 @@ class PlainRecorder:
         """See :meth:`Recorder.record`."""
         return function
 
+    def forget(self) -> None:
+        """See :meth:`Recorder.forget`."""
+
 
 class CudaRecorder:
     """Records CUDA graphs.
 
     All share one pool of memory: they are replayed one after the other, and what is to outlast a
-    replay is copied.
+    replay is copied.  All share workspaces of libraries, too, which torch takes away with the first
+    graph that is given up: so they are given up together.
 
     Parameters
     ----------
@@ -117,7 +126,10 @@ class CudaRecorder:
 
     def _stream_and_pool(self) -> tuple[torch.cuda.Stream, Any]:
         if self._made is None:  # not before the device is used
-            self._made = torch.cuda.Stream(self._device), torch.cuda.graph_pool_handle()
+            # Of another priority than members' streams: torch hands out the same 32 of one again.
+            priority = 0 if self._is_apart else -1
+            stream = torch.cuda.Stream(self._device, priority=priority)
+            self._made = stream, torch.cuda.graph_pool_handle()
         return self._made
 
     def apart(self) -> CudaRecorder:
@@ -175,6 +187,11 @@ class CudaRecorder:
 
         return replay
 
+    def forget(self) -> None:
+        """See :meth:`Recorder.forget`."""
+        if self._made is not None:
+            self._made = self._made[0], torch.cuda.graph_pool_handle()
+
 
 class Recordings:
     """Whether functions are recorded here, and by what; shared by all models of a device.
@@ -196,6 +213,19 @@ class Recordings:
         self.recorder = recorder
         self.is_on = recorder is not None
         self.n_recorded = 0
+        self._kept: weakref.WeakSet[Replayed] = weakref.WeakSet()
+
+    def keep(self, replayed: Replayed) -> None:
+        """Know of what is recorded, for :meth:`forget`."""
+        self._kept.add(replayed)
+
+    def forget(self, recorder: Recorder | None = None) -> None:
+        """Give up what was recorded, by one recorder or by all; it may be recorded again."""
+        affected = [one for one in self._kept if recorder in (None, one.recorder)]
+        for replayed in affected:
+            replayed.clear()
+        for each in {one.recorder for one in affected}:
+            each.forget()
 
     @property
     def replays(self) -> bool:
@@ -211,19 +241,26 @@ class Recordings:
     def recorded(
         self, function: Callable[[], Tensors], recorder: Recorder
     ) -> Callable[[], Tensors] | None:
-        """A function to be replayed, or None if it cannot be recorded, which is logged once."""
+        """A function to be replayed, or None if it cannot be recorded.
+
+        Where the memory does not suffice for it, others may still be; else this is logged, and
+        nothing is recorded any more.
+        """
         if not self.is_on:
             return None
         try:
             replay = recorder.record(function)
-        except RuntimeError as error:
-            self._give_up(_reason(error))
+        except RuntimeError as raised:
+            error = _first(raised)
+            if not is_out_of_memory(error):
+                self._give_up(f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
             return None
         self.n_recorded += 1
         return replay
 
     def _give_up(self, reason: str) -> None:
         self.is_on = False
+        self.forget()
         log.warning(
             "CUDA graphs are not used from here on, which costs time and nothing else: %s. "
             "mace_settings.yaml: MISC.cuda_graphs: off saves the attempt",
@@ -265,29 +302,37 @@ class Replayed:
         r_max: float,
         recorder: Recorder | None = None,
     ) -> None:
+        given = recordings.recorder if recorder is None else recorder
+        # Without one nothing is recorded, and this is not called.
+        self.recorder: Recorder = PlainRecorder() if given is None else given
         self._function = function
         self._recordings = recordings
-        self._recorder = recordings.recorder if recorder is None else recorder
+        recordings.keep(self)
         self._r_max = r_max
-        self._by_sizes: OrderedDict[BatchSizes, _OfOneSize] = OrderedDict()
+        self._by_sizes: dict[BatchSizes, _OfOneSize] = {}
 
     def __call__(self, tensors: Mapping[str, torch.Tensor]) -> Tensors:
         """What the function gives for the batch when it is padded; of the caller's own."""
         sizes = BatchSizes.of(tensors).padded()
         whole = padded(tensors, sizes, self._r_max)
         if sizes in self._by_sizes:
-            self._by_sizes.move_to_end(sizes)
             self._by_sizes[sizes].fill(whole)
         else:
+            if len(self._by_sizes) == MOST_RECORDINGS:
+                self.forget()
             self._by_sizes[sizes] = _OfOneSize(whole, self._function)
-            while len(self._by_sizes) > MOST_RECORDINGS:
-                self._by_sizes.popitem(last=False)
-        assert self._recorder is not None  # else nothing is to be recorded
-        found = self._by_sizes[sizes].run(self._recordings, self._recorder)
+        found = self._by_sizes[sizes].run(self._recordings, self.recorder)
         return {name: tensor.detach().clone() for name, tensor in found.items()}
 
     def forget(self) -> None:
-        """Record anew: tensors that the function uses, or numbers that are in it, are others."""
+        """Record anew: tensors that the function uses, or numbers that are in it, are others.
+
+        With all else that its recorder has recorded.
+        """
+        self._recordings.forget(self.recorder)
+
+    def clear(self) -> None:
+        """Give up what is recorded of this function; see :meth:`Recordings.forget`."""
         self._by_sizes.clear()
 
 
@@ -298,6 +343,7 @@ class _OfOneSize:
         self._buffers = buffers
         self._function = lambda: function(buffers)
         self._plain_calls = 0
+        self._is_tried = False
         self._replay: Callable[[], Tensors] | None = None
 
     def fill(self, tensors: Tensors) -> None:
@@ -306,16 +352,18 @@ class _OfOneSize:
                 buffer.copy_(tensors[name])
 
     def run(self, recordings: Recordings, recorder: Recorder) -> Tensors:
-        if self._replay is None and self._plain_calls >= PLAIN_CALLS:
+        if not self._is_tried and self._plain_calls == PLAIN_CALLS:
+            self._is_tried = True
             self._replay = recordings.recorded(self._function, recorder)
         if self._replay is not None:
             return self._replay()
-        self._plain_calls += 1
-        return recorder.run(self._function)
+        found = recorder.run(self._function)
+        self._plain_calls = min(self._plain_calls + 1, PLAIN_CALLS)  # of those that were possible
+        return found
 
 
-def _reason(error: BaseException) -> str:
-    """The first line of the first error: torch raises others on the way out of a recording."""
+def _first(error: BaseException) -> BaseException:
+    """The first error: torch raises others on the way out of a recording."""
     while error.__context__ is not None:
         error = error.__context__
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    return error

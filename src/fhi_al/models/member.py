@@ -6,6 +6,7 @@ nothing of the other members, MPI, MD or files.
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Generator, Sequence
 from dataclasses import replace
@@ -88,6 +89,8 @@ class Member:
         Optimizer and moving average are fresh; the order of batches and the count of epochs go on.
         """
         self._evaluation.require_no_round()
+        self._model = None
+        gc.collect()  # what it has recorded holds memory of the device, in reference cycles
         self._model = self._backend.trainable(self.seed)
         self.frozen = False
         self.fit_normalisation()

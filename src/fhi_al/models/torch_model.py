@@ -108,7 +108,8 @@ class TorchInference:
                 tensor = torch.from_numpy(given) if isinstance(given, np.ndarray) else given
                 self._tensors[name].copy_(tensor)
         if not equal_but_for_energies(self.normalisation, weights.normalisation):
-            self._replayed.clear()
+            for replayed in self._replayed.values():
+                replayed.forget()
         self.normalisation = weights.normalisation
         self._backend.apply_normalisation(self.module, weights.normalisation)
 

@@ -174,7 +174,7 @@ class TrainingPool(Protocol):
 
 
 class SerialTrainingPool:
-    """Trains one member after the other in this process.
+    """Trains members in this process, in turn.
 
     Parameters
     ----------
@@ -222,7 +222,7 @@ class LocalWork:
     Attributes
     ----------
     records : list of EpochRecord
-        So far; epoch by epoch, the members in their order.
+        So far, epoch by epoch.
     is_done : bool
     """
 

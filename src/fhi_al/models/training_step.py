@@ -103,6 +103,7 @@ class TrainingStep:
             hook.remove()
         # Outside the except clause: the error holds the tensors of the attempt.
         self.join()
+        self._recordings.forget()  # they hold memory of their own; it is given back in in_halves
         return self._in_parts(samples)
 
     def _replay(self, tensors: Tensors) -> torch.Tensor:
