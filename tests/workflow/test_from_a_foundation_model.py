@@ -47,7 +47,7 @@ REPLAY = {"fine_tuning": "replay", "replay_structures": 4, "replay_batch": 1, "l
 
 
 def folder_of(path: Path, model: Path, training: dict[str, Any] = REPLAY, **changes: Any) -> Path:
-    """Water, and silicon with its stress, from a foundation model."""
+    """Water, and silicon with its stress under a pressure, from a foundation model."""
     write_inputs(path, active_learning={"ACTIVE_LEARNING": KEYS | changes}, models="mace")
     write(path / "silicon.xyz", bulk("Si", cubic=False) * 1)
     name = path / "mace_settings.yaml"
@@ -59,8 +59,16 @@ def folder_of(path: Path, model: Path, training: dict[str, Any] = REPLAY, **chan
     content["TRAINING"] = {"batch_size": 5, "loss": "stress", **training}
     name.write_text(yaml.safe_dump(content))
     name = path / "active_learning_settings.yaml"
-    content = yaml.safe_load(name.read_text()) | {
-        "SYSTEMS": [{"name": "water"}, {"name": "silicon", "geometry": "silicon.xyz"}]
+    content = yaml.safe_load(name.read_text())
+    content |= {
+        "SYSTEMS": [
+            {"name": "water", "md": ["molecule"]},
+            {"name": "silicon", "geometry": "silicon.xyz", "md": ["crystal"]},
+        ],
+        "MD": [
+            {"name": "molecule"} | content["MD"],
+            {"name": "crystal"} | content["MD"] | {"stat_ensemble": "NPT", "pressure": 5.0},
+        ],
     }
     name.write_text(yaml.safe_dump(content))
     return path
@@ -84,6 +92,9 @@ def test_active_learning_begins_with_the_foundation_model(finished) -> None:
     assert len(found) == BUDGET
     assert {record["origin"]["phase"] for record in found} == {"active_learning"}
     assert {record["origin"]["system"] for record in found} == {"water", "silicon"}
+    crystals = [record for record in found if record["origin"]["system"] == "silicon"]
+    volumes = [abs(np.linalg.det(record["cell"])) for record in crystals]
+    assert len({round(volume, 6) for volume in volumes}) == len(volumes) > 1
     # The first threshold is that of the uncertainties of the foundation models' own MD.
     first = next(entry for entry in journal(folder, "check") if entry["crosses"])
     before = journal(folder, "check").index(first)
