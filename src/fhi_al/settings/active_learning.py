@@ -59,7 +59,10 @@ class ActiveLearning(Section):
         try_=10.0,
     )
     n_samples: Integer = setting(
-        10, "Points per member and sampling round, initial dataset; of all systems.", ge=2
+        10,
+        "Points per member and sampling round, initial dataset; of all systems. From a foundation"
+        " model 2 by default.",
+        ge=2,
     )
     valid_ratio: Number = setting(
         0.1, "Share of the points that goes to validation.", gt=0, lt=1, try_=0.1
@@ -239,7 +242,8 @@ class ActiveLearning(Section):
         "auto",
         "Ranks that the members are distributed over, which train at the same time and compute the"
         " forces of MD: at least 1, or `auto` for those that would do nothing otherwise, one per"
-        " member, core and GPU at most; with `parallel` at least a quarter of all.",
+        " member, core and GPU at most; with `parallel` a quarter of all, or fewer where groups"
+        " need the ranks, or, with `reference_groups` of one rank each, all that none needs.",
         try_="auto",
     )
     train_while_waiting: Boolean = setting(
@@ -383,7 +387,8 @@ class ActiveLearning(Section):
         "Labels of structures that the finished models come to in MD of their own (canonical, at"
         " the temperatures of `MD`), for their true error: nothing is trained on them or decided by"
         " them."
-        " `auto`: one for each ten computed before, at most 10. 0: no such test. Part of"
+        " `auto`: one for each ten computed before, at most 10 for each system. 0: no"
+        " such test. Part of"
         " `label_budget`.",
         try_="auto",
     )

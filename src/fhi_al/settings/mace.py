@@ -82,7 +82,13 @@ class Training(FineTuning):
     scaling: Annotated[Literal["std_scaling", "rms_forces_scaling", "no_scaling"], Choice()] = (
         setting("rms_forces_scaling", "What the model's output is scaled by.")
     )
-    lr: Number = setting(0.01, "Learning rate at the start.", gt=0, le=1, try_=0.01)
+    lr: Number = setting(
+        0.01,
+        "Learning rate at the start. From a foundation model 0.005 by default.",
+        gt=0,
+        le=1,
+        try_=0.01,
+    )
     amsgrad: Boolean = setting(True, "AMSGrad variant of the optimizer.")
     optimizer: Annotated[Literal["adam", "adamw"], Choice(OPTIMIZERS_REFUSED)] = setting(
         "adam", "Optimizer."
