@@ -83,7 +83,11 @@ def compared(ensemble: Ensemble, labels: list[Label], seed: int) -> Compared:
     )
 
 
-def table(found: dict[str, list[Compared]]) -> list[str]:
+# By system and forces of the runs' MD, then by seed.
+Found = dict[str, dict[int, Compared]]
+
+
+def table(found: Found) -> list[str]:
     """Correlation, scale and coverage of each run; bins of all runs of a kind."""
     lines = [
         "| run | median error (eV/A) | Pearson | Spearman | scale [95 %] "
@@ -91,7 +95,7 @@ def table(found: dict[str, list[Compared]]) -> list[str]:
         "|---|---|---|---|---|---|---|",
     ]
     for name, runs in found.items():
-        for seed, run in enumerate(runs):
+        for seed, run in runs.items():
             n_fitted = max(2, len(run.error) // 4)
             fitted = calibration(run.pairs()[:n_fitted])
             whole = calibration(run.pairs())
@@ -111,8 +115,8 @@ def table(found: dict[str, list[Compared]]) -> list[str]:
     lines += ["|---|" + "---|" * N_BINS]
     for name, runs in found.items():
         bins = bins_of_equal_size(
-            np.concatenate([run.uncertainty for run in runs]),
-            np.concatenate([run.error for run in runs]),
+            np.concatenate([run.uncertainty for run in runs.values()]),
+            np.concatenate([run.error for run in runs.values()]),
             N_BINS,
         )
         cells = [f"{each.uncertainty:.2f} / {each.error:.2f}" for each in bins]
@@ -120,12 +124,12 @@ def table(found: dict[str, list[Compared]]) -> list[str]:
     return [*lines, "", "Bins: mean uncertainty / mean true error of the structures, eV/A."]
 
 
-def figure(path: Path, found: dict[str, list[Compared]]) -> None:
+def figure(path: Path, found: Found) -> None:
     """Error against uncertainty of every structure."""
     made, (axis,) = axes(height=4)
     for name, runs in found.items():
-        uncertainty = np.concatenate([run.uncertainty for run in runs])
-        error = np.concatenate([run.error for run in runs])
+        uncertainty = np.concatenate([run.uncertainty for run in runs.values()])
+        error = np.concatenate([run.error for run in runs.values()])
         axis.plot(uncertainty, error, ".", markersize=3, alpha=0.6, label=name)
     ends = np.array(axis.get_xlim())
     axis.plot(ends, ends, "k--", linewidth=0.8, label="equal")
@@ -135,16 +139,16 @@ def figure(path: Path, found: dict[str, list[Compared]]) -> None:
     save(made, path)
 
 
-def read(folder: Path, size: Size) -> dict[str, list[Compared]]:
-    """All runs that are finished, by system and forces of their MD."""
-    found: dict[str, list[Compared]] = {}
+def read(folder: Path, size: Size) -> Found:
+    """All runs that are finished."""
+    found: Found = {}
     for name, system in SYSTEMS.items():
         for method in (OURS, OTHER):
             for seed in size.seeds:
                 run = folder / f"{name}_{seed}" / f"run_{method.split()[-1]}"
                 if (run / "seconds.json").exists():
                     one = compared(members_of(run, system), test_set(folder, system, size), seed)
-                    found.setdefault(f"{name}, {method.split()[-1]}", []).append(one)
+                    found.setdefault(f"{name}, {method.split()[-1]}", {})[seed] = one
     return found
 
 
