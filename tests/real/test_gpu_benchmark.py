@@ -23,12 +23,13 @@ def test_every_table_of_the_gpu_benchmark_is_made_on_a_cpu(
     printed = capsys.readouterr().out
     assert "Error" not in printed and "failed" not in printed, printed
     for way in gpu.WAYS:
+        assert re.search(rf", {way}(, ms of an epoch of 2 members: one after|: )", printed), printed
         if gpu.absent(way, "cpu") is None:
             # A step, no share of a GPU, forces of few and of many.
             numbers = r"\s+[\d.]+" + r"\s+-" + 2 * r"\s+[\d.]+"
             assert re.search(rf"{way}{numbers}", printed), printed
     assert re.search(r"auto\s+[\d.]+ \(\d+ x\)\s+[\d.]+ \(\d+ x\)", printed), printed
-    assert printed.count("on streams of their own") == 2
+    assert re.search(r"one after the other [\d.]+, side by side [\d.]+", printed), printed
     assert re.search(r"largest difference in eV/A: plain 0\.0e\+00, recorded 0\.0e\+00", printed)
     assert "largest difference of weights: 0" in printed
     assert re.search(r"the ethanol example: \d+ s", printed)
