@@ -175,10 +175,11 @@ def judged(
     name : str
         Of the files in the folder.
     with_md : bool
-        False: without that MD.
+        False: without that MD, which is else done with the fewest and the most labels.
     """
     file = folder / f"{name}_{len(labels)}.json"
-    if file.exists():
+    with_md = with_md and len(labels) in (min(size.n_labels), max(size.n_labels))
+    if file.exists() and (not with_md or "sane_steps" in json.loads(file.read_text())):
         return
     test = test_set(folder.parent, system, size)
     ensemble: Ensemble = systems.trained(
@@ -188,7 +189,7 @@ def judged(
     true = np.array([label.forces for label in test])
     errors = np.abs(members.mean(axis=1) - true)
     result: dict[str, Any] = {"mae": float(errors.mean()), "worst": worst_errors(errors)}
-    if with_md and len(labels) in (min(size.n_labels), max(size.n_labels)):
+    if with_md:
         result["sane_steps"] = systems.sane_steps(
             system, ensemble, *size.hot, HOT * system.temperature
         )

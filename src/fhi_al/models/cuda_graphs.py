@@ -343,7 +343,6 @@ class _OfOneSize:
         self._buffers = buffers
         self._function = lambda: function(buffers)
         self._plain_calls = 0
-        self._is_tried = False
         self._replay: Callable[[], Tensors] | None = None
 
     def fill(self, tensors: Tensors) -> None:
@@ -352,13 +351,12 @@ class _OfOneSize:
                 buffer.copy_(tensors[name])
 
     def run(self, recordings: Recordings, recorder: Recorder) -> Tensors:
-        if not self._is_tried and self._plain_calls == PLAIN_CALLS:
-            self._is_tried = True
+        if self._replay is None and self._plain_calls == PLAIN_CALLS:  # once
             self._replay = recordings.recorded(self._function, recorder)
         if self._replay is not None:
             return self._replay()
         found = recorder.run(self._function)
-        self._plain_calls = min(self._plain_calls + 1, PLAIN_CALLS)  # of those that were possible
+        self._plain_calls += 1  # of those for which the memory sufficed
         return found
 
 
