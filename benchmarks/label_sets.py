@@ -147,22 +147,37 @@ def kept_by_seed(
     return found
 
 
-def run_of(folder: Path, name: str, seed: int) -> Path:
-    """The folder of a run up to the end of active learning, made now or before."""
-    here = folder / f"run_{name}_{seed}"
+def finish_run(here: Path, case: Case, seed: int, **changed: Any) -> None:
+    """A run up to the end of active learning in a folder, unless there is one.
+
+    Parameters
+    ----------
+    changed
+        Keys of ACTIVE_LEARNING.
+    """
     if not (here / "seconds.json").exists():
         shutil.rmtree(here, ignore_errors=True)
-        CASES[name].write_run_folder(here, seed, converge_al=False)
+        case.write_run_folder(here, seed, converge_al=False, **changed)
         seconds = run_program(here)
         write_atomically(here / "seconds.json", json.dumps({"seconds": seconds}).encode())
+
+
+def run_of(folder: Path, name: str, seed: int) -> Path:
+    """The folder of a run of a case, made now or before."""
+    here = folder / f"run_{name}_{seed}"
+    finish_run(here, CASES[name], seed)
     return here
 
 
-def labels_of(folder: Path, name: str, seed: int) -> list[Label]:
+def labels_in(run: Path) -> list[Label]:
     """All points in the sets of a run's members, each once, in the order of the files."""
-    here = run_of(folder, name, seed) / "data" / "final"
-    parts = (here / part / "combined.xyz" for part in ("training", "validation"))
+    parts = (run / "data" / "final" / part / "combined.xyz" for part in ("training", "validation"))
     return list({label.key: label for part in parts for label in read_labels(part)}.values())
+
+
+def labels_of(folder: Path, name: str, seed: int) -> list[Label]:
+    """The labels of the run of a case with a seed."""
+    return labels_in(run_of(folder, name, seed))
 
 
 def independent(folder: Path, name: str) -> list[Label]:

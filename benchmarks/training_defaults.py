@@ -59,8 +59,6 @@ class Option:
         Keys of TRAINING that differ from ``BASE_TRAINING``.
     max_epochs, patience, valid_skip : int
     valid_ratio : float
-    everywhere : bool
-        With all seeds and systems; else with the first of each.
     """
 
     training: dict[str, Any] = field(default_factory=dict)
@@ -68,35 +66,30 @@ class Option:
     patience: int = 50
     valid_skip: int = 1
     valid_ratio: float = 0.1
-    everywhere: bool = True
-
-    def applies(self, system: str, seed: int) -> bool:
-        """Whether it is computed."""
-        return self.everywhere or (system, seed) == (next(iter(CASES)), SEEDS[0])
 
 
 OPTIONS = {
     "as it was": Option({"batch_size": 10, "ema": False}, max_epochs=250),
     BASE: Option(),
-    "lr 0.02": Option({"lr": 0.02}, everywhere=False),
-    "scheduler_patience 20": Option({"scheduler_patience": 20}, everywhere=False),
-    "energy_weight 10": Option({"energy_weight": 10.0}, everywhere=False),
-    "swa": Option({"swa": True}, everywhere=False),
-    "valid_ratio 0.3": Option(valid_ratio=0.3, everywhere=False),
-    LONG: Option(max_epochs=300, patience=10_000, everywhere=False),
+    "lr 0.02": Option({"lr": 0.02}),
+    "scheduler_patience 20": Option({"scheduler_patience": 20}),
+    "energy_weight 10": Option({"energy_weight": 10.0}),
+    "swa": Option({"swa": True}),
+    "valid_ratio 0.3": Option(valid_ratio=0.3),
+    LONG: Option(max_epochs=300, patience=10_000),
     "ExponentialLR, lr 0.02": Option(
-        {"scheduler": "ExponentialLR", "lr_scheduler_gamma": 0.98, "lr": 0.02}, everywhere=False
+        {"scheduler": "ExponentialLR", "lr_scheduler_gamma": 0.98, "lr": 0.02}
     ),
-    "no ema": Option({"ema": False}, everywhere=False),
-    "batch_size 10": Option({"batch_size": 10}, everywhere=False),
-    "batch_size 2": Option({"batch_size": 2}, everywhere=False),
-    "lr 0.005": Option({"lr": 0.005}, everywhere=False),
-    "lr_factor 0.5": Option({"lr_factor": 0.5}, everywhere=False),
-    "scheduler_patience 2": Option({"scheduler_patience": 2}, everywhere=False),
-    "energy_weight 100": Option({"energy_weight": 100.0}, everywhere=False),
-    "valid_ratio 0.2": Option(valid_ratio=0.2, everywhere=False),
-    "valid_skip 5": Option(valid_skip=5, everywhere=False),
-    "ema_decay 0.999": Option({"ema_decay": 0.999}, everywhere=False),
+    "no ema": Option({"ema": False}),
+    "batch_size 10": Option({"batch_size": 10}),
+    "batch_size 2": Option({"batch_size": 2}),
+    "lr 0.005": Option({"lr": 0.005}),
+    "lr_factor 0.5": Option({"lr_factor": 0.5}),
+    "scheduler_patience 2": Option({"scheduler_patience": 2}),
+    "energy_weight 100": Option({"energy_weight": 100.0}),
+    "valid_ratio 0.2": Option(valid_ratio=0.2),
+    "valid_skip 5": Option(valid_skip=5),
+    "ema_decay 0.999": Option({"ema_decay": 0.999}),
 }
 
 
@@ -108,35 +101,33 @@ def file_of(folder: Path, name: str, system: str, seed: int) -> Path:
 def compute(
     folder: Path, systems: list[str], seeds: list[int], names: list[str], minutes: float
 ) -> None:
-    """The results that are not there yet: one seed after the other, options of one seed last."""
+    """The results that are not there yet, one seed after the other."""
     ends = time.monotonic() + 60 * minutes
     for system in systems:
         test = independent(folder, system)
-        for everywhere, seed in product((True, False), seeds):
-            for name, option in ((name, OPTIONS[name]) for name in names):
-                file = file_of(folder, name, system, seed)
-                wanted = option.everywhere == everywhere and option.applies(system, seed)
-                if file.exists() or not wanted or time.monotonic() > ends:
-                    continue
-                labels = labels_of(folder, system, seed)
-                training = BASE_TRAINING | option.training
-                values = settings(system, training)
-                start = values.training.second_stage_start(option.max_epochs)
-                options = ConvergenceOptions(
-                    option.patience, option.max_epochs, 0.0, option.valid_skip, start
-                )
-                sets = split(labels, option.valid_ratio, seed)
-                every = COMPARED_EVERY if name == LONG else 0
-                found = converge(values, options, sets, test, 1000 * seed, every)
-                found["n_labels"] = len(labels)
-                file.parent.mkdir(parents=True, exist_ok=True)
-                write_atomically(file, json.dumps(found).encode())
-                print(
-                    f"{system} {seed} {name}: {1000 * found['mae']:.1f} meV/A, "
-                    f"{1000 * found['rmse_energy']:.2f} meV/atom, {found['epochs']} epochs, "
-                    f"{found['seconds']:.0f} s",
-                    flush=True,
-                )
+        for seed, name in product(seeds, names):
+            option = OPTIONS[name]
+            file = file_of(folder, name, system, seed)
+            if file.exists() or time.monotonic() > ends:
+                continue
+            labels = labels_of(folder, system, seed)
+            values = settings(system, BASE_TRAINING | option.training)
+            start = values.training.second_stage_start(option.max_epochs)
+            options = ConvergenceOptions(
+                option.patience, option.max_epochs, 0.0, option.valid_skip, start
+            )
+            sets = split(labels, option.valid_ratio, seed)
+            every = COMPARED_EVERY if name == LONG else 0
+            found = converge(values, options, sets, test, 1000 * seed, every)
+            found["n_labels"] = len(labels)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(file, json.dumps(found).encode())
+            print(
+                f"{system} {seed} {name}: {1000 * found['mae']:.1f} meV/A, "
+                f"{1000 * found['rmse_energy']:.2f} meV/atom, {found['epochs']} epochs, "
+                f"{found['seconds']:.0f} s",
+                flush=True,
+            )
 
 
 def read(folder: Path, name: str, system: str) -> dict[int, dict[str, Any]]:
