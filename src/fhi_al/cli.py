@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fhi_al.app import completion
+from fhi_al.app.arguments import BARS, bare_parser, parser_of
 from fhi_al.app.exit_codes import DONE, FAILED, STOPPED, exit_code
 from fhi_al.core.errors import EngineError
 from fhi_al.process.output import output_that_may_close
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from fhi_al.app.process_set_up import Process
 
 log = logging.getLogger("fhi_al")
-
-# Of --progress: whether there are bars; None: where standard output is a terminal.
-BARS = {"auto": None, "bars": True, "lines": False}
 
 Drive = Callable[[argparse.Namespace, "Process"], int]
 
@@ -110,7 +108,7 @@ def _alone(
     argv: Sequence[str] | None,
 ) -> int:
     """Run a command that takes no MPI, which says what it does line by line."""
-    parser = _bare_parser(name, description)
+    parser = bare_parser(name, description)
     add_arguments(parser)
     completion.complete(parser)
     arguments = parser.parse_args(argv)
@@ -129,7 +127,7 @@ def _alone(
 
 def _command(name: str, description: str | None, drive: Drive, argv: Sequence[str] | None) -> int:
     if completion.asks_for_completion(sys.argv[1:] if argv is None else argv):
-        _parser(name, description).parse_args(argv)  # prints it and ends, without MPI
+        parser_of(name, description).parse_args(argv)  # prints it and ends, without MPI
     from fhi_al.app.process_set_up import process_set_up, serve
 
     with process_set_up() as process:
@@ -154,7 +152,7 @@ def _run_command(
 ) -> int:
     """Run a command; errors a user can fix become a message, the others end the job."""
     try:
-        arguments = _parser(name, description).parse_args(argv)
+        arguments = parser_of(name, description).parse_args(argv)
     except SystemExit as end:  # --help, --version, wrong arguments
         return end.code if isinstance(end.code, int) else FAILED
     try:
@@ -189,85 +187,6 @@ def _tell(name: str, error: Exception, code: int, folder: Path) -> None:
         )
     else:
         print(f"{error}\n{name}: nothing was run.", file=sys.stderr, flush=True)
-
-
-def _bare_parser(name: str, description: str | None) -> argparse.ArgumentParser:
-    from importlib.metadata import version
-
-    parser = argparse.ArgumentParser(
-        prog=name, description=(description or "").partition(": ")[2], allow_abbrev=False
-    )
-    parser.add_argument("--version", action="version", version=f"{name} {version('fhi-al')}")
-    return parser
-
-
-def _parser(name: str, description: str | None) -> argparse.ArgumentParser:
-    parser = _bare_parser(name, description)
-    parser.add_argument(
-        "--workdir",
-        type=Path,
-        default=Path(),
-        metavar="DIR",
-        help="folder of the inputs and outputs (default: the current one)",
-    )
-    parser.add_argument(
-        "--check",
-        action="store_true",
-        help="check all inputs, print the resolved settings and the work ahead, run nothing",
-    )
-    parser.add_argument(
-        "--set",
-        dest="given",
-        action="append",
-        default=[],
-        metavar="SECTION.KEY=VALUE",
-        help="a key of the settings files, over what they say, such as ACTIVE_LEARNING.c_x=0.2;"
-        " may be repeated",
-    )
-    if name != "FHI_AL-atomic-energies":
-        parser.add_argument(
-            "--progress",
-            choices=BARS,
-            default="auto",
-            help="show progress bars, or lines only (default: bars on a terminal; mpirun hides it:"
-            " bars shows them there, too)",
-        )
-    if name == "FHI_AL-atomic-energies":
-        parser.add_argument(
-            "--elements",
-            nargs="+",
-            metavar="SYMBOL",
-            help="only these elements, for instance one per launch (default: all)",
-        )
-    if name == "FHI_AL-label":
-        _add_label_arguments(parser)
-    if name == "FHI_AL-evaluate":
-        from fhi_al.app.evaluate_arguments import add_evaluate_arguments
-
-        add_evaluate_arguments(parser)
-    completion.complete(parser)
-    return parser
-
-
-def _add_label_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, metavar="FILE", help="structures; any file ASE reads")
-    parser.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="OUT",
-        help="extended xyz file for them with labels (default: labelled/NAME.xyz in --workdir)",
-    )
-    parser.add_argument("--stress", action="store_true", help="compute the stress of crystals, too")
-    parser.add_argument(
-        "--select", type=int, metavar="N", help="only the N structures that differ most"
-    )
-    parser.add_argument(
-        "--model", type=Path, metavar="MODEL", help="MACE model whose descriptors --select compares"
-    )
-    parser.add_argument(
-        "--retry", action="store_true", help="compute again what an earlier launch could not"
-    )
 
 
 def _run_all(arguments: argparse.Namespace, process: Process) -> int:
@@ -342,8 +261,8 @@ def _run_atomic_energies(arguments: argparse.Namespace, process: Process) -> int
 
 
 def _run_label(arguments: argparse.Namespace, process: Process) -> int:
-    from fhi_al.app import labelling
-    from fhi_al.app.label_work import LabelOrder
+    from fhi_al.app.label import command
+    from fhi_al.app.label.work import LabelOrder
 
     folder = arguments.workdir.resolve()
     order = LabelOrder(
@@ -356,21 +275,21 @@ def _run_label(arguments: argparse.Namespace, process: Process) -> int:
         given=tuple(arguments.given),
     )
     if arguments.check:
-        print("\n".join(labelling.checked(folder, order, process)))
+        print("\n".join(command.checked(folder, order, process)))
         return DONE
-    labelling.compute(folder, order, process, BARS[arguments.progress])
+    command.compute(folder, order, process, BARS[arguments.progress])
     return DONE
 
 
 def _run_evaluate(arguments: argparse.Namespace, process: Process) -> int:
-    from fhi_al.app import evaluate
-    from fhi_al.app.evaluate_arguments import order_of
+    from fhi_al.app.evaluate import command
+    from fhi_al.app.evaluate.arguments import order_of
 
     folder, order = arguments.workdir.resolve(), order_of(arguments)
     if arguments.check:
-        print("\n".join(evaluate.checked(folder, order)))
+        print("\n".join(command.checked(folder, order)))
         return DONE
     bars = BARS[arguments.progress]
-    found = evaluate.evaluate(folder, order, process, quiet=arguments.json, bars=bars)
+    found = command.evaluate(folder, order, process, quiet=arguments.json, bars=bars)
     print(found.as_json() if arguments.json else "\n".join(found.lines))
     return DONE

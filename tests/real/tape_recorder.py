@@ -17,7 +17,7 @@ WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "item", "e
 
 
 class TapeRecorder:
-    """See :class:`fhi_al.models.cuda_graphs.Recorder`."""
+    """See :class:`fhi_al.models.recorders.Recorder`."""
 
     replays = True
 

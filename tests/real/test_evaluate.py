@@ -17,8 +17,8 @@ from foundation.small_foundation import SmallFoundation
 from mace.calculators import MACECalculator
 from mpi4py import MPI
 
-from fhi_al.app.evaluate import checked, evaluate
-from fhi_al.app.evaluate_order import ChecksOrder, EvaluateOrder
+from fhi_al.app.evaluate.command import checked, evaluate
+from fhi_al.app.evaluate.order import ChecksOrder, EvaluateOrder
 from fhi_al.app.process_set_up import Process
 from fhi_al.core.errors import InputError
 from fhi_al.models.file_models import FilesPredictor

@@ -17,8 +17,8 @@ from cluster_parts import processes_of
 from tblite.ase import TBLite
 from test_aims_executable import CONTROL, FAKE, WATER
 
-from fhi_al.app import labelling
-from fhi_al.app.label_work import LabelOrder
+from fhi_al.app.label import command
+from fhi_al.app.label.work import LabelOrder
 from fhi_al.app.process_set_up import process_set_up
 from fhi_al.core.errors import InputError
 
@@ -34,7 +34,7 @@ def rattled(name: str, seed: int, size: float = 0.05) -> Atoms:
 
 def compute(folder: Path, order: LabelOrder) -> list[Atoms]:
     with process_set_up() as process:
-        labelling.compute(folder, order, process)
+        command.compute(folder, order, process)
     return ase.io.read(folder / "labelled" / f"{order.file.stem}.xyz", ":")  # type: ignore
 
 
@@ -112,7 +112,7 @@ def test_a_model_that_does_not_do_is_refused(tmp_path: Path, model: Path) -> Non
 
     def refused(chosen: Path, n_selected: int = 2) -> str:
         with process_set_up() as process, pytest.raises(InputError) as error:
-            labelling.checked(tmp_path, LabelOrder(file, None, n_selected, chosen), process)
+            command.checked(tmp_path, LabelOrder(file, None, n_selected, chosen), process)
         return str(error.value)
 
     assert f"{file}: frames 2-3: --model {model} does not know C, N" in refused(model)

@@ -25,8 +25,6 @@ from fhi_al.core.label import Label
 from fhi_al.models import cuda_graphs
 from fhi_al.models.cuda_graphs import (
     PLAIN_CALLS,
-    PlainRecorder,
-    Recorder,
     Recordings,
     Replayed,
     recordings_on,
@@ -34,6 +32,7 @@ from fhi_al.models.cuda_graphs import (
 from fhi_al.models.devices import cuequivariance_problem
 from fhi_al.models.ensemble import Ensemble
 from fhi_al.models.member import Member
+from fhi_al.models.recorders import PlainRecorder, Recorder
 from fhi_al.models.torch_backend import TorchBackend
 from fhi_al.models.torch_model import TorchModel
 from fhi_al.models.training import SerialTrainingPool, whole_epoch

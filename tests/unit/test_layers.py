@@ -146,7 +146,7 @@ def test_a_kind_of_model_is_known_to_nobody_else() -> None:
     # that members start from, settings take the network.
     knowing = {m for m in MODULES if any(o.startswith("models.mace") for o in of_ours(m))}
     # What is judged is a file, whose network no settings need describe.
-    others = ("app/foundation.py", "app/fine_tuning.py", "app/evaluate_models.py")
+    others = ("app/foundation.py", "app/fine_tuning.py", "app/evaluate/models.py")
     assert knowing <= at("models/mace/", *others)
     everything = at("models/") - at("models/mace/")
     assert {"models/interface.py", "models/torch_backend.py"} <= everything

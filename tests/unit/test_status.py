@@ -68,6 +68,13 @@ def test_the_bars_of_sampling_are_points_labels_and_epochs() -> None:
     assert force_mae_of(SAMPLING) == 0.3
 
 
+def test_no_bar_of_sampling_while_training_goes_on_without_new_points() -> None:
+    trains = RunState(sampling=SamplingState(rounds=3, epochs=30, helped=True))
+    assert [bar.name for bar in bars_of(trains, 18, TARGETS)] == ["labels", "epochs"]
+    samples = RunState(sampling=SamplingState(rounds=3, epochs=30))
+    assert bars_of(samples, 18, TARGETS)[0] == Bar("sampling, round 4", 0, 18, ends_stage=False)
+
+
 def test_the_bar_of_a_convergence_are_its_epochs() -> None:
     assert bars_of(CONVERGING, 60, TARGETS) == (Bar("epochs", 40, 200),)
     assert force_mae_of(CONVERGING) == 0.05

@@ -9,7 +9,7 @@ import numpy as np
 from ase import Atoms
 from ase.build import bulk, molecule
 
-from fhi_al.app.structure_systems import FileSystems, structure_problems, systems_of
+from fhi_al.app.label.structure_systems import FileSystems, structure_problems, systems_of
 from fhi_al.core.plausible import GeometryLimits
 from fhi_al.engines.aims_input.geometry import parse_geometry
 from fhi_al.labels.structure_file import read_structures

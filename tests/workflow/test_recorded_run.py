@@ -16,11 +16,12 @@ pytestmark = pytest.mark.real
 
 PROGRAM = """
 from fhi_al.models import cuda_graphs, torch_backend
+from fhi_al.models.recorders import PlainRecorder
 
 made = []
 
 def recordings_on(device, wanted):
-    made.append(cuda_graphs.Recordings(cuda_graphs.PlainRecorder()))
+    made.append(cuda_graphs.Recordings(PlainRecorder()))
     return made[-1]
 
 torch_backend.recordings_on = recordings_on

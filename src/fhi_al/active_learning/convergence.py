@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 
 from fhi_al.active_learning.options import ConvergenceOptions
 from fhi_al.active_learning.progress import Progress
-from fhi_al.active_learning.training_rounds import RoundResult, TrainingRounds
+from fhi_al.active_learning.round_result import RoundResult
+from fhi_al.active_learning.training_rounds import TrainingRounds
 from fhi_al.core.convergence import (
     ConvergenceStage,
     ConvergenceState,

@@ -10,9 +10,9 @@ from typing import Any
 
 from fhi_al.active_learning.errors import TrainingFailure
 from fhi_al.active_learning.progress import Progress
+from fhi_al.active_learning.round_result import RoundResult
 from fhi_al.active_learning.unseen import unseen_errors, unseen_labels
 from fhi_al.core.convergence import UnseenErrors
-from fhi_al.core.system_errors import SystemErrors, mean_by_system, worst_forces
 from fhi_al.models.ensemble import Ensemble
 from fhi_al.models.interface import EpochRecord, ValidationErrors
 from fhi_al.models.training import TrainingPool, TrainingRound
@@ -47,63 +47,6 @@ class TrainingOptions:
     n_atoms: int
     member_names: tuple[str, ...]
     worst_of: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class RoundResult:
-    """What a training round gave.
-
-    Parameters
-    ----------
-    errors : list of ValidationErrors
-        Of each member.
-    loss : float
-        Mean training loss of the members in the last epoch.
-    message : str
-        Loss and errors for the log.
-    diverged : tuple of int
-        Members that were put back to the weights they had.
-    worst_of : tuple of int
-        See :class:`TrainingOptions`.
-    """
-
-    errors: list[ValidationErrors]
-    loss: float
-    message: str
-    diverged: tuple[int, ...] = ()
-    worst_of: tuple[int, ...] = ()
-
-    @property
-    def maes(self) -> list[float]:
-        """Validation force MAE of each member, in eV/A."""
-        return [each.mae_forces for each in self.errors]
-
-    @property
-    def mae_energy_per_atom(self) -> float:
-        """Mean validation MAE of the members' energies per atom, in eV."""
-        return mean([each.mae_energy_per_atom for each in self.errors])
-
-    @property
-    def mae(self) -> float:
-        """Mean validation force MAE of the members, in eV/A.
-
-        Each on its own validation set, which it has not trained on: to be compared with a target
-        or with earlier rounds on the same sets, never one member with another (see
-        :mod:`fhi_al.active_learning.comparison`).
-        """
-        return mean(self.maes)
-
-    @property
-    def by_system(self) -> tuple[SystemErrors, ...]:
-        """The same for the points of each system, means over the members that have any."""
-        return mean_by_system([each.by_system for each in self.errors])
-
-    @property
-    def mae_to_reach(self) -> float:
-        """What is compared with a target: :attr:`mae`, or that of the worst system, in eV/A."""
-        if not self.worst_of or math.isnan(self.mae):
-            return self.mae
-        return worst_forces(self.by_system, self.worst_of)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,9 +7,6 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
-
-from mpi4py import MPI
 
 from fhi_al.active_learning.added_systems import with_added_systems
 from fhi_al.active_learning.final_test import canonical
@@ -20,10 +17,11 @@ from fhi_al.active_learning.restart import Continuation
 from fhi_al.active_learning.run import Report, Run
 from fhi_al.active_learning.snapshot import SavedInputs
 from fhi_al.active_learning.steps import Snapshots, Steps
-from fhi_al.active_learning.training_rounds import TrainingOptions, TrainingRounds
+from fhi_al.active_learning.training_rounds import TrainingRounds
 from fhi_al.app import checks
 from fhi_al.app.definition import Definition
 from fhi_al.app.displaced import displaced_list
+from fhi_al.app.exports import exporter
 from fhi_al.app.fine_tuning import model_settings, replays
 from fhi_al.app.initial_sampling import sampling_md
 from fhi_al.app.label_supply import LabelSupply, wire_labels
@@ -36,27 +34,20 @@ from fhi_al.app.rank_work import WorkOfRanks
 from fhi_al.app.replay import replay_structures
 from fhi_al.app.report_page import ReportOfRun
 from fhi_al.app.systems import input_files, sampling_table, shares, trajectory_table
-from fhi_al.core.members import member_seeds
+from fhi_al.app.training import predictor, training_pool, training_rounds
 from fhi_al.core.plausible import GeometryLimits
 from fhi_al.engines.aims_input.geometry import write_geometry
 from fhi_al.engines.inputs import Inputs
 from fhi_al.engines.registry import added_to_control
-from fhi_al.labels.background_queue import BackgroundLabelQueue
 from fhi_al.md.conditions import MDConditions
 from fhi_al.md.system import MDSystem
 from fhi_al.models.ensemble import Ensemble
-from fhi_al.models.interface import Predictor
-from fhi_al.models.remote.client import RemoteTrainingPool, TrainingPlacement
-from fhi_al.models.remote.predictor import RemotePredictor
 from fhi_al.models.torch_set_up import torch_set_up
-from fhi_al.models.training import SerialTrainingPool, TrainingPool
 from fhi_al.process.soft_stop import SoftStop
 from fhi_al.report.clock import Clock
-from fhi_al.report.export import Exporter
 from fhi_al.report.journal import Journal
 from fhi_al.report.logs import library_log
 from fhi_al.report.tables import Tables
-from fhi_al.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -195,7 +186,7 @@ def _wire(
     report = Report(
         Journal(folder / "restart" / "journal.jsonl"),
         Clock(),
-        _exporter(settings, folder),
+        exporter(settings, folder),
         None if of_run is None else of_run.folder,
     )
     parts.callback(report.journal.close)
@@ -221,24 +212,24 @@ def _wire(
     if replays(settings):
         replay = replay_structures(settings, inputs, conditions[0], folder)
     ensemble = Ensemble(model_settings(settings, replay), checks.elements(inputs), seeds)
-    pool = _training_pool(ensemble, settings.al.valid_skip, process.comm, assignment)
+    pool = training_pool(ensemble, settings.al.valid_skip, process.comm, assignment)
     parts.callback(pool.close)
     progress = Progress()
-    training = _training_rounds(settings, inputs, ensemble, pool, progress, report, supply)
+    training = training_rounds(settings, inputs, ensemble, pool, progress, report, supply)
     snapshots = _snapshots(definition, assignment, progress, training, report, supply, of_run)
     limits = checks.geometry_limits(settings)
     md_systems = _md_systems(inputs, conditions, limits)
-    predictor = _predictor(ensemble, pool, settings.al.md_dtype)
+    predicting = predictor(ensemble, pool, settings.al.md_dtype)
     assignments = trajectory_table(settings, inputs)
     run = Run(
         folder=folder,
         options=loop_options(settings, folder, definition.objects.uncertainty),
         progress=progress,
-        dynamics=Dynamics(inputs.systems, md_systems, predictor, assignments),
+        dynamics=Dynamics(inputs.systems, md_systems, predicting, assignments),
         final_dynamics=Dynamics(
             inputs.systems,
             _md_systems(inputs, [canonical(each) for each in conditions], limits),
-            predictor,
+            predicting,
             assignments,
         ),
         sampling_md=sampling_md(
@@ -260,34 +251,6 @@ def _wire(
         report=report,
     )
     return run, snapshots, WorkOfRanks(assignment.layout, report.clock, supply, pool)
-
-
-def _training_rounds(
-    settings: Settings,
-    inputs: Inputs,
-    ensemble: Ensemble,
-    pool: TrainingPool,
-    progress: Progress,
-    report: Report,
-    supply: LabelSupply,
-) -> TrainingRounds:
-    assert settings.mace is not None
-    worst_of: tuple[int, ...] = ()
-    if settings.al.stop_on == "worst":
-        worst_of = inputs.moving_places if len(inputs.moving) > 1 else ()
-    options = TrainingOptions(
-        max_failures_in_row=settings.al.max_training_failures,
-        error_table=settings.mace.misc.error_table,
-        n_atoms=max(len(system) for system in inputs.systems),
-        member_names=report.export.member_names,
-        worst_of=worst_of,
-    )
-    training = TrainingRounds(
-        ensemble, pool, progress, report.journal, report.clock, options, supply.queue.pump
-    )
-    if isinstance(supply.queue, BackgroundLabelQueue):
-        supply.queue.while_waiting = training.advance_background
-    return training
 
 
 def _snapshots(
@@ -331,55 +294,3 @@ def _md_systems(
         return MDSystem(one.structure, conditions[md], limits, one.name, one.starts)
 
     return made
-
-
-def _training_pool(
-    ensemble: Ensemble, valid_skip: int, comm: MPI.Intracomm, assignment: RankAssignment
-) -> TrainingPool:
-    ranks = assignment.layout.training
-    if ranks == (0,):
-        return SerialTrainingPool(ensemble, valid_skip)
-    placements = {
-        rank: TrainingPlacement(assignment.threads, assignment.local_index(rank))
-        for rank in ranks
-        if rank != 0
-    }
-    pool = RemoteTrainingPool(ensemble, valid_skip, comm, ranks, placements)
-    pool.set_up()
-    return pool
-
-
-def _predictor(ensemble: Ensemble, training: TrainingPool, precision: str) -> Predictor:
-    """Of MD: on the ranks that train, where there are several."""
-    dtype = ensemble.backend.dtype if precision == "training" else precision
-    if isinstance(training, RemoteTrainingPool):
-        return RemotePredictor(training, dtype)
-    return ensemble.predictor(dtype)
-
-
-def _exporter(settings: Settings, folder: Path) -> Exporter:
-    mace = settings.mace
-    assert mace is not None
-    return Exporter(
-        name=mace.general.name_exp,
-        seeds=member_seeds(mace.general.seed, settings.al.ensemble_size),
-        dataset_folder=settings.resolve(settings.al.dataset_dir),
-        model_folder=settings.resolve(mace.general.model_dir),
-        checkpoint_folder=settings.resolve(mace.general.checkpoints_dir),
-        inputs_folder=folder / "inputs",
-        keep_checkpoints=mace.misc.keep_checkpoints,
-        kind=settings.al.model_backend,
-        reference=_reference(settings),
-    )
-
-
-def _reference(settings: Settings) -> str:
-    """What computes the labels, for a reader."""
-    al = settings.al
-    if al.reference_engine == "aims":
-        return "FHI-aims with the control.in of the run"
-    if al.reference_engine == "tblite":
-        return f"tblite, {al.reference_method}"
-    if al.reference_engine == "ase":
-        return f"ASE, {al.reference_calculator}"
-    return str(al.reference_engine)

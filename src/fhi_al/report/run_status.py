@@ -58,8 +58,9 @@ def _bars(state: RunState, n_computed: int, targets: Targets) -> Iterator[Bar]:
     labels = Bar("labels", n_computed, targets.label_budget)
     if stage is Stage.INITIAL_SAMPLING:
         n_points = len(sampling.points) + len(sampling.pending)
-        name = f"sampling, round {sampling.rounds + 1}"
-        yield Bar(name, n_points, targets.points_per_round, ends_stage=False)
+        if n_points > 0 or not sampling.helped:  # else training goes on without new ones
+            name = f"sampling, round {sampling.rounds + 1}"
+            yield Bar(name, n_points, targets.points_per_round, ends_stage=False)
         yield Bar("labels", n_computed, targets.label_budget, ends_stage=False)
         yield Bar("epochs", sampling.epochs, targets.max_initial_epochs)
     elif stage in (Stage.INITIAL_CONVERGENCE, Stage.FINAL_CONVERGENCE):

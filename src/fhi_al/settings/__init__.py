@@ -15,7 +15,8 @@ from fhi_al.settings.architecture import Architecture
 from fhi_al.settings.mace import General, MaceSettings, Misc, Training
 from fhi_al.settings.md import MolecularDynamics
 from fhi_al.settings.problems import Problem, SettingsError
-from fhi_al.settings.reading import Settings, read_settings
+from fhi_al.settings.reading import read_settings
+from fhi_al.settings.resolved import Settings
 
 __all__ = [
     "ActiveLearning",

@@ -92,6 +92,13 @@ class CheckedFile:
                     return value_at(block, path)
         return None
 
+    def sections(self) -> dict[str, Any]:
+        """The models by section as the settings take them: MD and SYSTEMS as tuples."""
+        return {
+            section: blocks if section in LISTS else blocks[0]
+            for section, blocks in self.blocks.items()
+        }
+
 
 def check_file(
     kind: str,

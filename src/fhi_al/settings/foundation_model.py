@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from fhi_al.settings.architecture import Architecture
 from fhi_al.settings.problems import SettingsError, shown
-from fhi_al.settings.reading import Settings
+from fhi_al.settings.resolved import Settings
 
 SECTION = "ARCHITECTURE"
 

@@ -9,7 +9,8 @@ from typing import Any
 from fhi_al.settings.keys import Layout, keys_of
 from fhi_al.settings.model_backends import ModelDeclaration
 from fhi_al.settings.problems import Problem, SettingsError, nearest
-from fhi_al.settings.reading import Settings, checked_settings
+from fhi_al.settings.reading import checked_settings
+from fhi_al.settings.resolved import Settings
 from fhi_al.settings.yaml_reading import Document
 
 # MD may have several blocks.

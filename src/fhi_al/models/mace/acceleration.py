@@ -14,10 +14,11 @@ from typing import Any, Literal
 
 import torch
 
-from fhi_al.models.cuda_graphs import PLAIN_CALLS, Recorder
+from fhi_al.models.cuda_graphs import PLAIN_CALLS
 from fhi_al.models.graphs import Tensors
 from fhi_al.models.mace.cuequivariance import CuequivarianceTwin
 from fhi_al.models.out_of_memory import is_out_of_memory
+from fhi_al.models.recorders import Recorder
 
 log = logging.getLogger(__name__)
 

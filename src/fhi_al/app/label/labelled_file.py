@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fhi_al.active_learning.imported_frames import MOST_SHOWN
-from fhi_al.app.structure_systems import frames_of
+from fhi_al.app.label.structure_systems import frames_of
 from fhi_al.core.errors import EngineError, InputError
 from fhi_al.labels.records import Record, Rejected
 from fhi_al.labels.serial_queue import LabelQueue

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from fhi_al.app.evaluate_checks import ChecksWork
-from fhi_al.app.evaluate_data import EvaluatedData
-from fhi_al.app.evaluate_md import MDWork
-from fhi_al.app.evaluate_models import EvaluatedModels
-from fhi_al.app.evaluate_order import ChecksOrder
-from fhi_al.app.evaluate_reference import ReferenceCalculations
-from fhi_al.app.evaluate_report import Part
+from fhi_al.app.evaluate.checks import ChecksWork
+from fhi_al.app.evaluate.data import EvaluatedData
+from fhi_al.app.evaluate.md import MDWork
+from fhi_al.app.evaluate.models import EvaluatedModels
+from fhi_al.app.evaluate.order import ChecksOrder
+from fhi_al.app.evaluate.reference import ReferenceCalculations
+from fhi_al.app.evaluate.report import Part
 from fhi_al.core.label import Label, Origin
 from fhi_al.evaluation.check import Finding
 from fhi_al.evaluation.dimers import dimers, pairs_of

@@ -10,9 +10,9 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 
-from fhi_al.app.evaluate_data import EvaluatedData
-from fhi_al.app.evaluate_md import PLAN, STRUCTURES, MDWork
-from fhi_al.app.evaluate_reference import ReferenceCalculations
+from fhi_al.app.evaluate.data import EvaluatedData
+from fhi_al.app.evaluate.md import PLAN, STRUCTURES, MDWork
+from fhi_al.app.evaluate.reference import ReferenceCalculations
 from fhi_al.core.errors import EngineError
 from fhi_al.core.label import Label, Origin
 from fhi_al.evaluation.independent_md import sample

@@ -11,9 +11,9 @@ import numpy as np
 
 from fhi_al.app import checks
 from fhi_al.app.cluster_checks import cluster_problems
-from fhi_al.app.labelled_file import require_free
-from fhi_al.app.selection import Selection, selection
-from fhi_al.app.structure_systems import (
+from fhi_al.app.label.labelled_file import require_free
+from fhi_al.app.label.selection import Selection, selection
+from fhi_al.app.label.structure_systems import (
     FileSystems,
     notes_on_systems,
     structure_problems,

@@ -16,7 +16,7 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from fhi_al.app.foundation import Describe, file_descriptors
-from fhi_al.app.structure_systems import FileSystems, frames_of
+from fhi_al.app.label.structure_systems import FileSystems, frames_of
 from fhi_al.core.diversity import farthest_first, fingerprints_of_any
 from fhi_al.core.errors import InputError
 from fhi_al.settings import Settings

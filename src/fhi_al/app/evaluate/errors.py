@@ -10,9 +10,9 @@ from typing import Any
 
 from ase import units
 
-from fhi_al.app.evaluate_data import EvaluatedData
-from fhi_al.app.evaluate_models import EvaluatedModels
-from fhi_al.app.evaluate_report import Part
+from fhi_al.app.evaluate.data import EvaluatedData
+from fhi_al.app.evaluate.models import EvaluatedModels
+from fhi_al.app.evaluate.report import Part
 from fhi_al.core.errors import InputError
 from fhi_al.evaluation.errors import ModelErrors, Spread, force_scale, model_errors, spread_of
 from fhi_al.evaluation.figures import draw_parity

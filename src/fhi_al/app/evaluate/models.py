@@ -10,7 +10,7 @@ from typing import Any
 from ase.data import chemical_symbols
 
 from fhi_al.app import checks
-from fhi_al.app.evaluate_order import EvaluateOrder
+from fhi_al.app.evaluate.order import EvaluateOrder
 from fhi_al.app.fine_tuning import model_settings, with_foundation
 from fhi_al.core.errors import InputError
 from fhi_al.core.structure import Array

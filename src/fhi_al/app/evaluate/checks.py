@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from fhi_al.app.evaluate_data import EvaluatedData, formula_of
-from fhi_al.app.evaluate_order import ALL, CHECKS, ChecksOrder
+from fhi_al.app.evaluate.data import EvaluatedData, formula_of
+from fhi_al.app.evaluate.order import ALL, CHECKS, ChecksOrder
 from fhi_al.app.options import md_conditions
 from fhi_al.app.systems import conditions_of
 from fhi_al.core.label import Label

@@ -10,10 +10,10 @@ from typing import Any
 
 from fhi_al.active_learning.final_test import canonical
 from fhi_al.app import checks
-from fhi_al.app.evaluate_data import formula_of
-from fhi_al.app.evaluate_models import EvaluatedModels
-from fhi_al.app.evaluate_order import MDOrder
-from fhi_al.app.evaluate_reference import EngineInputs, label_seconds
+from fhi_al.app.evaluate.data import formula_of
+from fhi_al.app.evaluate.models import EvaluatedModels
+from fhi_al.app.evaluate.order import MDOrder
+from fhi_al.app.evaluate.reference import EngineInputs, label_seconds
 from fhi_al.app.options import md_conditions
 from fhi_al.app.systems import conditions_of
 from fhi_al.core.errors import InputError

@@ -12,26 +12,26 @@ from pathlib import Path
 from ase.data import chemical_symbols
 
 from fhi_al.app import checks
-from fhi_al.app.evaluate_checks import (
+from fhi_al.app.evaluate.checks import (
     ChecksWork,
     plan_checks,
     subjects_of_data,
     subjects_of_run,
 )
-from fhi_al.app.evaluate_data import EvaluatedData, read_data
-from fhi_al.app.evaluate_errors import errors_on
-from fhi_al.app.evaluate_md import MDWork, plan_md
-from fhi_al.app.evaluate_md_run import structures_of_md
-from fhi_al.app.evaluate_models import EvaluatedModels, read_models, run_settings
-from fhi_al.app.evaluate_order import FOLDER, MD, USUAL_REFERENCE, EvaluateOrder
-from fhi_al.app.evaluate_physics import Checks
-from fhi_al.app.evaluate_reference import (
+from fhi_al.app.evaluate.data import EvaluatedData, read_data
+from fhi_al.app.evaluate.errors import errors_on
+from fhi_al.app.evaluate.md import MDWork, plan_md
+from fhi_al.app.evaluate.md_run import structures_of_md
+from fhi_al.app.evaluate.models import EvaluatedModels, read_models, run_settings
+from fhi_al.app.evaluate.order import FOLDER, MD, USUAL_REFERENCE, EvaluateOrder
+from fhi_al.app.evaluate.physics import Checks
+from fhi_al.app.evaluate.reference import (
     EngineInputs,
     ReferenceCalculations,
     open_reference,
     read_engine_inputs,
 )
-from fhi_al.app.evaluate_report import Evaluation, Part
+from fhi_al.app.evaluate.report import Evaluation, Part
 from fhi_al.app.observation import watched
 from fhi_al.app.open import closed_at_the_end
 from fhi_al.app.process_set_up import Process

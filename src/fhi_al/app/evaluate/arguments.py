@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from fhi_al.app.evaluate_order import (
+from fhi_al.app.evaluate.order import (
     ALL,
     CHECKS,
     USUAL_REFERENCE,

@@ -10,13 +10,13 @@ from functools import partial
 from pathlib import Path
 
 from fhi_al.app.cluster_options import cluster_options
+from fhi_al.app.label.labelled_file import compute_missing, remember, write_output
+from fhi_al.app.label.selection import selected
+from fhi_al.app.label.work import LABELS, LabelOrder, LabelWork, read_label_work
 from fhi_al.app.label_supply import LabelPlace, LabelSupply, Surroundings, wire_queue
-from fhi_al.app.label_work import LABELS, LabelOrder, LabelWork, read_label_work
-from fhi_al.app.labelled_file import compute_missing, remember, write_output
 from fhi_al.app.observation import ranks_that_label, watched
 from fhi_al.app.open import closed_at_the_end
 from fhi_al.app.process_set_up import Process
-from fhi_al.app.selection import selected
 from fhi_al.core.errors import InputError
 from fhi_al.engines import registry
 from fhi_al.labels.label_file import LabelFile

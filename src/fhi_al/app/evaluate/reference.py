@@ -16,8 +16,8 @@ from pathlib import Path
 
 from fhi_al.app import checks
 from fhi_al.app.cluster_checks import cluster_problems
+from fhi_al.app.label.command import label_layout, layout_line, n_workers
 from fhi_al.app.label_supply import LabelPlace, Surroundings, wire_queue
-from fhi_al.app.labelling import label_layout, layout_line, n_workers
 from fhi_al.app.observation import ranks_that_label
 from fhi_al.app.process_set_up import Process
 from fhi_al.core.errors import InputError
