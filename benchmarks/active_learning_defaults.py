@@ -34,7 +34,7 @@ from label_sets import (
 )
 from train_member import converge, split
 from training_defaults import BASE as TRAINED_BY
-from training_defaults import BASE_TRAINING, OPTIONS, spread
+from training_defaults import BASE_TRAINING, OPTIONS, ratio, spread
 
 from fhi_al.active_learning.options import ConvergenceOptions
 from fhi_al.models.torch_set_up import torch_set_up
@@ -112,7 +112,7 @@ def table(folder: Path, system: str) -> list[str]:
         f"### {system}",
         "",
         "| changed (seeds) | initial labels, those of active learning and checks "
-        "| force MAE of a member, meV/A | against the first line, by seed "
+        "| force MAE of a member, meV/A | against the first line "
         "| energy RMSE, meV/atom | s of the run |",
         "|---|---|---|---|---|---|",
     ]
@@ -125,11 +125,11 @@ def table(folder: Path, system: str) -> list[str]:
         for each in found.values():
             initial = each["labels"].get("initial dataset", 0)
             counts.append(f"{initial} + {sum(each['labels'].values()) - initial}")
-        ratios = [f"{found[s]['mae'] / base[s]['mae']:.2f}" for s in found if s in base]
+        ratios = [found[seed]["mae"] / base[seed]["mae"] for seed in found if seed in base]
         lines.append(
             f"| {way} ({len(found)}) | {', '.join(counts)} "
             f"| {spread([1000 * each['mae'] for each in found.values()], 1)} "
-            f"| {', '.join(ratios)} "
+            f"| {ratio(ratios)} "
             f"| {spread([1000 * each['rmse_energy'] for each in found.values()], 2)} "
             f"| {np.mean([each['ran'] for each in found.values()]):.0f} |"
         )

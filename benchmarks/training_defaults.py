@@ -90,6 +90,7 @@ OPTIONS = {
     "valid_ratio 0.2": Option(valid_ratio=0.2),
     "valid_skip 5": Option(valid_skip=5),
     "ema_decay 0.999": Option({"ema_decay": 0.999}),
+    "long, batch_size 2": Option({"batch_size": 2}, max_epochs=300, patience=10_000),
 }
 
 
@@ -117,7 +118,7 @@ def compute(
                 option.patience, option.max_epochs, 0.0, option.valid_skip, start
             )
             sets = split(labels, option.valid_ratio, seed)
-            every = COMPARED_EVERY if name == LONG else 0
+            every = COMPARED_EVERY if name.startswith(LONG) else 0
             found = converge(values, options, sets, test, 1000 * seed, every)
             found["n_labels"] = len(labels)
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -166,6 +167,42 @@ def table(folder: Path, system: str) -> list[str]:
             f"| {np.mean(seconds):.0f} | {100 * share:.1f} % |"
         )
     return lines
+
+
+def in_short(folder: Path, systems: list[str]) -> list[str]:
+    """Errors against those of BASE with the same seed: geometric means, least and most."""
+    lines = [
+        f"### Against '{BASE}': force MAE of {', '.join(systems)}",
+        "",
+        f"| changed | {' | '.join(systems)} | all | energy RMSE, all | CPU s, all |",
+        f"|---|{'---|' * (len(systems) + 3)}",
+    ]
+    base = {system: read(folder, BASE, system) for system in systems}
+    for name in OPTIONS:
+        pairs = {
+            system: [
+                (one, base[system][seed])
+                for seed, one in read(folder, name, system).items()
+                if seed in base[system]
+            ]
+            for system in systems
+        }
+        cells = [ratio([one["mae"] / b["mae"] for one, b in pairs[each]]) for each in systems]
+        every = [pair for found in pairs.values() for pair in found]
+        cells += [
+            ratio([one[key] / b[key] for one, b in every])
+            for key in ("mae", "rmse_energy", "seconds")
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def ratio(values: list[float]) -> str:
+    """Geometric mean of ratios, the least and the most."""
+    if not values:
+        return ""
+    mean = np.exp(np.mean(np.log(values)))
+    return f"{mean:.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
 def ended(result: dict[str, Any], patience: int, max_epochs: int) -> tuple[int, float]:
@@ -228,7 +265,7 @@ def main() -> None:
     if not given.report:
         with torch_set_up(1):
             compute(given.folder, given.systems, given.seeds, given.only, given.minutes)
-    lines: list[str] = []
+    lines = [*in_short(given.folder, given.systems), ""]
     for system in given.systems:
         lines += [*table(given.folder, system), "", *table_of_stops(given.folder, system), ""]
     (given.folder / "training_defaults.md").write_text("\n".join(lines) + "\n")
