@@ -83,6 +83,7 @@ OPTIONS = {
     "no ema": Option({"ema": False}),
     "batch_size 10": Option({"batch_size": 10}),
     "batch_size 2": Option({"batch_size": 2}),
+    "batch_size 1": Option({"batch_size": 1}),
     "lr 0.005": Option({"lr": 0.005}),
     "lr_factor 0.5": Option({"lr_factor": 0.5}),
     "scheduler_patience 2": Option({"scheduler_patience": 2}),

@@ -104,7 +104,9 @@ def test_a_run_keeps_the_data_it_began_with(tmp_path: Path) -> None:
 
 def test_with_data_a_budget_need_not_pay_for_a_first_round(tmp_path: Path) -> None:
     settings_of(tmp_path, "c.traj", label_budget=5)
-    with pytest.raises(SettingsError, match="the first round of the initial dataset alone takes"):
+    with pytest.raises(
+        SettingsError, match="the first round of the initial dataset takes 40 calculations"
+    ):
         settings_of(tmp_path, None, label_budget=5)
 
 

@@ -11,11 +11,14 @@ import pytest
 
 from fhi_al.app.run_record import run_record
 from fhi_al.core.label import Label, Origin
+from fhi_al.core.run_state import RunState, Stage
 from fhi_al.models.interface import Prediction
 from fhi_al.report.page.compared import compared
 from fhi_al.report.page.figures import distinct, duration, thinned
 from fhi_al.report.page.labels import principal_components
 from fhi_al.report.page.page import report_html
+from fhi_al.report.page.verdict import verdict
+from fhi_al.report.page.words import asked
 from fhi_al.report.predictions import Predicted, read_predictions, write_predictions
 from fhi_al.report.record import Events, RunRecord
 
@@ -175,3 +178,42 @@ def test_a_run_that_has_hardly_begun_has_a_report() -> None:
     assert "Not finished: before its first snapshot" in page
     assert "No model has been trained yet." in page
     assert page.count('class="missing"') >= 8
+
+
+@pytest.mark.parametrize(
+    ("wanted", "headline", "said"),
+    [
+        (0.0, "Finished", None),  # no such stop
+        (0.001, "Finished, less accurate than asked for", "1 meV/Å was asked for: not reached."),
+        (0.5, "Finished: as accurate as asked for", "500 meV/Å were asked for: reached."),
+    ],
+)
+def test_the_verdict_compares_with_an_error_that_was_asked_for_only(
+    wanted: float, headline: str, said: str | None
+) -> None:
+    entry = {"mae_forces": 0.1, "n_validation": 4}
+    done = record(
+        [label("a", -2.0)],
+        state=RunState(stage=Stage.DONE, stop_reason="all trajectories are done"),
+        settings={"ACTIVE_LEARNING.desired_acc": wanted},
+        events=Events([{"kind": "ensemble", **entry}], [1]),
+    )
+    found = verdict(done)
+    assert found.headline == headline
+    assert ("asked for" in found.text) == (said is not None)
+    assert said is None or said in found.text
+    shown = dict(asked(done))
+    assert ("force error wanted" in shown) == (said is not None)
+
+
+def test_a_sampler_is_no_model_that_members_start_from() -> None:
+    settings = {
+        "ACTIVE_LEARNING.ensemble_size": 4,
+        "ACTIVE_LEARNING.foundation_model": "sampler.model",
+        "ARCHITECTURE.foundation_model": None,
+        "GENERAL.seed": 1,
+    }
+    assert dict(asked(record([], settings=settings)))["models"] == "4 members, MACE, seed 1"
+    settings["ARCHITECTURE.foundation_model"] = "medium-mpa-0"
+    models = dict(asked(record([], settings=settings)))["models"]
+    assert models == "4 members, MACE, fine-tuned from medium-mpa-0, seed 1"

@@ -466,3 +466,25 @@ def test_every_block_of_a_list_is_checked(tmp_path: Path) -> None:
     blocks = "MD:\n  - timestep: 1\n  - timestep: 0\n  - frction: 1\n"
     found = problems_of(tmp_path, al=GOOD_AL + blocks)
     assert [(p.line, p.key) for p in found] == [(6, "MD[1].timestep"), (7, "MD[2].frction")]
+
+
+@pytest.mark.parametrize(
+    ("budget", "final_test", "fewest"),
+    [(40, "0", 41), (42, "auto", 45), (60, "100", 141), (60, "20", 61)],
+)
+def test_a_budget_pays_for_the_first_round_the_final_test_and_something_between(
+    budget: int, final_test: str, fewest: int, tmp_path: Path
+) -> None:
+    def text(label_budget: int) -> str:
+        return (
+            f"ACTIVE_LEARNING:\n  label_budget: {label_budget}\n  final_test: {final_test}\n"
+            "  n_samples: 10\n  ensemble_size: 4\n  reference_engine: tblite\n"
+        )
+
+    (tmp_path / MACE).write_text("GENERAL:\n  seed: 1\n")
+    (tmp_path / AL).write_text(text(budget))
+    with pytest.raises(SettingsError, match=f"Expected {fewest} or more") as raised:
+        read_settings(tmp_path)
+    assert raised.value.problems[0].key == "ACTIVE_LEARNING.label_budget"
+    (tmp_path / AL).write_text(text(fewest))
+    read_settings(tmp_path)

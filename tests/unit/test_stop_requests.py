@@ -33,3 +33,10 @@ def test_the_first_request_is_the_reason(tmp_path: Path) -> None:
     with soft_stop.listening():
         signal.raise_signal(signal.SIGUSR1)
     assert soft_stop.reason() == "the file STOP"
+
+
+def test_a_file_that_another_has_taken_away_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "exists", lambda path: True)
+    assert SoftStop(tmp_path).reason() == "the file STOP"

@@ -117,7 +117,7 @@ def test_every_command_on_a_folder(
 ) -> None:
     succeed, said, not_tried = KINDS[kind]
     words = {"F": str(folders[kind]), "S": str(folders["S"]), "L": str(folders["L"])}
-    lock = FolderLock(folders[kind] / "restart") if kind == "running" else None
+    lock = FolderLock(folders[kind] / "restart", Path("STOP")) if kind == "running" else None
     with nullcontext() if lock is None else closing(lock):
         for name, (main, arguments) in COMMANDS.items():
             if name in not_tried:
@@ -140,7 +140,7 @@ def test_every_command_on_a_folder(
 def test_a_run_that_is_there_is_not_begun_anew(
     folders: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with closing(FolderLock(folders["running"] / "restart")):
+    with closing(FolderLock(folders["running"] / "restart", Path("STOP"))):
         code, _, err = called(cli.main, ["--workdir", str(folders["running"])], capsys)
     assert code == WRONG_INPUT and "another run works in this folder" in err
     argv = [str(folders["of an older version"]), "--geometry", str(folders["S"])]

@@ -269,7 +269,7 @@ def test_asked_to_stop_it_ends_with_what_it_has_and_goes_on(
     if how == "SIGTERM":
         job.send_signal(signal.SIGTERM)
     elif how == "STOP":
-        (folder / "STOP").touch()
+        (folder / "labelled" / "STOP").touch()
     code, output = finish(job)
     assert code == 3, output
     assert "run the same command again to continue" in output and "Traceback" not in output

@@ -33,6 +33,7 @@ from fhi_al.engines.aims_input.errors import AimsInputError
 from fhi_al.engines.engine import ReferenceEngine
 from fhi_al.engines.inputs import Inputs
 from fhi_al.engines.registry import completed, engine_kind
+from fhi_al.models.file_names import final_models
 from fhi_al.settings import Settings
 from fhi_al.settings.engine_names import OBJECT
 from fhi_al.settings.from_python import in_sections, settings_from
@@ -280,10 +281,9 @@ class ActiveLearning:
 def _result_of(run: Run) -> Result:
     state, export = run.state, run.report.export
     assert state.final_mae_forces is not None
-    models = sorted(export.model_folder.glob("*.model"))
     return Result(
         folder=run.folder,
-        models=tuple(path for path in models if not path.stem.endswith("_compiled")),
+        models=tuple(final_models(export.model_folder)),
         force_mae=state.final_mae_forces,
         n_labels=run.store.n_computed - run.store.n_rejected,
         stop_reason=state.stop_reason,

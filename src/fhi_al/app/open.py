@@ -18,7 +18,7 @@ from fhi_al.app.rank_assignment import assign_ranks, rank_layout
 from fhi_al.core.run_state import Stage
 from fhi_al.labels.store import LabelStore
 from fhi_al.parallel import mpi
-from fhi_al.process.soft_stop import Stopped
+from fhi_al.process.soft_stop import STOP_FILE, Stopped
 from fhi_al.report.logs import terminal_log
 from fhi_al.storage.folder_lock import FolderLock
 
@@ -59,13 +59,13 @@ def prepared(
         # Of a run that is there, before anybody reads its snapshots.
         is_there = restart.is_dir()
         if is_there:
-            parts.enter_context(closing(FolderLock(restart)))
+            parts.enter_context(closing(FolderLock(restart, definition.folder / STOP_FILE)))
         run = prepare(definition, command)
         if run.needs.models:
             inputs = run.definition.inputs if run.needs.labels else None
             rank_layout(settings, process.placements, inputs)
         if not is_there:
-            parts.enter_context(closing(FolderLock(restart)))
+            parts.enter_context(closing(FolderLock(restart, definition.folder / STOP_FILE)))
         yield run
 
 

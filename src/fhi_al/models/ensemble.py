@@ -16,6 +16,7 @@ import torch
 from fhi_al.core.structure import Array, Structure
 from fhi_al.models.descriptors import Descriptors
 from fhi_al.models.evaluation import InferenceCopy
+from fhi_al.models.file_names import member_model, with_compiled
 from fhi_al.models.interface import (
     Geometry,
     InferenceModel,
@@ -178,7 +179,7 @@ class Ensemble:
 
     def model_paths(self, folder: Path, name: str) -> list[Path]:
         """Where :meth:`export` writes the members' models."""
-        return [folder / f"{name}_{member.seed}.model" for member in self.members]
+        return [member_model(folder, name, member.seed) for member in self.members]
 
     def export(self, folder: Path, name: str, members: Sequence[int] | None = None) -> list[Path]:
         """Write members' models (None: all) for use elsewhere; returns the files.
@@ -230,11 +231,6 @@ class Ensemble:
             if name not in states:
                 raise ValueError(f"no state {name} of member {member.index}")
             member.load_state(unpacked(states[name]))
-
-
-def with_compiled(path: Path) -> Path:
-    """Where the compiled form of a model is written: MACE's own naming."""
-    return path.with_name(f"{path.stem}_compiled{path.suffix}")
 
 
 def state_name(index: int) -> str:

@@ -73,7 +73,8 @@ class SoftStop:
     Parameters
     ----------
     folder : Path
-        The run's folder; a file ``STOP`` in it is a request, and is removed when it is heard.
+        A file ``STOP`` in it is a request, and is removed when it is heard: a folder of this
+        command alone, for another one that listened would take it away.
     walltime_limit_s : float or None
         Seconds after which to stop, from now on.
     """
@@ -110,7 +111,7 @@ class SoftStop:
 
     def _other_request(self) -> str | None:
         if self._file.exists():
-            self._file.unlink()
+            self._file.unlink(missing_ok=True)
             return f"the file {STOP_FILE}"
         elapsed_s = time.monotonic() - self._started
         if self._limit_s is not None and elapsed_s > self._limit_s:

@@ -18,7 +18,8 @@ from fhi_al.core.reported_errors import ReportedErrors
 from fhi_al.labels.records import Rejected
 from fhi_al.labels.store import LabelStore
 from fhi_al.labels.xyz import write_records
-from fhi_al.models.ensemble import Ensemble, state_name, with_compiled
+from fhi_al.models.ensemble import Ensemble, state_name
+from fhi_al.models.file_names import best_model, with_compiled
 from fhi_al.report.model_card import ModelCard
 from fhi_al.storage.atomic_file import write_atomically
 
@@ -141,8 +142,11 @@ class Exporter:
                     "as they are. Set MISC.compile_final: false to do without",
                     str(error).strip().splitlines()[-1],
                 )
-        if best is not None:
-            target = self.model_folder / f"{self.name}_best.model"
+        target = best_model(self.model_folder, self.name)
+        if best is None:  # of a run whose settings were other ones
+            for stale in (target, with_compiled(target)):
+                stale.unlink(missing_ok=True)
+        else:
             for given, to in zip(paths, (target, with_compiled(target)), strict=False):
                 write_atomically(to, given[best].read_bytes())
 

@@ -93,6 +93,12 @@ class RunRecord:
     notes: Sequence[str] = ()
 
     @property
+    def wanted_error(self) -> float | None:
+        """The force MAE in eV/A at which active learning was to stop; None: none was given."""
+        wanted = self.settings.get("ACTIVE_LEARNING.desired_acc")
+        return float(wanted) if isinstance(wanted, int | float) and wanted > 0 else None
+
+    @property
     def name(self) -> str:
         """What the run is called."""
         return str(self.settings.get("GENERAL.name_exp") or self.folder.resolve().name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from math import ceil
 
 from fhi_al.settings.active_learning import ActiveLearningSettings
 from fhi_al.settings.architecture import Architecture
@@ -16,6 +15,7 @@ from fhi_al.settings.mace import MaceSettings, Training
 from fhi_al.settings.md_blocks import md_problems
 from fhi_al.settings.plugins import imported
 from fhi_al.settings.problems import Problem
+from fhi_al.settings.stopping import stop_problems
 from fhi_al.settings.systems import system_problems, trajectory_counts
 
 Selectors = Mapping[str, tuple[str, tuple[str, ...]]]
@@ -157,7 +157,7 @@ def check_active_learning(
     yield from _cluster(settings)
     yield from _without_selector(file)
     if training:
-        yield from _stop_rule(settings)
+        yield from stop_problems(settings)
         yield from _foundation(settings)
         yield from _displaced(settings)
         yield from md_problems(settings.md)
@@ -167,31 +167,6 @@ def check_active_learning(
             al.num_trajectories,
             al.n_samples,
             own_sets=al.initial_sets == "own",
-        )
-
-
-def _stop_rule(settings: ActiveLearningSettings) -> Iterator[Clash]:
-    al = settings.active_learning
-    limits = (al.max_set_size, al.max_MD_steps, al.label_budget)
-    if al.desired_acc == 0 and limits == (None, None, None):
-        yield Clash(
-            (
-                "ACTIVE_LEARNING.desired_acc",
-                "ACTIVE_LEARNING.max_set_size",
-                "ACTIVE_LEARNING.max_MD_steps",
-            ),
-            "nothing would ever stop active learning. Give at least one of desired_acc (above 0,"
-            " in eV/A), max_set_size, max_MD_steps and label_budget",
-        )
-    if "none" in al.sources:
-        return
-    calls = ceil(al.n_samples * al.ensemble_size * al.calls_per_point)
-    # With data of the user's there may be no such round.
-    if al.initial_data is None and al.label_budget is not None and al.label_budget <= calls:
-        yield Clash(
-            ("ACTIVE_LEARNING.label_budget", "ACTIVE_LEARNING.n_samples"),
-            f"the first round of the initial dataset alone takes {calls} calculations (n_samples x"
-            " ensemble_size, with aimd x skip_step_initial), and active learning needs some, too",
         )
 
 

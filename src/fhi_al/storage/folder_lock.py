@@ -45,8 +45,10 @@ class FolderLock:
 
     Parameters
     ----------
-    restart : Path
-        ``restart/``.
+    state : Path
+        ``restart/`` of a run, or what another command has in its place.
+    stop_file : Path
+        What asks its holder to stop.
 
     Raises
     ------
@@ -56,10 +58,10 @@ class FolderLock:
         Naming host and process of the run that has it.
     """
 
-    def __init__(self, restart: Path) -> None:
-        require_no_file(restart)
-        restart.mkdir(parents=True, exist_ok=True)
-        path = restart / LOCK
+    def __init__(self, state: Path, stop_file: Path) -> None:
+        require_no_file(state)
+        state.mkdir(parents=True, exist_ok=True)
+        path = state / LOCK
         self._stream = path.open("a+")
         try:
             fcntl.flock(self._stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -68,8 +70,8 @@ class FolderLock:
             holder = self._stream.read().strip() or "unknown"
             self._stream.close()
             raise FolderInUse(
-                f"{restart.parent}: another run works in this folder ({holder}): expected to be "
-                "the only one. Wait for it, stop it (a file STOP in the folder does), or use a "
+                f"{state.parent}: another run works in this folder ({holder}): expected to be "
+                f"the only one. Wait for it, stop it (the file {stop_file} does), or use a "
                 "folder of its own."
             ) from error
         except OSError as error:

@@ -37,7 +37,7 @@ from fhi_al.app.open import closed_at_the_end
 from fhi_al.app.process_set_up import Process
 from fhi_al.core.errors import InputError
 from fhi_al.labels.labelled_frames import LabelNames
-from fhi_al.process.soft_stop import SoftStop
+from fhi_al.process.soft_stop import STOP_FILE, SoftStop
 from fhi_al.report.clock import Clock
 from fhi_al.report.command_status import CommandProgress, CommandStatusSource
 from fhi_al.report.logs import log_to_file, stop_log, terminal_log
@@ -140,9 +140,9 @@ def evaluate(
     settings = run_settings(folder, order.given)
     process.changes.enter_context(torch_set_up())
     work = read_evaluation(folder, order, settings)
-    soft_stop = SoftStop(folder, settings.misc.walltime_limit if settings else None)
+    soft_stop = SoftStop(work.state, settings.misc.walltime_limit if settings else None)
     with ExitStack() as outer:
-        outer.enter_context(closing(FolderLock(work.state)))
+        outer.enter_context(closing(FolderLock(work.state, work.state / STOP_FILE)))
         if not quiet:
             process.changes.enter_context(terminal_log("INFO"))
         outer.callback(stop_log, log_to_file(work.output / LOG))

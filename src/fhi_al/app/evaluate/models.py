@@ -15,6 +15,7 @@ from fhi_al.app.fine_tuning import model_settings, with_foundation
 from fhi_al.core.errors import InputError
 from fhi_al.core.structure import Array
 from fhi_al.models.file_models import FileModel, FilesPredictor
+from fhi_al.models.file_names import final_models
 from fhi_al.models.interface import InferenceWeights
 from fhi_al.settings import Settings
 from fhi_al.settings.keys import FILE_NAMES
@@ -125,10 +126,7 @@ def _of_run(folder: Path, settings: Settings | None) -> tuple[Path, ...]:
     where = folder / "model"
     if settings is not None and settings.mace is not None:
         where = settings.resolve(settings.mace.general.model_dir)
-    # What a run with compile_final writes beside each is the same model.
-    found = sorted(
-        path for path in where.glob("*.model") if not path.name.endswith("_compiled.model")
-    )
+    found = final_models(where)
     if not found:
         raise InputError(
             [

@@ -25,7 +25,7 @@ from fhi_al.labels.serial_queue import LabelQueue
 from fhi_al.labels.store import LabelStore
 from fhi_al.labels.validation import LabelRequest, LabelValidator
 from fhi_al.parallel.layout import Layout, LayoutError, layout
-from fhi_al.process.soft_stop import SoftStop
+from fhi_al.process.soft_stop import STOP_FILE, SoftStop
 from fhi_al.report.clock import Clock
 from fhi_al.report.command_status import CommandProgress, CommandStatusSource
 from fhi_al.report.logs import log_to_file, stop_log, terminal_log
@@ -67,7 +67,7 @@ def compute(folder: Path, order: LabelOrder, process: Process, bars: bool | None
     ranks = label_layout(settings, process)
     process.changes.enter_context(terminal_log("INFO"))
     with ExitStack() as outer:
-        outer.enter_context(closing(FolderLock(work.state)))
+        outer.enter_context(closing(FolderLock(work.state, work.state / STOP_FILE)))
         outer.callback(stop_log, log_to_file(work.state / LOG))
         for note in work.notes:
             log.warning("%s", note)
@@ -75,7 +75,7 @@ def compute(folder: Path, order: LabelOrder, process: Process, bars: bool | None
             log.info("added to control.in: %s", line)
         for line in [*work.systems.described(), layout_line(settings, ranks)]:
             log.info("%s", line)
-        soft_stop = SoftStop(folder, settings.misc.walltime_limit)
+        soft_stop = SoftStop(work.state, settings.misc.walltime_limit)
         process.changes.enter_context(soft_stop.listening())
         # Of a launch that ended: here nothing depends on what arrived when.
         (work.state / "order.jsonl").unlink(missing_ok=True)

@@ -206,8 +206,8 @@ def _curve(x: Sequence[Any], maes: Sequence[float], name: str, color: str) -> Tr
 
 def _target(record: RunRecord, x: Sequence[float]) -> list[Trace]:
     """The error that was asked for, as a line over these places."""
-    wanted = record.settings.get("ACTIVE_LEARNING.desired_acc")
-    if not isinstance(wanted, int | float) or not x:
+    wanted = record.wanted_error
+    if wanted is None or not x:
         return []
     ends = [min(x), max(x)]
     style = {"dash": "dash", "width": 1.0}
@@ -215,5 +215,5 @@ def _target(record: RunRecord, x: Sequence[float]) -> list[Trace]:
 
 
 def _about_target(record: RunRecord) -> str:
-    wanted = record.settings.get("ACTIVE_LEARNING.desired_acc")
+    wanted = record.wanted_error
     return "" if wanted is None else f" Dashed: the error asked for, {1000 * wanted:g} meV/Å."

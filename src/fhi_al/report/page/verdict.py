@@ -91,12 +91,12 @@ def _last_round(record: RunRecord) -> KnownError | None:
 
 def verdict(record: RunRecord) -> Verdict:
     """What a reader in a hurry needs to know."""
-    found, wanted = known_error(record), record.settings.get("ACTIVE_LEARNING.desired_acc")
+    found, wanted = known_error(record), record.wanted_error
     warnings = list(record.notes)
     if record.state is not None and record.state.errors is not None:
         warnings += contradictions(record.state.errors)
     sentences = [_error_sentence(record, found)]
-    if found is not None and isinstance(wanted, int | float):
+    if found is not None and wanted is not None:
         reached = found.forces <= wanted
         sentences.append(
             f"{1000 * wanted:g} meV/Å {'were' if wanted != 0.001 else 'was'} asked for: "
@@ -117,6 +117,8 @@ def verdict(record: RunRecord) -> Verdict:
         return Verdict("good", "Finished: as accurate as asked for", " ".join(sentences))
     if "label_budget" in state.stop_reason:
         return Verdict("open", "Finished: the label budget is used up", " ".join(sentences))
+    if wanted is None:
+        return Verdict("open", "Finished", " ".join(sentences))
     return Verdict("caution", "Finished, less accurate than asked for", " ".join(sentences))
 
 

@@ -65,13 +65,12 @@ def asked(record: RunRecord) -> Iterator[tuple[str, str]]:
     yield from _dynamics(record)
     if get("ACTIVE_LEARNING.ensemble_size"):
         models = get("ARCHITECTURE.model") or get("ACTIVE_LEARNING.model_backend") or "MACE"
-        foundation = get("ACTIVE_LEARNING.foundation_model")
+        foundation = get("ARCHITECTURE.foundation_model")
         start = f", fine-tuned from {foundation}" if foundation else ""
         size, seed = get("ACTIVE_LEARNING.ensemble_size"), get("GENERAL.seed")
         yield "models", f"{size} members, {models}{start}, seed {seed}"
-    wanted = get("ACTIVE_LEARNING.desired_acc")
-    if wanted is not None:
-        yield "force error wanted", f"{1000 * wanted:g} meV/Å"
+    if record.wanted_error is not None:
+        yield "force error wanted", f"{1000 * record.wanted_error:g} meV/Å"
     limits = {
         "label_budget": "labels",
         "max_MD_steps": "MD steps of a trajectory",
