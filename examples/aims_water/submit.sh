@@ -14,7 +14,7 @@ export OMP_NUM_THREADS=1
 ulimit -s unlimited
 
 # Stop here if an input is wrong, before any core hour is spent.
-FHI_AL --check > check.out || { cat check.out; exit 2; }
+FHI_AL --check > check.out 2>&1 || { cat check.out; exit 2; }
 
 # First time: the energies of the isolated atoms, to be copied into mace_settings.yaml.
 # srun FHI_AL-atomic-energies

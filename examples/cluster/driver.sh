@@ -12,7 +12,7 @@
 
 export OMP_NUM_THREADS=4
 
-FHI_AL --check > check.out || { cat check.out; exit 2; }
+FHI_AL --check > check.out 2>&1 || { cat check.out; exit 2; }
 
 # MD and training only; the labels are computed in jobs that this one submits.
 srun FHI_AL

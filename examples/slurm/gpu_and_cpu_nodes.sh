@@ -50,7 +50,7 @@ export OMP_NUM_THREADS=1
 ulimit -s unlimited
 
 # Stop here if an input is wrong, before any core hour is spent.
-FHI_AL --check > check.out || { cat check.out; exit 2; }
+FHI_AL --check > check.out 2>&1 || { cat check.out; exit 2; }
 
 # The first component's tasks are the first ranks.  Each training rank is bound to its 8 cores, the
 # others to one each: here cpus-per-task differs between the components, so binding is right.

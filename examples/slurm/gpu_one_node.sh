@@ -39,7 +39,7 @@ export OMP_NUM_THREADS=1
 ulimit -s unlimited
 
 # Stop here if an input is wrong, before any core hour is spent.
-FHI_AL --check > check.out || { cat check.out; exit 2; }
+FHI_AL --check > check.out 2>&1 || { cat check.out; exit 2; }
 
 # Each training rank sees one GPU, its own; the others see none.  All GPUs are given to the step,
 # not one per task (--gpus-per-task), since 61 of the 64 tasks need none.

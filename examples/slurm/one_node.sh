@@ -37,7 +37,7 @@ export OMP_NUM_THREADS=1
 ulimit -s unlimited
 
 # Stop here if an input is wrong, before any core hour is spent.
-FHI_AL --check > check.out || { cat check.out; exit 2; }
+FHI_AL --check > check.out 2>&1 || { cat check.out; exit 2; }
 
 srun --cpu-bind=cores FHI_AL
 code=$?

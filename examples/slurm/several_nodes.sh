@@ -39,7 +39,7 @@ export OMP_NUM_THREADS=1
 ulimit -s unlimited
 
 # Stop here if an input is wrong, before any core hour is spent.
-FHI_AL --check > check.out || { cat check.out; exit 2; }
+FHI_AL --check > check.out 2>&1 || { cat check.out; exit 2; }
 
 # One line per rank, in the order of ranks: --distribution=arbitrary reads it.
 export SLURM_HOSTFILE=hosts_${SLURM_JOB_ID}.txt

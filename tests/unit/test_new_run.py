@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 import subprocess
 import tomllib
 from pathlib import Path
@@ -115,6 +116,44 @@ def test_with_fhi_aims_only_the_two_paths_are_left_to_adapt(
     adapt = [line for line in capsys.readouterr().out.splitlines() if line.startswith("adapt:")]
     assert sorted("species_dir" in line for line in adapt) == [False, True]
     assert "k_grid                 7 7 7\n" in (tmp_path / "run/control.in").read_text()
+
+
+def test_with_fhi_aims_there_is_a_job_script_that_queues_itself_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert init(tmp_path / "run", molecule("H2O"), "--engine", "aims") == 0
+    script = tmp_path / "run" / "submit.sh"
+    subprocess.run(["bash", "-n", str(script)], check=True)
+    assert "sbatch submit.sh" in capsys.readouterr().out
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    said = tmp_path / "said"
+    for name, content in {
+        "FHI_AL": f'echo "$0 $@" >> {said}; exit $CODE_OF_CHECK',
+        "srun": f'echo "srun $@" >> {said}; exit $CODE',
+        "scontrol": f'echo "scontrol $@" >> {said}',
+    }.items():
+        (tools / name).write_text(f"#!/bin/bash\n{content}\n")
+        (tools / name).chmod(0o755)
+
+    def run(code_of_check: int, code: int, restarts: int = 0) -> tuple[int, list[str]]:
+        said.write_text("")
+        values = {
+            "PATH": f"{tools}:{os.environ['PATH']}",
+            "CODE_OF_CHECK": str(code_of_check),
+            "CODE": str(code),
+            "SLURM_JOB_ID": "7",
+            "SLURM_RESTART_COUNT": str(restarts),
+        }
+        # Not as a login shell, which would set the path anew.
+        done = subprocess.run(["bash", str(script)], cwd=script.parent, env=os.environ | values)
+        return done.returncode, [line.split()[0] for line in said.read_text().splitlines()[1:]]
+
+    assert run(2, 0) == (2, [])
+    assert run(0, 0) == (0, ["srun"])
+    assert run(0, 3) == (3, ["srun", "scontrol"])
+    assert run(0, 3, restarts=20) == (3, ["srun"])
+    assert run(0, 1) == (1, ["srun"])
 
 
 def test_the_environment_says_where_fhi_aims_is(

@@ -53,6 +53,7 @@ OTHER_PROGRAMS_OPTIONS = {
     "--logdir",
     "--mpi",
     "--ntasks-per-node",
+    "--requeue",
 }
 
 

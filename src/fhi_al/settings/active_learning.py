@@ -69,11 +69,10 @@ class ActiveLearning(Section):
     )
     initial_sets: Annotated[Literal["own", "shared", "bootstrap"], Choice()] = setting(
         "shared",
-        "Points of the initial dataset: all are `shared`: every member trains on all points, those"
-        " of active learning included, but for a fold of its own (`valid_ratio`) that it validates"
-        " on; the same, but each member has its own `bootstrap` sample of them, in which points are"
-        " missing or there several times; or each member has its `own`, and all validate on the"
-        " same ones of active learning.",
+        "`shared`: every member trains on all points, those of active learning included, except a"
+        " fold of its own that it validates on (`valid_ratio`). `bootstrap`: the same, but on a"
+        " sample of its own in which points are missing or repeated. `own`: each member has its own"
+        " points of the initial dataset, and all validate on the same points of active learning.",
     )
     final_sets: Annotated[Literal["own", "all"], Choice()] = setting(
         "all",
@@ -130,8 +129,8 @@ class ActiveLearning(Section):
     )
     max_set_size: OptionalInteger = setting(
         None,
-        "Training points of one member at which active learning stops; of an initial dataset that"
-        " all share its part counts (`initial_sets`).",
+        "Active learning stops when a member has this many training points. Of an initial dataset"
+        " that all share (`initial_sets`) its part counts, 1/`ensemble_size`.",
         ge=1,
         shown_default="no limit",
     )
@@ -233,8 +232,8 @@ class ActiveLearning(Section):
     reference_groups: OptionalInteger = setting(
         None,
         "Groups of ranks that compute labels at the same time, with `parallel`, each with an engine"
-        " of its own. A process of FHI-aims knows one system: with several, groups compute them in"
-        " turn, at least one group each.",
+        " of its own. A process of FHI-aims can compute one system: with several, each group is"
+        " tied to one, and every system needs a group.",
         ge=1,
         shown_default="1 for FHI-aims, of each system; else one per rank",
     )
@@ -335,10 +334,10 @@ class ActiveLearning(Section):
     )
     max_threshold: OptionalNumber = setting(
         0.5,
-        "What the threshold is (1 - `c_x`) times of counts as at most this share of the root mean"
-        " square of the initial dataset's forces, and as much while it warms up: models that"
+        "The average or quantile in the threshold is capped at this share of the root mean square"
+        " of the initial dataset's forces; during the warm-up the cap takes its place. Models that"
         " disagree by more know nothing of a structure, and their MD would go on to where there is"
-        " nothing to learn. `None`: no such bound.",
+        " nothing to learn. `None`: no cap.",
         gt=0,
         try_=0.5,
     )
@@ -419,11 +418,10 @@ class ActiveLearning(Section):
     )
     max_excess_energy: PositiveOrAutoOrNone = setting(
         "auto",
-        "From a label whose energy per atom lies farther than this above the mean of the initial"
-        " dataset a trajectory goes back to its last good point, for MD would stay where there is"
-        " nothing to learn; the label is trained on. `auto`: 8 standard deviations of harmonic"
-        " vibrations at the trajectory's temperature (the highest of its schedule), and their mean."
-        " `None`: no such limit.",
+        "A label whose energy per atom is more than this above the mean of the initial dataset is"
+        " trained on, but its trajectory goes back to its last good point, for MD would stay where"
+        " there is nothing to learn. `auto`: mean plus 8 standard deviations of harmonic vibrations"
+        " at the trajectory's temperature (the highest of its schedule). `None`: no limit.",
         unit="eV",
         try_=0.5,
     )

@@ -136,7 +136,7 @@ def changes(before: Values, now: Values) -> tuple[list[str], list[str]]:
         if label not in now or before[label] == now[label]:
             continue
         message = f"{label}: {before[label]} -> {now[label]}"
-        (allowed if _may_change(label) else refused).append(message)
+        (allowed if may_change(label) else refused).append(message)
     return allowed, refused
 
 
@@ -181,9 +181,10 @@ def _names_of_systems(values: Values) -> list[str | None]:
 
 def is_kept(label: str, before: Values, now: Values) -> bool:
     """Whether a run goes on with its earlier value of a key, if no file gives another one."""
-    return label in before and before[label] != now[label] and not _may_change(label)
+    return label in before and before[label] != now[label] and not may_change(label)
 
 
-def _may_change(label: str) -> bool:
+def may_change(label: str) -> bool:
+    """Whether a run goes on with another value of a key, ``SECTION.key``."""
     section, _, key = label.partition(".")
     return key in MAY_CHANGE.get(section.partition("[")[0], frozenset())

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
+from fhi_al.settings.changes import may_change
 from fhi_al.settings.keys import FILE_NAMES, LAYOUTS, keys_below, keys_of, sections_of
 from fhi_al.settings.problems import shown
 
@@ -23,19 +24,25 @@ _BOUND_WORDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 
 
 def glossary_markdown() -> str:
-    """One table per section: key, type, default, meaning with unit and bounds or choices."""
+    """One table per section: key, type, default, meaning with unit and bounds or choices.
+
+    The last column says whether it may change in a run.
+    """
     parts = []
     for kind in LAYOUTS:
         parts.append(f"## {FILE_NAMES[kind]}\n")
         for section, model in sections_of(kind).items():
             parts.append(f"### {section}\n\n{cleandoc(model.__doc__ or '')}\n")
-            rows = ["| key | type | default | meaning |", "|---|---|---|---|"]
-            rows += [_row(key, info) for key, info in keys_of(model).items()]
+            rows = ["| key | type | default | meaning | may change |", "|---|---|---|---|---|"]
+            rows += [
+                _row(key, info, may_change(f"{section}.{key}"))
+                for key, info in keys_of(model).items()
+            ]
             parts.append("\n".join(rows) + "\n")
     return "\n".join(parts)
 
 
-def _row(key: str, info: FieldInfo) -> str:
+def _row(key: str, info: FieldInfo, changes: bool) -> str:
     extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
     meaning = [info.description or ""]
     choices = _choices(info.annotation)
@@ -55,7 +62,7 @@ def _row(key: str, info: FieldInfo) -> str:
         meaning.append(f"({'; '.join(details)})")
     default = extra.get("shown_default") or _default(info)
     kind = "keys" if keys_below(info) else _type_name(info.annotation)
-    cells = [f"`{key}`", kind, str(default), " ".join(meaning)]
+    cells = [f"`{key}`", kind, str(default), " ".join(meaning), "yes" if changes else ""]
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 

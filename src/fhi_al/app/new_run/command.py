@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from fhi_al.app.new_run import examples
+from fhi_al.app.new_run import examples, job_script
 from fhi_al.app.new_run.engine_choice import (
     EngineChoice,
     EngineFiles,
@@ -76,7 +76,10 @@ def act(arguments: argparse.Namespace) -> Iterator[str]:
     if new.runs:
         workdir = shlex.quote(str(new.folder))
         yield f"check it:  FHI_AL --workdir {workdir} --check"
-        yield f"run it:    mpirun -n 2 FHI_AL --workdir {workdir}"
+        if job_script.NAME in new.files and not arguments.example:
+            yield f"run it:    cd {workdir}; sbatch {job_script.NAME}"
+        else:
+            yield f"run it:    mpirun -n 2 FHI_AL --workdir {workdir}"
 
 
 def _of_example(arguments: argparse.Namespace) -> NewFolder:
@@ -187,9 +190,12 @@ def _in_cells(
 
 
 def _files(geometry: str, engine: EngineFiles, plan: Plan) -> dict[str, bytes]:
+    of_aims = {}
+    if engine.control is not None:
+        of_aims = {"control.in": engine.control, job_script.NAME: job_script.SCRIPT}
     texts = {
         "geometry.in": geometry,
-        **({} if engine.control is None else {"control.in": engine.control}),
+        **of_aims,
         "active_learning_settings.yaml": active_learning_text(plan),
         "mace_settings.yaml": mace_text(plan),
     }
