@@ -120,12 +120,17 @@ def initial_dataset(axes: Axes) -> None:
         (66, "control.in, geometry.in\nand two settings files", PALE),
         (
             56.5,
-            "sample n_samples points\nfor each member, by MD on a\nfoundation model or ab initio",
+            "sample n_samples points for each\nmember: MD on a foundation model\n"
+            "or ab initio, displaced atoms",
             BLUE,
         ),
         (47, "label them with the\nreference engine", ORANGE),
-        (37.5, "share them out: every member\nhas its own training and\nvalidation set", PURPLE),
-        (28, "train all members for\nintermediate_epochs", GREEN),
+        (
+            37.5,
+            "every member trains on all of\nthem but a fold of its own, on\nwhich it validates",
+            PURPLE,
+        ),
+        (28, "train all members, again and\nagain while it helps", GREEN),
     ]
     for y, text, colour in steps:
         box(axes, (left, y), (wide, 6.8), text, colour)
@@ -183,7 +188,7 @@ def sweep(axes: Axes) -> None:
     arrow(axes, (102, 65.5), (104.5, 65.5))
     arrow(axes, (109.5, 60.5), (109.5, 55.8), (53.25, 55.8), (53.25, 59))
     words(axes, (107.6, 57.4), "no", 9, style="italic")
-    rules = "stop: force MAE < desired_acc, or max_set_size points, or all trajectories done"
+    rules = "stop: force MAE < desired_acc, label_budget, max_set_size, or all trajectories done"
     words(axes, (81.4, 54.4), rules, 8)
 
 
@@ -206,7 +211,8 @@ def life(axes: Axes) -> None:
     arrow(axes, (53, 33), (53, 26.5))
     words(axes, (54, 29.8), "max_MD_steps", 8.5, ha="left")
     note = (
-        "threshold =\nmoving average of\nthe uncertainties\n× (1 − c_x)\n\n"
+        "threshold =\nmoving average of\nthe uncertainties\n× (1 − c_x), capped\n"
+        "by max_threshold\n\n"
         "* as after an MD block\nthat exploded: back to\nthe last good point,\nnew velocities"
     )
     words(axes, (107.8, 34.5), note, 8.5)
@@ -221,7 +227,13 @@ def algorithm() -> Figure:
     panel(axes, (42, 3), (74.5, 13), "3  Convergence")
     kept = "train on without new points; keep the\nbest weights (all members, or the best)"
     box(axes, (44.5, 4.6), (33, 6.4), kept, GREEN)
-    box(axes, (84, 4.6), (30, 6.4), "model/, data/final/, results/,\nanalysis/, AL.log", PALE)
+    box(
+        axes,
+        (84, 4.6),
+        (30, 6.4),
+        "model/, data/final/, report/; then\nthe true error in the models' own\nMD, by a few labels more",
+        PALE,
+    )
     arrow(axes, (77.5, 7.8), (84, 7.8))
     arrow(axes, (31, 7.5), (40, 7.5), (40, 68.5), (44.5, 68.5))
     arrow(axes, (114.5, 65.5), (118.3, 65.5), (118.3, 13.4), (68, 13.4), (68, 11))
@@ -250,22 +262,35 @@ def serial_lanes(axes: Axes, up: float) -> None:
     lanes = {"rank 0": up + 65.5, "rank 1": up + 58.0, "rank 2": up + 50.5, "…": up + 43.0}
     for name, y in lanes.items():
         lane(axes, y, name)
-    alone: list[tuple[float, float, str, str]] = [
-        (12, 10, "read and\ncheck inputs", PALE),
-        (23, 12, "MD of all\ntrajectories", BLUE),
-        (36, 12, "uncertainty\nchecks", BLUE),
-        (72, 18, "training of\nall members", GREEN),
-        (91, 12, "MD, checks", BLUE),
+    training = (72, 18, "training of\nits member", GREEN)
+    rows: list[tuple[float, list[tuple[float, float, str, str]]]] = [
+        (
+            65.5,
+            [
+                (12, 10, "read and\ncheck inputs", PALE),
+                (23, 12, "MD of all\ntrajectories", BLUE),
+                (36, 12, "uncertainty\nchecks", BLUE),
+                training,
+                (91, 12, "MD, checks", BLUE),
+            ],
+        ),
+        *(
+            (y, [(23, 25, "forces of its member", BLUE), training, (91, 12, "forces", BLUE)])
+            for y in (58.0, 50.5)
+        ),
     ]
-    for x, width, text, colour in alone:
-        box(axes, (x, up + 65.5), (width, 5), text, colour, 8.5)
+    for y, row in rows:
+        for x, width, text, colour in row:
+            box(axes, (x, up + y), (width, 5), text, colour, 8.5)
     together = "one\nreference\ncalculation\non all ranks\n(FHI-aims)"
     for x in (49.0, 60.5, 104.0):
         box(axes, (x, up + 43), (10.5, 27.5), together, ORANGE, 8.5)
     for x in (30.0, 87.5):
-        for y in list(lanes.values())[1:]:
-            words(axes, (x, y + 2.5), "asleep; looks for a command", 8.5, color=GREY)
-    note = "tblite and other ASE calculators run on rank 0 alone; the others then train, too."
+        words(axes, (x, up + 45.5), "asleep; looks for a command", 8.5, color=GREY)
+    note = (
+        "Here with three members. tblite and other ASE calculators run on rank 0 alone, while the"
+        " others sleep."
+    )
     words(axes, (12, up + 40.6), note, 9, ha="left")
 
 
@@ -276,7 +301,7 @@ def parallel_lanes(axes: Axes) -> None:
     lanes = [("rank 0", 70.0), ("rank 1", 62.5), ("group 1", 55.0), ("group 2", 47.5)]
     for name, y in lanes:
         lane(axes, y, name)
-    asleep = "asleep"
+    forces = "forces of its members"
     rows: list[list[tuple[float, float, str, str]]] = [
         [
             (12, 20, "MD of the trajectories\nthat do not wait", BLUE),
@@ -286,11 +311,11 @@ def parallel_lanes(axes: Axes) -> None:
             (96, 22, "MD of the trajectories\nthat do not wait", BLUE),
         ],
         [
-            (12, 20, asleep, ""),
+            (12, 20, forces, BLUE),
             (33, 20, "training of its\nmembers", GREEN),
-            (54, 20, asleep, ""),
+            (54, 20, forces, BLUE),
             (75, 20, "training of its\nmembers", GREEN),
-            (96, 22, asleep, ""),
+            (96, 22, forces, BLUE),
         ],
         [
             (17, 30, "a point of trajectory 0", ORANGE),
@@ -306,10 +331,7 @@ def parallel_lanes(axes: Axes) -> None:
     ]
     for (_, y), row in zip(lanes, rows, strict=True):
         for x, width, text, colour in row:
-            if colour:
-                box(axes, (x, y), (width, 5), text, colour, 8.5)
-            else:
-                words(axes, (x + width / 2, y + 2.5), text, 8.5, color=GREY)
+            box(axes, (x, y), (width, 5), text, colour, 8.5)
     arrow(axes, (12, 44.6), (118, 44.6), colour=GREY)
     words(axes, (116, 42.8), "time", 9, color=GREY)
     note = (
