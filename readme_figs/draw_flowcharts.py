@@ -227,13 +227,11 @@ def algorithm() -> Figure:
     panel(axes, (42, 3), (74.5, 13), "3  Convergence")
     kept = "train on without new points; keep the\nbest weights (all members, or the best)"
     box(axes, (44.5, 4.6), (33, 6.4), kept, GREEN)
-    box(
-        axes,
-        (84, 4.6),
-        (30, 6.4),
-        "model/, data/final/, report/; then\nthe true error in the models' own\nMD, by a few labels more",
-        PALE,
+    end = (
+        "model/, data/final/, report/; then\nthe true error in the models' own\n"
+        "MD, by a few more labels"
     )
+    box(axes, (84, 4.6), (30, 6.4), end, PALE)
     arrow(axes, (77.5, 7.8), (84, 7.8))
     arrow(axes, (31, 7.5), (40, 7.5), (40, 68.5), (44.5, 68.5))
     arrow(axes, (114.5, 65.5), (118.3, 65.5), (118.3, 13.4), (68, 13.4), (68, 11))
