@@ -11,18 +11,21 @@ from typing import Any
 import ase.io
 import numpy as np
 import pytest
+import yaml
 from ase import Atoms
 from ase.build import molecule
 from foundation.small_foundation import SmallFoundation
 from mace.calculators import MACECalculator
 from mpi4py import MPI
+from tblite.ase import TBLite
 
 from fhi_al.app.evaluate.command import checked, evaluate
-from fhi_al.app.evaluate.order import ChecksOrder, EvaluateOrder
+from fhi_al.app.evaluate.order import ChecksOrder, EvaluateOrder, MDOrder
 from fhi_al.app.process_set_up import Process
 from fhi_al.core.errors import InputError
 from fhi_al.models.file_models import FilesPredictor
 from fhi_al.models.mace.model_files import MaceFiles
+from fhi_al.parallel.layout import RankPlacement
 
 pytestmark = pytest.mark.real
 
@@ -30,7 +33,7 @@ pytestmark = pytest.mark.real
 @pytest.fixture
 def process() -> Iterator[Process]:
     with ExitStack() as changes:
-        yield Process(MPI.COMM_SELF, [], changes)
+        yield Process(MPI.COMM_SELF, [RankPlacement("here", (0,))], changes)
 
 
 @pytest.fixture(scope="module")
@@ -183,3 +186,44 @@ def test_checks_alone_need_systems(small_foundation: SmallFoundation, tmp_path: 
     asked = EvaluateOrder((small_foundation.weights,), on="md")
     with pytest.raises(InputError, match=r"no active_learning_settings\.yaml"):
         checked(tmp_path, asked)
+
+
+def run_of_two_systems(folder: Path) -> Path:
+    """Of a run: settings and geometries of water and of an ion."""
+    folder.mkdir()
+    (folder / "water.in").write_text("atom 0 0 0 O\natom 0 0.76 0.59 H\natom 0 -0.76 0.59 H\n")
+    (folder / "oh.in").write_text("atom 0 0 0 O\natom 0 0 0.97 H\n")
+    content = {
+        "ACTIVE_LEARNING": {"reference_engine": "tblite"},
+        "SYSTEMS": [
+            {"name": "water", "geometry": "water.in"},
+            {"name": "oh", "geometry": "oh.in", "arguments": {"charge": -1}},
+        ],
+    }
+    (folder / "active_learning_settings.yaml").write_text(yaml.safe_dump(content))
+    return folder
+
+
+def test_labels_of_several_systems_have_their_arguments(
+    small_foundation: SmallFoundation, tmp_path: Path, process: Process
+) -> None:
+    folder = run_of_two_systems(tmp_path / "run")
+    asked = EvaluateOrder(
+        (small_foundation.weights,),
+        on="md",
+        md=MDOrder(n_structures=4, spacing_fs=1.0, equilibration_fs=1.0),
+        checks=ChecksOrder(("vibrations",)),
+    )
+    evaluate(folder, asked, process, quiet=True)
+    lines = (folder / "evaluation" / "labels.jsonl").read_text().splitlines()
+    records = [json.loads(line)["label"] for line in lines]
+    ions = [one for one in records if one["numbers"] == [8, 1]]
+    assert len(ions) > 10
+    assert len(records) - len(ions) > 10
+    for one in records[::5]:
+        atoms = Atoms(one["numbers"], one["positions"])
+        charge = -1 if len(atoms) == 2 else 0
+        atoms.calc = TBLite(method="GFN2-xTB", charge=charge, verbosity=0)
+        # eV, eV/A: a start from another density, converged to 1e-6 Hartree.
+        assert one["energy"] == pytest.approx(atoms.get_potential_energy(), abs=2e-5)
+        np.testing.assert_allclose(one["forces"], atoms.get_forces(), atol=1e-3)
