@@ -287,7 +287,7 @@ def _run_evaluate(arguments: argparse.Namespace, process: Process) -> int:
 
     folder, order = arguments.workdir.resolve(), order_of(arguments)
     if arguments.check:
-        print("\n".join(command.checked(folder, order)))
+        print("\n".join(command.checked(folder, order, process)))
         return DONE
     bars = BARS[arguments.progress]
     found = command.evaluate(folder, order, process, quiet=arguments.json, bars=bars)

@@ -5,24 +5,28 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import ase.io
 import numpy as np
 import pytest
+import yaml
 from ase import Atoms
 from ase.build import molecule
 from foundation.small_foundation import SmallFoundation
 from mace.calculators import MACECalculator
 from mpi4py import MPI
+from tblite.ase import TBLite
 
 from fhi_al.app.evaluate.command import checked, evaluate
-from fhi_al.app.evaluate.order import ChecksOrder, EvaluateOrder
+from fhi_al.app.evaluate.order import ChecksOrder, EvaluateOrder, MDOrder
 from fhi_al.app.process_set_up import Process
 from fhi_al.core.errors import InputError
 from fhi_al.models.file_models import FilesPredictor
 from fhi_al.models.mace.model_files import MaceFiles
+from fhi_al.parallel.layout import RankPlacement
 
 pytestmark = pytest.mark.real
 
@@ -30,7 +34,7 @@ pytestmark = pytest.mark.real
 @pytest.fixture
 def process() -> Iterator[Process]:
     with ExitStack() as changes:
-        yield Process(MPI.COMM_SELF, [], changes)
+        yield Process(MPI.COMM_SELF, [RankPlacement("here", (0,))], changes)
 
 
 @pytest.fixture(scope="module")
@@ -131,23 +135,23 @@ def wrong_labels(folder: Path, case: str) -> Path:
     ],
 )
 def test_wrong_labels_are_refused_by_frame(
-    case: str, message: str, small_foundation: SmallFoundation, tmp_path: Path
+    case: str, message: str, small_foundation: SmallFoundation, tmp_path: Path, process: Process
 ) -> None:
     with pytest.raises(InputError, match=message):
-        checked(tmp_path, order(wrong_labels(tmp_path, case), small_foundation.weights))
+        checked(tmp_path, order(wrong_labels(tmp_path, case), small_foundation.weights), process)
 
 
-def test_wrong_models_are_all_named(some_labels: Path, tmp_path: Path) -> None:
+def test_wrong_models_are_all_named(some_labels: Path, tmp_path: Path, process: Process) -> None:
     broken = tmp_path / "broken.model"
     broken.write_text("no model")
     with pytest.raises(InputError) as raised:
-        checked(tmp_path, order(some_labels, broken, tmp_path / "absent.model"))
+        checked(tmp_path, order(some_labels, broken, tmp_path / "absent.model"), process)
     assert [line.partition(": ")[0] for line in raised.value.problems] == [
         str(broken),
         str(tmp_path / "absent.model"),
     ]
     with pytest.raises(InputError, match=r"no models .*--workdir"):
-        checked(tmp_path, order(some_labels))
+        checked(tmp_path, order(some_labels), process)
 
 
 def test_checks_look_at_molecules_and_crystals_of_a_file(
@@ -174,12 +178,75 @@ def test_checks_look_at_molecules_and_crystals_of_a_file(
     assert "verdict: " in found.lines[-3]
 
 
-def test_checks_alone_need_systems(small_foundation: SmallFoundation, tmp_path: Path) -> None:
+def test_checks_alone_need_systems(
+    small_foundation: SmallFoundation, tmp_path: Path, process: Process
+) -> None:
     asked = EvaluateOrder((small_foundation.weights,), checks=ChecksOrder(("eos",)))
     with pytest.raises(InputError, match="--checks: expected systems"):
-        checked(tmp_path, asked)
+        checked(tmp_path, asked, process)
     with pytest.raises(InputError, match="--on: expected a file"):
-        checked(tmp_path, EvaluateOrder((small_foundation.weights,)))
+        checked(tmp_path, EvaluateOrder((small_foundation.weights,)), process)
     asked = EvaluateOrder((small_foundation.weights,), on="md")
     with pytest.raises(InputError, match=r"no active_learning_settings\.yaml"):
-        checked(tmp_path, asked)
+        checked(tmp_path, asked, process)
+
+
+def run_of_two_systems(folder: Path, **keys: Any) -> Path:
+    """Of a run: settings and geometries of water and of an ion."""
+    folder.mkdir()
+    (folder / "water.in").write_text("atom 0 0 0 O\natom 0 0.76 0.59 H\natom 0 -0.76 0.59 H\n")
+    (folder / "oh.in").write_text("atom 0 0 0 O\natom 0 0 0.97 H\n")
+    content = {
+        "ACTIVE_LEARNING": {"reference_engine": "tblite", **keys},
+        "SYSTEMS": [
+            {"name": "water", "geometry": "water.in"},
+            {"name": "oh", "geometry": "oh.in", "arguments": {"charge": -1}},
+        ],
+    }
+    (folder / "active_learning_settings.yaml").write_text(yaml.safe_dump(content))
+    return folder
+
+
+def test_labels_of_several_systems_have_their_arguments(
+    small_foundation: SmallFoundation, tmp_path: Path, process: Process
+) -> None:
+    folder = run_of_two_systems(tmp_path / "run")
+    asked = EvaluateOrder(
+        (small_foundation.weights,),
+        on="md",
+        md=MDOrder(n_structures=4, spacing_fs=1.0, equilibration_fs=1.0),
+        checks=ChecksOrder(("vibrations",)),
+    )
+    evaluate(folder, asked, process, quiet=True)
+    lines = (folder / "evaluation" / "labels.jsonl").read_text().splitlines()
+    records = [json.loads(line)["label"] for line in lines]
+    ions = [one for one in records if one["numbers"] == [8, 1]]
+    assert len(ions) > 10
+    assert len(records) - len(ions) > 10
+    for one in records[::5]:
+        atoms = Atoms(one["numbers"], one["positions"])
+        charge = -1 if len(atoms) == 2 else 0
+        atoms.calc = TBLite(method="GFN2-xTB", charge=charge, verbosity=0)
+        # eV, eV/A: a start from another density, converged to 1e-6 Hartree.
+        assert one["energy"] == pytest.approx(atoms.get_potential_energy(), abs=2e-5)
+        np.testing.assert_allclose(one["forces"], atoms.get_forces(), atol=1e-3)
+
+
+def of_ranks(process: Process, n_ranks: int) -> Process:
+    return replace(process, placements=[RankPlacement("here", (k,)) for k in range(n_ranks)])
+
+
+def test_a_check_says_who_would_compute_and_refuses_too_few_ranks(
+    small_foundation: SmallFoundation, some_labels: Path, tmp_path: Path, process: Process
+) -> None:
+    folder = run_of_two_systems(tmp_path / "run", parallel=True, reference_groups=4)
+    on_md = EvaluateOrder((small_foundation.weights,), on="md")
+    with pytest.raises(InputError, match="reference_groups = 4"):
+        checked(folder, on_md, of_ranks(process, 3))
+    # One rank computes alone, whatever the groups are to be.
+    assert "layout: labels one after the other" in "\n".join(checked(folder, on_md, process))
+    text = "\n".join(checked(folder, on_md, of_ranks(process, 5)))
+    assert "layout: labels by 4 group(s) of 4 rank(s) in all" in text
+    # The engine's ranks do not matter where it is not asked.
+    on_file = order(some_labels, small_foundation.weights)
+    assert "layout" not in "\n".join(checked(folder, on_file, of_ranks(process, 3)))

@@ -9,8 +9,9 @@ import ase.io
 import numpy as np
 from ase import Atoms
 
-from fhi_al.active_learning.imported_frames import Expected, ExpectedSystem
+from fhi_al.active_learning.imported_frames import Expected
 from fhi_al.active_learning.initial_data import InitialFiles, initial_files
+from fhi_al.active_learning.matching import ExpectedSystem
 from fhi_al.core.plausible import GeometryLimits, LabelLimits
 from fhi_al.core.structure import structure
 

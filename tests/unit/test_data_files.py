@@ -15,9 +15,10 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from imported_parts import POSITIONS, water, write_frames
 
 from fhi_al.active_learning.data_files import DataSource, Sets, fingerprint, read_data_files
-from fhi_al.active_learning.imported_frames import Expected, ExpectedSystem
+from fhi_al.active_learning.imported_frames import Expected
 from fhi_al.active_learning.imported_units import work_ratio
 from fhi_al.active_learning.initial_data import InitialData
+from fhi_al.active_learning.matching import ExpectedSystem
 from fhi_al.core.errors import InputError
 from fhi_al.core.structure import geometry_key, structure
 from fhi_al.labels.labelled_frames import LabelNames, read_frames

@@ -11,7 +11,9 @@ from typing import Any
 import ase.io
 import numpy as np
 import pytest
-from run_folder import copy_of, kill_all, killed_status, run, start, succeed, wait_until
+import yaml
+from foundation.small_foundation import SmallFoundation
+from run_folder import WATER, copy_of, kill_all, killed_status, run, start, succeed, wait_until
 from tblite.ase import TBLite
 
 from fhi_al.report.status_file import look_at
@@ -83,6 +85,20 @@ def test_more_calculations_than_allowed_are_not_begun(
     assert code == 2
     assert f"would take {N_CALCULATIONS} calculations of the engine" in output
     assert not (folder / "evaluation").exists()
+
+
+def test_a_check_refuses_the_ranks_that_the_launch_refuses(
+    small_foundation: SmallFoundation, tmp_path: Path
+) -> None:
+    keys = {"reference_engine": "tblite", "parallel": True, "reference_groups": 4}
+    content = yaml.safe_dump({"ACTIVE_LEARNING": keys})
+    (tmp_path / "active_learning_settings.yaml").write_text(content)
+    (tmp_path / "geometry.in").write_text(WATER)
+    asked = (str(small_foundation.weights), *MD, "--check")
+    code, output = run(tmp_path, 3, *asked, command=COMMAND)
+    assert code == 2, output
+    assert "ACTIVE_LEARNING.reference_groups = 4" in output
+    assert "Traceback" not in output
 
 
 def test_a_folder_that_is_no_runs_says_so(tmp_path: Path) -> None:

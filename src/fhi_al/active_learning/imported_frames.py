@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from ase.data import chemical_symbols
-from numpy.typing import NDArray
 
+from fhi_al.active_learning.matching import ExpectedSystem, order_like, systems_with
 from fhi_al.core.label import Label
 from fhi_al.core.plausible import GeometryLimits, LabelLimits, geometry_problem, label_problem
 from fhi_al.core.structure import Structure, geometry_key
@@ -27,27 +26,6 @@ SAME_ENERGY, SAME_PLACE = 1e-4, 1e-3
 MOST_COMPARED = 20
 # Labels of one structure are the same if they differ by less (eV, eV/A): xyz files are rounded.
 ROUNDING = 1e-6
-
-
-@dataclass(frozen=True, eq=False)
-class ExpectedSystem:
-    """A system of the run.
-
-    Parameters
-    ----------
-    name : str
-        Of its geometry, in messages.
-    structure : Structure
-    e0_sum : float or None
-        Sum of the E0s of its atoms, in eV; None if nobody knows.
-    e0_words : str
-        Whose they are.
-    """
-
-    name: str
-    structure: Structure
-    e0_sum: float | None = None
-    e0_words: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,24 +90,9 @@ def examined(frame: Frame, expected: Expected, system: int | None = None) -> Exa
 
 def _as_system(label: Label, systems: Mapping[int, ExpectedSystem]) -> Label | str:
     """The label of the one system that has these atoms, or why there is none."""
-    same = [k for k, each in systems.items() if _same(each.structure.numbers, label.numbers)]
-    found = [k for k in same if systems[k].structure.pbc == label.pbc]
-    if same and not found:
-        kinds = ("a molecule", "a crystal (with a cell)")
-        name = systems[same[0]].name
-        return (
-            f"is {kinds[label.pbc]}, {name} is {kinds[not label.pbc]}: expected the same kind. "
-            f"Correct Lattice and pbc, or {name}"
-        )
-    if not found:
-        atoms = np.sort(label.numbers)
-        found = [
-            k
-            for k, each in systems.items()
-            if each.structure.pbc == label.pbc and _same(np.sort(each.structure.numbers), atoms)
-        ]
-    if not found:
-        return _other_atoms(label, list(systems.values()))
+    found = systems_with(label.numbers, label.pbc, systems)
+    if isinstance(found, str):
+        return found
     if len(found) > 1:
         names = " and ".join(systems[k].name for k in found)
         return (
@@ -139,15 +102,9 @@ def _as_system(label: Label, systems: Mapping[int, ExpectedSystem]) -> Label | s
     return _sorted_as(label, found[0], systems[found[0]].structure)
 
 
-def _same(one: NDArray[np.int64], other: NDArray[np.int64]) -> bool:
-    return np.array_equal(one, other)
-
-
 def _sorted_as(label: Label, index: int, system: Structure) -> Label:
     """With the atoms in the system's order: those of one element stay in theirs."""
-    order = np.empty(len(label.numbers), dtype=np.int64)
-    for number in np.unique(system.numbers):
-        order[system.numbers == number] = np.flatnonzero(label.numbers == number)
+    order = order_like(label.numbers, system.numbers)
     positions = label.positions[order]
     return replace(
         label,
@@ -157,31 +114,6 @@ def _sorted_as(label: Label, index: int, system: Structure) -> Label:
         positions=positions,
         forces=label.forces[order],
     )
-
-
-def _other_atoms(label: Label, systems: Sequence[ExpectedSystem]) -> str:
-    if len(systems) > 1:
-        names = ", ".join(f"{one.name}: {_formula(one.structure.numbers)}" for one in systems)
-        return (
-            f"has the atoms {_formula(label.numbers)}, which no system has ({names}): expected "
-            "those of one. Remove the frame, or add a system"
-        )
-    name, system = systems[0].name, systems[0].structure
-    if len(label.numbers) != len(system):
-        return (
-            f"has {len(label.numbers)} atoms, {name} has {len(system)}: expected as many. Remove "
-            "the frame"
-        )
-    return (
-        f"has other atoms ({_formula(label.numbers)}) than {name} ({_formula(system.numbers)}): "
-        "expected the same. Remove the frame"
-    )
-
-
-def _formula(numbers: NDArray[np.int64]) -> str:
-    elements, counts = np.unique(numbers, return_counts=True)
-    pairs = zip(elements, counts, strict=True)
-    return "".join(f"{chemical_symbols[z]}{n if n > 1 else ''}" for z, n in pairs)
 
 
 def _label_problems(label: Label, expected: Expected) -> Iterator[str]:

@@ -12,7 +12,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from fhi_al.active_learning.imported_frames import Expected, ExpectedSystem
+from fhi_al.active_learning.imported_frames import Expected
+from fhi_al.active_learning.matching import ExpectedSystem
 from fhi_al.core.label import Label
 from fhi_al.core.structure import Array
 from fhi_al.labels.labelled_frames import Frame

@@ -6,7 +6,7 @@ run begins with.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from ase.data import chemical_symbols, covalent_radii, ground_state_magnetic_mom
 
 from fhi_al.core.derived import dimer_positions, element_pairs, order_without, vacancy_sites
 from fhi_al.core.displaced import Kind
-from fhi_al.core.structure import Structure, structure
+from fhi_al.core.structure import structure
 from fhi_al.engines.aims_input.atomic import control_apart
 from fhi_al.engines.aims_input.geometry import Geometry
 from fhi_al.engines.inputs import Inputs, SystemInput, elements
@@ -140,22 +140,24 @@ def _vacancies(parent: int, one: SystemInput, n: int, seed: int) -> Iterator[Der
 def _without(geometry: Geometry, site: int) -> Geometry:
     """A crystal without an atom, in the order of :func:`fhi_al.core.derived.order_without`."""
     order = order_without(geometry.structure, site)
+    path = Path(f"{geometry.path} without atom {site + 1}")
+    return replace(some_atoms(geometry, order), path=path)
+
+
+def some_atoms(geometry: Geometry, order: Sequence[int]) -> Geometry:
+    """Atoms of a geometry with all that is said of them, in some order."""
+    shape, each = geometry.structure, np.asarray(order, dtype=np.int64)
     return replace(
         geometry,
-        path=Path(f"{geometry.path} without atom {site + 1}"),
-        structure=_some(geometry.structure, order),
+        structure=replace(
+            shape,
+            numbers=shape.numbers[each],
+            positions=shape.positions[each],
+            fixed=shape.fixed[each],
+            initial_moments=shape.initial_moments[each],
+            initial_charges=shape.initial_charges[each],
+            masses=None if shape.masses is None else shape.masses[each],
+        ),
         species=tuple(geometry.species[k] for k in order),
         atom_lines=tuple(geometry.atom_lines[k] for k in order),
-    )
-
-
-def _some(shape: Structure, order: list[int]) -> Structure:
-    return replace(
-        shape,
-        numbers=shape.numbers[order],
-        positions=shape.positions[order],
-        fixed=shape.fixed[order],
-        initial_moments=shape.initial_moments[order],
-        initial_charges=shape.initial_charges[order],
-        masses=None if shape.masses is None else shape.masses[order],
     )

@@ -6,13 +6,14 @@ import math
 from dataclasses import replace
 
 from fhi_al.active_learning.data_files import fingerprint, read_data_files
-from fhi_al.active_learning.imported_frames import Expected, ExpectedSystem
+from fhi_al.active_learning.imported_frames import Expected
 from fhi_al.active_learning.initial_data import (
     InitialData,
     InitialFiles,
     initial_files,
     read_initial_data,
 )
+from fhi_al.active_learning.matching import ExpectedSystem
 from fhi_al.active_learning.restart import Continuation
 from fhi_al.app import checks
 from fhi_al.app.data_sources import KEY, data_sources, file_called

@@ -32,6 +32,7 @@ from fhi_al.app.evaluate.reference import (
     read_engine_inputs,
 )
 from fhi_al.app.evaluate.report import Evaluation, Part
+from fhi_al.app.label.command import layout_checked
 from fhi_al.app.observation import watched
 from fhi_al.app.open import closed_at_the_end
 from fhi_al.app.process_set_up import Process
@@ -174,7 +175,7 @@ def _named(order: EvaluateOrder) -> str:
     return ", ".join([*on, *(["checks"] if order.checks.names else [])])
 
 
-def checked(folder: Path, order: EvaluateOrder) -> list[str]:
+def checked(folder: Path, order: EvaluateOrder, process: Process) -> list[str]:
     """What ``--check`` prints for inputs without problems.
 
     Raises
@@ -183,7 +184,10 @@ def checked(folder: Path, order: EvaluateOrder) -> list[str]:
         With all problems found.
     """
     work = read_evaluation(folder, order, run_settings(folder, order.given))
-    return [*work.described(), "all inputs are in order; nothing was run"]
+    lines = work.described()
+    if work.needs_engine and work.engine is not None:
+        lines.append(layout_checked(work.engine.settings, process))
+    return [*lines, "all inputs are in order; nothing was run"]
 
 
 def read_evaluation(

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from ase.symbols import Symbols
 
-from fhi_al.active_learning.imported_frames import Expected, ExpectedSystem, lines_of
+from fhi_al.active_learning.imported_frames import Expected, lines_of
 from fhi_al.active_learning.initial_data import check_frames
+from fhi_al.active_learning.matching import ExpectedSystem
 from fhi_al.app.evaluate.models import EvaluatedModels
 from fhi_al.core.errors import InputError
 from fhi_al.core.label import Label

@@ -157,7 +157,7 @@ def checked(folder: Path, order: LabelOrder, process: Process) -> list[str]:
         f"{n_known} of {len(keys)} different structures have a result already",
         *selecting,
         f"output: {work.output}",
-        _layout_checked(work.settings, process),
+        layout_checked(work.settings, process),
         "all inputs are in order; nothing was run",
     ]
 
@@ -198,7 +198,14 @@ def label_layout(settings: Settings, process: Process) -> Layout:
         raise InputError([str(problem)]) from error
 
 
-def _layout_checked(settings: Settings, process: Process) -> str:
+def layout_checked(settings: Settings, process: Process) -> str:
+    """Who would compute; on one rank, as on a login node, that the launch needs more.
+
+    Raises
+    ------
+    InputError
+        If there are not enough ranks.
+    """
     try:
         return layout_line(settings, label_layout(settings, process))
     except InputError as error:

@@ -1,7 +1,7 @@
 """Structures of a file as systems of an engine, and what is wrong with them, by frame.
 
 A system is what an engine is built for: elements in their order, periodicity, initial moments and
-charges.  A file may hold many.  Runs nothing.
+charges, control.in, arguments.  A file may hold many.  Runs nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fhi_al.core.structure import Structure, structure
 from fhi_al.engines import registry
 from fhi_al.engines.aims_input.control import Control
 from fhi_al.engines.aims_input.geometry import Geometry
-from fhi_al.engines.inputs import Inputs
+from fhi_al.engines.inputs import Inputs, SystemInput
 from fhi_al.labels.labelled_frames import Frame
 from fhi_al.labels.structure_file import FileStructure
 from fhi_al.md.atoms import radii_of
@@ -39,23 +39,29 @@ class FileSystems:
     path : Path
     structures : tuple of FileStructure
         In the order of the file, none with a problem.
-    geometries : tuple of Geometry
-        One for each system: that of its first structure.
+    each : tuple of SystemInput
+        The systems, with the geometry of their first structure.
     system_of : tuple of int
         The system of each structure.
-    control : Control or None
+    notes : tuple of str
+        What may not be meant.
     """
 
     path: Path
     structures: tuple[FileStructure, ...]
-    geometries: tuple[Geometry, ...]
+    each: tuple[SystemInput, ...]
     system_of: tuple[int, ...]
-    control: Control | None
+    notes: tuple[str, ...] = ()
 
     @property
     def inputs(self) -> Inputs:
         """All systems."""
-        return Inputs.of(self.geometries, self.control)
+        return Inputs(self.each)
+
+    @property
+    def geometries(self) -> tuple[Geometry, ...]:
+        """Of each system."""
+        return self.inputs.geometries
 
     def frames(self) -> list[list[int]]:
         """The frames that are of each system."""
@@ -67,8 +73,8 @@ class FileSystems:
     def by_frame(self, about: Callable[[Inputs], Iterable[str]]) -> list[str]:
         """What is to be said of each system, once, with the frames that it is about."""
         found: dict[str, list[int]] = {}
-        for geometry, frames in zip(self.geometries, self.frames(), strict=False):
-            for text in about(Inputs.of([geometry], self.control)):
+        for one, frames in zip(self.inputs.one_by_one(), self.frames(), strict=False):
+            for text in about(one):
                 found.setdefault(text, []).extend(frames)
         return [self._with_frames(text, sorted(frames)) for text, frames in found.items()]
 
@@ -79,7 +85,7 @@ class FileSystems:
 
     def described(self) -> list[str]:
         """Lines that say what there is."""
-        names = [formula(geometry) for geometry in self.geometries]
+        names = [_named(one) for one in self.each]
         counts = dict.fromkeys(names, 0)
         for system in self.system_of:
             counts[names[system]] += 1
@@ -95,7 +101,7 @@ def systems_of(
     template: Geometry | None,
     control: Control | None,
 ) -> FileSystems:
-    """The systems of structures without problems.
+    """The systems of structures without problems, for a run of one system.
 
     Parameters
     ----------
@@ -107,24 +113,66 @@ def systems_of(
         moments and charges, species and other lines, where the file has none of its own.
     control : Control or None
     """
-    geometries: list[Geometry] = []
+    inputs = [
+        SystemInput(geometry_of_frame(path, atoms_in(each), template), control)
+        for each in structures
+    ]
+    notes: list[str] = []
+    if template is not None and says_more_than_positions(template):
+        strangers = [
+            each.number
+            for each, one in zip(structures, inputs, strict=True)
+            if not _same_atoms(one.structure, template.structure)
+        ]
+        if strangers:
+            notes.append(
+                f"{path}: {frames_of(strangers)}: other atoms, or in another order, than in"
+                f" {template.path}: computed without its initial moments, charges and other lines"
+            )
+    return gathered(path, structures, [(0, one) for one in inputs], notes)
+
+
+def gathered(
+    path: Path,
+    structures: Sequence[FileStructure],
+    inputs: Sequence[tuple[int, SystemInput]],
+    notes: Sequence[str] = (),
+) -> FileSystems:
+    """The systems of structures, each once.
+
+    Parameters
+    ----------
+    path : Path
+        Of the file.
+    structures : sequence of FileStructure
+    inputs : sequence of (int, SystemInput)
+        What the engine gets of each structure, and a number: equal where control.in, arguments and
+        what the geometry says besides atoms, moments and charges are.
+    notes : sequence of str
+    """
+    found: list[SystemInput] = []
     numbers: dict[tuple[object, ...], int] = {}
     system_of: list[int] = []
-    for each in structures:
-        assert each.atoms is not None
-        geometry = geometry_of_frame(path, each.atoms, template)
-        shape = geometry.structure
+    for kind, one in inputs:
+        shape = one.structure
         name = (
+            kind,
             shape.numbers.tobytes(),
             shape.pbc,
             shape.initial_moments.tobytes(),
             shape.initial_charges.tobytes(),
         )
         if name not in numbers:
-            numbers[name] = len(geometries)
-            geometries.append(geometry)
+            numbers[name] = len(found)
+            found.append(one)
         system_of.append(numbers[name])
-    return FileSystems(path, tuple(structures), tuple(geometries), tuple(system_of), control)
+    return FileSystems(path, tuple(structures), tuple(found), tuple(system_of), tuple(notes))
+
+
+def atoms_in(each: FileStructure) -> Atoms:
+    """Of a structure without problems."""
+    assert each.atoms is not None
+    return each.atoms
 
 
 def geometry_of_frame(path: Path, atoms: Atoms, template: Geometry | None = None) -> Geometry:
@@ -195,22 +243,23 @@ def system_problems(folder: Path, settings: Settings, systems: FileSystems) -> I
     if others:
         yield others
         # The rest is about the one that is possible.
-        systems = replace(systems, geometries=systems.geometries[:1])
+        systems = replace(systems, each=systems.each[:1])
     yield from systems.by_frame(lambda inputs: registry.engine_problems(folder, settings, inputs))
 
 
 def _others_than_first(settings: Settings, systems: FileSystems) -> str | None:
-    first, *others = (formula(geometry) for geometry in systems.geometries)
+    first, *others = (_named(one) for one in systems.each)
     if not others or not registry.one_system_per_process(settings):
         return None
     pairs = zip(systems.structures, systems.system_of, strict=True)
     frames = [each.number for each, system in pairs if system != 0]
-    same = sorted(set(others)) == [first]
-    what = (
-        "the atoms in another order, or with other initial moments or charges,"
-        if same
-        else f"other atoms ({', '.join(sorted(set(others)))})"
-    )
+    names = ", ".join(sorted(set(others)))
+    if set(others) == {first}:
+        what = "the atoms in another order, or with other initial moments or charges,"
+    elif any(one.name for one in systems.each):
+        what = f"other systems ({names})"
+    else:
+        what = f"other atoms ({names})"
     return (
         f"{systems.path}: {frames_of(frames)}: {what} than frame {systems.structures[0].number}"
         f" ({first}):"
@@ -220,26 +269,18 @@ def _others_than_first(settings: Settings, systems: FileSystems) -> str | None:
     )
 
 
-def notes_on_systems(
-    folder: Path, settings: Settings, systems: FileSystems, template: Geometry | None
-) -> Iterator[str]:
+def _named(one: SystemInput) -> str:
+    return f"{formula(one.geometry)}{f' of system {one.name}' if one.name else ''}"
+
+
+def notes_on_systems(folder: Path, settings: Settings, systems: FileSystems) -> Iterator[str]:
     """What may not be meant, of structures that are in order."""
     yield from systems.by_frame(lambda inputs: registry.engine_notes(folder, settings, inputs))
-    if template is None or not _says_more_than_positions(template):
-        return
-    strangers = [
-        each.number
-        for each, system in zip(systems.structures, systems.system_of, strict=True)
-        if not _same_atoms(systems.geometries[system].structure, template.structure)
-    ]
-    if strangers:
-        yield (
-            f"{systems.path}: {frames_of(strangers)}: other atoms, or in another order, than in"
-            f" {template.path}: computed without its initial moments, charges and other lines"
-        )
+    yield from systems.notes
 
 
-def _says_more_than_positions(template: Geometry) -> bool:
+def says_more_than_positions(template: Geometry) -> bool:
+    """Whether a geometry has initial moments or charges, or lines of its own."""
     shape = template.structure
     lines = any(template.atom_lines) or any(template.vector_lines) or bool(template.other_lines)
     return bool(lines or shape.initial_moments.any() or shape.initial_charges.any())

@@ -12,6 +12,7 @@ import numpy as np
 from fhi_al.app import checks
 from fhi_al.app.cluster_checks import cluster_problems
 from fhi_al.app.label.labelled_file import require_free
+from fhi_al.app.label.run_systems import are_described, read_run_systems, systems_of_run
 from fhi_al.app.label.selection import Selection, selection
 from fhi_al.app.label.structure_systems import (
     FileSystems,
@@ -124,10 +125,9 @@ def read_label_work(folder: Path, order: LabelOrder) -> LabelWork:
     for place in (folder / FOLDER, output.parent):
         require_no_file(place)
     problems = list(cluster_problems(folder, settings))
-    control, template, wrong_files = _inputs(folder, settings)
-    problems += wrong_files
-    systems, wrong_structures = _structures(file, settings, template, control)
-    problems += wrong_structures
+    structures, wrong_structures = _structures(file, settings)
+    systems, wrong_files, wrong_systems = _systems(folder, settings, file, structures)
+    problems += [*wrong_files, *wrong_structures, *wrong_systems]
     if systems is not None and not wrong_files:
         problems += system_problems(folder, settings, systems)
     if (
@@ -155,7 +155,7 @@ def read_label_work(folder: Path, order: LabelOrder) -> LabelWork:
         [spec.in_folder(folder / FOLDER) for spec in specs],
         replace(checks.label_limits(settings), max_energy_per_atom=math.inf),
         chosen,
-        list(notes_on_systems(folder, settings, systems, template)),
+        list(notes_on_systems(folder, settings, systems)),
     )
 
 
@@ -183,19 +183,33 @@ def _inputs(folder: Path, settings: Settings) -> tuple[Control | None, Geometry 
     return control, template, problems
 
 
-def _structures(
-    file: Path, settings: Settings, template: Geometry | None, control: Control | None
-) -> tuple[FileSystems | None, list[str]]:
-    """The structures of a file as systems, or what is wrong with them."""
+def _structures(file: Path, settings: Settings) -> tuple[list[FileStructure] | None, list[str]]:
+    """The structures of a file, or what is wrong with them."""
     try:
         structures = read_structures(file)
     except ValueError as error:
         return None, [str(error)]
     # Atoms of a molecule that are far from each other can be computed as well.
     problems = structure_problems(structures, GeometryLimits(settings.al.min_distance, math.inf))
-    if problems:
-        return None, problems
-    return systems_of(file, structures, template, control), []
+    return (None, problems) if problems else (structures, [])
+
+
+def _systems(
+    folder: Path, settings: Settings, file: Path, structures: list[FileStructure] | None
+) -> tuple[FileSystems | None, list[str], list[str]]:
+    """The systems of structures; what is wrong with the run's files, and with the structures."""
+    if not are_described(settings):
+        control, template, problems = _inputs(folder, settings)
+        systems = None if structures is None else systems_of(file, structures, template, control)
+        return systems, problems, []
+    try:
+        inputs = read_run_systems(settings)
+    except InputError as error:
+        return None, error.problems, []
+    if structures is None:
+        return None, [], []
+    found, wrong = systems_of_run(file, structures, inputs)
+    return found, [], wrong
 
 
 def _request(
