@@ -100,3 +100,13 @@ def test_labels_of_files_are_no_sampled_points(tmp_path: Path) -> None:
         parts.members[0].add_training([each])
     parts.share_out(points(7, 10))
     assert parts.sharing.n_points == 10
+
+
+@pytest.mark.parametrize("source", ["dimer", "vacancy"])
+def test_points_of_other_atoms_count_for_nobodys_validation(tmp_path: Path, source: str) -> None:
+    parts = Parts(tmp_path, 4, SPLITS["own"])
+    parts.share_out([*points(0, 48, source), *points(48, 40)])
+    # The second of each member's ten, as without them.
+    assert [len(member.validation) for member in parts.members] == [1] * 4
+    assert [len(member.training) for member in parts.members] == [48 + 9] * 4
+    assert parts.sharing.n_points == 40

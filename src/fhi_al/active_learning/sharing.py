@@ -99,9 +99,10 @@ class Sharing:
                 member.add_training([label] * times[member.index])
 
     def _to_one(self, member: Member, labels: list[Label]) -> None:
+        n_derived = sum(label.origin.is_derived for label in member.training)
         for label in labels:
             n_validation = len(member.validation)
-            n_points = n_validation + len(member.training)
+            n_points = n_validation + len(member.training) - n_derived
             if goes_to_validation(n_validation, n_points, self._split.valid_ratio):
                 member.add_validation([label])
             else:
