@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,3 +72,43 @@ def test_a_line_that_was_not_written_whole_is_cut_off(tmp_path: Path, torn: byte
     path.write_bytes(whole + torn)
     assert seen_again(path) == [[], ["a"], [], [], None, None]
     assert path.read_bytes() == whole
+
+
+def test_a_record_that_a_nearly_full_disk_takes_half_of_is_not_there(tmp_path: Path) -> None:
+    """A real limit on the file's size, in a process of its own."""
+    path = tmp_path / "order.jsonl"
+    recorded(path)
+    before = path.read_bytes()
+    script = f"""
+import resource
+from pathlib import Path
+from fhi_al.labels.completion_log import CompletionLog
+
+path = Path({str(path)!r})
+completion_log = CompletionLog(path)
+while completion_log.is_replaying:
+    completion_log.record(completion_log.recorded())
+size = path.stat().st_size
+_, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+for act in (lambda: completion_log.record(["b"]), lambda: completion_log.submitted("d")):
+    n_records = completion_log.n_records
+    for room in (0, 1, 10):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + room, hard))
+        try:
+            act()
+        except OSError as error:
+            assert error.filename == str(path), error
+        else:
+            raise SystemExit(f"with room for {{room}} bytes the write did not fail")
+        assert completion_log.n_records == n_records
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    act()  # there is room again
+    completion_log.record([])
+completion_log.close()
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, env=os.environ
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert path.read_bytes().startswith(before)
+    assert seen_again(path) == [[], ["a"], [], [], ["b"], []]

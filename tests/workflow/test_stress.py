@@ -143,6 +143,29 @@ def test_the_final_test_measures_the_stress(tmp_path: Path) -> None:
     assert float(told) == pytest.approx(1000 * weight * float(row["mae_stress"]), abs=0.006)
 
 
+def test_the_final_test_at_constant_volume_does_not_start_from_strained_cells(
+    tmp_path: Path,
+) -> None:
+    displaced = {"rattled": 1, "strained": 3, "strain": 0.03}
+    folder = inputs(
+        tmp_path / "run",
+        initial_sampling="displaced",
+        displaced=displaced,
+        max_initial_epochs=1,
+        c_x=-1000.0,
+        final_test=1,
+    )
+    text = (folder / AL_FILE).read_text()
+    (folder / AL_FILE).write_text(text.replace("timestep: 0.5", "timestep: 2.5"))
+    succeed(folder)
+    cell = LATTICE * np.eye(3)
+    strained = [label for label in labels_of(folder) if not np.allclose(label["cell"], cell)]
+    assert len(strained) >= 3
+    tested = [label for label in labels_of(folder) if label["origin"]["phase"] == "test"]
+    assert len(tested) == 1
+    np.testing.assert_array_equal(tested[0]["cell"], cell)
+
+
 def test_a_killed_run_with_stress_ends_as_one_that_nothing_interrupted(
     finished: tuple[Path, str], tmp_path: Path
 ) -> None:

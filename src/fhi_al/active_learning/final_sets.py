@@ -18,7 +18,7 @@ from fhi_al.models.member import Member
 
 log = logging.getLogger(__name__)
 
-# Steps of a long trajectory that are looked at: evenly spread.
+# Steps of a long trajectory that are looked at, unless more are to be chosen: evenly spread.
 MOST_COMPARED = 1000
 
 
@@ -93,7 +93,8 @@ def most_different(
     chosen: list[Label] = []
     for system in sorted({label.system for label in candidates}):
         own = [label for label in candidates if label.system == system]
-        own = own[:: -(-len(own) // MOST_COMPARED)]
+        share = -(-most * len(own) // len(candidates))
+        own = _evenly(own, max(MOST_COMPARED, share))
         near = [label for label in stored if label.system == system]
         features = np.array(describe([*near, *own]))
         scale = scatter(features, own[0].numbers)
@@ -101,7 +102,13 @@ def most_different(
             continue
         prints = fingerprints(features / scale[:, None], own[0].numbers)
         order = farthest_first(prints[len(near) :], prints[: len(near)])
-        share = -(-most * len(own) // len(candidates))
         chosen += [own[place] for place in order[:share]]
     keys = {label.key for label in chosen}
     return [label for label in candidates if label.key in keys]
+
+
+def _evenly(labels: list[Label], most: int) -> list[Label]:
+    """At most so many of them, evenly spread, the first one among them."""
+    if len(labels) <= most:
+        return labels
+    return [labels[k * len(labels) // most] for k in range(most)]

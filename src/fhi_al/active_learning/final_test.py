@@ -13,12 +13,14 @@ from dataclasses import replace
 
 import numpy as np
 
+from fhi_al.active_learning.excess_energy import ExcessEnergy
 from fhi_al.active_learning.final_errors import (
     Tested,
     errors_of_structures,
     final_errors,
     rows,
 )
+from fhi_al.active_learning.final_starts import start_point
 from fhi_al.active_learning.frames import frame_of, request_of
 from fhi_al.active_learning.held_out import HeldOut
 from fhi_al.active_learning.progress import Progress
@@ -35,7 +37,7 @@ from fhi_al.labels.serial_queue import LabelQueue
 from fhi_al.labels.validation import LabelRequest
 from fhi_al.md.conditions import Barostat, MDConditions
 from fhi_al.md.live_trajectory import LiveTrajectory
-from fhi_al.md.point import MDPoint, random_stream
+from fhi_al.md.point import random_stream
 from fhi_al.md.system import MDSystem
 from fhi_al.md.table import conditions_table
 from fhi_al.report import clock
@@ -86,6 +88,8 @@ class FinalTest:
     queue : LabelQueue
     held_out : HeldOut
         Gets the labels: no member ever trains on them.
+    excess : ExcessEnergy
+        No trajectory starts from labels that it speaks of.
     measure : callable
         The uncertainty, by which structures are spread.
     step : callable
@@ -99,6 +103,7 @@ class FinalTest:
         dynamics: Dynamics,
         queue: LabelQueue,
         held_out: HeldOut,
+        excess: ExcessEnergy,
         measure: Measure,
         step: Callable[[], AbstractContextManager[None]],
         journal: Journal,
@@ -108,6 +113,7 @@ class FinalTest:
         self._dynamics = dynamics
         self._queue = queue
         self._held_out = held_out
+        self._excess = excess
         self._measure = measure
         self._step = step
         self._journal = journal
@@ -166,10 +172,7 @@ class FinalTest:
         for trajectory in trajectories:
             md_system = self._system(trajectory)
             generator = random_stream(md_system.conditions.seed, TEST_STREAM, trajectory.index)
-            own = [label for label in labels if label.system == trajectory.system]
-            start = own[generator.integers(len(own))]
-            at = MDPoint(start.positions, np.zeros_like(start.positions), start.cell)
-            point = md_system.new_velocities(at, generator)
+            point = start_point(labels, trajectory, md_system, self._excess, generator)
             self._progress.live.append(LiveTrajectory.at(point, generator))
         self._progress.update(final_test=FinalTestState(n_labels, trajectories))
         log.info(

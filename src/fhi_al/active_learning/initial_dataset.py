@@ -45,7 +45,7 @@ class InitialDatasetProcedure:
         self._split = run.options.split
         self._pulse = Pulse()
         self._held_out = run.held_out()
-        self._sharing = Sharing(run.progress, self._members, self._held_out, self._split)
+        self._sharing = Sharing(self._members, self._held_out, self._split)
         self._points = SampledPoints(
             run.progress,
             run.sampling_md,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from fhi_al.active_learning.options import SplitOptions
 from fhi_al.active_learning.sharing import n_times
 from fhi_al.active_learning.trajectories import Trajectories
 from fhi_al.core.improvement import BestError
-from fhi_al.core.label import Label
+from fhi_al.core.label import Label, LabelSets
 from fhi_al.core.run_state import ActiveLearningState, PendingLabel
 from fhi_al.core.split import goes_to_validation, validates
 from fhi_al.core.stopping import StopRules
@@ -70,20 +71,11 @@ class Points:
         return math.sqrt(float(np.mean([np.mean(point.forces**2) for point in points])))
 
     def mean_energy_before(self, system: int) -> float | None:
-        """Mean energy of a system's points that active learning began with, in eV, or None."""
-        points = self._points_before(system)
-        if not points:
-            return None
-        return math.fsum(point.energy for point in points) / len(points)
+        """As :func:`mean_initial_energy`."""
+        return mean_initial_energy(self._ensemble.members, system)
 
     def _points_before(self, system: int) -> list[Label]:
-        points = {
-            label.key: label
-            for member in self._ensemble.members
-            for label in (*member.training, *member.validation)
-            if label.system == system and label.origin.phase in _INITIAL
-        }
-        return list(points.values())
+        return _initial_points(self._ensemble.members, system)
 
     def has_room(self) -> bool:
         """Whether there is a place for one more, pending ones already counted."""
@@ -181,6 +173,31 @@ class Points:
     def leave_out(self, label: Label) -> None:
         """A sanity check that joins no set: it may become a test point."""
         self._held_out.keep_sanity_check(label)
+
+
+def mean_initial_energy(members: Sequence[LabelSets], system: int) -> float | None:
+    """Mean energy of a system's points that active learning began with, in eV, or None.
+
+    Parameters
+    ----------
+    members : sequence of LabelSets
+        Of the points in their sets, each counts once.
+    system : int
+    """
+    points = _initial_points(members, system)
+    if not points:
+        return None
+    return math.fsum(point.energy for point in points) / len(points)
+
+
+def _initial_points(members: Sequence[LabelSets], system: int) -> list[Label]:
+    points = {
+        label.key: label
+        for member in members
+        for label in (*member.training, *member.validation)
+        if label.system == system and label.origin.phase in _INITIAL
+    }
+    return list(points.values())
 
 
 def _event(to_validation: bool, is_here: bool, too_high: str) -> LabelAccepted | LabelTooHigh:

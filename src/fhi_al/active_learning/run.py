@@ -7,14 +7,17 @@ import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from fhi_al.active_learning.convergence import Convergence
+from fhi_al.active_learning.excess_energy import ExcessEnergy
 from fhi_al.active_learning.final_test import FinalTest
 from fhi_al.active_learning.held_out import HeldOut
 from fhi_al.active_learning.held_out_errors import report_test_errors
 from fhi_al.active_learning.initial_data import InitialData
 from fhi_al.active_learning.options import LoopOptions
+from fhi_al.active_learning.points import mean_initial_energy
 from fhi_al.active_learning.predictions import keep_predictions
 from fhi_al.active_learning.progress import Progress
 from fhi_al.active_learning.propagation import Dynamics
@@ -173,12 +176,18 @@ class Run:
 
     def final_test(self) -> FinalTest:
         """What tests its finished models."""
+        options = self.options.active_learning
         return FinalTest(
             self.progress,
             self.final_dynamics,
             self.labels,
             self.held_out(),
-            self.options.active_learning.criterion.uncertainty,
+            ExcessEnergy(
+                options.labelling.max_excess_energy,
+                partial(mean_initial_energy, self.ensemble.members),
+                self.final_dynamics.md_system,
+            ),
+            options.criterion.uncertainty,
             self.step,
             self.report.journal,
             self.clock,

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from fhi_al.active_learning.held_out import HeldOut
 from fhi_al.active_learning.options import SplitOptions
-from fhi_al.active_learning.progress import Progress
 from fhi_al.core.label import Label
 from fhi_al.core.split import bootstrap_count, goes_to_validation, validates
 from fhi_al.models.member import Member
@@ -17,7 +16,6 @@ class Sharing:
 
     Parameters
     ----------
-    progress : Progress
     members : sequence of Member
     held_out : HeldOut
     split : SplitOptions
@@ -25,33 +23,31 @@ class Sharing:
 
     def __init__(
         self,
-        progress: Progress,
         members: Sequence[Member],
         held_out: HeldOut,
         split: SplitOptions,
     ) -> None:
-        self._progress = progress
         self._members = members
         self._held_out = held_out
         self._split = split
-        # Member -> training labels looked at so far, and those of them that are of the systems.
-        self._counted: dict[int, tuple[int, int]] = {}
+        # Keys of the points in the members' sets, and how far each set has been looked at.
+        self._keys: set[str] = set()
+        self._looked_at: dict[tuple[int, bool], int] = {}
 
     @property
     def n_points(self) -> int:
-        """Points that were sampled and have come to a set, but those of other atoms."""
-        sizes = [self._n_of_systems(member) for member in self._members]
-        n_points = sizes[0] if self._split.shared else sum(sizes)
-        of_files = sum(file.n_labels for file in self._progress.state.initial_data)
-        return n_points + len(self._progress.state.test) - of_files
+        """Points that were sampled and have come to a set, but those of other atoms.
 
-    def _n_of_systems(self, member: Member) -> int:
-        """Labels in a member's sets, but those of other atoms; counted once each."""
-        looked_at, counted = self._counted.get(member.index, (0, 0))
-        new = member.training[looked_at:]
-        counted += sum(not label.origin.is_derived for label in new)
-        self._counted[member.index] = looked_at + len(new), counted
-        return counted + len(member.validation)
+        Each once, whoever has it and how often.
+        """
+        for member in self._members:
+            for is_training, labels in ((True, member.training), (False, member.validation)):
+                place = member.index, is_training
+                new = labels[self._looked_at.get(place, 0) :]
+                self._keys.update(label.key for label in new if _is_sampled(label))
+                self._looked_at[place] = len(labels)
+        held_out = {label.key for label in self._held_out.labels() if _is_sampled(label)}
+        return len(self._keys | held_out)
 
     def share_out(self, points: Sequence[Label]) -> None:
         """Put the points of a round into the sets.
@@ -75,27 +71,47 @@ class Sharing:
                 self._held_out.keep(label)
             else:
                 labels.append(label)
-        for member in self._members:
-            if self._split.shared:
-                self._to_all(member, labels, n_kept)
-            else:
+        if self._split.shared:
+            for place, label in enumerate(labels, start=n_kept):
+                self._to_all(label, place)
+        else:
+            for member in self._members:
                 self._to_one(member, labels[member.index :: len(self._members)])
 
-    def _to_all(self, member: Member, labels: list[Label], n_before: int) -> None:
-        for place, label in enumerate(labels, start=n_before):
-            if validates(member.index, place, self._split.valid_ratio):
+    def _to_all(self, label: Label, place: int) -> None:
+        validating = [
+            member.index
+            for member in self._members
+            if validates(member.index, place, self._split.valid_ratio)
+        ]
+        times = {
+            member.index: n_times(self._split, member, place)
+            for member in self._members
+            if member.index not in validating
+        }
+        if not validating and not any(times.values()):
+            # Nobody has drawn it: it was paid for, and its place would be counted as free.
+            times[place % len(self._members)] = 1
+        for member in self._members:
+            if member.index in validating:
                 member.add_validation([label])
             else:
-                member.add_training([label] * n_times(self._split, member, place))
+                member.add_training([label] * times[member.index])
 
     def _to_one(self, member: Member, labels: list[Label]) -> None:
+        n_derived = sum(label.origin.is_derived for label in member.training)
         for label in labels:
             n_validation = len(member.validation)
-            n_points = n_validation + len(member.training)
+            n_points = n_validation + len(member.training) - n_derived
             if goes_to_validation(n_validation, n_points, self._split.valid_ratio):
                 member.add_validation([label])
             else:
                 member.add_training([label])
+
+
+def _is_sampled(label: Label) -> bool:
+    """Whether it is of no file of the user's, and of a system that MD moves."""
+    return label.origin.phase != "imported" and not label.origin.is_derived
 
 
 def n_times(split: SplitOptions, member: Member, place: int) -> int:

@@ -12,8 +12,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
+
+from fhi_al.storage.atomic_file import append_whole
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +41,7 @@ class CompletionLog:
         # Labels that were taken back -> number of the record.
         self._withdrawn: dict[str, int] = {}
         self._end = 0
-        self._stream: BinaryIO | None = None
+        self._stream: FileIO | None = None
         self._read()
 
     @property
@@ -63,6 +65,11 @@ class CompletionLog:
         finished : list of str
         withdrawn : bool
             These have not finished, but were taken back before they were begun.
+
+        Raises
+        ------
+        OSError
+            If the disk is full or read-only; file and count are as before the call.
         """
         if finished and not self.is_replaying:
             entry: dict[str, object] = {"look": self.n_records, "found": finished}
@@ -138,8 +145,7 @@ class CompletionLog:
         if self._stream is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._stream = self.path.open("ab", buffering=0)
-        self._stream.write(_line(entry))
-        os.fsync(self._stream.fileno())
+        append_whole(self._stream, _line(entry))
 
 
 def _line(entry: dict[str, object]) -> bytes:

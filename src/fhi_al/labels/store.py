@@ -27,6 +27,7 @@ from fhi_al.labels.label_file import LabelStoreError as LabelStoreError
 from fhi_al.labels.records import Record as Record
 from fhi_al.labels.records import Rejected as Rejected
 from fhi_al.labels.records import forgotten_line, result_line
+from fhi_al.storage.atomic_file import append_whole
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,6 @@ class LabelStore:
             self._energies.add(record)
         self.older_found = read.older_found
         read.cut_off()
-        # Unbuffered: what a full disk did not take must not be written by a later call.
         self._stream = path.open("ab", buffering=0)
 
     def __len__(self) -> int:
@@ -187,15 +187,10 @@ class LabelStore:
         self._energies.remove(self._records.pop(key))
 
     def _write(self, key: str, line: bytes) -> None:
-        start = self._stream.seek(0, os.SEEK_END)
-        rest = memoryview(line)
         try:
             self.require_in_place()
-            while rest:
-                rest = rest[self._stream.write(rest) :]
-            os.fsync(self._stream.fileno())
+            append_whole(self._stream, line)
         except OSError as error:
-            self._stream.truncate(start)
             message = f"{error.strerror}; {_rescued(key, line, self.path)}"
             raise OSError(error.errno, message, str(self.path)) from error
 

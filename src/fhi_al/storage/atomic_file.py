@@ -1,8 +1,12 @@
-"""Writing files so that a kill leaves the old or the new one, never half of one."""
+"""Writing files so that a kill leaves the old or the new one, never half of one.
+
+And lines at the end of one, so that a full disk leaves it as it was.
+"""
 
 from __future__ import annotations
 
 import os
+from io import FileIO
 from pathlib import Path
 
 
@@ -31,6 +35,33 @@ def replace_in_one_step(path: Path, content: str) -> None:
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def append_whole(stream: FileIO, content: bytes) -> None:
+    """Append all of it or nothing; it is on the disk when this returns.
+
+    Parameters
+    ----------
+    stream : FileIO
+        Opened with ``"ab"``, unbuffered: what a full disk did not take must not be written by a
+        later call.
+    content : bytes
+
+    Raises
+    ------
+    OSError
+        If the disk is full or read-only; the file is as before the call.
+    """
+    start = stream.seek(0, os.SEEK_END)
+    rest = memoryview(content)
+    try:
+        # A nearly full disk takes a part, without an error.
+        while rest:
+            rest = rest[stream.write(rest) :]
+        os.fsync(stream.fileno())
+    except OSError as error:
+        stream.truncate(start)
+        raise OSError(error.errno, error.strerror, stream.name) from error
 
 
 def sync_folder(folder: Path) -> None:
