@@ -149,7 +149,9 @@ def test_several_systems_are_those_that_files_have(water: ActiveLearning, tmp_pa
         assert np.allclose(one.structure.positions, other.structure.positions)
         assert len(one.starts) == len(other.starts)
     mixed = {"water": [start, near], "hydroxide": hydroxide}
-    with pytest.raises(InputError, match=r"structures\['water'\]\[1\]: is HO \(molecule\)"):
+    with pytest.raises(
+        InputError, match=r"structures\['water'\]\[1\]: is not .* it is HO \(molecule\), not H2O"
+    ):
         replace(several, structures=mixed).definition(folder)
     with pytest.raises(InputError, match="structures: is empty"):
         replace(water, structures=[]).definition(folder)

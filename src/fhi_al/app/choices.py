@@ -224,7 +224,7 @@ class System:
     Parameters
     ----------
     structures : ase.Atoms or sequence of ase.Atoms
-        Where its trajectories begin, in turn; the same atoms in all.
+        Where its trajectories begin, in turn; only positions and cell differ.
     arguments : mapping
         Arguments of the engine for this system, which overrule the engine's own.
     trajectories : int or None
