@@ -261,7 +261,7 @@ class ActiveLearning(Section):
     reference_calculator: OptionalImportPath = setting(
         None,
         "Import path of the ASE calculator, with `reference_engine: ase`, such as"
-        " `ase.calculators.emt.EMT`.",
+        " `ase.calculators.emt.EMT` (or `ase.calculators.emt:EMT`, which means the same).",
     )
     reference_arguments: Arguments = setting(
         dict,
