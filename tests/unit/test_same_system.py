@@ -39,7 +39,7 @@ def read(folder: Path, first: str, other: str) -> Inputs:
 def inputs_of(folder: Path, engine: str, geometry: str) -> Inputs:
     keys = {"reference_engine": engine, "desired_acc": 0.1}
     if engine == "aims":
-        keys |= {"aims_lib_path": "libaims.so", "species_dir": "."}
+        keys |= {"aims_lib_path": "libaims.so"}
         (folder / "control.in").write_text(CONTROL)
     content = {
         "ACTIVE_LEARNING": keys,

@@ -82,7 +82,7 @@ class Aims:
     library : path
         FHI-aims built with BUILD_SHARED_LIBS=ON.
     species_dir : path or None
-        Species defaults; None if control.in holds all species.
+        Species defaults; None if control.in has a block for each species.
     """
 
     library: Path | str

@@ -174,8 +174,8 @@ class ActiveLearning(Section):
     num_trajectories: Integer = setting(4, "MD trajectories that look for new points.", ge=1)
     species_dir: OptionalPath = setting(
         None,
-        "Folder of the FHI-aims species defaults. Required with `reference_engine: aims`.",
-        shown_default="required with aims",
+        "Folder of the FHI-aims species defaults. Required with `reference_engine: aims` for"
+        " species that have no block in `control.in`.",
     )
     aims_lib_path: OptionalPath = setting(
         None,
