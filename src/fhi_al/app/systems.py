@@ -61,7 +61,7 @@ def input_files(settings: Settings) -> list[Path]:
     found = [settings.folder / "control.in"]
     for index, section in enumerate(settings.systems):
         if section.control is not None:
-            found.append(settings.resolve(section.control))
+            found.append(settings.folder / section.control.expanduser())
         found += _files(settings, index)
     return list(dict.fromkeys(found))
 
