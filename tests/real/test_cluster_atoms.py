@@ -22,7 +22,7 @@ def test_isolated_atoms_are_computed_as_jobs(tmp_path: Path) -> None:
     (tmp_path / "geometry.in").write_text(WATER)
     (tmp_path / "control.in").write_text(CONTROL.format(k_grid=""))
     (tmp_path / "active_learning_settings.yaml").write_text(
-        "ACTIVE_LEARNING:\n  max_set_size: 50\n  parallel: true\n  species_dir: species\n"
+        "ACTIVE_LEARNING:\n  max_set_size: 50\n  parallel: true\n"
         f"  cluster:\n    aims_command: {command}\n"
     )
     assert "control.in of H:" in atomic_energies.checked(tmp_path, None)

@@ -49,7 +49,7 @@ def test_each_label_on_a_cluster_brings_its_own_inputs(tmp_path: Path) -> None:
     # Names the oxygen's species, which control.in knows by no other name.
     (tmp_path / "geometry.in").write_text(WATER)
     (tmp_path / "active_learning_settings.yaml").write_text(
-        "ACTIVE_LEARNING:\n  parallel: true\n  species_dir: species\n"
+        "ACTIVE_LEARNING:\n  parallel: true\n"
         f"  cluster:\n    workers_per_node: 2\n    aims_command: {command}\n"
     )
     frames = [rattled(name, seed) for seed, name in enumerate(["H2O", "CH4", "H2O", "C2H6"])]

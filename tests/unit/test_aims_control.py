@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fhi_al.app.systems import read_systems
 from fhi_al.engines.aims_input.control import Control, parse_control
 from fhi_al.engines.aims_input.engine_input import (
     control_problems,
@@ -17,6 +18,8 @@ from fhi_al.engines.aims_input.engine_input import (
 from fhi_al.engines.aims_input.errors import AimsInputError
 from fhi_al.engines.aims_input.geometry import Geometry, parse_geometry, with_masses
 from fhi_al.engines.aims_input.stress import stress_note
+from fhi_al.engines.registry import engine_problems
+from fhi_al.settings import read_settings
 
 PATH = Path("control.in")
 H_BLOCK = "  species H   # light\n    nucleus 1\n    basis_dep_cutoff 1e-4\n"
@@ -165,6 +168,21 @@ def test_functionals_whose_stress_depends_on_the_version_are_noted() -> None:
 def test_all_problems_are_told_at_once() -> None:
     control = parse("MD_run 1 NVE\nrelax_geometry bfgs 1e-2\ncompute_forces .false.\n")
     assert len(control_problems(control, crystal(), None, False)) == 5
+
+
+def test_only_species_without_a_block_need_a_species_dir(tmp_path: Path) -> None:
+    (tmp_path / "active_learning_settings.yaml").write_text(
+        "ACTIVE_LEARNING: {aims_lib_path: gone.so, desired_acc: 0.1}\n"
+    )
+    (tmp_path / "geometry.in").write_text("atom 0 0 0 O\natom 0 0 1 H\natom 0 1 0 H\n")
+    for blocks, lacking in ((O_FILE + H_BLOCK, None), ("", "O, H"), (O_FILE, "H")):
+        (tmp_path / "control.in").write_text("xc pbe\n" + blocks)
+        settings = read_settings(tmp_path, needs_mace=False)
+        inputs = read_systems(settings, needs_control=True)
+        *species, library = engine_problems(tmp_path, settings, inputs)
+        assert "gone.so: no such file" in library
+        expected = f"{tmp_path / 'control.in'}: no species block for {lacking}: expected one for"
+        assert [text.startswith(expected) for text in species] == [True] * bool(lacking)
 
 
 def test_species_that_cannot_be_had_are_named(species_dir: Path) -> None:

@@ -108,6 +108,62 @@ def test_a_radical_gets_a_multiplicity_and_is_told(
     assert "default_initial_moment 0.5000\n" in control
 
 
+@pytest.mark.parametrize("multiplicity", [1, 5])
+def test_fhi_aims_holds_a_multiplicity_that_moments_of_the_file_only_begin(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], multiplicity: int
+) -> None:
+    atoms = Atoms("Fe2", [[0, 0, 0], [0, 0, 2.0]])
+    atoms.set_initial_magnetic_moments([4.0, -4.0])
+    options = ("--engine", "aims", "--multiplicity", str(multiplicity))
+    assert init(tmp_path / "run", atoms, *options) == 0
+    control = (tmp_path / "run" / "control.in").read_text().splitlines()
+    assert "spin                   collinear" in control
+    assert f"fixed_spin_moment      {multiplicity - 1}" in control
+    assert not any(line.startswith("default_initial_moment") for line in control)
+    assert read_geometry(tmp_path / "run" / "geometry.in").structure.initial_moments[1] == -4.0
+    note = f"note: fixed_spin_moment {multiplicity - 1} in control.in holds the number of unpaired"
+    assert note in capsys.readouterr().out
+    assert init(tmp_path / "free", atoms, "--engine", "aims") == 0
+    assert "fixed_spin_moment" not in (tmp_path / "free" / "control.in").read_text()
+
+
+def test_a_calculator_whose_keywords_are_not_known_takes_no_charge_or_multiplicity(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ase = ("--engine", "ase", "--calculator", "ase.calculators.emt.EMT")
+    copper = Atoms("Cu2", [[0, 0, 0], [0, 0, 2.3]])
+    assert init(tmp_path / "run", copper, *ase, "--charge", "-1", "--multiplicity", "2") == 2
+    error = capsys.readouterr().err
+    assert "--charge -1 --multiplicity 2 with --engine ase" in error
+    assert "keywords in ACTIVE_LEARNING.reference_arguments" in error
+    assert init(tmp_path / "run", copper, *ase, "--charge", "0") == 2
+    assert "Leave --charge out" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+    # Nor is it said that something was assumed which is written nowhere.
+    copper.info["charge"] = 1.0
+    assert init(tmp_path / "run", copper, *ase) == 0
+    assert keys(tmp_path / "run")["reference_arguments"] == {}
+    out = capsys.readouterr().out
+    assert "note: the calculator is not told the file's charge, 1 e" in out
+    assert "an odd number of electrons: a radical, which the calculator is not told" in out
+    assert "--multiplicity" not in out
+
+
+def test_what_xtb_is_told_it_is_told_by_either_name(tmp_path: Path) -> None:
+    radical = Atoms("OH", [[0, 0, 0], [0, 0, 0.97]])
+    for name, engine in {
+        "tblite": ("--engine", "tblite"),
+        "dotted": ("--engine", "ase", "--calculator", "tblite.ase.TBLite"),
+        "colon": ("--engine", "ase", "--calculator", "tblite.ase:TBLite"),
+    }.items():
+        assert init(tmp_path / name, radical, *engine, "--multiplicity", "4") == 0
+        assert keys(tmp_path / name)["reference_arguments"] == {"multiplicity": 4}
+    # tblite adds up initial charges where no charge is given.
+    radical.set_initial_charges([-1.0, 0.0])
+    assert init(tmp_path / "neutral", radical, "--engine", "tblite", "--charge", "0") == 0
+    assert keys(tmp_path / "neutral")["reference_arguments"] == {"charge": 0.0, "multiplicity": 2}
+
+
 def test_with_fhi_aims_only_the_two_paths_are_left_to_adapt(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

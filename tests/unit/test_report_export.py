@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from fhi_al.labels.labelled_frames import read_labels
 from fhi_al.labels.store import LabelStore
 from fhi_al.parallel.layout import layout
 from fhi_al.report.clock import ACTIVITIES
-from fhi_al.report.export import Exporter
+from fhi_al.report.export import Exporter, copied_to
 from fhi_al.report.model_card import ModelCard
 from fhi_al.report.summary import idle_shares, summary
 
@@ -136,6 +136,55 @@ def test_inputs_are_copied_with_versions(exporter: Exporter, tmp_path: Path) -> 
     ]
     assert (folder / "control.in").read_text() == "xc pbe\n"
     assert f"ase: {ase.__version__}\n" in (folder / "versions.yaml").read_text()
+
+
+def test_inputs_of_one_name_are_kept_apart(exporter: Exporter, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    texts = {
+        folder / "control.in": "of all",
+        folder / "water" / "control.in": "of water",
+        folder / "ethanol" / "control.in": "of ethanol",
+        tmp_path / "shared" / "a" / "geometry.in": "elsewhere a",
+        tmp_path / "shared" / "b" / "geometry.in": "elsewhere b",
+    }
+    for path, text in texts.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    given = [*list(texts)[:3], *(folder / ".." / "shared" / k / "geometry.in" for k in "ab")]
+    copies = folder / "inputs"
+    # As an older program left it: the last control.in, the last geometry.in.
+    copies.mkdir()
+    (copies / "control.in").write_text("of ethanol")
+    (copies / "geometry.in").write_text("elsewhere b")
+    for _ in range(2):  # the run goes on
+        replace(exporter, inputs_folder=copies).inputs(given, {})
+        found = {
+            str(path.relative_to(copies)): path.read_text()
+            for path in copies.rglob("*")
+            if path.is_file() and path.name != "versions.yaml"
+        }
+        assert found == {
+            "control.in": "of all",
+            "water/control.in": "of water",
+            "ethanol/control.in": "of ethanol",
+            "outside/a/geometry.in": "elsewhere a",
+            "outside/b/geometry.in": "elsewhere b",
+        }
+
+
+def test_an_input_that_lies_among_the_copies_stays(exporter: Exporter, tmp_path: Path) -> None:
+    source = tmp_path / "inputs" / "geometry.in"
+    source.parent.mkdir()
+    source.write_text("atom 0 0 0 H\n")
+    for _ in range(2):
+        exporter.inputs([source], {})
+        assert source.read_text() == "atom 0 0 0 H\n"
+
+
+def test_places_of_copies_never_meet(tmp_path: Path) -> None:
+    inside, other = tmp_path / "outside" / "control.in", tmp_path.parent / "control.in"
+    places = copied_to([inside, other], tmp_path)
+    assert places == {inside: Path("outside/control.in"), other: Path("outside_/control.in")}
 
 
 def test_the_summary_counts_and_shares_out_the_time(tmp_path: Path) -> None:

@@ -397,7 +397,6 @@ def test_what_the_chosen_engine_needs_is_asked_for(tmp_path: Path) -> None:
     found = problems_of(tmp_path, al="ACTIVE_LEARNING:\n  max_set_size: 9\n")
     assert [(p.file, p.line, p.key) for p in found] == [
         (AL, None, "ACTIVE_LEARNING.aims_lib_path"),
-        (AL, None, "ACTIVE_LEARNING.species_dir"),
     ]
     assert "reference_engine: tblite" in found[0].message
     found = problems_of(
@@ -442,7 +441,6 @@ def test_all_problems_of_both_files_come_in_one_message(tmp_path: Path) -> None:
         (MACE, 4),
         (MACE, 5),
         # max_set_size was misspelt: that no stop rule is left is not said on top of it.
-        (AL, None),
         (AL, None),
         (AL, 2),
         (AL, 3),

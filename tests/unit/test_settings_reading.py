@@ -67,6 +67,26 @@ def test_original_files_give_a_note_for_every_key_that_decides_nothing() -> None
     assert "forces_weight" not in notes
 
 
+@pytest.mark.parametrize("path", ["ase.calculators.emt.EMT", "ase.calculators.emt:EMT"])
+def test_both_spellings_of_an_import_path_mean_the_same(tmp_path: Path, path: str) -> None:
+    (tmp_path / MACE).write_text("GENERAL: {name_exp: copper}\n")
+    (tmp_path / AL).write_text(
+        "ACTIVE_LEARNING:\n  max_set_size: 50\n  reference_engine: ase\n"
+        f"  reference_calculator: {path}\n"
+        f"  initial_sampling: foundation\n  foundation_calculator: '{path}'\n"
+    )
+    settings = read_settings(tmp_path)
+    assert settings.al.reference_calculator == "ase.calculators.emt.EMT"
+    assert settings.al.foundation_calculator == "ase.calculators.emt.EMT"
+
+
+@pytest.mark.parametrize("path", ["EMT", ":EMT", "ase.emt:", "a:b:C", "a:b.C", "ase/emt:EMT"])
+def test_what_is_no_import_path_is_refused(tmp_path: Path, path: str) -> None:
+    keys = f"  reference_calculator: '{path}'\n"
+    with pytest.raises(SettingsError, match="must be an import path such as ase"):
+        read_settings(write(tmp_path, al=keys))
+
+
 def test_a_renamed_key_is_read_under_its_old_name_with_a_note(tmp_path: Path) -> None:
     write(tmp_path, al="  max_setbacks: 3\n")
     settings = read_settings(tmp_path)

@@ -167,6 +167,10 @@ ON_AIMS: dict[str, tuple[Spoil, tuple[str, ...]]] = {
     "text as library": (library, (AL, "ACTIVE_LEARNING.aims_lib_path")),
     "no library": (line(AL, "aims_lib_path", "  aims_lib_path: gone.so"), (AL, "aims_lib_path")),
     "no library key": (gone(AL, "aims_lib_path"), (AL, "aims_lib_path")),
+    "no species blocks": (
+        gone(AL, "species_dir"),
+        ("control.in: no species block for O, H: expected", "set ACTIVE_LEARNING.species_dir"),
+    ),
     "no species folder": (line(AL, "species_dir", "  species_dir: gone"), ("gone", "species_dir")),
     "no species file": (remove("species/08_O_default"), ("08_O_default",)),
     "no control": (remove("control.in"), ("control.in", "No such file")),

@@ -27,6 +27,7 @@ from run_folder import (
     assert_same_end,
     datasets,
     kill_all,
+    labels,
     launch,
     python_path,
     run,
@@ -63,16 +64,19 @@ SCRIPTS = Path(__file__).parent / "scripts"
 TIMEOUT_S = 150
 
 
-def begin(script: Path, folder: Path, ranks: int = 1) -> subprocess.Popen[str]:
+def begin(script: Path, folder: Path, *options: str, ranks: int = 1) -> subprocess.Popen[str]:
     """Start a script on forked ranks: see preloaded/launch.py."""
     program = preloaded(str(script), mace=script.stem == "objects")
     environment = {"PYTHONPATH": python_path(EXAMPLES)}
-    return launch([*program, str(folder)], ranks, env=environment, stderr=subprocess.PIPE)
+    command = [*program, str(folder), *options]
+    return launch(command, ranks, env=environment, stderr=subprocess.PIPE)
 
 
-def start(script: Path, folder: Path, ranks: int = 1) -> subprocess.CompletedProcess[str]:
+def start(
+    script: Path, folder: Path, *options: str, ranks: int = 1
+) -> subprocess.CompletedProcess[str]:
     """Run a script to its end."""
-    job = begin(script, folder, ranks)
+    job = begin(script, folder, *options, ranks=ranks)
     output, errors = job.communicate(timeout=TIMEOUT_S)
     wait_for_forked_ranks(job)
     return subprocess.CompletedProcess(job.args, job.returncode, output, errors)
@@ -149,7 +153,9 @@ def test_several_systems_are_those_that_files_have(water: ActiveLearning, tmp_pa
         assert np.allclose(one.structure.positions, other.structure.positions)
         assert len(one.starts) == len(other.starts)
     mixed = {"water": [start, near], "hydroxide": hydroxide}
-    with pytest.raises(InputError, match=r"structures\['water'\]\[1\]: is HO \(molecule\)"):
+    with pytest.raises(
+        InputError, match=r"structures\['water'\]\[1\]: is not .* it is HO \(molecule\), not H2O"
+    ):
         replace(several, structures=mixed).definition(folder)
     with pytest.raises(InputError, match="structures: is empty"):
         replace(water, structures=[]).definition(folder)
@@ -192,6 +198,43 @@ def test_a_command_goes_on_with_what_objects_began(tmp_path: Path) -> None:
     before = datasets(folder)
     assert "complete already" in succeed(folder, 1)
     assert datasets(folder) == before
+
+
+def test_calculators_are_named_by_their_import_paths(tmp_path: Path) -> None:
+    """As the reference and for sampling; another spelling of the path is the same run."""
+    script, folder = SCRIPTS / "named_calculators.py", tmp_path / "run"
+    job = start(script, folder, "tblite.ase:TBLite")
+    assert job.returncode == 0, job.stdout + job.stderr
+    first = labels(folder)
+    # Four points of each member; MD on the reference would have a label at each of its steps.
+    assert [each["origin"]["phase"] for each in first].count("initial") == 8
+    resolved = (folder / "inputs" / "resolved_active_learning_settings.yaml").read_text()
+    for key in ("reference_calculator", "foundation_calculator"):
+        assert f"  {key}: tblite.ase.TBLite\n" in resolved
+    again = start(script, folder, "tblite.ase.TBLite")
+    assert again.returncode == 0 and "complete already" in again.stdout, again.stdout
+    assert labels(folder) == first
+
+
+def test_a_file_that_samples_is_told_from_a_calculator(water: ActiveLearning) -> None:
+    here = Path.cwd()
+    for source, file in {
+        "my.model": here / "my.model",
+        "runs:old/my.model": here / "runs:old" / "my.model",
+        Path("odd:name"): here / "odd:name",
+        "~/my.model": Path.home() / "my.model",
+    }.items():
+        keys = InitialDataset(source).keys()
+        assert keys["initial_sampling"] == ["foundation"]
+        assert keys["foundation_model"] == str(file) and "foundation_calculator" not in keys
+
+
+def test_a_calculator_without_a_colon_is_told_how_to_write_it(
+    water: ActiveLearning, tmp_path: Path
+) -> None:
+    initial = replace(water.initial, sampling="tblite.ase.TBLite")
+    with pytest.raises(InputError, match=r"no such file.*InitialDataset\('tblite.ase:TBLite'\)"):
+        replace(water, initial=initial).check(tmp_path / "run")
 
 
 def test_parts_of_ones_own(tmp_path: Path) -> None:

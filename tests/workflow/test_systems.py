@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,12 @@ from run_folder import (
     labels,
     progress,
     run,
+    snapshots,
     succeed,
     write_inputs,
 )
+
+from fhi_al.app.run_record import run_record
 
 pytestmark = [pytest.mark.mpi, pytest.mark.real]
 
@@ -235,6 +239,31 @@ def test_what_can_be_neither_added_nor_taken_away(finished, tmp_path) -> None:
     with_systems(folder, [SYSTEMS[0] | {"name": "ice"}, HYDROXIDE])
     code, output = run(folder, 1)
     assert code == 2 and "system water is gone (others may be added)" in output
+
+
+def test_files_of_one_name_are_kept_apart_also_where_they_were_not(finished, tmp_path) -> None:
+    """A run goes on whose ``inputs/`` an older program wrote, which kept one file of each name."""
+    whole, _, _ = finished
+    folder = copy_of(whole, tmp_path / "run")
+    texts = {"water/geometry.in": (folder / "geometry.in").read_text()}
+    texts |= {
+        f"hydroxide/{name}.in": f"atom 0 0 0 O\natom 0 0 {length} H\n"
+        for name, length in zip(("first", "geometry"), STARTS, strict=True)
+    }
+    for name, text in texts.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    (folder / "geometry.in").unlink()
+    (folder / "inputs" / "geometry.in").write_text(texts["hydroxide/geometry.in"])
+    water = SYSTEMS[0] | {"geometry": "water/geometry.in"}
+    with_systems(folder, [water, HYDROXIDE | {"geometry": "hydroxide/*.in"}])
+    shutil.rmtree(snapshots(folder)[-1])
+    succeed(folder)
+    assert_same_end(folder, whole)
+    assert not (folder / "inputs" / "geometry.in").exists()
+    shown = dict(run_record(folder).inputs)  # in the report
+    for name, text in texts.items():
+        assert (folder / "inputs" / name).read_text() == shown[name] == text
 
 
 WRONG: dict[str, tuple[list[dict[str, Any]], str]] = {

@@ -80,10 +80,10 @@ class ActiveLearning:
     Parameters
     ----------
     structures : sequence of ase.Atoms, or mapping
-        Where MD begins: starting geometries of one system, with the same atoms.  Several systems
-        are a mapping of names to their structure, their structures, or a :class:`System`.
-        ``FixAtoms`` and ``FixCartesian`` of a system's first structure hold in every MD; its
-        initial charges and magnetic moments reach the engine.
+        Where MD begins: starting geometries of one system, which differ in positions and cell
+        only.  Several systems are a mapping of names to their structure, their structures, or a
+        :class:`System`.  ``FixAtoms`` and ``FixCartesian`` hold in every MD; initial charges and
+        magnetic moments reach the engine.
     engine : TBLite, AseCalculator, Aims or ReferenceEngine
         What labels: a choice, or an object of your own with ``calculate`` and ``close`` (see
         :class:`fhi_al.engines.engine.ReferenceEngine`).

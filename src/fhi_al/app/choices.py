@@ -56,7 +56,7 @@ class AseCalculator:
     Parameters
     ----------
     path : str
-        ``package.module:Class``.
+        ``package.module:Class`` or ``package.module.Class``.
     arguments : mapping
         Keyword arguments of the class.
     """
@@ -82,7 +82,7 @@ class Aims:
     library : path
         FHI-aims built with BUILD_SHARED_LIBS=ON.
     species_dir : path or None
-        Species defaults; None if control.in holds all species.
+        Species defaults; None if control.in has a block for each species.
     """
 
     library: Path | str
@@ -224,7 +224,7 @@ class System:
     Parameters
     ----------
     structures : ase.Atoms or sequence of ase.Atoms
-        Where its trajectories begin, in turn; the same atoms in all.
+        Where its trajectories begin, in turn; only positions and cell differ.
     arguments : mapping
         Arguments of the engine for this system, which overrule the engine's own.
     trajectories : int or None
@@ -262,10 +262,11 @@ class InitialDataset:
 
     Parameters
     ----------
-    sampling : str or sequence of str
-        ``aimd`` (MD on the reference engine), ``mace-mp0``, the path of a MACE model file, or the
-        import path ``package.module:Class`` of an ASE calculator; ``displaced``, without MD; or
-        several, in equal shares.
+    sampling : str, Path or sequence of these
+        ``aimd`` (MD on the reference engine), ``mace-mp0``, the import path
+        ``package.module:Class`` of an ASE calculator (with a colon and no slash), or the path of a
+        MACE model file (any other text, and every ``Path``); ``displaced``, without MD; or several,
+        in equal shares.
     points : int
         Per member and round.
     skip_steps : int
@@ -288,7 +289,7 @@ class InitialDataset:
         count from the current folder.
     """
 
-    sampling: str | Sequence[str] = "aimd"
+    sampling: str | Path | Sequence[str | Path] = "aimd"
     points: int = 10
     skip_steps: int = 25
     factor: float = 10.0
@@ -312,15 +313,18 @@ class InitialDataset:
             "intermediate_gain": self.gain,
             "converge_initial": self.converge,
         }
+        one = self.sampling
         sources: list[str] = []
-        for source in [self.sampling] if isinstance(self.sampling, str) else self.sampling:
-            is_named = source in ("aimd", "mace-mp0", "displaced")
-            sources.append(source if is_named else "foundation")
-            if ":" in source:
+        for source in [one] if isinstance(one, str | Path) else one:
+            if isinstance(source, str) and source in ("aimd", "mace-mp0", "displaced"):
+                sources.append(source)
+                continue
+            sources.append("foundation")
+            if isinstance(source, str) and ":" in source and "/" not in source:
                 given["foundation_calculator"] = source
                 given["foundation_arguments"] = dict(self.arguments)
-            elif not is_named:
-                given["foundation_model"] = str(Path(source).absolute())
+            else:
+                given["foundation_model"] = str(Path(source).expanduser().absolute())
         given["initial_sampling"] = sources
         return given | ({"displaced": dict(self.displaced)} if self.displaced else {})
 

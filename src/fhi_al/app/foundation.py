@@ -105,7 +105,14 @@ def _file_calculator(path: Path, device: str, dtype: str) -> BaseCalculator:
     try:
         return mace_file_calculator(path, device, dtype)
     except FileNotFoundError as error:
-        raise ValueError(f"{path}: no such file. Expected a MACE model file.") from error
+        message = f"{path}: no such file. Expected a MACE model file."
+        module, _, name = path.name.rpartition(".")
+        if name != "model" and all(part.isidentifier() for part in [*module.split("."), name]):
+            message += (
+                f" If {path.name} is an ASE calculator, give it as foundation_calculator; in Python"
+                f" write a colon, InitialDataset('{module}:{name}')."
+            )
+        raise ValueError(message) from error
 
 
 def _named_calculator(path: str, arguments: dict[str, Any]) -> BaseCalculator:

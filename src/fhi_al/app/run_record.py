@@ -115,15 +115,18 @@ def _versions(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _inputs(folder: Path) -> Iterator[tuple[str, str]]:
-    for path in sorted((folder / "inputs").glob("*")):
-        if path.name == "versions.yaml" or path.name.startswith(("resolved_", ".")):
+    copies = folder / "inputs"
+    for path in sorted(copies.rglob("*")):
+        name = path.relative_to(copies).as_posix()
+        ours = name == "versions.yaml" or name.startswith("resolved_")
+        if ours or path.name.startswith(".") or not path.is_file():
             continue
         try:
             text = path.read_text(errors="replace")
         except OSError:
             continue
         cut = f"\n... ({len(text)} characters in all)" if len(text) > _MOST_TEXT else ""
-        yield path.name, text[:_MOST_TEXT] + cut
+        yield name, text[:_MOST_TEXT] + cut
 
 
 def _last_sign(restart: Path) -> float | None:

@@ -10,14 +10,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 from ase import Atoms
 
 from fhi_al.app.file_patterns import is_pattern, matching_files
+from fhi_al.app.same_system import differences
 from fhi_al.app.structures import geometry_of
 from fhi_al.core.assignment import Assignment, Conditions, assignments, one_of_each
 from fhi_al.core.errors import InputError
-from fhi_al.core.structure import Structure
 from fhi_al.engines.aims_input.control import Control, read_control
 from fhi_al.engines.aims_input.errors import AimsInputError
 from fhi_al.engines.aims_input.geometry import Geometry, read_geometry
@@ -62,7 +61,7 @@ def input_files(settings: Settings) -> list[Path]:
     found = [settings.folder / "control.in"]
     for index, section in enumerate(settings.systems):
         if section.control is not None:
-            found.append(settings.resolve(section.control))
+            found.append(settings.folder / section.control.expanduser())
         found += _files(settings, index)
     return list(dict.fromkeys(found))
 
@@ -91,15 +90,17 @@ def system_of(
     Raises
     ------
     InputError
-        If their atoms are not the same.
+        If they differ in more than positions and cell.
     """
     first = geometries[0]
     problems = [
-        f"{other.path}: {problem}, {first.path} has {_described(first.structure)}: expected the"
-        f" same atoms in the same order in all starting geometries of system"
-        f" {section.name or 'geometry'}. Make another system of it, or take it out."
+        f"{other.path}: is not of the same system as {first.path}: {'; '.join(unlike)}: expected"
+        f" the same atoms in the same order in all starting geometries of system"
+        f" {section.name or 'geometry'}, with the same species, initial moments and charges, fixed"
+        " coordinates and other lines; positions and cell may differ. Make another system of it,"
+        " with a block of its own in SYSTEMS, or take it out."
         for other in geometries[1:]
-        if (problem := _other_system(first.structure, other.structure))
+        if (unlike := differences(first, other))
     ]
     if problems:
         raise InputError(problems)
@@ -179,21 +180,6 @@ def _bare(atoms: Atoms) -> Atoms:
     copy = atoms.copy()
     copy.calc = None
     return copy
-
-
-def _other_system(first: Structure, other: Structure) -> str | None:
-    """What makes a structure one of another system; None if it is of the same."""
-    same_atoms = len(first) == len(other) and np.array_equal(first.numbers, other.numbers)
-    if same_atoms and first.pbc == other.pbc:
-        return None
-    if sorted(first.numbers) == sorted(other.numbers) and not same_atoms:
-        return "has the atoms in another order"
-    return f"is {_described(other)}"
-
-
-def _described(structure: Structure) -> str:
-    formula = Atoms(structure.numbers).get_chemical_formula()
-    return f"{formula} ({'crystal' if structure.pbc else 'molecule'})"
 
 
 def conditions_of(settings: Settings, inputs: Inputs) -> list[Conditions]:

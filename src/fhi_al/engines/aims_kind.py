@@ -42,23 +42,16 @@ class Aims(EngineKind):
 
     @classmethod
     def rules(cls, al: ActiveLearning) -> Iterator[Clash]:
-        """Library or, with a cluster, command; and the species defaults."""
+        """Library or, with a cluster, command; species_dir is asked for by :meth:`problems`."""
         engine = f"{AL}.reference_engine"
-        wanted = {
-            "aims_lib_path": "the path of FHI-aims built as a shared library (libaims....so)",
-            "species_dir": "the folder of the species defaults (such as .../defaults_2020/light)",
-        }
-        if al.cluster is not None:
-            del wanted["aims_lib_path"]
-        for key, what in wanted.items():
-            if getattr(al, key) is None:
+        if al.cluster is None:
+            if al.aims_lib_path is None:
                 yield Clash(
-                    (f"{AL}.{key}", engine),
-                    f"missing; the aims engine needs {what}. To try without FHI-aims set"
-                    " reference_engine: tblite",
+                    (f"{AL}.aims_lib_path", engine),
+                    "missing; the aims engine needs the path of FHI-aims built as a shared library"
+                    " (libaims....so). To try without FHI-aims set reference_engine: tblite",
                     about_value=False,
                 )
-        if al.cluster is None:
             return
         cluster = f"{AL}.cluster"
         if al.cluster.aims_command is None:

@@ -6,7 +6,8 @@ Owns ``data/``, ``model/``, ``checkpoints/`` and ``inputs/``.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -38,6 +39,7 @@ PACKAGES = (
 )
 SETS = ("training", "validation")
 TEST = "test"
+OUTSIDE = "outside"
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,9 @@ class Exporter:
         GENERAL.name_exp.
     seeds : tuple of int
         Of the members.
-    dataset_folder, model_folder, checkpoint_folder, inputs_folder : Path
+    dataset_folder, model_folder, checkpoint_folder : Path
+    inputs_folder : Path
+        In the run's folder.
     keep_checkpoints : bool
         Keep the training checkpoints of all epochs, not the last only.
     kind : str
@@ -75,14 +79,33 @@ class Exporter:
         return member_names(self.name, self.seeds)
 
     def inputs(self, files: Iterable[Path], resolved: dict[str, str]) -> None:
-        """Copy the inputs, the resolved settings and the versions of what computes with them."""
-        for path in files:
-            if path.is_file():
-                write_atomically(self.inputs_folder / path.name, path.read_bytes())
+        """Copy the inputs, the resolved settings and the versions of what computes with them.
+
+        Parameters
+        ----------
+        files : iterable of Path
+            Those that are not there are left out.
+        resolved : mapping
+            File name -> text.
+        """
+        there = [path for path in files if path.is_file()]
+        copies = copied_to(there, self.inputs_folder.parent)
+        self._remove_flat(copies)
+        for path, place in copies.items():
+            write_atomically(self.inputs_folder / place, path.read_bytes())
         for name, text in resolved.items():
             write_atomically(self.inputs_folder / f"resolved_{name}", text)
         lines = [f"{package}: {_version(package)}" for package in PACKAGES]
         write_atomically(self.inputs_folder / "versions.yaml", "\n".join(lines) + "\n")
+
+    def _remove_flat(self, copies: Mapping[Path, Path]) -> None:
+        """Remove copies of older programs: of files in several folders, the last of each name."""
+        kept = {os.path.normpath(path) for path in copies}
+        kept |= {os.path.normpath(self.inputs_folder / place) for place in copies.values()}
+        for place in copies.values():
+            old = self.inputs_folder / place.name
+            if os.path.normpath(old) not in kept and old.is_file():
+                old.unlink()
 
     def dataset(
         self,
@@ -197,6 +220,31 @@ class Exporter:
             epoch = f"_epoch-{member.epochs}" if self.keep_checkpoints else ""
             path = self.checkpoint_folder / f"{self.member_names[member.index]}{epoch}.pt"
             write_atomically(path, content)
+
+
+def copied_to(files: Iterable[Path], folder: Path) -> dict[Path, Path]:
+    """Where the copy of each file lies below ``inputs/``: no two at one place.
+
+    Parameters
+    ----------
+    files : iterable of Path
+        Absolute.
+    folder : Path
+        The run's.  Files in it keep their paths, others are below ``outside/`` with what is left of
+        theirs without the folder that is common to them.
+    """
+    # Not resolved: a link has the name that the settings know.
+    absolute = {path: Path(os.path.normpath(path)) for path in files}
+    start = os.path.normpath(folder)
+    places = {p: at.relative_to(start) for p, at in absolute.items() if at.is_relative_to(start)}
+    others = {path: at for path, at in absolute.items() if path not in places}
+    if others:
+        common = os.path.commonpath([at.parent for at in others.values()])
+        name = OUTSIDE
+        while any(place.parts[0] == name for place in places.values()):
+            name += "_"  # the run's folder has one of this name
+        places |= {path: name / at.relative_to(common) for path, at in others.items()}
+    return places
 
 
 def _version(package: str) -> str:

@@ -173,8 +173,8 @@ class ActiveLearning(Section):
     num_trajectories: Integer = setting(4, "MD trajectories that look for new points.", ge=1)
     species_dir: OptionalPath = setting(
         None,
-        "Folder of the FHI-aims species defaults. Required with `reference_engine: aims`.",
-        shown_default="required with aims",
+        "Folder of the FHI-aims species defaults. Required with `reference_engine: aims` for"
+        " species that have no block in `control.in`.",
     )
     aims_lib_path: OptionalPath = setting(
         None,
@@ -260,7 +260,7 @@ class ActiveLearning(Section):
     reference_calculator: OptionalImportPath = setting(
         None,
         "Import path of the ASE calculator, with `reference_engine: ase`, such as"
-        " `ase.calculators.emt.EMT`.",
+        " `ase.calculators.emt.EMT` (or `ase.calculators.emt:EMT`, which means the same).",
     )
     reference_arguments: Arguments = setting(
         dict,

@@ -156,11 +156,15 @@ def read_plain_name(value: object) -> str:
 
 
 def read_import_path(value: object) -> str:
-    """``package.module.Name``."""
+    """``package.module.Name``; of ``package.module:Name``, which means the same, too."""
     path = read_text(value)
-    if not all(part.isidentifier() for part in path.split(".")) or "." not in path:
-        raise refuse("must be an import path such as ase.calculators.emt.EMT")
-    return path
+    module, _, name = path.rpartition(":" if ":" in path else ".")
+    parts = [*module.split("."), name]
+    if not all(part.isidentifier() for part in parts):
+        raise refuse(
+            "must be an import path such as ase.calculators.emt.EMT, or ase.calculators.emt:EMT"
+        )
+    return ".".join(parts)
 
 
 def read_arguments(value: object) -> dict[str, Any]:

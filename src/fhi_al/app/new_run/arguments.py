@@ -75,9 +75,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="K",
         help="of MD; several are a ladder (default: 300)",
     )
-    parser.add_argument("--charge", type=float, metavar="Q", help="total charge in e")
+    parser.add_argument("--charge", type=float, metavar="Q", help="total charge in e; not with ase")
     parser.add_argument(
-        "--multiplicity", type=_multiplicity, metavar="M", help="number of unpaired electrons + 1"
+        "--multiplicity",
+        type=_multiplicity,
+        metavar="M",
+        help="unpaired electrons + 1; not with ase",
     )
     _add_engine_arguments(parser)
 

@@ -10,13 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fhi_al.app.new_run import examples, job_script
-from fhi_al.app.new_run.engine_choice import (
-    EngineChoice,
-    EngineFiles,
-    chosen_engine,
-    electrons_of,
-    engine_files,
-)
+from fhi_al.app.new_run.electrons import EngineChoice, electrons_of
+from fhi_al.app.new_run.engine_choice import EngineFiles, chosen_engine, engine_files
 from fhi_al.app.new_run.folder import checked, refuse_to_overwrite, write
 from fhi_al.app.new_run.settings_files import Plan, active_learning_text, mace_text
 from fhi_al.app.new_run.structure import StartingStructure, read_start
@@ -120,7 +115,9 @@ def _of_structure(arguments: argparse.Namespace) -> NewFolder:
     start, cell_notes = _in_cells(
         read_start(arguments.geometry, arguments.frame), arguments.supercell, engine
     )
-    electrons = electrons_of(start, engine, arguments.charge, arguments.multiplicity)
+    electrons = electrons_of(
+        start, engine, arguments.charge, arguments.multiplicity, arguments.calculator
+    )
     about_engine = engine_files(
         engine,
         start.structure,

@@ -8,21 +8,19 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from ase.data import chemical_symbols
 
 from fhi_al.app.new_run.commented_yaml import Key, Lines
-from fhi_al.app.new_run.structure import StartingStructure
+from fhi_al.app.new_run.electrons import Electrons, EngineChoice, spin_lines
 from fhi_al.app.new_run.supercell import LEAST_HEIGHT
 from fhi_al.core.errors import InputError
 from fhi_al.core.neighbours import shortest_height
 from fhi_al.core.structure import Structure
 from fhi_al.engines.ase_import import declared_properties
-from fhi_al.engines.open_shell import as_xtb_counts, has_unpaired_electron
+from fhi_al.engines.tblite import is_tblite
 
-EngineChoice = Literal["aims", "tblite", "ase"]
 ENGINES: tuple[EngineChoice, ...] = ("aims", "tblite", "ase")
 
 # As ASE and asi4py know them.
@@ -33,26 +31,6 @@ SPECIES = "/path/to/FHIaims/species_defaults/defaults_2020/light"
 
 # k points x length of a lattice vector, A; a metal needs about twice as many.
 K_LENGTH = 25.0
-OFTEN_MAGNETIC = (24, 25, 26, 27, 28, *range(58, 71))
-
-
-@dataclass(frozen=True)
-class Electrons:
-    """Charge and spin of a system.
-
-    Parameters
-    ----------
-    charge : float
-        In e.
-    multiplicity : int or None
-        2S + 1; None where nobody knows.
-    notes : tuple of str
-        What was assumed.
-    """
-
-    charge: float
-    multiplicity: int | None
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,49 +76,6 @@ def chosen_engine(given: str | None, environment: Mapping[str, str] = os.environ
     return "aims"
 
 
-def electrons_of(
-    start: StartingStructure, engine: EngineChoice, charge: float | None, multiplicity: int | None
-) -> Electrons:
-    """Charge and spin: as they are asked for, as the file says, or the least that is possible.
-
-    Raises
-    ------
-    InputError
-        If the multiplicity does not go with the number of electrons.
-    """
-    structure = start.structure
-    total = charge if charge is not None else start.charge or 0.0
-    numbers = as_xtb_counts(structure.numbers) if engine == "tblite" else structure.numbers
-    odd = has_unpaired_electron(numbers, structure.pbc, total)
-    if multiplicity is not None:
-        if not structure.pbc and total == int(total) and (multiplicity % 2 == 0) != odd:
-            n_electrons = int(structure.numbers.sum() - total)
-            raise InputError(
-                [
-                    f"--multiplicity {multiplicity}: {start.formula} with charge {total:g} has"
-                    f" {n_electrons} electrons: expected an"
-                    f" {'even' if odd else 'odd'} multiplicity. Correct it, or --charge."
-                ]
-            )
-        return Electrons(total, multiplicity)
-    if structure.initial_moments.any():  # which rule
-        return Electrons(total, None)
-    notes = []
-    if odd:
-        notes.append(
-            "an odd number of electrons: a radical, with multiplicity 2; --multiplicity says"
-            " otherwise, --charge if it is an ion"
-        )
-    magnetic = sorted({int(z) for z in structure.numbers} & set(OFTEN_MAGNETIC))
-    if magnetic and not odd:
-        names = ", ".join(chemical_symbols[z] for z in magnetic)
-        notes.append(
-            f"{names}: computed without unpaired electrons. If it is magnetic, say so:"
-            " --multiplicity, or initial_moment below the atoms in geometry.in"
-        )
-    return Electrons(total, 2 if odd else None, tuple(notes))
-
-
 def engine_files(
     engine: EngineChoice,
     structure: Structure,
@@ -169,7 +104,7 @@ def engine_files(
                 " as --calculator ase.calculators.emt.EMT."
             ]
         )
-    arguments: Any = {}
+    arguments = _xtb_arguments(structure, electrons) if is_tblite(calculator) else {}
     return EngineFiles(
         [
             Key("reference_engine", "ase"),
@@ -189,14 +124,21 @@ def _tblite(structure: Structure, electrons: Electrons) -> EngineFiles:
             "periodic at the Gamma point" if structure.pbc else "or GFN1-xTB",
         ),
     ]
-    arguments: dict[str, Any] = {}
-    if electrons.charge:
-        arguments["charge"] = electrons.charge
-    if electrons.multiplicity is not None:
-        arguments["multiplicity"] = electrons.multiplicity
+    arguments = _xtb_arguments(structure, electrons)
     if arguments:
         keys.append(Key("reference_arguments", arguments))
     return EngineFiles(keys, notes=tuple(_gamma_notes(structure)))
+
+
+def _xtb_arguments(structure: Structure, electrons: Electrons) -> dict[str, Any]:
+    """Charge and multiplicity as tblite's calculator takes them."""
+    arguments: dict[str, Any] = {}
+    # Without one tblite adds up the initial charges of the atoms.
+    if electrons.charge or structure.initial_charges.any():
+        arguments["charge"] = electrons.charge
+    if electrons.multiplicity is not None:
+        arguments["multiplicity"] = electrons.multiplicity
+    return arguments
 
 
 def _gamma_notes(structure: Structure) -> Iterator[str]:
@@ -243,7 +185,7 @@ def _control(structure: Structure, electrons: Electrons) -> str:
         *(() if structure.pbc else ("# many_body_dispersion_nl  (dispersion)",)),
         "relativistic           atomic_zora scalar",
         f"charge                 {electrons.charge:g}",
-        *_spin(structure, electrons),
+        *spin_lines(structure, electrons),
         *_k_grid(structure),
         "",
         "sc_accuracy_rho        1E-5",
@@ -253,20 +195,6 @@ def _control(structure: Structure, electrons: Electrons) -> str:
         "sc_iter_limit          200",
     ]
     return "\n".join(lines) + "\n"
-
-
-def _spin(structure: Structure, electrons: Electrons) -> list[str]:
-    if structure.initial_moments.any():
-        return ["spin                   collinear"]
-    unpaired = (electrons.multiplicity or 1) - 1
-    if unpaired == 0:
-        return ["spin                   none"]
-    return [
-        "spin                   collinear",
-        f"fixed_spin_moment      {unpaired}",
-        "# A first guess, spread over all atoms; initial_moment in geometry.in is a better one.",
-        f"default_initial_moment {unpaired / len(structure):.4f}",
-    ]
 
 
 def _k_grid(structure: Structure) -> list[str]:

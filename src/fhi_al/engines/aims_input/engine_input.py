@@ -112,10 +112,19 @@ def missing_species(
         Naming the element and the folder or file that lacks it.
     """
     found: dict[Path, str] = {}
-    for name in dict.fromkeys(species):
-        if name in control.nuclei:
-            continue
-        path = _species_file(control, name, species_dir)
+    without = [name for name in dict.fromkeys(species) if name not in control.nuclei]
+    if without and species_dir is None:
+        raise AimsInputError(
+            control.path,
+            None,
+            f"no species block for {', '.join(without)}",
+            "expected one for each species in the file, or a species_dir to take it from",
+            "Add it, or set ACTIVE_LEARNING.species_dir to the folder of FHI-aims' species defaults"
+            " (such as .../defaults_2020/light).",
+        )
+    for name in without:
+        assert species_dir is not None
+        path = _species_file(name, species_dir)
         lines = lines_of(read_text(path), path)
         defined = [
             words[1] for line in lines if (words := tokens_of(line))[1:] and words[0] == "species"
@@ -143,15 +152,7 @@ def species_masses(
     return {block.name: block.mass for block in blocks if block.mass is not None}
 
 
-def _species_file(control: Control, name: str, species_dir: Path | None) -> Path:
-    if species_dir is None:
-        raise AimsInputError(
-            control.path,
-            None,
-            f"no species block for {name}",
-            "expected one in the file, or a species_dir to take it from",
-            "Set ACTIVE_LEARNING.species_dir.",
-        )
+def _species_file(name: str, species_dir: Path) -> Path:
     if not species_dir.is_dir():
         raise AimsInputError(
             species_dir,
