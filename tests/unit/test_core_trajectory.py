@@ -263,7 +263,35 @@ def test_a_raised_limit_gives_a_retired_trajectory_another_chance() -> None:
     assert reinstated(replace(retired, status=DONE), more).status is DONE
 
 
-@pytest.mark.parametrize(("step", "length"), [(0, 30), (60, 30), (70, 30), (71, 29), (99, 1)])
+@pytest.mark.parametrize("status", [RUNNING, WAITING, TRAINING, DONE])
+def test_under_the_same_limits_a_trajectory_goes_on_as_it_was(status: Status) -> None:
+    state = replace(MIDDLE, status=status)
+    assert reinstated(state, LIMITS) == state
+
+
+@pytest.mark.parametrize("epochs", [2, 3])
+def test_a_trajectory_that_has_trained_more_than_a_lowered_limit_leaves_training(
+    epochs: int,
+) -> None:
+    training = replace(MIDDLE, status=TRAINING, epochs=epochs)
+    fewer = replace(LIMITS, max_epochs=2)
+    assert reinstated(training, fewer) == replace(training, status=RUNNING, epochs=0)
+    less = replace(fewer, max_md_steps=50)
+    assert reinstated(training, less) == replace(training, status=DONE, epochs=0)
+    assert reinstated(replace(training, epochs=1), less).status is TRAINING
+
+
+@pytest.mark.parametrize("max_md_steps", [59, 60])
+def test_a_trajectory_beyond_a_lowered_limit_of_steps_is_done(max_md_steps: int) -> None:
+    less = replace(LIMITS, max_md_steps=max_md_steps)
+    assert reinstated(MIDDLE, less) == replace(MIDDLE, status=DONE)
+    # Its label, which is paid for, comes first.
+    assert reinstated(replace(MIDDLE, status=WAITING), less).status is WAITING
+
+
+@pytest.mark.parametrize(
+    ("step", "length"), [(0, 30), (60, 30), (70, 30), (71, 29), (99, 1), (100, 0), (120, 0)]
+)
 def test_the_last_block_is_what_is_left(step: int, length: int) -> None:
     assert block_length(replace(MIDDLE, step=step), 30, LIMITS) == length
 

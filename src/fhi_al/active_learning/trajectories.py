@@ -62,11 +62,11 @@ class Trajectories:
         return [t for t in self.state.trajectories if t.status is status]
 
     def reinstate(self) -> None:
-        """Let trajectories run again that a lower ``max_rollbacks`` had retired."""
+        """Take the trajectories up under limits that may have changed since the snapshot."""
         trajectories = tuple(reinstated(t, self.limits) for t in self.state.trajectories)
         for before, now in zip(self.state.trajectories, trajectories, strict=True):
             if before != now:
-                log.info("trajectory %d: reinstated, max_rollbacks was raised", now.index)
+                log.info("trajectory %d: %s", now.index, _why_changed(before))
         self.update(trajectories=trajectories)
 
     def apply(self, index: int, event: Event) -> None:
@@ -101,3 +101,13 @@ class Trajectories:
             event, LabelAccepted | LabelTooHigh | LabelDiscarded
         ):
             log.info("trajectory %d: done after %d MD steps", index, now.step)
+
+
+def _why_changed(before: TrajectoryState) -> str:
+    """Why a trajectory is not taken up as it was."""
+    match before.status:
+        case Status.RETIRED:
+            return "reinstated, max_rollbacks was raised"
+        case Status.TRAINING:
+            return f"leaves training after {before.epochs} epochs, max_epochs_worker was lowered"
+    return f"done after {before.step} MD steps, max_MD_steps was lowered"

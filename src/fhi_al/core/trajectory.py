@@ -254,15 +254,24 @@ def _fails_too_often(state: TrajectoryState, limits: Limits) -> bool:
 
 
 def reinstated(state: TrajectoryState, limits: Limits) -> TrajectoryState:
-    """The trajectory, running again if it was retired under a lower ``max_rollbacks``."""
-    if state.status is Status.RETIRED and not _fails_too_often(state, limits):
-        return _on_the_move(state, limits)
+    """The trajectory as a run that goes on takes it up, perhaps under other limits than before.
+
+    One that was retired under a lower ``max_rollbacks_in_row`` runs again; one that has trained
+    ``max_epochs`` or more leaves training; one that runs beyond ``max_md_steps`` is done.
+    """
+    match state.status:
+        case Status.RETIRED if not _fails_too_often(state, limits):
+            return _on_the_move(state, limits)
+        case Status.TRAINING if state.epochs >= limits.max_epochs:
+            return replace(_on_the_move(state, limits), epochs=0)
+        case Status.RUNNING:
+            return _on_the_move(state, limits)
     return state
 
 
 def block_length(state: TrajectoryState, skip_step: int, limits: Limits) -> int:
-    """MD steps of the next block: ``skip_step``, or what is left of max_MD_steps."""
-    return int(min(skip_step, limits.max_md_steps - state.step))
+    """MD steps of the next block: ``skip_step``, or what is left of max_MD_steps, if anything."""
+    return int(max(0, min(skip_step, limits.max_md_steps - state.step)))
 
 
 def sanity_check_due(step_before: int, step_now: int, sanity_skip: int) -> bool:
