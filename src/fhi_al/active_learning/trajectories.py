@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+import numpy as np
+
 from fhi_al.active_learning.progress import Progress
-from fhi_al.core.run_state import ActiveLearningState
+from fhi_al.core.run_state import ActiveLearningState, Frame
 from fhi_al.core.trajectory import (
     Event,
     Instruction,
@@ -60,6 +62,23 @@ class Trajectories:
     def with_status(self, status: Status) -> list[TrajectoryState]:
         """The trajectories that are at something, in index order."""
         return [t for t in self.state.trajectories if t.status is status]
+
+    def is_at(self, index: int, frame: Frame) -> bool:
+        """Whether a trajectory is still at a structure, and may go on from there.
+
+        To the last bit: one that was rolled back is elsewhere at the same MD step.
+        """
+        trajectory, point = self.state.trajectories[index], self.live[index].point
+        return (
+            trajectory.status in (Status.RUNNING, Status.WAITING, Status.DONE)
+            and trajectory.step == frame.step
+            and np.array_equal(point.positions, frame.positions)
+            and np.array_equal(point.cell, frame.cell)
+        )
+
+    def has_left(self, index: int, frame: Frame) -> bool:
+        """Whether a trajectory was rolled back since it came to a structure."""
+        return frame.step <= self.state.trajectories[index].last_rollback
 
     def reinstate(self) -> None:
         """Take the trajectories up under limits that may have changed since the snapshot."""

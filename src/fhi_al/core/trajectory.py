@@ -53,6 +53,9 @@ class TrajectoryState:
         How often it had to go back to its restart point: in all, and since that point was set.
     start : int
         Of its system's starting geometries, the one it began at.
+    last_rollback : int
+        In active learning: step at which it last went back, and so left all structures up to there
+        (0 before the first).
     """
 
     index: int
@@ -65,6 +68,7 @@ class TrajectoryState:
     rollbacks: int = 0
     rollbacks_in_row: int = 0
     start: int = 0
+    last_rollback: int = 0
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,8 @@ class Checked:
 class LabelAccepted:
     """A point is to join the sets: to validation or else to training.
 
-    ``is_here`` is False if the trajectory has moved on since the request (sanity checks only).
+    ``is_here`` is False if the trajectory has moved on or gone back since the request, which only
+    those with a sanity check do.
     """
 
     to_validation: bool
@@ -121,7 +126,10 @@ class LabelAccepted:
 
 @dataclass(frozen=True)
 class LabelTooHigh:
-    """A point is to join the sets as above, but MD from it would show nothing worth a label."""
+    """A point is to join the sets as above, but MD from it would show nothing worth a label.
+
+    Not of a point that the trajectory has left by going back: what was too high is behind it.
+    """
 
     to_validation: bool
     reason: str
@@ -227,7 +235,10 @@ def _on_the_move(state: TrajectoryState, limits: Limits) -> TrajectoryState:
 
 def _roll_back(state: TrajectoryState, limits: Limits) -> Transition:
     back = replace(
-        state, rollbacks=state.rollbacks + 1, rollbacks_in_row=state.rollbacks_in_row + 1
+        state,
+        rollbacks=state.rollbacks + 1,
+        rollbacks_in_row=state.rollbacks_in_row + 1,
+        last_rollback=state.step,
     )
     moving = _on_the_move(back, limits)
     if moving.status is Status.RUNNING and _fails_too_often(moving, limits):
