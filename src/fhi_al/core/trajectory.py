@@ -1,6 +1,8 @@
 """The life of one trajectory: (state, event) -> (state, instructions).  Pure: standard library.
 
-Nothing here acts: the loop feeds events in and carries the instructions out.
+Nothing here acts: the loop feeds events in and carries out the instructions, which say what becomes
+of the trajectory in phase space.  Which labels are asked for, and which sets they join, is not
+decided here: events tell it.
 """
 
 from __future__ import annotations
@@ -25,11 +27,8 @@ class Status(StrEnum):
 
 
 class Instruction(StrEnum):
-    """What the loop has to do after a transition."""
+    """What becomes of the trajectory in phase space after a transition."""
 
-    REQUEST_LABEL = "request label"
-    ADD_TO_TRAINING = "add to training"
-    ADD_TO_VALIDATION = "add to validation"
     SET_RESTART_POINT = "set restart point"
     ROLL_BACK = "go back to the restart point with new velocities"
 
@@ -183,25 +182,24 @@ def after(state: TrajectoryState, event: Event, limits: Limits) -> Transition:
         case Status.RUNNING, Checked(crosses):
             if not crosses:
                 return _on_the_move(state, limits), ()
-            waiting = replace(state, status=Status.WAITING, last_crossing=state.step)
-            return waiting, (Instruction.REQUEST_LABEL,)
+            return replace(state, status=Status.WAITING, last_crossing=state.step), ()
         case _, LabelAccepted(to_validation, is_here=False):
             # Its place in the sets is earned; the point where the trajectory is now has none yet.
             if state.status is Status.RUNNING and not to_validation:
                 state = replace(state, status=Status.TRAINING, epochs=0)
-            return state, (_addition(to_validation),)
+            return state, ()
         case (
             (Status.RUNNING, LabelTooHigh(to_validation))
             | (Status.WAITING, LabelTooHigh(to_validation, is_here=True))
             | (Status.TRAINING, LabelTooHigh(to_validation, is_here=False))
         ):
             return _learn_and_roll_back(state, to_validation, limits)
-        case (Status.DONE | Status.RETIRED, LabelTooHigh(to_validation)) | (
+        case (Status.DONE | Status.RETIRED, LabelTooHigh()) | (
             Status.WAITING,
-            LabelTooHigh(to_validation, is_here=False),
+            LabelTooHigh(is_here=False),
         ):
             # It is over, or waits for another label, which decides.
-            return state, (_addition(to_validation),)
+            return state, ()
         case _, LabelDiscarded(is_here=False):
             return state, ()
         case Status.WAITING, Withdrawn():
@@ -210,15 +208,13 @@ def after(state: TrajectoryState, event: Event, limits: Limits) -> Transition:
             # RUNNING: a sanity check whose true error earned the point a place in the sets.
             if to_validation:
                 moving = replace(_on_the_move(state, limits), rollbacks_in_row=0)
-                return moving, (Instruction.ADD_TO_VALIDATION, Instruction.SET_RESTART_POINT)
+                return moving, (Instruction.SET_RESTART_POINT,)
             training = replace(state, status=Status.TRAINING, epochs=0, rollbacks_in_row=0)
-            return training, (Instruction.ADD_TO_TRAINING, Instruction.SET_RESTART_POINT)
+            return training, (Instruction.SET_RESTART_POINT,)
         case (Status.WAITING | Status.RUNNING, LabelDiscarded()):
             return _roll_back(state, limits)
-        case Status.DONE, LabelAccepted(to_validation):
+        case Status.DONE, LabelAccepted() | LabelDiscarded():
             # The sanity check of the last block: its point may join, the trajectory stays done.
-            return state, (_addition(to_validation),)
-        case Status.DONE, LabelDiscarded():
             return state, ()
         case Status.TRAINING, Trained(n_epochs):
             trained = replace(state, epochs=state.epochs + n_epochs)
@@ -253,11 +249,7 @@ def _learn_and_roll_back(state: TrajectoryState, to_validation: bool, limits: Li
             back = replace(back, status=Status.TRAINING)
         elif not to_validation:
             back = replace(back, status=Status.TRAINING, epochs=0)
-    return back, (_addition(to_validation), *instructions)
-
-
-def _addition(to_validation: bool) -> Instruction:
-    return Instruction.ADD_TO_VALIDATION if to_validation else Instruction.ADD_TO_TRAINING
+    return back, instructions
 
 
 def _fails_too_often(state: TrajectoryState, limits: Limits) -> bool:
