@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from ase.build import bulk
 from label_parts import bits
+from mpi4py import MPI
 
 from fhi_al.core.errors import EngineError
 from fhi_al.core.label import Label, Origin, Phase
@@ -21,9 +22,13 @@ from fhi_al.engines.ase_calculator import AseEngine
 from fhi_al.engines.spec import AseSpec
 from fhi_al.labels.background_queue import BackgroundLabelQueue
 from fhi_al.labels.completion_log import CompletionLog
+from fhi_al.labels.crash_trace import CallRecord
+from fhi_al.labels.engine_service import EngineService
+from fhi_al.labels.mpi_workers import OwnWorker
 from fhi_al.labels.store import LabelStore
 from fhi_al.labels.validation import LabelRequest, LabelValidator, TooManyFailures
-from fhi_al.labels.workers import Finished, Job
+from fhi_al.labels.workers import Finished, Job, Workers
+from fhi_al.process.soft_stop import SoftStop, Stopped
 
 AL = structure(bulk("Al", cubic=True).numbers, bulk("Al", cubic=True).positions, 4.05 * np.eye(3))
 
@@ -31,6 +36,7 @@ AL = structure(bulk("Al", cubic=True).numbers, bulk("Al", cubic=True).positions,
 class EmtWorkers:
     """Two engines; what they compute is out when it is released."""
 
+    in_background = True
     ends_soon = True
 
     def __init__(self, n_workers: int = 2) -> None:
@@ -75,7 +81,7 @@ def untimed() -> Iterator[None]:
     yield
 
 
-def queue_in(folder: Path, workers: EmtWorkers, max_failures: int = 3) -> BackgroundLabelQueue:
+def queue_in(folder: Path, workers: Workers, max_failures: int = 3) -> BackgroundLabelQueue:
     validator = LabelValidator(
         [AL, AL],
         LabelStore(folder / "labels.jsonl"),
@@ -85,8 +91,19 @@ def queue_in(folder: Path, workers: EmtWorkers, max_failures: int = 3) -> Backgr
         last_output=lambda: "the engine's own words",
     )
     return BackgroundLabelQueue(
-        validator, workers, CompletionLog(folder / "order.jsonl"), waiting=untimed
+        validator,
+        workers,
+        CompletionLog(folder / "order.jsonl"),
+        waiting=untimed,
+        check_stop=SoftStop(folder).check,
     )
+
+
+def on_rank_0(folder: Path) -> BackgroundLabelQueue:
+    """The queue where no rank is left for labels; asked to stop by a file."""
+    spec, calls = AseSpec("ase.calculators.emt:EMT", AL), CallRecord(folder)
+    engines = EngineService(MPI.COMM_SELF, [spec, spec], calls.traces, alone=True)
+    return queue_in(folder, OwnWorker(engines, calls, untimed))
 
 
 def request(seed: int, phase: Phase = "active_learning") -> LabelRequest:
@@ -360,3 +377,47 @@ def test_a_worker_gets_the_first_structure_that_it_can_compute(tmp_path: Path) -
     queue.pump()
     # The one that waited longest, not the system that was served before.
     assert workers.begun == [of_other(3).key, *keys(1)]
+
+
+def test_where_rank_0_computes_a_poll_computes_one_label_and_nothing_else_does(
+    tmp_path: Path,
+) -> None:
+    queue = on_rank_0(tmp_path)
+    for seed in (1, 2, 3):
+        queue.submit(request(seed))
+    queue.pump()
+    assert [each.key for each in queue.withdraw([request(2)])] == keys(2)
+    assert len(queue.validator.store) == 0
+    assert polled(queue) == [1]
+    assert polled(queue, wait=True) == [3]
+    assert isinstance(queue.label(request(4)), Label)
+    assert polled(queue) == []
+    queue.close()
+    assert len(queue.validator.store) == 3
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_rank_0_asked_to_stop_begins_no_label_and_computes_the_same_ones_later(
+    tmp_path: Path, wait: bool
+) -> None:
+    queue = on_rank_0(tmp_path)
+    for seed in (1, 2, 3):
+        queue.submit(request(seed))
+    assert polled(queue) == [1]
+    (tmp_path / "STOP").touch()  # once: the request is remembered
+    for seed in (4, 5):
+        queue.submit(request(seed))
+    with pytest.raises(Stopped):
+        queue.poll(wait=wait)
+    with pytest.raises(Stopped):
+        queue.label(request(6))
+    queue.close()
+    assert [record.key for record in queue.validator.store] == keys(1)
+    resumed = on_rank_0(tmp_path)
+    for seed in (1, 2, 3):
+        resumed.submit(request(seed))
+    assert polled(resumed) == [1]  # as recorded
+    for seed in (4, 5):
+        resumed.submit(request(seed))
+    assert [polled(resumed, wait) for _ in range(5)] == [[2], [3], [4], [5], []]
+    resumed.close()

@@ -31,23 +31,29 @@ from fhi_al.core.trajectory import (
 
 RUNNING, WAITING, TRAINING, DONE = Status.RUNNING, Status.WAITING, Status.TRAINING, Status.DONE
 RETIRED = Status.RETIRED
-ASK = (Instruction.REQUEST_LABEL,)
 BACK = (Instruction.ROLL_BACK,)
-TRAIN = (Instruction.ADD_TO_TRAINING, Instruction.SET_RESTART_POINT)
-VALIDATE = (Instruction.ADD_TO_VALIDATION, Instruction.SET_RESTART_POINT)
+KEEP = (Instruction.SET_RESTART_POINT,)
 
 # The trajectory of the table has done 60 of 100 steps and trained 2 of 5 epochs, crossed at step
-# 20 and went back seven times, once since its restart point was set.
+# 20 and went back seven times, last at step 40, once since its restart point was set.
 LIMITS = Limits(max_md_steps=100, max_epochs=5, max_rollbacks_in_row=3)
 MIDDLE = TrajectoryState(
-    index=3, system=1, md=2, step=60, epochs=2, last_crossing=20, rollbacks=7, rollbacks_in_row=1
+    index=3,
+    system=1,
+    md=2,
+    step=60,
+    epochs=2,
+    last_crossing=20,
+    rollbacks=7,
+    rollbacks_in_row=1,
+    last_rollback=40,
 )
 BACK_AGAIN: dict[str, object] = {"rollbacks": 8, "rollbacks_in_row": 2}
 TOO_OFTEN: dict[str, object] = {"rollbacks": 8, "rollbacks_in_row": 3}
 GOOD_POINT: dict[str, object] = {"rollbacks_in_row": 0}
 
 Changes = dict[str, object]
-Row = tuple[Changes, tuple[Instruction, ...]]  # what changes, and what the loop has to do
+Row = tuple[Changes, tuple[Instruction, ...]]  # what changes, and what becomes of its point
 
 # (status, event type) -> [(event, the state before differs by, (what changes, instructions))].
 # An empty list: impossible.
@@ -76,30 +82,30 @@ TABLE: dict[tuple[Status, type], list[tuple[Event, Changes, Row]]] = {
     ],
     (RUNNING, Checked): [
         (Checked(crosses=False), {}, ({}, ())),
-        (Checked(crosses=True), {}, ({"status": WAITING, "last_crossing": 60}, ASK)),
+        (Checked(crosses=True), {}, ({"status": WAITING, "last_crossing": 60}, ())),
         (Checked(crosses=False), {"step": 100}, ({"status": DONE}, ())),
         (
             Checked(crosses=True),
             {"step": 100},
-            ({"status": WAITING, "last_crossing": 100}, ASK),
+            ({"status": WAITING, "last_crossing": 100}, ()),
         ),
     ],
     (RUNNING, LabelAccepted): [  # of a sanity check
-        (LabelAccepted(to_validation=True), {}, (GOOD_POINT, VALIDATE)),
+        (LabelAccepted(to_validation=True), {}, (GOOD_POINT, KEEP)),
         (
             LabelAccepted(to_validation=False),
             {},
-            ({"status": TRAINING, "epochs": 0, **GOOD_POINT}, TRAIN),
+            ({"status": TRAINING, "epochs": 0, **GOOD_POINT}, KEEP),
         ),
         (
             LabelAccepted(to_validation=True),
             {"step": 100},
-            ({"status": DONE, **GOOD_POINT}, VALIDATE),
+            ({"status": DONE, **GOOD_POINT}, KEEP),
         ),
         (
             LabelAccepted(to_validation=False),
             {"step": 100},
-            ({"status": TRAINING, "epochs": 0, **GOOD_POINT}, TRAIN),
+            ({"status": TRAINING, "epochs": 0, **GOOD_POINT}, KEEP),
         ),
     ],
     (RUNNING, LabelDiscarded): [  # of a sanity check
@@ -111,22 +117,22 @@ TABLE: dict[tuple[Status, type], list[tuple[Event, Changes, Row]]] = {
     (WAITING, Exploded): [],
     (WAITING, Checked): [],
     (WAITING, LabelAccepted): [
-        (LabelAccepted(to_validation=True), {}, ({"status": RUNNING, **GOOD_POINT}, VALIDATE)),
+        (LabelAccepted(to_validation=True), {}, ({"status": RUNNING, **GOOD_POINT}, KEEP)),
         (
             LabelAccepted(to_validation=False),
             {},
-            ({"status": TRAINING, "epochs": 0, **GOOD_POINT}, TRAIN),
+            ({"status": TRAINING, "epochs": 0, **GOOD_POINT}, KEEP),
         ),
         (
             LabelAccepted(to_validation=True),
             {"step": 100},
-            ({"status": DONE, **GOOD_POINT}, VALIDATE),
+            ({"status": DONE, **GOOD_POINT}, KEEP),
         ),
         # The members still learn from the last point of a trajectory.
         (
             LabelAccepted(to_validation=False),
             {"step": 100},
-            ({"status": TRAINING, "epochs": 0, **GOOD_POINT}, TRAIN),
+            ({"status": TRAINING, "epochs": 0, **GOOD_POINT}, KEEP),
         ),
     ],
     (WAITING, LabelDiscarded): [
@@ -155,8 +161,8 @@ TABLE: dict[tuple[Status, type], list[tuple[Event, Changes, Row]]] = {
     (DONE, Exploded): [],
     (DONE, Checked): [],
     (DONE, LabelAccepted): [  # of a sanity check in its last block
-        (LabelAccepted(to_validation=True), {"step": 100}, ({}, VALIDATE[:1])),
-        (LabelAccepted(to_validation=False), {"step": 100}, ({}, TRAIN[:1])),
+        (LabelAccepted(to_validation=True), {"step": 100}, ({}, ())),
+        (LabelAccepted(to_validation=False), {"step": 100}, ({}, ())),
     ],
     (DONE, LabelDiscarded): [(LabelDiscarded("SCF"), {"step": 100}, ({}, ()))],
     (DONE, Trained): [],
@@ -171,37 +177,36 @@ TABLE[WAITING, Withdrawn] = [
 for status in Status:
     training = {"status": TRAINING, "epochs": 0} if status is RUNNING else {}
     TABLE[status, LabelAccepted] += [
-        (LabelAccepted(to_validation=True, is_here=False), {}, ({}, VALIDATE[:1])),
-        (LabelAccepted(to_validation=False, is_here=False), {}, (training, TRAIN[:1])),
+        (LabelAccepted(to_validation=True, is_here=False), {}, ({}, ())),
+        (LabelAccepted(to_validation=False, is_here=False), {}, (training, ())),
     ]
     TABLE[status, LabelDiscarded] += [(LabelDiscarded("SCF", is_here=False), {}, ({}, ()))]
 # A label that MD must not go on from; where the trajectory waits for another one, that one decides.
 HIGH = LabelTooHigh(to_validation=False, reason="high")
 HIGH_TO_VALIDATE = LabelTooHigh(to_validation=True, reason="high")
-LEARN_AND_BACK, VALIDATE_AND_BACK = (*TRAIN[:1], *BACK), (*VALIDATE[:1], *BACK)
 LEARN: Changes = {"status": TRAINING, "epochs": 0, **BACK_AGAIN}
 for status in (RUNNING, WAITING):
     TABLE[status, LabelTooHigh] = [
-        (HIGH, {}, (LEARN, LEARN_AND_BACK)),
-        (HIGH, {"step": 100}, (LEARN, LEARN_AND_BACK)),
+        (HIGH, {}, (LEARN, BACK)),
+        (HIGH, {"step": 100}, (LEARN, BACK)),
         (
             HIGH,
             {"rollbacks_in_row": 2},
-            ({**TOO_OFTEN, "status": RETIRED}, LEARN_AND_BACK),
+            ({**TOO_OFTEN, "status": RETIRED}, BACK),
         ),
-        (HIGH_TO_VALIDATE, {}, ({**BACK_AGAIN, "status": RUNNING}, VALIDATE_AND_BACK)),
-        (HIGH_TO_VALIDATE, {"step": 100}, ({**BACK_AGAIN, "status": DONE}, VALIDATE_AND_BACK)),
+        (HIGH_TO_VALIDATE, {}, ({**BACK_AGAIN, "status": RUNNING}, BACK)),
+        (HIGH_TO_VALIDATE, {"step": 100}, ({**BACK_AGAIN, "status": DONE}, BACK)),
     ]
-TABLE[RUNNING, LabelTooHigh] += [(replace(HIGH, is_here=False), {}, (LEARN, LEARN_AND_BACK))]
-TABLE[WAITING, LabelTooHigh] += [(replace(HIGH, is_here=False), {}, ({}, TRAIN[:1]))]
+TABLE[RUNNING, LabelTooHigh] += [(replace(HIGH, is_here=False), {}, (LEARN, BACK))]
+TABLE[WAITING, LabelTooHigh] += [(replace(HIGH, is_here=False), {}, ({}, ()))]
 TABLE[TRAINING, LabelTooHigh] = [
-    (replace(HIGH, is_here=False), {}, (BACK_AGAIN, LEARN_AND_BACK)),
-    (replace(HIGH_TO_VALIDATE, is_here=False), {}, (BACK_AGAIN, VALIDATE_AND_BACK)),
+    (replace(HIGH, is_here=False), {}, (BACK_AGAIN, BACK)),
+    (replace(HIGH_TO_VALIDATE, is_here=False), {}, (BACK_AGAIN, BACK)),
 ]
 for status in (DONE, RETIRED):
     TABLE[status, LabelTooHigh] = [
-        (HIGH, {"step": 100}, ({}, TRAIN[:1])),
-        (HIGH_TO_VALIDATE, {"step": 100}, ({}, VALIDATE[:1])),
+        (HIGH, {"step": 100}, ({}, ())),
+        (HIGH_TO_VALIDATE, {"step": 100}, ({}, ())),
     ]
 IMPOSSIBLE = [
     (status, kind)
@@ -236,10 +241,10 @@ def test_the_table_holds_every_pair() -> None:
 def test_possible_event(status: Status, event: Event, before: Changes, row: Row) -> None:
     state = replace(MIDDLE, status=status, **before)  # type: ignore[arg-type]
     changes, instructions = row
-    assert after(state, event, LIMITS) == (
-        replace(state, **changes),  # type: ignore[arg-type]
-        instructions,
-    )
+    expected = replace(state, **changes)  # type: ignore[arg-type]
+    if Instruction.ROLL_BACK in instructions:  # it has left all structures up to this step
+        expected = replace(expected, last_rollback=expected.step)
+    assert after(state, event, LIMITS) == (expected, instructions)
 
 
 @pytest.mark.parametrize(("status", "kind"), IMPOSSIBLE)
@@ -263,7 +268,35 @@ def test_a_raised_limit_gives_a_retired_trajectory_another_chance() -> None:
     assert reinstated(replace(retired, status=DONE), more).status is DONE
 
 
-@pytest.mark.parametrize(("step", "length"), [(0, 30), (60, 30), (70, 30), (71, 29), (99, 1)])
+@pytest.mark.parametrize("status", [RUNNING, WAITING, TRAINING, DONE])
+def test_under_the_same_limits_a_trajectory_goes_on_as_it_was(status: Status) -> None:
+    state = replace(MIDDLE, status=status)
+    assert reinstated(state, LIMITS) == state
+
+
+@pytest.mark.parametrize("epochs", [2, 3])
+def test_a_trajectory_that_has_trained_more_than_a_lowered_limit_leaves_training(
+    epochs: int,
+) -> None:
+    training = replace(MIDDLE, status=TRAINING, epochs=epochs)
+    fewer = replace(LIMITS, max_epochs=2)
+    assert reinstated(training, fewer) == replace(training, status=RUNNING, epochs=0)
+    less = replace(fewer, max_md_steps=50)
+    assert reinstated(training, less) == replace(training, status=DONE, epochs=0)
+    assert reinstated(replace(training, epochs=1), less).status is TRAINING
+
+
+@pytest.mark.parametrize("max_md_steps", [59, 60])
+def test_a_trajectory_beyond_a_lowered_limit_of_steps_is_done(max_md_steps: int) -> None:
+    less = replace(LIMITS, max_md_steps=max_md_steps)
+    assert reinstated(MIDDLE, less) == replace(MIDDLE, status=DONE)
+    # Its label, which is paid for, comes first.
+    assert reinstated(replace(MIDDLE, status=WAITING), less).status is WAITING
+
+
+@pytest.mark.parametrize(
+    ("step", "length"), [(0, 30), (60, 30), (70, 30), (71, 29), (99, 1), (100, 0), (120, 0)]
+)
 def test_the_last_block_is_what_is_left(step: int, length: int) -> None:
     assert block_length(replace(MIDDLE, step=step), 30, LIMITS) == length
 

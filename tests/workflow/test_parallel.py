@@ -69,6 +69,12 @@ def parallel_run(
     )
 
 
+def newest_state(folder: Path) -> dict[str, Any]:
+    newest = max((folder / "restart").glob("snapshot-*"))
+    state: dict[str, Any] = json.loads((newest / "run.json").read_text())["state"]
+    return state
+
+
 def seen(folder: Path) -> list[str]:
     """Labels in the order in which the run saw them arrive."""
     lines = (folder / "restart" / "order.jsonl").read_text().splitlines()
@@ -278,6 +284,28 @@ def test_asked_to_stop_it_keeps_the_labels_under_way(asi_library, tmp_path) -> N
     assert len(labels(folder)) > n_before
     succeed(folder, 4)
     assert_every_label_counts(folder)
+
+
+def test_without_a_rank_for_labels_a_stop_is_heard_before_the_next_label(
+    asi_library, tmp_path
+) -> None:
+    folder = parallel_run(
+        tmp_path / "run", asi_library, n_samples=2, num_trajectories=8, threshold_warmup=4
+    )
+    succeed(folder, 1, command="FHI_AL-initial-ds")
+    n_initial = len(labels(folder))
+    # Now several trajectories wait for labels at a time, and rank 0 computes them.
+    job = start(folder, 1, env={"ASI_SLEEP_MS": "1000"})
+    wait_for_labels(job, folder, n_initial + 2)
+    job.send_signal(signal.SIGUSR1)
+    code, output = finish(job, timeout_s=60)
+    assert code == 3, output
+    assert len(labels(folder)) <= n_initial + 4  # one under way, one begun before the signal came
+    active = newest_state(folder)["active"]
+    assert len(active["pending"]) > 1
+    succeed(folder, 1)
+    assert_every_label_counts(folder)
+    assert_repeats(folder, tmp_path / "again", 1)
 
 
 def test_the_engine_of_one_group_dies_on_a_structure(asi_library, tmp_path) -> None:

@@ -135,6 +135,42 @@ def test_a_trajectory_that_explodes_too_often_is_retired_and_may_come_back(tmp_p
     assert f"MD that had to go back: {rollbacks} times; trajectories retired: 0" in output
 
 
+def in_training(folder: Path, n_epochs: int) -> None:
+    """Let the trajectory that is in training have trained so long."""
+    (snapshot,) = (folder / "restart").glob("snapshot-*")
+    content = json.loads((snapshot / "run.json").read_text())
+    (one,) = [t for t in content["state"]["active"]["trajectories"] if t["status"] == "training"]
+    one["epochs"] = n_epochs
+    put(snapshot, "run.json", json.dumps(content).encode())
+
+
+@pytest.mark.parametrize(
+    ("n_epochs", "limits", "message"),
+    [
+        (
+            4,
+            {"max_epochs_worker": 2, "intermediate_epochs": 2, "max_MD_steps": 15},
+            "trajectory 1: leaves training after 4 epochs, max_epochs_worker was lowered",
+        ),
+        (0, {"max_MD_steps": 8}, "trajectory 0: done after 10 MD steps, max_MD_steps was lowered"),
+    ],
+)
+def test_trajectories_beyond_a_lowered_limit_go_on_under_it(
+    tmp_path, n_epochs: int, limits: dict[str, Any], message: str
+) -> None:
+    # Both have done 10 MD steps; one runs, the other is in training.
+    folder = old_run(tmp_path / "run", 5, **OLD_SETTINGS[5], **limits)
+    in_training(folder, n_epochs)
+    checks = journal(folder, "check")
+    output = succeed(folder, 1)
+    assert message in output
+    assert "while all trajectories wait" not in output
+    steps = [check["md_step"] for check in journal(folder, "check")[len(checks) :]]
+    assert set(steps) == ({15} if n_epochs else set())
+    assert {t["status"] for t in state(folder)["active"]["trajectories"]} == {"done"}
+    assert datasets(folder)
+
+
 def test_the_others_go_on_without_a_retired_trajectory(tmp_path) -> None:
     # Seeded: one of the two meets an overlap twice before its restart point moves on.
     folder = old_run(tmp_path / "run", 1, max_rollbacks=2, min_distance=0.95)

@@ -240,25 +240,26 @@ class Labelling:
         name = (origin.trajectory, origin.step)
         (pending,) = (each for each in self._trajectories.state.pending if _name(each) == name)
         self._forget(pending)
-        trajectory = self._trajectories.state.trajectories[pending.trajectory]
-        # A trajectory goes on, or trains, while its sanity check is computed in the background.
-        is_here = trajectory.step == pending.frame.step and trajectory.status is not Status.TRAINING
+        index = pending.trajectory
+        trajectory = self._trajectories.state.trajectories[index]
+        # A trajectory goes on, trains, or goes back while its sanity check is computed.
+        is_here = self._trajectories.is_at(index, pending.frame)
         if not isinstance(outcome.record, Label):
-            self._trajectories.apply(
-                pending.trajectory, LabelDiscarded(outcome.record.reason, is_here)
-            )
+            self._trajectories.apply(index, LabelDiscarded(outcome.record.reason, is_here))
             return
         self._thresholds.compare(pending, outcome.record)
         joins = pending.crossed
         if pending.is_sanity_check:
             joins = self._compare(outcome, outcome.record, pending) or joins
-        too_high = self._excess.problem(outcome.record, trajectory.md)
+        too_high = ""
+        if not self._trajectories.has_left(index, pending.frame):
+            too_high = self._excess.problem(outcome.record, trajectory.md)
         if joins:
             self._points.add(pending, outcome.record, is_here, too_high)
             return
         self._points.leave_out(outcome.record)
         if too_high and trajectory.status is Status.RUNNING:
-            self._trajectories.apply(pending.trajectory, Exploded(0, too_high))
+            self._trajectories.apply(index, Exploded(0, too_high))
 
     def _compare(self, outcome: Outcome, label: Label, pending: PendingLabel) -> bool:
         """Journal the true error of a sanity check; whether the point has earned its place."""

@@ -142,8 +142,10 @@ class Sweep:
                 # What has not arrived is taken in by a later sweep.
                 if not self._queue.has_more:
                     self._enter(SweepStage.TRAIN)
-            case SweepStage.TRAIN:
+            case SweepStage.TRAIN if self._has_rounds():
                 self._train_next()
+            case SweepStage.TRAIN:
+                pass  # who was in training has left it, since a limit was lowered
         # Past a stage with nothing left to do, so that every step does something.
         if self._state.stage is SweepStage.TRAIN and not self._has_rounds():
             self._enter(SweepStage.MOVE)

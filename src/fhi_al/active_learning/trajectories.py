@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+import numpy as np
+
 from fhi_al.active_learning.progress import Progress
-from fhi_al.core.run_state import ActiveLearningState
+from fhi_al.core.run_state import ActiveLearningState, Frame
 from fhi_al.core.trajectory import (
     Event,
     Instruction,
@@ -61,12 +63,29 @@ class Trajectories:
         """The trajectories that are at something, in index order."""
         return [t for t in self.state.trajectories if t.status is status]
 
+    def is_at(self, index: int, frame: Frame) -> bool:
+        """Whether a trajectory is still at a structure, and may go on from there.
+
+        To the last bit: one that was rolled back is elsewhere at the same MD step.
+        """
+        trajectory, point = self.state.trajectories[index], self.live[index].point
+        return (
+            trajectory.status in (Status.RUNNING, Status.WAITING, Status.DONE)
+            and trajectory.step == frame.step
+            and np.array_equal(point.positions, frame.positions)
+            and np.array_equal(point.cell, frame.cell)
+        )
+
+    def has_left(self, index: int, frame: Frame) -> bool:
+        """Whether a trajectory was rolled back since it came to a structure."""
+        return frame.step <= self.state.trajectories[index].last_rollback
+
     def reinstate(self) -> None:
-        """Let trajectories run again that a lower ``max_rollbacks`` had retired."""
+        """Take the trajectories up under limits that may have changed since the snapshot."""
         trajectories = tuple(reinstated(t, self.limits) for t in self.state.trajectories)
         for before, now in zip(self.state.trajectories, trajectories, strict=True):
             if before != now:
-                log.info("trajectory %d: reinstated, max_rollbacks was raised", now.index)
+                log.info("trajectory %d: %s", now.index, _why_changed(before))
         self.update(trajectories=trajectories)
 
     def apply(self, index: int, event: Event) -> None:
@@ -101,3 +120,13 @@ class Trajectories:
             event, LabelAccepted | LabelTooHigh | LabelDiscarded
         ):
             log.info("trajectory %d: done after %d MD steps", index, now.step)
+
+
+def _why_changed(before: TrajectoryState) -> str:
+    """Why a trajectory is not taken up as it was."""
+    match before.status:
+        case Status.RETIRED:
+            return "reinstated, max_rollbacks was raised"
+        case Status.TRAINING:
+            return f"leaves training after {before.epochs} epochs, max_epochs_worker was lowered"
+    return f"done after {before.step} MD steps, max_MD_steps was lowered"

@@ -151,7 +151,8 @@ def _from_6(files: Files) -> Files:
     state["initial_data"] = []
     for part in ("sampling", "active", "final_test"):
         for trajectory in (state[part] or {}).get("trajectories", []):
-            trajectory["start"] = 0
+            # Of no label that is still to come: as before, each may send its trajectory back.
+            trajectory |= {"start": 0, "last_rollback": 0}
     sampling = state["sampling"]
     n_sampled = sampling.pop("n_sampled")
     sampling["sampled"] = [n_sampled] if sampling["trajectories"] else []

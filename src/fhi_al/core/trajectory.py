@@ -1,6 +1,8 @@
 """The life of one trajectory: (state, event) -> (state, instructions).  Pure: standard library.
 
-Nothing here acts: the loop feeds events in and carries the instructions out.
+Nothing here acts: the loop feeds events in and carries out the instructions, which say what becomes
+of the trajectory in phase space.  Which labels are asked for, and which sets they join, is not
+decided here: events tell it.
 """
 
 from __future__ import annotations
@@ -25,11 +27,8 @@ class Status(StrEnum):
 
 
 class Instruction(StrEnum):
-    """What the loop has to do after a transition."""
+    """What becomes of the trajectory in phase space after a transition."""
 
-    REQUEST_LABEL = "request label"
-    ADD_TO_TRAINING = "add to training"
-    ADD_TO_VALIDATION = "add to validation"
     SET_RESTART_POINT = "set restart point"
     ROLL_BACK = "go back to the restart point with new velocities"
 
@@ -53,6 +52,9 @@ class TrajectoryState:
         How often it had to go back to its restart point: in all, and since that point was set.
     start : int
         Of its system's starting geometries, the one it began at.
+    last_rollback : int
+        In active learning: step at which it last went back, and so left all structures up to there
+        (0 before the first).
     """
 
     index: int
@@ -65,6 +67,7 @@ class TrajectoryState:
     rollbacks: int = 0
     rollbacks_in_row: int = 0
     start: int = 0
+    last_rollback: int = 0
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,8 @@ class Checked:
 class LabelAccepted:
     """A point is to join the sets: to validation or else to training.
 
-    ``is_here`` is False if the trajectory has moved on since the request (sanity checks only).
+    ``is_here`` is False if the trajectory has moved on or gone back since the request, which only
+    those with a sanity check do.
     """
 
     to_validation: bool
@@ -121,7 +125,10 @@ class LabelAccepted:
 
 @dataclass(frozen=True)
 class LabelTooHigh:
-    """A point is to join the sets as above, but MD from it would show nothing worth a label."""
+    """A point is to join the sets as above, but MD from it would show nothing worth a label.
+
+    Not of a point that the trajectory has left by going back: what was too high is behind it.
+    """
 
     to_validation: bool
     reason: str
@@ -175,25 +182,24 @@ def after(state: TrajectoryState, event: Event, limits: Limits) -> Transition:
         case Status.RUNNING, Checked(crosses):
             if not crosses:
                 return _on_the_move(state, limits), ()
-            waiting = replace(state, status=Status.WAITING, last_crossing=state.step)
-            return waiting, (Instruction.REQUEST_LABEL,)
+            return replace(state, status=Status.WAITING, last_crossing=state.step), ()
         case _, LabelAccepted(to_validation, is_here=False):
             # Its place in the sets is earned; the point where the trajectory is now has none yet.
             if state.status is Status.RUNNING and not to_validation:
                 state = replace(state, status=Status.TRAINING, epochs=0)
-            return state, (_addition(to_validation),)
+            return state, ()
         case (
             (Status.RUNNING, LabelTooHigh(to_validation))
             | (Status.WAITING, LabelTooHigh(to_validation, is_here=True))
             | (Status.TRAINING, LabelTooHigh(to_validation, is_here=False))
         ):
             return _learn_and_roll_back(state, to_validation, limits)
-        case (Status.DONE | Status.RETIRED, LabelTooHigh(to_validation)) | (
+        case (Status.DONE | Status.RETIRED, LabelTooHigh()) | (
             Status.WAITING,
-            LabelTooHigh(to_validation, is_here=False),
+            LabelTooHigh(is_here=False),
         ):
             # It is over, or waits for another label, which decides.
-            return state, (_addition(to_validation),)
+            return state, ()
         case _, LabelDiscarded(is_here=False):
             return state, ()
         case Status.WAITING, Withdrawn():
@@ -202,15 +208,13 @@ def after(state: TrajectoryState, event: Event, limits: Limits) -> Transition:
             # RUNNING: a sanity check whose true error earned the point a place in the sets.
             if to_validation:
                 moving = replace(_on_the_move(state, limits), rollbacks_in_row=0)
-                return moving, (Instruction.ADD_TO_VALIDATION, Instruction.SET_RESTART_POINT)
+                return moving, (Instruction.SET_RESTART_POINT,)
             training = replace(state, status=Status.TRAINING, epochs=0, rollbacks_in_row=0)
-            return training, (Instruction.ADD_TO_TRAINING, Instruction.SET_RESTART_POINT)
+            return training, (Instruction.SET_RESTART_POINT,)
         case (Status.WAITING | Status.RUNNING, LabelDiscarded()):
             return _roll_back(state, limits)
-        case Status.DONE, LabelAccepted(to_validation):
+        case Status.DONE, LabelAccepted() | LabelDiscarded():
             # The sanity check of the last block: its point may join, the trajectory stays done.
-            return state, (_addition(to_validation),)
-        case Status.DONE, LabelDiscarded():
             return state, ()
         case Status.TRAINING, Trained(n_epochs):
             trained = replace(state, epochs=state.epochs + n_epochs)
@@ -227,7 +231,10 @@ def _on_the_move(state: TrajectoryState, limits: Limits) -> TrajectoryState:
 
 def _roll_back(state: TrajectoryState, limits: Limits) -> Transition:
     back = replace(
-        state, rollbacks=state.rollbacks + 1, rollbacks_in_row=state.rollbacks_in_row + 1
+        state,
+        rollbacks=state.rollbacks + 1,
+        rollbacks_in_row=state.rollbacks_in_row + 1,
+        last_rollback=state.step,
     )
     moving = _on_the_move(back, limits)
     if moving.status is Status.RUNNING and _fails_too_often(moving, limits):
@@ -242,11 +249,7 @@ def _learn_and_roll_back(state: TrajectoryState, to_validation: bool, limits: Li
             back = replace(back, status=Status.TRAINING)
         elif not to_validation:
             back = replace(back, status=Status.TRAINING, epochs=0)
-    return back, (_addition(to_validation), *instructions)
-
-
-def _addition(to_validation: bool) -> Instruction:
-    return Instruction.ADD_TO_VALIDATION if to_validation else Instruction.ADD_TO_TRAINING
+    return back, instructions
 
 
 def _fails_too_often(state: TrajectoryState, limits: Limits) -> bool:
@@ -254,15 +257,24 @@ def _fails_too_often(state: TrajectoryState, limits: Limits) -> bool:
 
 
 def reinstated(state: TrajectoryState, limits: Limits) -> TrajectoryState:
-    """The trajectory, running again if it was retired under a lower ``max_rollbacks``."""
-    if state.status is Status.RETIRED and not _fails_too_often(state, limits):
-        return _on_the_move(state, limits)
+    """The trajectory as a run that goes on takes it up, perhaps under other limits than before.
+
+    One that was retired under a lower ``max_rollbacks_in_row`` runs again; one that has trained
+    ``max_epochs`` or more leaves training; one that runs beyond ``max_md_steps`` is done.
+    """
+    match state.status:
+        case Status.RETIRED if not _fails_too_often(state, limits):
+            return _on_the_move(state, limits)
+        case Status.TRAINING if state.epochs >= limits.max_epochs:
+            return replace(_on_the_move(state, limits), epochs=0)
+        case Status.RUNNING:
+            return _on_the_move(state, limits)
     return state
 
 
 def block_length(state: TrajectoryState, skip_step: int, limits: Limits) -> int:
-    """MD steps of the next block: ``skip_step``, or what is left of max_MD_steps."""
-    return int(min(skip_step, limits.max_md_steps - state.step))
+    """MD steps of the next block: ``skip_step``, or what is left of max_MD_steps, if anything."""
+    return int(max(0, min(skip_step, limits.max_md_steps - state.step)))
 
 
 def sanity_check_due(step_before: int, step_now: int, sanity_skip: int) -> bool:

@@ -1,5 +1,7 @@
 """The label queue of parallel mode: workers compute while the caller does other things.
 
+Where rank 0 is the only worker, a structure is computed where one is asked for or waited for.
+
 Owns the queue (labels for the sets first, sanity checks behind them) and what has arrived and was
 not asked for yet.  A result is stored when it arrives; when the caller sees it is part of the
 recorded order of events.
@@ -35,7 +37,8 @@ class BackgroundLabelQueue:
     waiting : callable
         Returns a context manager under which time without work is booked.
     check_stop : callable
-        Called while there is nothing to do but wait; may raise to stop the run.
+        Called while there is nothing to do but wait, and before each calculation of rank 0; may
+        raise to stop the run.
 
     Attributes
     ----------
@@ -92,8 +95,12 @@ class BackgroundLabelQueue:
     def poll(self, *, wait: bool) -> list[Outcome]:
         """What has arrived by now; with ``wait``, sleep until something has.
 
+        Where rank 0 is the worker, the next structure is computed if nothing has.
+
         Raises
         ------
+        Stopped
+            From ``check_stop``.
         TooManyFailures
             After too many failures in a row.
         EngineError
@@ -106,7 +113,7 @@ class BackgroundLabelQueue:
             recorded = None
         if recorded is not None:
             self._sleep_until(lambda: all(key in self._arrived for key in recorded))
-        elif wait and self._requests:
+        elif self._requests and (wait or not self._workers.in_background):
             self._sleep_until(lambda: bool(self._arrived))
         keys = list(self._arrived) if recorded is None else recorded
         self._completion_log.record(keys)
@@ -163,6 +170,8 @@ class BackgroundLabelQueue:
     def pump(self) -> None:
         """Store what the workers have finished and give them the next structures.
 
+        Nothing where rank 0 is the worker: who pumps cannot be stopped in the midst of it.
+
         Raises
         ------
         EngineError
@@ -170,9 +179,16 @@ class BackgroundLabelQueue:
         OSError
             If the disk does not take a label.
         """
+        if self._workers.in_background:
+            self._take_results()
+            self._begin_next()
+
+    def _take_results(self) -> None:
         errors = self._collect()
         if errors:
             raise errors[0]
+
+    def _begin_next(self) -> None:
         while self._line and self._workers.n_free() > 0:  # most calls: after every MD step
             key = self._line.next(
                 self._workers.can_begin, lambda key: not self._completion_log.is_taken_back(key)
@@ -238,12 +254,17 @@ class BackgroundLabelQueue:
         nap = Nap()
         with self._waiting():
             while not happened():
-                self._check_stop()
                 if self.while_waiting():
                     nap = Nap()
-                else:
+                elif self._workers.in_background:
                     nap.take()
-                self.pump()
+                # Last: where rank 0 is the worker, an hour of DFT may follow.
+                self._check_stop()
+                if self._workers.in_background:
+                    self.pump()
+                else:
+                    self._begin_next()
+                    self._take_results()
 
     def _asked_for(self, keys: Sequence[str]) -> bool:
         return all(key in self._requests for key in keys)

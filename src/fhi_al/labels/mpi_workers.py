@@ -26,6 +26,8 @@ LAST_LINES = 10
 class OwnWorker:
     """Rank 0 as the only worker, where no other rank is left for labels: it computes when asked.
 
+    The queue begins a structure and collects it at once, after it was asked whether to stop.
+
     Parameters
     ----------
     engines : EngineService
@@ -34,7 +36,8 @@ class OwnWorker:
         Returns a context manager under which the engine's time is booked.
     """
 
-    ends_soon = True
+    in_background = False
+    ends_soon = False  # nothing is under way when a run ends
 
     def __init__(
         self,
@@ -105,6 +108,7 @@ class EngineGroups:
         The one system that each group computes; empty where all compute any.
     """
 
+    in_background = True
     ends_soon = True
 
     def __init__(

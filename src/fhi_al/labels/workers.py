@@ -1,4 +1,4 @@
-"""What computes labels in the background: groups of MPI ranks, or jobs on a cluster.
+"""What computes labels in parallel mode: groups of MPI ranks, jobs on a cluster, or rank 0 itself.
 
 Imports numpy only.
 """
@@ -55,15 +55,19 @@ class Finished:
 
 
 class Workers(Protocol):
-    """Compute several structures at a time while the caller does other things.
+    """Compute structures, most of them several at a time while the caller does other things.
 
     Attributes
     ----------
+    in_background : bool
+        Whether jobs that are begun are computed while the caller does other things; else
+        ``collect`` computes them.
     ends_soon : bool
         Whether jobs under way end by themselves within a calculation's time, so that a run that
         ends may wait for them; jobs in a cluster's queue do not.
     """
 
+    in_background: bool
     ends_soon: bool
 
     def n_free(self) -> int:
@@ -79,7 +83,7 @@ class Workers(Protocol):
         ...
 
     def collect(self) -> list[Finished]:
-        """The jobs that have come to an end since the last call; returns at once."""
+        """The jobs that have come to an end since the last call; in the background, at once."""
         ...
 
     def busy_seconds(self) -> dict[int, float]:

@@ -65,10 +65,13 @@ class ClusterWorkers:
 
     Attributes
     ----------
+    in_background : bool
+        True.
     ends_soon : bool
         False: a job may wait in Slurm's queue for days.
     """
 
+    in_background = True
     ends_soon = False
 
     def __init__(self, specs: Sequence[EngineSpec], options: ClusterOptions, folder: Path) -> None:
