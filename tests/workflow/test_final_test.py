@@ -131,6 +131,22 @@ def test_labels_of_a_test_in_the_store_are_unknown_to_a_run_that_begins_again(
     assert not [atoms for atoms in sets if atoms.info["config_type"] == "test"]
 
 
+def test_models_whose_md_makes_no_sense_are_not_tested_and_the_run_ends(finished, tmp_path) -> None:
+    _, inputs, _ = finished
+    folder = copy_of(inputs, tmp_path / "run")
+    job = start(folder, 1)
+    wait_until(job, lambda: in_newest_snapshot(folder)[0] == "final test", "a final test")
+    kill_all(job)
+    n_labels = len(labels(folder))
+    # From here on a bond below 0.955 A counts as an overlap.
+    output = succeed(folder, 1, "--set", "ACTIVE_LEARNING.min_distance=0.985")
+    assert re.search(r"no structure was labelled; their MD of 0\.\d ps ended 1\d times", output)
+    assert len(labels(folder)) == n_labels
+    assert in_newest_snapshot(folder)[0] == "done"
+    status = json.loads((folder / "status.json").read_text())
+    assert status["true_force_mae"] is None
+
+
 def test_a_test_gets_no_more_than_is_left_of_a_budget(finished, tmp_path) -> None:
     _, inputs, _ = finished
     folder = copy_of(inputs, tmp_path / "run")

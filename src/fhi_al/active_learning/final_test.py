@@ -132,6 +132,10 @@ class FinalTest:
             md_system = self._system(trajectory)
             generator = random_stream(md_system.conditions.seed, TEST_STREAM, trajectory.index)
             own = [label for label in labels if label.system == trajectory.system]
+            if not own:  # active learning has asked for none
+                live = LiveTrajectory.start(md_system, generator, trajectory.start)
+                self._progress.live.append(live)
+                continue
             start = own[generator.integers(len(own))]
             at = MDPoint(start.positions, np.zeros_like(start.positions), start.cell)
             point = md_system.new_velocities(at, generator)
@@ -216,7 +220,10 @@ class FinalTest:
         self._update(blocks=blocks, failures=state.failures + n_failures, candidates=tuple(found))
 
     def _choose(self) -> None:
-        """Some structures of each system, in proportion to how many its trajectories came to."""
+        """Some structures of each system, in proportion to how many its trajectories came to.
+
+        None of models whose MD ended before there was anything to choose from: that says enough.
+        """
         state = self._state
         of_systems: dict[int, list[Candidate]] = {}
         for each in state.candidates:
