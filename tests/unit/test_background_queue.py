@@ -145,6 +145,25 @@ def test_results_come_when_they_arrive_and_are_stored_at_once(tmp_path: Path) ->
     assert np.array_equal(label.forces, fresh.forces)
 
 
+def test_a_result_that_nobody_has_polled_is_not_counted_yet(tmp_path: Path) -> None:
+    workers = EmtWorkers()
+    queue = queue_in(tmp_path, workers)
+    for seed in (1, 2):
+        queue.submit(request(seed))
+    workers.release(keys(2)[0])
+    queue.pump()
+    assert queue.validator.store.n_computed == 1 and not queue.validator.given
+    assert polled(queue) == [2]
+    assert list(queue.validator.given) == keys(2)
+    # Whoever repeats the order of events counts it at the same look.
+    resumed = queue_in(tmp_path, EmtWorkers())
+    for seed in (1, 2):
+        resumed.submit(request(seed))
+    assert not resumed.validator.given
+    assert polled(resumed) == [2]
+    assert list(resumed.validator.given) == keys(2)
+
+
 def test_waiting_ends_with_the_first_result(tmp_path: Path) -> None:
     workers = EmtWorkers()
     queue = queue_in(tmp_path, workers)

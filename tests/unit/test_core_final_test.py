@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fhi_al.core.final_test import drawn, mean_of_drawn, n_test_labels
+from fhi_al.core.final_test import drawn, mean_of_drawn, n_test_labels, shared_out
 
 
 @pytest.mark.parametrize(
@@ -14,6 +14,12 @@ from fhi_al.core.final_test import drawn, mean_of_drawn, n_test_labels
 )
 def test_the_test_costs_a_tenth_of_the_labels(wanted, n_computed: int, expected: int) -> None:
     assert n_test_labels(wanted, n_computed) == expected
+
+
+def test_labels_are_shared_out_in_proportion_and_nobody_gets_any_where_there_is_nobody() -> None:
+    assert shared_out(6, [10, 20, 30]) == [1, 2, 3]
+    assert shared_out(2, [1, 100, 50]) == [0, 1, 1]
+    assert shared_out(3, []) == []
 
 
 def test_structures_are_drawn_in_proportion_to_their_uncertainty() -> None:

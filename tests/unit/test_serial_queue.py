@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +115,40 @@ def test_a_label_is_what_the_engine_gave(tmp_path: Path) -> None:
     assert np.array_equal(label.numbers, AL.numbers)
     assert np.array_equal(label.positions, pending.positions)
     assert (label.key, label.pbc, label.origin) == (pending.key, True, pending.origin)
+
+
+def test_what_was_given_counts_once_and_in_another_launch_when_it_is_given_again(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "labels.jsonl"
+    queue, _ = xtb(path)
+    wanted = [request(ETHANOL, 1), stretched(2), request(ETHANOL, 1, step=99)]
+    for each in wanted:
+        queue.label(each)
+    assert list(queue.validator.given) == [wanted[0].key, wanted[1].key]
+    # All is in the store, which says nothing of what this launch has asked for.
+    resumed, _ = xtb(path)
+    assert resumed.validator.store.n_computed == 2
+    assert not resumed.validator.given and not resumed.validator.known_labels()
+    resumed.submit(wanted[0])
+    assert not resumed.validator.given
+    resumed.poll()
+    assert list(resumed.validator.given) == [wanted[0].key]
+    assert [label.key for label in resumed.validator.known_labels()] == [wanted[0].key]
+
+
+def test_a_label_of_the_users_is_known_and_not_counted(tmp_path: Path) -> None:
+    path = tmp_path / "labels.jsonl"
+    queue, _ = emt(path)
+    computed = queue.label(request(AL, 1))
+    assert isinstance(computed, Label)
+    wanted = request(AL, 2)
+    other, counted = emt(tmp_path / "others.jsonl")
+    brought = replace(computed, key=wanted.key, origin=Origin("imported", 0, 0))
+    other.validator.store.append(brought)
+    assert other.label(wanted) is brought and not counted.pending
+    assert not other.validator.given
+    assert other.validator.known_labels() == [brought]
 
 
 def test_no_label_is_computed_twice(tmp_path: Path) -> None:

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
+from fhi_al.active_learning.frames import frame_at
 from fhi_al.active_learning.restart import continuation, saved_run
-from fhi_al.active_learning.upgrades import upgraded
+from fhi_al.active_learning.upgrades import given_by_older_program, upgraded
 from fhi_al.core.convergence import ConvergenceStage
 from fhi_al.core.improvement import BestError
-from fhi_al.core.run_state import RunState
+from fhi_al.core.run_state import PendingPoint, RunState
 from fhi_al.core.structure import Structure, structure
+from fhi_al.labels.label_file import LabelFile
 from fhi_al.settings.changes import changes
 from fhi_al.storage.checkpoint import STATE_VERSION, Snapshot, read_snapshot
 
@@ -85,6 +87,29 @@ def test_version_6_keeps_whose_turn_it_is_to_sample() -> None:
     now = STATE.validate_python(state_in(upgraded(kept(6)))).sampling
     assert (now.sampled, now.n_displaced) == ((8,), 0)
     assert [t.step for t in now.trajectories] == [t["step"] for t in before["trajectories"]]
+
+
+def test_version_7_has_been_given_all_that_is_computed_but_what_it_waits_for() -> None:
+    state = STATE.validate_python(state_in(upgraded(kept(7))))
+    assert state.given is None
+    store = OLD_STATES / "version_7" / "restart" / "labels.jsonl"
+    records = list(LabelFile(store, None, "").records.values())
+    keys = [record.key for record in records]
+    assert len(keys) == 11 and state.active is not None and len(state.active.pending) == 3
+    assert list(given_by_older_program(state, records)) == keys  # none of the three has come
+    # As if one of them, and a point of the initial dataset, had come unseen.
+    here = frame_at(20, records[-1].positions, records[-1].cell)
+    first = frame_at(0, records[0].positions, records[0].cell)
+    arrived = replace(state.active.pending[0], frame=here)
+    state = replace(
+        state,
+        sampling=replace(state.sampling, pending=(PendingPoint(None, first),)),
+        active=replace(state.active, pending=(arrived, *state.active.pending[1:])),
+    )
+    assert list(given_by_older_program(state, records)) == keys[1:-1]
+    imported = replace(records[5], origin=replace(records[5].origin, phase="imported"))
+    records[5] = imported
+    assert list(given_by_older_program(state, records)) == [*keys[1:5], *keys[6:-1]]
 
 
 @pytest.mark.parametrize("began", ["with data", "with MD", "and has added systems"])

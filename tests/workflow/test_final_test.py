@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +19,11 @@ from run_folder import (
     journal,
     kill_all,
     labels,
+    snapshots,
     start,
     succeed,
     wait_for_labels,
+    wait_until,
     write_inputs,
 )
 
@@ -32,6 +37,14 @@ def folder_of(path: Path, **changes: Any) -> Path:
 
 def labels_of_the_test(folder: Path) -> list[dict[str, Any]]:
     return [record for record in labels(folder) if record["origin"]["phase"] == "test"]
+
+
+def in_newest_snapshot(folder: Path) -> tuple[str, dict[str, Any]]:
+    """The stage, and where the test stands; nothing before the first snapshot."""
+    with contextlib.suppress(OSError, ValueError, IndexError):  # replaced meanwhile, or none yet
+        state = json.loads((snapshots(folder)[-1] / "run.json").read_text())["state"]
+        return state["stage"], state["final_test"] or {}
+    return "", {}
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +102,62 @@ def test_a_run_killed_in_the_test_has_its_models_and_ends_the_same(finished, tmp
     assert (killed / "model").is_dir() and list((killed / "model").glob("*.model"))
     succeed(killed)
     assert_same_end(killed, folder)
+
+
+def test_a_test_that_has_begun_stays_the_same_without_a_snapshot_of_it(finished, tmp_path) -> None:
+    """Its labels in the store are no reason for more of them, or for other structures to begin."""
+    folder, inputs, _ = finished
+    killed = copy_of(inputs, tmp_path / "killed")
+    late = ("--set", "MISC.snapshot_interval=1000.0")
+    job = start(killed, 1, *late)
+    wait_for_labels(job, killed, len(labels(folder)) - 1)
+    kill_all(job)
+    stage, test = in_newest_snapshot(killed)
+    assert stage == "final test" and (test["n_labels"], test["blocks"]) == (3, 0)
+    succeed(killed, 1, *late)
+    assert_same_end(killed, folder)
+
+
+def test_labels_of_a_test_in_the_store_are_unknown_to_a_run_that_begins_again(
+    finished, tmp_path
+) -> None:
+    """Without a snapshot, models would be trained on what is to test them."""
+    folder, inputs, _ = finished
+    again = copy_of(inputs, tmp_path / "again")
+    (again / "restart").mkdir()
+    shutil.copy(folder / "restart" / "labels.jsonl", again / "restart")
+    succeed(again, 1, "--set", "ACTIVE_LEARNING.final_sets=all")
+    sets = read(again / "data" / "final" / "training" / "combined.xyz", ":")
+    assert not [atoms for atoms in sets if atoms.info["config_type"] == "test"]
+
+
+def test_models_whose_md_makes_no_sense_are_not_tested_and_the_run_ends(finished, tmp_path) -> None:
+    _, inputs, _ = finished
+    folder = copy_of(inputs, tmp_path / "run")
+    job = start(folder, 1)
+    wait_until(job, lambda: in_newest_snapshot(folder)[0] == "final test", "a final test")
+    kill_all(job)
+    n_labels = len(labels(folder))
+    # From here on a bond below 0.955 A counts as an overlap.
+    output = succeed(folder, 1, "--set", "ACTIVE_LEARNING.min_distance=0.985")
+    assert re.search(r"no structure was labelled; their MD of 0\.\d ps ended 1\d times", output)
+    assert len(labels(folder)) == n_labels
+    assert in_newest_snapshot(folder)[0] == "done"
+    status = json.loads((folder / "status.json").read_text())
+    assert status["true_force_mae"] is None
+
+
+def test_a_test_gets_no_more_than_is_left_of_a_budget(finished, tmp_path) -> None:
+    _, inputs, _ = finished
+    folder = copy_of(inputs, tmp_path / "run")
+    job = start(folder, 1)
+    wait_until(job, lambda: in_newest_snapshot(folder)[0] == "final convergence", "its end")
+    kill_all(job)
+    budget = len(labels(folder)) + 1
+    output = succeed(folder, 1, "--set", f"ACTIVE_LEARNING.label_budget={budget}")
+    assert f"1 labels instead of 3, for more are not left of label_budget = {budget}" in output
+    assert len(labels_of_the_test(folder)) == 1
+    assert len(labels(folder)) == budget
 
 
 def test_a_budget_has_room_for_the_test_in_parallel_mode_too(tmp_path) -> None:

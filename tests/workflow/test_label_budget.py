@@ -78,6 +78,25 @@ def test_a_budget_is_not_exceeded_and_active_learning_gets_its_share(tmp_path) -
     assert "labels: 26 computed, of which 0 discarded (initial dataset 12, active" in output
 
 
+def test_a_budget_counts_what_a_killed_run_has_not_asked_for_again_when_it_asks(tmp_path) -> None:
+    """Labels that are in the store, and in no snapshot, are not spent before they are taken."""
+    changes = {**SAMPLED, "label_budget": 26, "n_samples": 3, "max_MD_steps": None}
+    changes |= {"intermediate_gain": None, "max_initial_epochs": 50, "c_x": 0.9}
+    folder = folder_of(tmp_path / "run", **changes)
+    killed = copy_of(folder, tmp_path / "killed")
+    succeed(folder)
+    # Killed in the second round of six points, and when active learning has four labels to go.
+    # With snapshots at the ends of the phases only.
+    late = ("--set", "MISC.snapshot_interval=1000.0")
+    for n_labels in (9, 22):
+        job = start(killed, 1, *late)
+        wait_for_labels(job, killed, n_labels)
+        kill_all(job)
+        assert n_labels <= len(labels(killed)) < 26
+    succeed(killed, 1, *late)
+    assert_same_end(killed, folder)
+
+
 def test_no_second_round_beside_training_that_the_budget_has_no_labels_for(tmp_path) -> None:
     """While models are trained on the first round, in parallel mode the next one is sampled."""
     changes = {**SAMPLED, "label_budget": 9, "n_samples": 3, "parallel": True}

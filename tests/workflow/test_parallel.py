@@ -233,6 +233,17 @@ def test_the_recorded_order_reproduces_a_sampling_with_a_foundation_model(
     assert_repeats(folder, tmp_path / "again", 4)
 
 
+def test_the_recorded_order_reproduces_a_run_that_has_a_budget(asi_library, tmp_path) -> None:
+    """A label counts when the run sees it, not when it is stored: all are there from the start."""
+    changes = {"label_budget": 30, "n_samples": 3, "intermediate_gain": None, "final_test": "auto"}
+    changes |= {"max_initial_epochs": 50, "max_MD_steps": None, "c_x": 0.9, "reference_groups": 2}
+    folder = parallel_run(tmp_path / "run", asi_library, **{**FOUNDATION, **changes})
+    output = succeed(folder, 3, env=SLOW)
+    assert "(label_budget = 30, less 3 for the final test)" in output
+    assert len(labels(folder)) == 30
+    assert_repeats(folder, tmp_path / "again", 4)
+
+
 def kill_and_resume(folder: Path, n_kills: int, seed: str) -> None:
     """Kill a run at seeded numbers of labels, resume it each time on other ranks, to the end."""
     generator = random.Random(seed)

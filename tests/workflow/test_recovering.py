@@ -47,6 +47,14 @@ OLD_SETTINGS: dict[int, dict[str, Any]] = {
     },
     # A ladder of temperatures.
     6: {"analysis": True, "MD": {"temperature": [300, 600]}},
+    # Three labels are waited for, and the budget counts them.
+    7: {
+        "parallel": True,
+        "num_trajectories": 3,
+        "initial_sampling": "displaced",
+        "initial_sets": "shared",
+        "label_budget": 60,
+    },
 }
 
 

@@ -71,6 +71,8 @@ def test_a_stopped_run_goes_on_as_the_unbroken_one(
     if n_labels < 81:
         (trajectory,) = state["sampling"]["trajectories"]
         assert trajectory["step"] >= 4 * (n_labels // 4 - 1)
+        # Labels of a block that was undone are in the store, but not among those that were given.
+        assert len(state["given"]) == 1 + trajectory["step"]
     else:
         # One label, of geometry.in, comes before the first MD step; sweeps have checked the rest.
         assert state["active"]["sweep"] >= 1

@@ -21,7 +21,6 @@ from fhi_al.core.assignment import Assignment, trajectories_of
 from fhi_al.core.calibration import Pairs
 from fhi_al.core.final_test import n_test_labels
 from fhi_al.core.improvement import BestError
-from fhi_al.core.label import Label
 from fhi_al.core.reported_errors import contradictions
 from fhi_al.core.run_state import ActiveLearningState, Stage, SweepStage
 from fhi_al.core.threshold import MovingAverage
@@ -187,7 +186,7 @@ class ActiveLearningProcedure:
             share_all(
                 [run.ensemble.members[index] for index in members],
                 run.ensemble.members,
-                [record for record in run.store if isinstance(record, Label)],
+                run.labels.validator.known_labels(),
                 run.held_out().labels(),
                 run.ensemble.descriptors.of,
             )
@@ -221,17 +220,27 @@ class ActiveLearningProcedure:
         best = self._best_member()
         export.models(run.ensemble, best, compiled=options.compile_models)
         export.model_card(run.ensemble, run.store, run.state.errors, best)
-        if self._n_test_labels() > 0:
+        n_labels = self._n_test_labels()
+        if n_labels > 0:
+            run.final_test().begin(n_labels, self._table())
             self._progress.update(stage=Stage.FINAL_TEST)
             run.save()
 
     def _n_test_labels(self) -> int:
         """Labels for the test of the finished models, before it has begun."""
-        options = self._options
-        if not math.isinf(options.stop.label_budget):
-            return options.stop.kept_for_test
-        n_systems = len({each.system for each in self._table()})
-        return n_test_labels(options.final_test, self._run.store.n_computed, n_systems)
+        stop, n_given = self._options.stop, len(self._run.labels.validator.given)
+        if math.isinf(stop.label_budget):
+            n_systems = len({each.system for each in self._table()})
+            return n_test_labels(self._options.final_test, n_given, n_systems)
+        n_left = max(0, int(stop.label_budget) - n_given)
+        if n_left < stop.kept_for_test:
+            log.warning(
+                "final test: %d labels instead of %d, for more are not left of label_budget = %g",
+                n_left,
+                stop.kept_for_test,
+                stop.label_budget,
+            )
+        return min(stop.kept_for_test, n_left)
 
     def _table(self) -> list[Assignment]:
         """System, MD block and start of each trajectory."""
@@ -243,13 +252,13 @@ class ActiveLearningProcedure:
     def _test(self) -> None:
         """Measure the true error of the finished models, if labels are to be computed for that."""
         run = self._run
-        if run.state.stage is not Stage.FINAL_TEST:
-            return
-        n_labels = self._n_test_labels()
-        if n_labels == 0 and run.state.final_test is None:  # final_test was changed to 0 meanwhile
+        # Where final_test was changed to 0 meanwhile there is no engine.
+        if run.state.stage is not Stage.FINAL_TEST or self._options.final_test == 0:
             return
         test = run.final_test()
-        found = test.run(self._finished_members(), n_labels, self._table())
+        if run.state.final_test is None:  # in the snapshot of an older program
+            test.begin(self._n_test_labels(), self._table())
+        found = test.run(self._finished_members())
         assert run.state.errors is not None
         before = set(contradictions(run.state.errors))
         errors = replace(run.state.errors, test=found)
@@ -261,6 +270,7 @@ class ActiveLearningProcedure:
 
     def _finish(self) -> None:
         run = self._run
+        self._progress.live = []
         run.report_test_errors("final")
         run.keep_predictions("final", self._finished_members())
         self._progress.update(stage=Stage.DONE)
@@ -280,7 +290,7 @@ def _sweep(run: Run, trajectories: Trajectories) -> Sweep:
         trajectories,
         run.ensemble,
         run.held_out(),
-        run.store,
+        run.labels.validator,
         run.options.split,
         options.stop,
     )

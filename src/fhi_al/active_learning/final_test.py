@@ -121,53 +121,18 @@ class FinalTest:
         self._propagation = Propagation(dynamics, queue.pump)
         self._submitted: set[tuple[int, int]] = set()
 
-    def run(
-        self, members: Sequence[int], n_labels: int, table: Sequence[Assignment]
-    ) -> FinalErrors:
-        """Move, choose, label, compare; from where an interrupted test stands.
+    def begin(self, n_labels: int, table: Sequence[Assignment]) -> None:
+        """Start from labelled structures, drawn at random: evenly over systems and MD blocks.
 
         Parameters
         ----------
-        members : sequence of int
-            The finished ones.  One alone drives the MD, several with their mean.
         n_labels : int
-            At most; not used where an interrupted test goes on.
+            At most.
         table : sequence of Assignment
-            System and MD block of each trajectory of the run, of which the test has some; likewise.
-
-        Raises
-        ------
-        EngineError
-            If the reference engine fails for good.
+            System and MD block of each trajectory of the run, of which the test has some.
         """
-        if self._progress.state.final_test is None:
-            self._begin(n_labels, some_of_each(table, MOST_TRAJECTORIES))
-        member = members[0] if len(members) == 1 else None
-        while not self._state.has_chosen:
-            with self._step():
-                if self._has_moved():
-                    self._choose()
-                else:
-                    self._move(member)
-        while self._state.pending:
-            with self._step():
-                self._take_in()
-        self._progress.live = []
-        return self._errors(members)
-
-    @property
-    def _state(self) -> FinalTestState:
-        state = self._progress.state.final_test
-        assert state is not None
-        return state
-
-    def _update(self, **changes: object) -> None:
-        self._progress.update(final_test=replace(self._state, **changes))  # type: ignore[arg-type]
-
-    def _begin(self, n_labels: int, table: Sequence[Assignment]) -> None:
-        """From labelled structures, drawn at random: evenly over systems and MD blocks."""
-        trajectories = trajectories_of(table)
-        labels = [record for record in self._held_out.store if isinstance(record, Label)]
+        trajectories = trajectories_of(some_of_each(table, MOST_TRAJECTORIES))
+        labels = self._queue.validator.known_labels()
         self._progress.live = []
         for trajectory in trajectories:
             md_system = self._system(trajectory)
@@ -183,6 +148,40 @@ class FinalTest:
         )
         for line in conditions_table(trajectories, self._system):
             log.info("final test: %s", line)
+
+    def run(self, members: Sequence[int]) -> FinalErrors:
+        """Move, choose, label, compare; from where the test stands that has begun.
+
+        Parameters
+        ----------
+        members : sequence of int
+            The finished ones.  One alone drives the MD, several with their mean.
+
+        Raises
+        ------
+        EngineError
+            If the reference engine fails for good.
+        """
+        member = members[0] if len(members) == 1 else None
+        while not self._state.has_chosen:
+            with self._step():
+                if self._has_moved():
+                    self._choose()
+                else:
+                    self._move(member)
+        while self._state.pending:
+            with self._step():
+                self._take_in()
+        return self._errors(members)
+
+    @property
+    def _state(self) -> FinalTestState:
+        state = self._progress.state.final_test
+        assert state is not None
+        return state
+
+    def _update(self, **changes: object) -> None:
+        self._progress.update(final_test=replace(self._state, **changes))  # type: ignore[arg-type]
 
     def _n_blocks(self) -> int:
         n_atoms = min(len(system) for system in self._dynamics.systems)
@@ -220,7 +219,10 @@ class FinalTest:
         self._update(blocks=blocks, failures=state.failures + n_failures, candidates=tuple(found))
 
     def _choose(self) -> None:
-        """Some structures of each system, in proportion to how many its trajectories came to."""
+        """Some structures of each system, in proportion to how many its trajectories came to.
+
+        None of models whose MD ended before there was anything to choose from: that says enough.
+        """
         state = self._state
         of_systems: dict[int, list[Candidate]] = {}
         for each in state.candidates:

@@ -199,7 +199,7 @@ class InitialDatasetProcedure:
             return "training on the labels of files does not help any more, and none is sampled"
         if reason is None and not sampling.helped and self._budget_is_spent():
             return (
-                f"{self._run.store.n_computed} labels are computed, another round would exceed its "
+                f"{self._n_labels} labels are computed, another round would exceed its "
                 f"share of label_budget, {options.label_budget:g}"
             )
         return reason
@@ -215,7 +215,12 @@ class InitialDatasetProcedure:
         if is_first or sampling.points or sampling.pending or math.isinf(budget):
             return False
         n_calls = self._points_per_round * self._options.calls_per_point
-        return self._run.store.n_computed + n_calls > budget
+        return self._n_labels + n_calls > budget
+
+    @property
+    def _n_labels(self) -> int:
+        """Labels that the run has been given so far."""
+        return len(self._run.labels.validator.given)
 
     def _train(self) -> None:
         """The end of a round: share its points out, if there are any, and train."""

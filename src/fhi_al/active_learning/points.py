@@ -18,7 +18,7 @@ from fhi_al.core.run_state import ActiveLearningState, PendingLabel
 from fhi_al.core.split import goes_to_validation, validates
 from fhi_al.core.stopping import StopRules
 from fhi_al.core.trajectory import LabelAccepted, LabelTooHigh
-from fhi_al.labels.store import LabelStore
+from fhi_al.labels.validation import LabelValidator
 from fhi_al.models.ensemble import Ensemble
 
 log = logging.getLogger(__name__)
@@ -35,8 +35,8 @@ class Points:
     trajectories : Trajectories
     ensemble : Ensemble
     held_out : HeldOut
-    store : LabelStore
-        For the number of labels in the log.
+    validator : LabelValidator
+        Knows how many labels there are, and how many the run has been given.
     split : SplitOptions
     stop : StopRules
         There is room for no more training points of a member, and no more labels, than these say.
@@ -47,14 +47,14 @@ class Points:
         trajectories: Trajectories,
         ensemble: Ensemble,
         held_out: HeldOut,
-        store: LabelStore,
+        validator: LabelValidator,
         split: SplitOptions,
         stop: StopRules,
     ) -> None:
         self._trajectories = trajectories
         self._ensemble = ensemble
         self._held_out = held_out
-        self._store = store
+        self._validator = validator
         self._split = split
         self._stop = stop
         self._n_shared: int | None = None
@@ -100,7 +100,7 @@ class Points:
         if math.isinf(self._stop.labels_before_test):
             return True
         coming = len(self._trajectories.state.pending)
-        return self._store.n_computed + coming < self._stop.labels_before_test
+        return len(self._validator.given) + coming < self._stop.labels_before_test
 
     def add(self, pending: PendingLabel, label: Label, is_here: bool, too_high: str = "") -> None:
         """Add a point to the same set of every member, or hold it out.
@@ -152,7 +152,7 @@ class Points:
             pending.trajectory,
             pending.frame.step,
             _set_name(validating, to_validation),
-            self._store.n_labels,
+            self._validator.store.n_labels,
             len(member.training),
             len(member.validation),
         )

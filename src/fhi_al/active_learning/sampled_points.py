@@ -245,10 +245,7 @@ class SampledPoints:
 
     def take_in(self, *, wait: bool) -> None:
         """Take in labels that have been computed in the background."""
-        for point in self._state.pending:
-            if _name(point) not in self._submitted:  # by the run before this one
-                self._submitted.add(_name(point))
-                self._queue.submit(self._request(point))
+        self._submit()
         if not self._state.pending:
             return
         for outcome in self._queue.poll(wait=wait):
@@ -277,8 +274,17 @@ class SampledPoints:
 
     def withdraw(self) -> None:
         """Take back the points that no engine has begun."""
+        # A run that goes on hands in what was withdrawn before, so that it is withdrawn again.
+        self._submit()
         requests = [self._request(point) for point in self._state.pending]
         self._forget(self._queue.withdraw(requests))
+
+    def _submit(self) -> None:
+        """Hand to the queue the pending points of the run before this one."""
+        for point in self._state.pending:
+            if _name(point) not in self._submitted:
+                self._submitted.add(_name(point))
+                self._queue.submit(self._request(point))
 
     def _forget(self, requests: Sequence[LabelRequest]) -> None:
         gone = {

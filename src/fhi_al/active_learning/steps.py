@@ -18,6 +18,7 @@ from fhi_al.active_learning.progress import Progress
 from fhi_al.active_learning.restart import Continuation, misfit
 from fhi_al.active_learning.snapshot import MemberSets, Saved, SavedInputs
 from fhi_al.active_learning.training_rounds import TrainingRounds
+from fhi_al.active_learning.upgrades import given_by_older_program
 from fhi_al.labels.completion_log import CompletionLog
 from fhi_al.labels.serial_queue import LabelQueue
 from fhi_al.process.soft_stop import Stopped
@@ -93,6 +94,7 @@ class Snapshots:
             self.progress.update(
                 seconds=self.clock.seconds(),
                 label_failures_in_row=self.labels.validator.failures_in_row,
+                given=tuple(self.labels.validator.given),
                 events=self.completion_log.n_records,
             )
             files = snapshot.pack(self._to_save(), self.inputs)
@@ -123,6 +125,10 @@ class Snapshots:
             member.add_validation([store.label(key) for key in sets.validation])
         ensemble.load_state_bytes(saved.member_states)
         self.labels.validator.failures_in_row = saved.state.label_failures_in_row
+        given = saved.state.given
+        if given is None:
+            given = given_by_older_program(saved.state, store)
+        self.labels.validator.given = dict.fromkeys(given)
         self.completion_log.n_records = saved.state.events
         if has_new_learning_rate:
             # Whoever changes it wants another course anyway.
@@ -189,16 +195,17 @@ class Steps:
             If the run was asked to stop; after a snapshot was written.
         """
         progress, completion_log = self._progress, self._snapshots.completion_log
+        validator = self._snapshots.labels.validator
         state, live = progress.state, list(progress.live)
         kept = [trajectory.kept() for trajectory in live]
-        n_records = completion_log.n_records
+        n_records, given = completion_log.n_records, dict(validator.given)
         try:
             yield
         except Stopped:
             progress.state, progress.live = state, live
             for trajectory, before in zip(live, kept, strict=True):
                 trajectory.put_back(before)
-            completion_log.n_records = n_records
+            completion_log.n_records, validator.given = n_records, given
             self.save(now=True)
             raise
         self.save(now=self.must_stop)

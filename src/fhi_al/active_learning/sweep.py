@@ -96,7 +96,7 @@ class Sweep:
                 self._stop_rules,
                 state.mae_to_reach,
                 self._points.n_training(),
-                self._queue.validator.store.n_computed,
+                len(self._queue.validator.given),
                 state.trajectories,
             )
         except NobodyLeft as nobody:

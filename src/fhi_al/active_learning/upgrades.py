@@ -9,11 +9,14 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
+from fhi_al.core.run_state import Frame, RunState
+from fhi_al.core.structure import geometry_key
+from fhi_al.labels.records import Record
 from fhi_al.storage.checkpoint import STATE_VERSION, Snapshot
 
 Files = Mapping[str, bytes]
@@ -25,6 +28,39 @@ def upgraded(snapshot: Snapshot, to_version: int = STATE_VERSION) -> Files:
     for version in range(snapshot.version, to_version):
         files = _UPGRADES[version](files)
     return files
+
+
+def given_by_older_program(state: RunState, records: Iterable[Record]) -> tuple[str, ...]:
+    """What a run had been given before that was kept: all that is computed but what it waits for.
+
+    Parameters
+    ----------
+    state : RunState
+    records : iterable of Record
+        All in the store.
+    """
+    waits_for = {
+        geometry_key(system, np.array(frame.positions), np.array(frame.cell))
+        for system, frame in _pending(state)
+    }
+    return tuple(
+        record.key
+        for record in records
+        if record.origin.phase != "imported" and record.key not in waits_for
+    )
+
+
+def _pending(state: RunState) -> Iterator[tuple[int, Frame]]:
+    """System and structure of each label that is still to come."""
+    for point in state.sampling.pending:
+        system = point.system
+        if point.trajectory is not None:
+            system = state.sampling.trajectories[point.trajectory].system
+        yield system, point.frame
+    for part in (state.active, state.final_test):
+        if part is not None:
+            for each in part.pending:
+                yield part.trajectories[each.trajectory].system, each.frame
 
 
 def _from_1(files: Files) -> Files:
@@ -173,6 +209,16 @@ def _from_6(files: Files) -> Files:
     return {**files, "run.json": json.dumps(content).encode()}
 
 
+def _from_7(files: Files) -> Files:
+    """Version 7 did not keep which labels a run had been given: the label store says it.
+
+    See :func:`given_by_older_program`.
+    """
+    content: dict[str, Any] = json.loads(files["run.json"])
+    content["state"]["given"] = None
+    return {**files, "run.json": json.dumps(content).encode()}
+
+
 def _unseen_errors(state: dict[str, Any]) -> list[dict[str, Any]]:
     found = []
     if state["errors"] is not None:
@@ -213,4 +259,5 @@ _UPGRADES: dict[int, Callable[[Files], Files]] = {
     4: _from_4,
     5: _from_5,
     6: _from_6,
+    7: _from_7,
 }

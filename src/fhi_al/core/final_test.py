@@ -58,8 +58,10 @@ def shared_out(n: int, sizes: Sequence[int]) -> list[int]:
     ----------
     n : int
     sizes : sequence of int
-        Above zero; of equal ones the first counts as larger.
+        Above zero; of equal ones the first counts as larger.  If there are none, nobody gets any.
     """
+    if not sizes:
+        return []
     largest_first = sorted(range(len(sizes)), key=lambda k: -sizes[k])
     counts = [0] * len(sizes)
     for k in largest_first[:n]:

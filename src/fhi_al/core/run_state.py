@@ -303,6 +303,9 @@ class RunState:
         Activity -> wall seconds spent so far, over all launches.
     label_failures_in_row : int
         Labels discarded since the last good one.
+    given : tuple of str or None
+        Keys of the computed labels, discarded ones included, that the run has been given: they
+        count for ``label_budget``.  None in the state of a program that did not keep them.
     test : tuple of str
         Label keys of the points that are kept for the test at the end.
     test_mae_forces : float or None
@@ -326,6 +329,7 @@ class RunState:
     stop_reason: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
     label_failures_in_row: int = 0
+    given: tuple[str, ...] | None = ()
     test: tuple[str, ...] = ()
     test_mae_forces: float | None = None
     events: int = 0

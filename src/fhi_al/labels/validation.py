@@ -78,6 +78,10 @@ class LabelValidator:
     ----------
     failures_in_row : int
         Labels discarded since the last good one; part of the run's state.
+    given : dict
+        Keys of the computed results, discarded ones included, that were given out, in this order;
+        part of the run's state.  What budgets are compared with: the store may hold more, that a
+        run has not asked for yet, or whose arrival it has not seen.
     """
 
     def __init__(
@@ -101,6 +105,7 @@ class LabelValidator:
         self._wants_stress = wants_stress
         self._keeps_uncomputable = keeps_uncomputable
         self.failures_in_row = 0
+        self.given: dict[str, None] = {}
 
     def last_output(self) -> str:
         """What the engines say of themselves, to be put behind a message."""
@@ -175,6 +180,15 @@ class LabelValidator:
         mean = self.store.mean_energy(system)
         return None if mean is None else EnergyReference(mean, "the mean of the labels so far")
 
+    def known_labels(self) -> list[Label]:
+        """The labels that were given out or imported, in the order of the store."""
+        return [
+            record
+            for record in self.store
+            if isinstance(record, Label)
+            and (record.key in self.given or record.origin.phase == "imported")
+        ]
+
     def count(self, record: Label | Rejected) -> None:
         """Count a result that is given out.
 
@@ -183,6 +197,8 @@ class LabelValidator:
         TooManyFailures
             After ``max_failures`` discarded ones in a row.
         """
+        if record.origin.phase != "imported":
+            self.given[record.key] = None
         if isinstance(record, Label):
             self.failures_in_row = 0
             return

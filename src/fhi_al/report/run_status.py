@@ -192,7 +192,7 @@ class StatusSource:
             labels=labels,
             force_mae=force_mae_of(state),
             target_force_mae=self.targets.force_mae,
-            true_force_mae=None if test is None else test.mae_forces,
+            true_force_mae=test.mae_forces if test is not None and test.n_points else None,
             ranks=self.ranks(),
             seconds=self.clock.seconds(),
             time_left_s=self.time_left.seconds(state, bars, self.targets, self.clock, now),

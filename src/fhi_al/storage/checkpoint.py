@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 _NAME = re.compile(r"snapshot-(\d+)")
 # Raised when the meaning of a snapshot's files changes; who reads older ones upgrades them.
-STATE_VERSION = 7
+STATE_VERSION = 8
 
 
 @dataclass(frozen=True)
