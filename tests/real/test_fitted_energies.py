@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 import numpy as np
@@ -106,3 +107,20 @@ def test_a_composition_that_is_new_is_taken_into_frozen_e0s(labels, given) -> No
     if not given:
         for some in (new, member.training[:-4]):
             assert abs(energy_errors(made, some)[0].mean()) < 1e-3
+
+
+def test_compositions_that_no_e0s_fit_are_told(labels, caplog) -> None:
+    made = trained(labels, fit_atomic_energies=False)
+    member = made.members[0]
+    member.freeze_normalisation()
+    hydrogen = hydrogen_label(member.training[0])
+    hydroxyl = replace(hydrogen, key="hydroxyl", numbers=labels[0].numbers[:2], energy=0.0)
+    with caplog.at_level(logging.WARNING):
+        member.add_training([hydrogen])
+        member.fit_energies_of_new_compositions()
+        assert not caplog.records
+        member.add_training([hydroxyl])
+        member.fit_energies_of_new_compositions()
+    (said,) = (record.getMessage() for record in caplog.records)
+    assert "the model's energies of a composition are off by" in said
+    assert "no E0s fit the labels of all compositions" in said

@@ -20,7 +20,7 @@ from fhi_al.models.energy_constants import (
     MOST_ERROR_PER_ATOM,
     corrected_energies,
     foreign_energies,
-    mean_error_per_atom,
+    largest_error_per_atom,
 )
 from fhi_al.models.evaluation import Evaluation
 from fhi_al.models.interface import (
@@ -198,14 +198,12 @@ class Member:
     def fit_energies_of_the_method(self) -> None:
         """Correct the E0s of a pretrained model, which belong to another method than the labels.
 
-        As :meth:`fit_energies_of_new_compositions`; what is left of the energies' errors is told
-        if the zero points of model and labels do not fit.
+        As :meth:`fit_energies_of_new_compositions`; of E0s that the user gave it is told, too, if
+        the zero points of model and labels do not fit.
         """
         self.fit_energies_of_new_compositions()
-        labels = of_systems(self.training)
-        left = mean_error_per_atom(labels, self._evaluation.energy_errors(labels))
-        if left > MOST_ERROR_PER_ATOM and self.index == 0:
-            log.warning("%s", foreign_energies(left, given=self._given_atomic_energies))
+        if self._given_atomic_energies:
+            self._tell_foreign_energies()
 
     def freeze_normalisation(self) -> None:
         """Never change E0s, scale, shift and neighbours again."""
@@ -229,10 +227,21 @@ class Member:
 
         As :meth:`fit_atomic_energies`, by the smallest change that does it, which leaves the
         energies of the compositions that were there as they are where the new ones allow it; E0s
-        that the user gave stay.  Frozen normalisation constants are no reason against it.
+        that the user gave stay.  Frozen normalisation constants are no reason against it.  What is
+        left of a composition's mean error is told if it is more than training should begin with.
         """
         if not self._given_atomic_energies:
             self._correct_atomic_energies(by_element=True)
+            self._tell_foreign_energies()
+
+    def _tell_foreign_energies(self) -> None:
+        if self.index != 0:
+            return
+        labels = of_systems(self.training)
+        errors = self._evaluation.energy_errors(labels)
+        left = largest_error_per_atom(self._backend.elements, labels, errors)
+        if left > MOST_ERROR_PER_ATOM:
+            log.warning("%s", foreign_energies(left, given=self._given_atomic_energies))
 
     @property
     def _given_atomic_energies(self) -> bool:
