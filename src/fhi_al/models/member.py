@@ -113,7 +113,7 @@ class Member:
         Parameters
         ----------
         with_weights
-            False if a state or a model file is loaded next: saves drawing initial weights.
+            False if a state is loaded next: saves drawing initial weights.
         """
         if self._model is not None:
             return
@@ -390,7 +390,7 @@ class Member:
     def set_weights(self, weights: dict[str, Any]) -> None:
         """Put a snapshot back, average and normalisation included."""
         self._evaluation.require_no_round()
-        self._built(with_weights=False).set_weights(weights)
+        self._built().set_weights(weights)
         self._count_change()
 
     def load_exported(self, path: Path) -> None:
@@ -404,7 +404,8 @@ class Member:
             If there is no such file, or it does not fit the settings.
         """
         self._evaluation.require_no_round()
-        self._built(with_weights=False).load_exported(path)
+        # With its seed, by which more is drawn than the weights: adapters, the order of replay.
+        self._built().load_exported(path)
         self.fitted = self.frozen = True
         self._count_change()
 
