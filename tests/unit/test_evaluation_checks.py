@@ -145,6 +145,42 @@ def test_frequencies_of_water_are_those_of_ase(tmp_path: Path) -> None:
     assert own.judgements[-1].grade == "poor"  # effective medium theory is not for water
 
 
+def springs(c_o: float, o_o: float) -> Surface:
+    """Of carbon dioxide: harmonic in all distances, of these lengths."""
+
+    def evaluated(structures: Sequence[Atoms]) -> list[SurfacePoint]:
+        found = []
+        for atoms in structures:
+            energy, forces = 0.0, np.zeros((3, 3))
+            for first, second, length in ((0, 1, c_o), (0, 2, c_o), (1, 2, o_o)):
+                vector = atoms.positions[second] - atoms.positions[first]
+                distance = np.linalg.norm(vector)
+                energy += 10.0 * (distance - length) ** 2
+                pull = 20.0 * (distance - length) * vector / distance
+                forces[first] += pull
+                forces[second] -= pull
+            found.append(SurfacePoint(float(energy), forces))
+        return found
+
+    return evaluated
+
+
+@pytest.mark.parametrize("is_linear", ["reference", "models"])
+def test_a_linear_minimum_is_compared_with_one_that_is_bent(is_linear: str) -> None:
+    # O-O longer than twice C-O holds the molecule straight, a shorter one bends it.
+    straight, bent = springs(1.16, 2.33), springs(1.16, 2.0)
+    reference, models = (straight, bent) if is_linear == "reference" else (bent, straight)
+    # Straight to 0.01 A, and relaxed; not by symmetry, for else it would never bend.
+    atoms = Atoms("CO2", [[0, 0.009, 0], [-1.1633, 0, 0], [1.1633, 0, 0]])
+    found = vibrations(subject(atoms, reference=reference), models)
+    n_models, n_reference = (3, 4) if is_linear == "reference" else (4, 3)
+    assert len(found.values["model_per_cm"]) == n_models
+    assert len(found.values["reference_per_cm"]) == n_reference
+    assert f"the {is_linear}'" in found.lines[0] and "minimum is linear, the" in found.lines[0]
+    imaginary, off = found.judgements
+    assert (imaginary.grade, off.grade) == ("good", "poor")
+
+
 # --- dimers ---------------------------------------------------------------------------------------
 
 
