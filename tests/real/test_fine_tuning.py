@@ -228,6 +228,28 @@ def test_members_that_begin_from_a_file_keep_their_seeds(files, labels, way, tmp
     assert own(begun)[0] != own(begun)[1]
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_the_learning_rate_is_that_of_what_is_trained(files, labels, way) -> None:
+    (member,) = ensemble(files, labels, way, swa_lr=2e-4).members
+    assert member.learning_rate == 1e-3
+    member.begin_second_stage()
+    assert member.learning_rate == 2e-4
+
+
+@pytest.mark.parametrize("way", ["naive", "frozen"])
+def test_optimizers_leave_no_handler_and_no_word_of_maces(files, labels, way) -> None:
+    root = logging.getLogger()
+    (member,) = ensemble(files, labels, way).members
+    member.build()
+    before = list(root.handlers)
+    try:
+        root.handlers.clear()  # bare, as in a program: pytest has its own
+        member.fresh_optimizer(scheduler=False)
+        assert root.handlers == []
+    finally:
+        root.handlers[:] = before
+
+
 def test_other_ways_and_models_do_not_take_over_a_state(files, labels) -> None:
     state = ensemble(files, labels).members[0].state()
     for changes in ({"way": "frozen"}, {"foundation_elements": "run"}):
