@@ -207,6 +207,34 @@ def test_a_hole_at_contact_is_found_behind_its_barrier() -> None:
     assert [one.grade for one in dimers([(6, 6)], with_hole, 5.0).judgements] == ["fair"]
 
 
+def along(energy: Callable[[np.ndarray], np.ndarray]) -> Surface:
+    """A pair whose energy in eV is a function of the distance in A."""
+    return lambda structures: [
+        SurfacePoint(float(energy(np.array(atoms.get_distance(0, 1)))), np.zeros((2, 3)))
+        for atoms in structures
+    ]
+
+
+def test_a_pair_that_only_attracts_falls_without_a_barrier() -> None:
+    # 60 eV from contact to the cutoff.
+    collapse = along(lambda r: -200.0 * np.exp(-(((r - 0.6) / 0.5) ** 2)))
+    assert dimer((6, 6), collapse, 5.0).barrier == pytest.approx(0.0, abs=1e-3)
+    (judgement,) = dimers([(6, 6)], collapse, 5.0).judgements
+    assert (judgement.value, judgement.grade) == (pytest.approx(0.0, abs=1e-3), "fair")
+    assert "C-C without a barrier" in dimers([(6, 6)], along(lambda r: r), 5.0).lines[0]
+
+
+@pytest.mark.parametrize("top", [0.9, 1.3])
+def test_a_barrier_is_counted_from_the_well_to_its_top(top: float) -> None:
+    # A well of 4 eV at 2 A, and 2 eV above zero in front of the hole, within contact and wider.
+    def energy(r: np.ndarray) -> np.ndarray:
+        well = -4.0 * np.exp(-(((r - 2.0) / 0.15) ** 2))
+        barrier = 2.0 * np.exp(-(((r - top) / 0.15) ** 2))
+        return well + barrier - 60.0 * np.exp(-(((r - top + 0.6) / 0.2) ** 2))
+
+    assert dimer((6, 6), along(energy), 5.0).barrier == pytest.approx(6.0, abs=0.1)
+
+
 # --- smoothness -----------------------------------------------------------------------------------
 
 
