@@ -56,10 +56,10 @@ def test_forces_weights_and_the_differences_of_given_e0s_stay(labels) -> None:
     made = fitted(labels, atomic_energies=E0S)
     member = made.members[0]
     whole_epoch(member)
-    before, forces = member.weights(), made.member_forces(0, labels[0])
+    before, forces = member.weights(), made.predict([labels[0]], [0])[0].forces[0]
     member.fit_atomic_energies()
     after = member.weights()
-    assert np.array_equal(made.member_forces(0, labels[0]), forces)
+    assert np.array_equal(made.predict([labels[0]], [0])[0].forces[0], forces)
     assert all(bool((after["model"][name] == it).all()) for name, it in before["model"].items())
     hydrogen, oxygen = member.normalisation.atomic_energies
     assert hydrogen != E0S[1]

@@ -162,7 +162,7 @@ def test_recorded_training_of_mace_is_the_plain_one(
         for _ in range(4):
             whole_epoch(member)
         weights.append(all_weights(member))
-        forces += [made.forces(labels[0]) for _ in range(4)][-1:]
+        forces += [made.predict([labels[0]])[0].forces for _ in range(4)][-1:]
     assert recordings(made).n_recorded == 2  # a step, and forces
     torch.testing.assert_close(weights[1], weights[0], rtol=0, atol=TRAINED)
     np.testing.assert_allclose(forces[1], forces[0], atol=1e-5)  # of weights that differ
