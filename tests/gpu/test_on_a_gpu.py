@@ -137,7 +137,9 @@ def test_steps_and_forces_are_recorded_and_those_of_the_plain_way(labels: list[L
     before = n_recorded(recorded)
     recorded.members[0].set_weights(plain.members[0].weights())
     for label in labels[:5]:
-        np.testing.assert_allclose(recorded.forces(label), plain.forces(label), atol=FORCES)
+        np.testing.assert_allclose(
+            recorded.predict([label])[0].forces, plain.predict([label])[0].forces, atol=FORCES
+        )
     assert n_recorded(recorded) > before
 
 
@@ -155,7 +157,9 @@ def test_cuequivariance_trains_and_predicts_as_plain_mace(
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
     quick.load_state_bytes(plain.state_bytes())
     for label in labels[:5]:
-        np.testing.assert_allclose(quick.forces(label), plain.forces(label), atol=FORCES)
+        np.testing.assert_allclose(
+            quick.predict([label])[0].forces, plain.predict([label])[0].forces, atol=FORCES
+        )
     assert "not used" not in caplog.text  # neither it nor recording was given up
 
 
@@ -167,7 +171,7 @@ def test_auto_decides_for_training_and_predictions(
     caplog.set_level(logging.INFO)
     made = ensemble(labels, "cuda")
     whole_epoch(made.members[0])
-    made.forces(labels[0])
+    made.predict([labels[0]])
     for purpose in ("training", "predictions in float64"):
         assert f"cuEquivariance: {purpose} takes" in caplog.text
 
@@ -176,7 +180,9 @@ def test_forces_are_those_of_the_cpu(labels: list[Label]) -> None:
     cpu, gpu = (ensemble(labels, device) for device in ("cpu", "cuda"))
     gpu.members[0].set_weights(cpu.members[0].weights())
     for label in labels[:5]:
-        np.testing.assert_allclose(gpu.forces(label), cpu.forces(label), atol=FORCES)
+        np.testing.assert_allclose(
+            gpu.predict([label])[0].forces, cpu.predict([label])[0].forces, atol=FORCES
+        )
 
 
 def test_training_goes_on_from_a_state(labels: list[Label]) -> None:

@@ -21,7 +21,7 @@ EPOCHS = 4
 def train_on(made: Ensemble) -> dict[str, Any]:
     """Train some epochs more; fingerprints of everything that came out of it."""
     records = SerialTrainingPool(made, 2).begin(range(len(made)), EPOCHS).finish()
-    forces = made.forces(made.members[0].validation[0])
+    forces = made.predict([made.members[0].validation[0]])[0].forces
     return {
         "losses": [record.loss.hex() for record in records],
         "maes": [record.errors.mae_forces.hex() for record in records if record.errors],

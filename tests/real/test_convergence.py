@@ -113,7 +113,7 @@ def test_it_goes_on_while_energies_fall_on_validation_points_that_say_nothing(
     """The validation forces are those of the first weights: training can only make them worse."""
     made = ensemble(labels)
     for member in made.members:
-        forces = [made.member_forces(member.index, each) for each in member.validation]
+        forces = [made.predict([each], [member.index])[0].forces[0] for each in member.validation]
         member.validation[:] = [
             replace(each, key=f"{each.key} {member.index}", forces=force)
             for each, force in zip(member.validation, forces, strict=True)
@@ -213,10 +213,10 @@ def test_a_convergence_anew_that_is_worse_ends_with_the_weights_before(
 ) -> None:
     made = ensemble(labels)
     convergence(made, tmp_path / "a").run("initial convergence", [0, 1])
-    forces = made.forces(labels[0])
+    forces = made.predict([labels[0]])[0].forces
     one = convergence(made, tmp_path / "b", replace(OPTIONS, max_epochs=1))
     one.run("final convergence", [0, 1], anew=True)
-    assert (made.forces(labels[0]) == forces).all()
+    assert (made.predict([labels[0]])[0].forces == forces).all()
 
 
 def test_best_weights_that_an_older_program_chose_are_measured_first(

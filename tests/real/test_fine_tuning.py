@@ -210,6 +210,46 @@ def test_what_is_trained_resumed_and_saved(files, labels, way, tmp_path) -> None
     assert foundation(str(paths[0])).elements == ELEMENTS
 
 
+@pytest.mark.parametrize("way", ["lora", "replay"])
+def test_members_that_begin_from_a_file_keep_their_seeds(files, labels, way, tmp_path) -> None:
+    def own(made: Ensemble) -> list[Any]:
+        """What is drawn by a member's seed beside the weights that a file has."""
+        if way == "replay":
+            return [member.state()["replay"] for member in made.members]
+        tensors = [member.model.module.state_dict() for member in made.members]
+        return [[each[name].tolist() for name in each if "lora_A" in name] for each in tensors]
+
+    new = ensemble(files, labels, way, seeds=(11, 22))
+    (path,) = new.export(tmp_path, "water", [0])
+    begun = ensemble(files, labels, way, seeds=(11, 22))
+    for member in begun.members:
+        member.load_exported(path)
+    assert own(begun) == own(new)
+    assert own(begun)[0] != own(begun)[1]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_learning_rate_is_that_of_what_is_trained(files, labels, way) -> None:
+    (member,) = ensemble(files, labels, way, swa_lr=2e-4).members
+    assert member.learning_rate == 1e-3
+    member.begin_second_stage()
+    assert member.learning_rate == 2e-4
+
+
+@pytest.mark.parametrize("way", ["naive", "frozen"])
+def test_optimizers_leave_no_handler_and_no_word_of_maces(files, labels, way) -> None:
+    root = logging.getLogger()
+    (member,) = ensemble(files, labels, way).members
+    member.build()
+    before = list(root.handlers)
+    try:
+        root.handlers.clear()  # bare, as in a program: pytest has its own
+        member.fresh_optimizer(scheduler=False)
+        assert root.handlers == []
+    finally:
+        root.handlers[:] = before
+
+
 def test_other_ways_and_models_do_not_take_over_a_state(files, labels) -> None:
     state = ensemble(files, labels).members[0].state()
     for changes in ({"way": "frozen"}, {"foundation_elements": "run"}):

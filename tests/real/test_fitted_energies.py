@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 import numpy as np
@@ -55,10 +56,10 @@ def test_forces_weights_and_the_differences_of_given_e0s_stay(labels) -> None:
     made = fitted(labels, atomic_energies=E0S)
     member = made.members[0]
     whole_epoch(member)
-    before, forces = member.weights(), made.member_forces(0, labels[0])
+    before, forces = member.weights(), made.predict([labels[0]], [0])[0].forces[0]
     member.fit_atomic_energies()
     after = member.weights()
-    assert np.array_equal(made.member_forces(0, labels[0]), forces)
+    assert np.array_equal(made.predict([labels[0]], [0])[0].forces[0], forces)
     assert all(bool((after["model"][name] == it).all()) for name, it in before["model"].items())
     hydrogen, oxygen = member.normalisation.atomic_energies
     assert hydrogen != E0S[1]
@@ -106,3 +107,20 @@ def test_a_composition_that_is_new_is_taken_into_frozen_e0s(labels, given) -> No
     if not given:
         for some in (new, member.training[:-4]):
             assert abs(energy_errors(made, some)[0].mean()) < 1e-3
+
+
+def test_compositions_that_no_e0s_fit_are_told(labels, caplog) -> None:
+    made = trained(labels, fit_atomic_energies=False)
+    member = made.members[0]
+    member.freeze_normalisation()
+    hydrogen = hydrogen_label(member.training[0])
+    hydroxyl = replace(hydrogen, key="hydroxyl", numbers=labels[0].numbers[:2], energy=0.0)
+    with caplog.at_level(logging.WARNING):
+        member.add_training([hydrogen])
+        member.fit_energies_of_new_compositions()
+        assert not caplog.records
+        member.add_training([hydroxyl])
+        member.fit_energies_of_new_compositions()
+    (said,) = (record.getMessage() for record in caplog.records)
+    assert "the model's energies of a composition are off by" in said
+    assert "no E0s fit the labels of all compositions" in said

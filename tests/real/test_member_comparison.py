@@ -37,16 +37,20 @@ def test_the_best_member_is_not_the_one_with_the_easiest_validation_points(
     members = ensemble.members
     hard, easy = labels[4:7], labels[7]
     apart = max(
-        np.abs(ensemble.member_forces(0, each) - ensemble.member_forces(1, each)).mean()
+        np.abs(
+            ensemble.predict([each], [0])[0].forces[0] - ensemble.predict([each], [1])[0].forces[0]
+        ).mean()
         for each in labels[4:]
     )
     assert apart > 0
     # Member 0 is close to its three hard points, member 1 closer still to its easy one; but on
     # the other's points each is off by about the distance between the two, so 0 wins 3 to 1.
     for each in hard:
-        forces = ensemble.member_forces(0, each) + 0.2 * apart
+        forces = ensemble.predict([each], [0])[0].forces[0] + 0.2 * apart
         members[0].add_validation([replace(each, forces=forces)])
-    members[1].add_validation([replace(easy, forces=ensemble.member_forces(1, easy) + 0.1 * apart)])
+    members[1].add_validation(
+        [replace(easy, forces=ensemble.predict([easy], [1])[0].forces[0] + 0.1 * apart)]
+    )
     assert members[0].validate().mae_forces == pytest.approx(0.2 * apart, rel=1e-9)
     assert members[1].validate().mae_forces == pytest.approx(0.1 * apart, rel=1e-9)
 
@@ -60,7 +64,9 @@ def test_each_point_counts_once_for_all_members(labels: list[Label], ensemble: E
     assert [each.key for each in common_validation(members)] == [each.key for each in labels[4:8]]
     reference = np.array([each.forces for each in labels[4:8]])
     expected = [
-        np.abs([ensemble.member_forces(k, each) for each in labels[4:8]] - reference).mean()
+        np.abs(
+            [ensemble.predict([each], [k])[0].forces[0] for each in labels[4:8]] - reference
+        ).mean()
         for k in range(len(members))
     ]
     found = [member.errors_on(common_validation(members)).mae_forces for member in members]

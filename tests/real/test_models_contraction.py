@@ -28,7 +28,7 @@ def test_one_switch_does_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
         kinds = {type(part) for part in made.members[0].model.module.modules()}
         assert (PolynomialContraction in kinds) is own
         assert any(kind.__module__ == "mace.modules.symmetric_contraction" for kind in kinds)
-        forces.append(made.forces(labels[0]))
+        forces.append(made.predict([labels[0]])[0].forces)
     np.testing.assert_allclose(*forces, atol=1e-12)  # eV/A, float64
 
 

@@ -162,7 +162,7 @@ def test_recorded_training_of_mace_is_the_plain_one(
         for _ in range(4):
             whole_epoch(member)
         weights.append(all_weights(member))
-        forces += [made.forces(labels[0]) for _ in range(4)][-1:]
+        forces += [made.predict([labels[0]])[0].forces for _ in range(4)][-1:]
     assert recordings(made).n_recorded == 2  # a step, and forces
     torch.testing.assert_close(weights[1], weights[0], rtol=0, atol=TRAINED)
     np.testing.assert_allclose(forces[1], forces[0], atol=1e-5)  # of weights that differ
@@ -570,6 +570,58 @@ def test_recordings_of_a_model_that_is_replaced_are_not_kept(labels: list[Label]
     assert len(counted[0].alive) == 1
     member.begin_anew()
     assert not counted[0].alive
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        lambda made, labels: made.predict(labels[:2]),
+        lambda made, labels: made.members[0].errors_on(labels[:2]),
+        lambda made, labels: made.members[0].fit_atomic_energies(),
+        lambda made, labels: made.descriptors.of(labels[:2]),
+    ],
+    ids=["predictions", "errors", "energies", "descriptors"],
+)
+def test_predictions_for_which_memory_does_not_suffice_take_that_of_recorded_steps(
+    what: Callable[[Ensemble, list[Label]], Any],
+    labels: list[Label],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    steps: list[Counts] = []
+
+    class Apart(Counts):
+        def apart(self) -> Counts:
+            steps.append(Counts())
+            return steps[-1]
+
+    made = pairs(labels, Apart())
+    for _ in range(2):
+        whole_epoch(made.members[0])
+    assert len(steps[0].alive) == 1
+    real, n_tried = PairPotential.energies, 0
+
+    def energies(self: PairPotential, *arguments: Any) -> Any:
+        nonlocal n_tried
+        n_tried += 1
+        if any(each.alive for each in steps):
+            raise torch.OutOfMemoryError("out of memory")
+        return real(self, *arguments)
+
+    monkeypatch.setattr(PairPotential, "energies", energies)
+    monkeypatch.setattr(PairPotential, "features", _features_of(energies))
+    what(made, labels)
+    assert not steps[0].alive and recordings(made).is_on
+    assert n_tried >= 2
+
+
+def _features_of(energies: Callable[..., Any]) -> Callable[..., Any]:
+    real = PairPotential.features
+
+    def features(self: PairPotential, module: Any, inputs: Any) -> Any:
+        energies(self, module, inputs)
+        return real(self, module, inputs)
+
+    return features
 
 
 def test_results_outlast_the_next_replay() -> None:

@@ -60,8 +60,8 @@ def test_training_states_and_files_are_those_of_an_ordinary_model(
         for _ in range(2):
             whole_epoch(made.members[0])
     assert used(quick) == {(True, torch.float64): True}
-    expected = usual.forces(labels[0])
-    np.testing.assert_allclose(quick.forces(labels[0]), expected, atol=FORCES)
+    expected = usual.predict([labels[0]])[0].forces
+    np.testing.assert_allclose(quick.predict([labels[0]])[0].forces, expected, atol=FORCES)
     assert used(quick) == {(training, torch.float64): True for training in (True, False)}
     assert "cuEquivariance: training with it" in caplog.text
     ours, theirs = (made.members[0].state() for made in (quick, usual))
@@ -69,7 +69,7 @@ def test_training_states_and_files_are_those_of_an_ordinary_model(
     assert shapes(ours) == shapes(theirs)
     (path,) = quick.export(tmp_path, "quick")
     usual.load_exported(path, 0)
-    np.testing.assert_allclose(usual.forces(labels[0]), expected, atol=FORCES)
+    np.testing.assert_allclose(usual.predict([labels[0]])[0].forces, expected, atol=FORCES)
 
 
 def shapes(state: Any) -> Any:
@@ -200,8 +200,8 @@ def test_a_failure_switches_it_off_with_a_warning(
 
     monkeypatch.setattr(CuequivarianceTwin, "__call__", fails)
     quick = fitted(labels, (1,), enable_cueq=True)
-    assert np.isfinite(quick.forces(labels[0])).all()
-    assert quick.forces(labels[1]).shape == (1, 3, 3)
+    assert np.isfinite(quick.predict([labels[0]])[0].forces).all()
+    assert quick.predict([labels[1]])[0].forces.shape == (1, 3, 3)
     (record,) = caplog.records
     assert record.message.startswith(
         "cuEquivariance is not used for predictions in float64, which costs time and nothing else: "
@@ -224,8 +224,8 @@ def test_auto_takes_what_is_faster(
         return next(seconds)
 
     set_acceleration(made, "auto", clock=clock)
-    assert np.isfinite(made.forces(labels[0])).all()
-    made.forces(labels[1])
+    assert np.isfinite(made.predict([labels[0]])[0].forces).all()
+    made.predict([labels[1]])
     assert used(made) == {(False, torch.float64): chosen}
     assert n_calls == [2, 2]  # energies and forces of both, once
     decision = "used" if chosen else "not used"
@@ -256,7 +256,7 @@ def test_auto_times_both_on_this_machine(labels: list[Label]) -> None:
 def test_auto_is_off_on_a_cpu(key: Any, labels: list[Label]) -> None:
     made = fitted(labels, (1,), enable_cueq=key)
     whole_epoch(made.members[0])
-    made.forces(labels[0])
+    made.predict([labels[0]])
     assert used(made) == {}
 
 

@@ -193,7 +193,7 @@ def test_statistics_written_in_place_equal_a_model_built_with_them(
         rebuilt = extract_model(whole)
     assert normalisation_of(rebuilt) == member.normalisation
     backend = made.backend
-    expected = made.forces(labels[0])[0]
+    expected = made.predict([labels[0]])[0].forces[0]
     inputs = backend.inputs([backend.sample(labels[0])], torch.float64)
     module = backend.to_runtime_model(rebuilt)
     found = backend.outputs(module, inputs, training=False, stress=False)["forces"]
@@ -232,7 +232,7 @@ def test_snapshot_of_the_best_weights_comes_back(labels: list[Label]) -> None:
     made = fitted(labels, (1,))
     member = made.members[0]
     whole_epoch(member)
-    best, error, forces = member.weights(), member.validate(), made.forces(labels[0])
+    best, error, forces = member.weights(), member.validate(), made.predict([labels[0]])[0].forces
     raw = numbers(member)
     for _ in range(3):
         whole_epoch(member)
@@ -240,18 +240,18 @@ def test_snapshot_of_the_best_weights_comes_back(labels: list[Label]) -> None:
     member.set_weights(best)
     assert same(raw, numbers(member))
     assert member.validate() == error
-    assert np.array_equal(made.forces(labels[0]), forces)
+    assert np.array_equal(made.predict([labels[0]])[0].forces, forces)
 
 
 def test_fresh_optimizer_keeps_what_md_uses(labels: list[Label]) -> None:
     made = fitted(labels, (1,))
     member = made.members[0]
     whole_epoch(member)
-    forces = made.forces(labels[0])
+    forces = made.predict([labels[0]])[0].forces
     assert member.model.optimisation.optimizer.state_dict()["state"]
     member.fresh_optimizer(scheduler=False)
     assert not member.model.optimisation.optimizer.state_dict()["state"]
-    assert np.array_equal(made.forces(labels[0]), forces)
+    assert np.array_equal(made.predict([labels[0]])[0].forces, forces)
 
 
 def test_second_stage_starts_from_what_md_uses(labels: list[Label]) -> None:
@@ -259,10 +259,10 @@ def test_second_stage_starts_from_what_md_uses(labels: list[Label]) -> None:
     member = made.members[0]
     member.fresh_optimizer(scheduler=True)
     whole_epoch(member)
-    forces = made.forces(labels[0])
+    forces = made.predict([labels[0]])[0].forces
     raw = numbers(member)
     member.begin_second_stage()
-    assert np.array_equal(made.forces(labels[0]), forces)
+    assert np.array_equal(made.predict([labels[0]])[0].forces, forces)
     optimisation = member.model.optimisation
     assert same(numbers(member), optimisation.average.shadow_params)
     assert not same(numbers(member), raw)  # the average was not the raw weights

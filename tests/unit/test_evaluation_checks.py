@@ -145,6 +145,42 @@ def test_frequencies_of_water_are_those_of_ase(tmp_path: Path) -> None:
     assert own.judgements[-1].grade == "poor"  # effective medium theory is not for water
 
 
+def springs(c_o: float, o_o: float) -> Surface:
+    """Of carbon dioxide: harmonic in all distances, of these lengths."""
+
+    def evaluated(structures: Sequence[Atoms]) -> list[SurfacePoint]:
+        found = []
+        for atoms in structures:
+            energy, forces = 0.0, np.zeros((3, 3))
+            for first, second, length in ((0, 1, c_o), (0, 2, c_o), (1, 2, o_o)):
+                vector = atoms.positions[second] - atoms.positions[first]
+                distance = np.linalg.norm(vector)
+                energy += 10.0 * (distance - length) ** 2
+                pull = 20.0 * (distance - length) * vector / distance
+                forces[first] += pull
+                forces[second] -= pull
+            found.append(SurfacePoint(float(energy), forces))
+        return found
+
+    return evaluated
+
+
+@pytest.mark.parametrize("is_linear", ["reference", "models"])
+def test_a_linear_minimum_is_compared_with_one_that_is_bent(is_linear: str) -> None:
+    # O-O longer than twice C-O holds the molecule straight, a shorter one bends it.
+    straight, bent = springs(1.16, 2.33), springs(1.16, 2.0)
+    reference, models = (straight, bent) if is_linear == "reference" else (bent, straight)
+    # Straight to 0.01 A, and relaxed; not by symmetry, for else it would never bend.
+    atoms = Atoms("CO2", [[0, 0.009, 0], [-1.1633, 0, 0], [1.1633, 0, 0]])
+    found = vibrations(subject(atoms, reference=reference), models)
+    n_models, n_reference = (3, 4) if is_linear == "reference" else (4, 3)
+    assert len(found.values["model_per_cm"]) == n_models
+    assert len(found.values["reference_per_cm"]) == n_reference
+    assert f"the {is_linear}'" in found.lines[0] and "minimum is linear, the" in found.lines[0]
+    imaginary, off = found.judgements
+    assert (imaginary.grade, off.grade) == ("good", "poor")
+
+
 # --- dimers ---------------------------------------------------------------------------------------
 
 
@@ -169,6 +205,34 @@ def test_a_hole_at_contact_is_found_behind_its_barrier() -> None:
     assert curve_of.barrier == pytest.approx(2.0, rel=0.01)
     assert curve_of.barrier < NO_HOLE
     assert [one.grade for one in dimers([(6, 6)], with_hole, 5.0).judgements] == ["fair"]
+
+
+def along(energy: Callable[[np.ndarray], np.ndarray]) -> Surface:
+    """A pair whose energy in eV is a function of the distance in A."""
+    return lambda structures: [
+        SurfacePoint(float(energy(np.array(atoms.get_distance(0, 1)))), np.zeros((2, 3)))
+        for atoms in structures
+    ]
+
+
+def test_a_pair_that_only_attracts_falls_without_a_barrier() -> None:
+    # 60 eV from contact to the cutoff.
+    collapse = along(lambda r: -200.0 * np.exp(-(((r - 0.6) / 0.5) ** 2)))
+    assert dimer((6, 6), collapse, 5.0).barrier == pytest.approx(0.0, abs=1e-3)
+    (judgement,) = dimers([(6, 6)], collapse, 5.0).judgements
+    assert (judgement.value, judgement.grade) == (pytest.approx(0.0, abs=1e-3), "fair")
+    assert "C-C without a barrier" in dimers([(6, 6)], along(lambda r: r), 5.0).lines[0]
+
+
+@pytest.mark.parametrize("top", [0.9, 1.3])
+def test_a_barrier_is_counted_from_the_well_to_its_top(top: float) -> None:
+    # A well of 4 eV at 2 A, and 2 eV above zero in front of the hole, within contact and wider.
+    def energy(r: np.ndarray) -> np.ndarray:
+        well = -4.0 * np.exp(-(((r - 2.0) / 0.15) ** 2))
+        barrier = 2.0 * np.exp(-(((r - top) / 0.15) ** 2))
+        return well + barrier - 60.0 * np.exp(-(((r - top + 0.6) / 0.2) ** 2))
+
+    assert dimer((6, 6), along(energy), 5.0).barrier == pytest.approx(6.0, abs=0.1)
 
 
 # --- smoothness -----------------------------------------------------------------------------------

@@ -89,6 +89,32 @@ def test_a_constant_for_each_element_is_taken_off_energies() -> None:
     assert few.energy_without_constants is None and few.constants == {}
 
 
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        [[8, 1, 1], [8, 8, 1, 1, 1, 1]],
+        # Three compositions of three elements: hydrogen and oxygen come together only.
+        [[8, 1, 1], [6, 8, 1, 1], [6, 6, 8, 1, 1]],
+    ],
+    ids=["a molecule and two of it", "a group that stays together"],
+)
+def test_constants_that_compositions_do_not_determine_are_not_shown(kinds) -> None:
+    structures = [structure(numbers, -5.0, 0.0) for numbers in kinds for _ in range(4)]
+    constants = {1: 0.5, 6: 2.0, 8: -3.0}
+    off = [sum(constants[int(z)] for z in each.label.numbers) for each in structures]
+    errors = model_errors(structures, off_by(structures, off, 0.0))
+    assert errors.constants == {}
+    assert errors.energy_without_constants is not None
+    assert errors.energy_without_constants.largest == pytest.approx(0.0, abs=1e-9)
+
+
+def test_structures_enough_for_the_constants_they_determine_suffice() -> None:
+    # Water alone and twice: one constant, which three structures test.
+    structures = [structure(numbers, -5.0, 0.0) for numbers in ([8, 1, 1], [8, 1, 1] * 2) * 2][:3]
+    errors = model_errors(structures, off_by(structures, [3.0, 6.0, 3.0], 0.0))
+    assert errors.energy_without_constants is not None
+
+
 def test_errors_by_element_and_by_system() -> None:
     water, gas = structure([8, 1, 1], -10.0, 1.0, "water"), structure([1, 1], -1.0, 0.0, "gas")
     found = off_by([water, gas], [0.3, 0.0], 0.0)

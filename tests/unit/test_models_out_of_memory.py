@@ -55,6 +55,39 @@ def test_one_structure_that_does_not_fit_is_a_clear_error() -> None:
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize("n_items", [1, 4])
+def test_what_can_be_spared_is_given_up_once_before_items_are_halved(n_items: int) -> None:
+    spared: list[int] = []
+
+    def act(items: Sequence[int]) -> list[int]:
+        pending.append(len(items))
+        if not spared:
+            torch.empty(TOO_MUCH)
+        return list(items)
+
+    def free() -> bool:
+        spared.append(1)
+        return True
+
+    pending: list[int] = []
+    items = list(range(n_items))
+    assert in_halves(items, act, free) == items
+    assert pending == [n_items, n_items]
+    assert spared == [1]
+
+
+@pytest.mark.parametrize(
+    ("is_freed", "expected"), [(False, [7, 3, 1, 2, 4, 2, 2]), (True, [7, 7, 3, 1, 2, 4, 2, 2])]
+)
+def test_where_that_does_not_help_items_are_halved(is_freed: bool, expected: list[int]) -> None:
+    pending, act = room_for(2)
+    assert in_halves(range(7), act, lambda: is_freed) == [0, 10, 20, 30, 40, 50, 60]
+    assert pending == expected
+    _, nothing = room_for(0)
+    with pytest.raises(TooLarge, match="one structure alone does not fit"):
+        in_halves([1], nothing, lambda: is_freed)
+
+
 def test_other_errors_pass() -> None:
     def act(items: Sequence[int]) -> list[int]:
         pending.append(len(items))

@@ -39,8 +39,9 @@ class Dimer:
     energies : (n,)
         In eV, from that of the largest distance.
     barrier : float
-        In eV: how far two atoms have to climb above the lowest energy outside of contact before
-        they fall together; :data:`NO_HOLE` if they never do.
+        In eV: how far two atoms have to climb from the lowest energy outside of the hole before
+        they fall together; 0 if they attract each other all the way, :data:`NO_HOLE` if they never
+        fall.
     """
 
     name: str
@@ -76,7 +77,12 @@ def dimers(pairs: Sequence[tuple[int, int]], model: Surface, cutoff: float) -> F
     worst = min(curves, key=lambda curve: curve.barrier)
     holes = [curve for curve in curves if curve.barrier < NO_HOLE]
     if holes:
-        found = ", ".join(f"{curve.name} behind {curve.barrier:.1f} eV" for curve in holes)
+        found = ", ".join(
+            f"{curve.name} behind {curve.barrier:.1f} eV"
+            if curve.barrier > 0
+            else f"{curve.name} without a barrier"
+            for curve in holes
+        )
         line = f"dimers: {len(holes)} of {len(curves)} pairs fall together when forced: {found}"
     else:
         line = f"dimers: all {len(curves)} pairs repel each other at contact, and have no holes"
@@ -117,9 +123,14 @@ def _barrier(reduced: Array, energies: Array) -> float:
     falling = [int(k) for k in inside if energies[k] < energies[k + 1]]
     if not falling:
         return NO_HOLE
-    outermost = max(falling) + 1
-    outside = energies[outermost:]
-    return max(0.0, float(outside.max() - outside.min()))
+    edge = max(falling) + 1
+    # A hole may be wider than contact.
+    while edge + 1 < len(energies) and energies[edge] < energies[edge + 1]:
+        edge += 1
+    outside = energies[edge:]
+    lowest = int(outside.argmin())
+    # What is farther out than the lowest energy is not in the way.
+    return float(outside[: lowest + 1].max() - outside[lowest])
 
 
 def _draw(axes: Axes, curves: Sequence[Dimer]) -> None:

@@ -17,7 +17,7 @@ from fhi_al.core.calibration import Calibration, calibration
 from fhi_al.core.structure import Array
 from fhi_al.core.uncertainty import MEASURES, force_error
 from fhi_al.evaluation.predictions import Labelled, Predicted
-from fhi_al.models.energy_constants import corrected_energies
+from fhi_al.models.energy_constants import corrected_energies, n_told_apart
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ class ModelErrors:
         The same when the constant for each element that fits best is taken off; None where there
         are too few structures to tell.
     constants : mapping
-        Symbol -> that constant in eV; empty where there is none, or compositions are too few to
-        tell those of the elements apart.
+        Symbol -> that constant in eV; empty where there is none, or compositions do not tell
+        those of the elements apart.
     stress : Deviations or None
         In eV/A^3; None if no structure has one.
     by_element : mapping
@@ -95,7 +95,7 @@ def model_errors(structures: Sequence[Labelled], found: Predicted) -> ModelError
     of_forces = [f - each.label.forces for each, f in zip(structures, found.forces, strict=True)]
     of_energies = energy_errors(structures, found)
     n_atoms = np.array([len(each.label.numbers) for each in structures])
-    constants = _constants(structures, of_energies)
+    constants, are_told_apart = _constants(structures, of_energies)
     without = None
     if constants:
         taken_off = np.array(
@@ -112,7 +112,7 @@ def model_errors(structures: Sequence[Labelled], found: Predicted) -> ModelError
         energy_per_atom=Deviations.of(of_energies / n_atoms),
         energy_without_constants=without,
         constants={chemical_symbols[z]: value for z, value in constants.items()}
-        if len(_compositions(structures)) >= len(constants)
+        if are_told_apart
         else {},
         stress=Deviations.of(np.array(of_stress)) if of_stress else None,
         by_element=_by_element(structures, of_forces),
@@ -132,20 +132,19 @@ def force_scale(structures: Sequence[Labelled]) -> float:
     return float(np.sqrt(np.square(components).mean()))
 
 
-def _constants(structures: Sequence[Labelled], errors: Array) -> dict[int, float]:
-    """Atomic number -> constant in eV; none of too few structures: they would fit anything."""
+def _constants(structures: Sequence[Labelled], errors: Array) -> tuple[dict[int, float], bool]:
+    """Atomic number -> constant in eV, and whether the structures determine each of them.
+
+    None of too few structures: they would fit anything.
+    """
     elements = sorted({int(z) for each in structures for z in each.label.numbers})
-    n_constants = min(len(elements), len(_compositions(structures)))
-    if len(structures) < 2 * n_constants + 1:
-        return {}
     labels = [each.label for each in structures]
+    n_constants = n_told_apart(elements, labels)
+    if len(structures) < 2 * n_constants + 1:
+        return {}, False
     off = corrected_energies((0.0,) * len(elements), elements, labels, errors, by_element=True)
-    return {z: -constant for z, constant in zip(elements, off, strict=True)}
-
-
-def _compositions(structures: Sequence[Labelled]) -> set[tuple[int, ...]]:
-    """Sorted atomic numbers of each kind of structure."""
-    return {tuple(np.sort(each.label.numbers).tolist()) for each in structures}
+    constants = {z: -constant for z, constant in zip(elements, off, strict=True)}
+    return constants, n_constants == len(elements)
 
 
 def _by_element(structures: Sequence[Labelled], errors: Sequence[Array]) -> dict[str, Deviations]:

@@ -57,8 +57,15 @@ def vibrations(subject: Subject, model: Surface) -> Finding:
         if theirs is None:
             line += "; the reference's structure does not relax"
         else:
-            true = frequencies(theirs, subject.reference)
-            off = np.abs(own - true)
+            n_rigid = n_rigid_modes(theirs)
+            true = frequencies(theirs, subject.reference, n_rigid)
+            compared = own
+            if n_rigid != n_rigid_modes(minimum):
+                # A linear molecule has one mode more than one that is bent.
+                compared = frequencies(minimum, model, n_rigid)
+                one, other = ("reference's", "models'")[:: 1 if n_rigid == 5 else -1]
+                line += f"; the {one} minimum is linear, the {other} is not"
+            off = np.abs(compared - true)
             values |= {"reference_per_cm": true.tolist(), "mae_per_cm": float(off.mean())}
             line += (
                 f"; off the reference's by {off.mean():.1f} 1/cm on average, {off.max():.0f} 1/cm"
@@ -87,7 +94,7 @@ def relaxed(atoms: Atoms, surface: Surface) -> Atoms | None:
     return moved if found else None
 
 
-def frequencies(atoms: Atoms, surface: Surface) -> Array:
+def frequencies(atoms: Atoms, surface: Surface, n_rigid: int | None = None) -> Array:
     """Frequencies at a minimum in 1/cm, ascending; imaginary ones are negative.
 
     Without those of translation and rotation, which are the nearest to zero.
@@ -97,6 +104,8 @@ def frequencies(atoms: Atoms, surface: Surface) -> Array:
     atoms : Atoms
         A molecule.
     surface : Surface
+    n_rigid : int, optional
+        Translations and rotations, if they are not to be those of these positions.
     """
     n = 3 * len(atoms)
     structures = []
@@ -110,12 +119,13 @@ def frequencies(atoms: Atoms, surface: Surface) -> Array:
     data: Any = VibrationsData.from_2d(atoms, (hessian + hessian.T) / 2)
     complex_ones = data.get_frequencies()
     real = np.where(complex_ones.imag > 0, -complex_ones.imag, complex_ones.real)
-    internal = np.argsort(np.abs(real))[_n_rigid(atoms) :]
+    internal = np.argsort(np.abs(real))[n_rigid_modes(atoms) if n_rigid is None else n_rigid :]
     found: Array = np.sort(real[internal])
     return found
 
 
-def _n_rigid(atoms: Atoms) -> int:
+def n_rigid_modes(atoms: Atoms) -> int:
+    """Translations and rotations: of a linear molecule 5."""
     if len(atoms) == 1:
         return 3
     centred = atoms.positions - atoms.positions.mean(axis=0)

@@ -54,13 +54,19 @@ class Recordings:
         """Know of what is recorded, for :meth:`forget`."""
         self._kept.add(replayed)
 
-    def forget(self, recorder: Recorder | None = None) -> None:
-        """Give up what was recorded, by one recorder or by all; it may be recorded again."""
+    def forget(self, recorder: Recorder | None = None) -> bool:
+        """Give up what was recorded, by one recorder or by all; it may be recorded again.
+
+        Returns
+        -------
+        bool
+            Whether there was any, or buffers for it.
+        """
         affected = [one for one in self._kept if recorder in (None, one.recorder)]
-        for replayed in affected:
-            replayed.clear()
+        cleared = [replayed.clear() for replayed in affected]
         for each in {one.recorder for one in affected}:
             each.forget()
+        return any(cleared)
 
     @property
     def replays(self) -> bool:
@@ -166,9 +172,11 @@ class Replayed:
         """
         self._recordings.forget(self.recorder)
 
-    def clear(self) -> None:
+    def clear(self) -> bool:
         """Give up what is recorded of this function; see :meth:`Recordings.forget`."""
+        was_used = bool(self._by_sizes)
         self._by_sizes.clear()
+        return was_used
 
 
 class _OfOneSize:

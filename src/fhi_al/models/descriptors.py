@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from fhi_al.core.structure import Array
 from fhi_al.models.interface import Geometry, InferenceModel, ModelBackend, Sample
 from fhi_al.models.out_of_memory import in_halves
-from fhi_al.models.predictor import batches
+from fhi_al.models.predictor import batches, what_frees_memory
 
 # Samples held at a time.
 _MOST_STRUCTURES = 200
@@ -49,7 +49,7 @@ class Descriptors:
         for first in range(0, len(geometries), _MOST_STRUCTURES):
             samples = [self._sample(one) for one in geometries[first : first + _MOST_STRUCTURES]]
             for part in batches(samples, self._backend):
-                found += in_halves(part, described)
+                found += in_halves(part, described, what_frees_memory(self._backend))
         return found
 
     def _sample(self, geometry: Geometry) -> Sample:

@@ -1,19 +1,18 @@
 """The ensemble: its members, their predictions together, their files and states.
 
-Owns what the members share: the architecture, the graphs of labels, the graph of the structure
-being predicted.  Knows nothing of MPI, MD or when to train.
+Owns what the members share: the backend, which keeps the graphs of labels, what predicts with all
+of them, and the descriptors.  Knows nothing of MPI, MD or when to train.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from fhi_al.core.structure import Array, Structure
+from fhi_al.core.structure import Array
 from fhi_al.models.descriptors import Descriptors
 from fhi_al.models.evaluation import InferenceCopy
 from fhi_al.models.file_names import member_model, with_compiled
@@ -151,31 +150,6 @@ class Ensemble:
             return copies[index].at(member.version, weights, self.backend)
 
         return LocalPredictor(self.backend, model, len(self), self)
-
-    def forces(
-        self, system: Structure, positions: Array | None = None, cell: Array | None = None
-    ) -> Array:
-        """Forces of every member, (n_members, n_atoms, 3) in eV/A.
-
-        Parameters
-        ----------
-        system : Structure
-        positions : (n_atoms, 3), optional
-            In A, instead of those of `system`.
-        cell : (3, 3), optional
-            In A, instead of that of `system`.
-        """
-        moved = replace(
-            system,
-            positions=system.positions if positions is None else positions,
-            cell=system.cell if cell is None else cell,
-        )
-        return self.energies_and_forces(moved)[1]
-
-    def member_forces(self, index: int, geometry: Geometry) -> Array:
-        """Forces of one member, (n_atoms, 3) in eV/A."""
-        forces: Array = self.energies_and_forces(geometry, [index])[1][0]
-        return forces
 
     def model_paths(self, folder: Path, name: str) -> list[Path]:
         """Where :meth:`export` writes the members' models."""

@@ -169,8 +169,9 @@ class LabelGraphs:
     weight : callable
         Label -> its weight in the loss.
     tensors : callable
-        (graph, its label) -> the tensors of a batch of this one, see :func:`graph_tensors` and
-        :func:`reference_tensors`.
+        Graph of a label -> the tensors of a batch of this one, see
+        :func:`fhi_al.models.batches.graph_tensors` and
+        :func:`fhi_al.models.batches.reference_tensors`.
     most_ready_bytes : int
         Of the tensors that are kept ready for batches; those of later labels are made anew.
     """

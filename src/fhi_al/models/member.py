@@ -20,7 +20,7 @@ from fhi_al.models.energy_constants import (
     MOST_ERROR_PER_ATOM,
     corrected_energies,
     foreign_energies,
-    mean_error_per_atom,
+    largest_error_per_atom,
 )
 from fhi_al.models.evaluation import Evaluation
 from fhi_al.models.interface import (
@@ -113,7 +113,7 @@ class Member:
         Parameters
         ----------
         with_weights
-            False if a state or a model file is loaded next: saves drawing initial weights.
+            False if a state is loaded next: saves drawing initial weights.
         """
         if self._model is not None:
             return
@@ -198,14 +198,12 @@ class Member:
     def fit_energies_of_the_method(self) -> None:
         """Correct the E0s of a pretrained model, which belong to another method than the labels.
 
-        As :meth:`fit_energies_of_new_compositions`; what is left of the energies' errors is told
-        if the zero points of model and labels do not fit.
+        As :meth:`fit_energies_of_new_compositions`; of E0s that the user gave it is told, too, if
+        the zero points of model and labels do not fit.
         """
         self.fit_energies_of_new_compositions()
-        labels = of_systems(self.training)
-        left = mean_error_per_atom(labels, self._evaluation.energy_errors(labels))
-        if left > MOST_ERROR_PER_ATOM and self.index == 0:
-            log.warning("%s", foreign_energies(left, given=self._given_atomic_energies))
+        if self._given_atomic_energies:
+            self._tell_foreign_energies()
 
     def freeze_normalisation(self) -> None:
         """Never change E0s, scale, shift and neighbours again."""
@@ -229,10 +227,21 @@ class Member:
 
         As :meth:`fit_atomic_energies`, by the smallest change that does it, which leaves the
         energies of the compositions that were there as they are where the new ones allow it; E0s
-        that the user gave stay.  Frozen normalisation constants are no reason against it.
+        that the user gave stay.  Frozen normalisation constants are no reason against it.  What is
+        left of a composition's mean error is told if it is more than training should begin with.
         """
         if not self._given_atomic_energies:
             self._correct_atomic_energies(by_element=True)
+            self._tell_foreign_energies()
+
+    def _tell_foreign_energies(self) -> None:
+        if self.index != 0:
+            return
+        labels = of_systems(self.training)
+        errors = self._evaluation.energy_errors(labels)
+        left = largest_error_per_atom(self._backend.elements, labels, errors)
+        if left > MOST_ERROR_PER_ATOM:
+            log.warning("%s", foreign_energies(left, given=self._given_atomic_energies))
 
     @property
     def _given_atomic_energies(self) -> bool:
@@ -381,7 +390,7 @@ class Member:
     def set_weights(self, weights: dict[str, Any]) -> None:
         """Put a snapshot back, average and normalisation included."""
         self._evaluation.require_no_round()
-        self._built(with_weights=False).set_weights(weights)
+        self._built().set_weights(weights)
         self._count_change()
 
     def load_exported(self, path: Path) -> None:
@@ -395,7 +404,8 @@ class Member:
             If there is no such file, or it does not fit the settings.
         """
         self._evaluation.require_no_round()
-        self._built(with_weights=False).load_exported(path)
+        # With its seed, by which more is drawn than the weights: adapters, the order of replay.
+        self._built().load_exported(path)
         self.fitted = self.frozen = True
         self._count_change()
 

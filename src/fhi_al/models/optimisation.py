@@ -73,6 +73,13 @@ class Optimisation:
         self._epochs_unseen = 0
         self.second_stage = False
 
+    @property
+    def learning_rate(self) -> float:
+        """Of the weights that are trained: MACE gives those that are frozen a rate of zero."""
+        groups = self.optimizer.param_groups
+        trained = (one for one in groups if any(each.requires_grad for each in one["params"]))
+        return float(next(trained, groups[0])["lr"])
+
     def begin_second_stage(self) -> None:
         """See :meth:`fhi_al.models.interface.TrainableModel.begin_second_stage`."""
         if self.average is not None:

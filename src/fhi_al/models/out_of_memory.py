@@ -35,7 +35,11 @@ def parts(sizes: Sequence[int], bound: int) -> list[range]:
     return found
 
 
-def in_halves(items: Sequence[T], act: Callable[[Sequence[T]], list[R]]) -> list[R]:
+def in_halves(
+    items: Sequence[T],
+    act: Callable[[Sequence[T]], list[R]],
+    free: Callable[[], bool] | None = None,
+) -> list[R]:
     """What `act` makes of all items; of each half of them, if it runs out of memory.
 
     Parameters
@@ -44,6 +48,9 @@ def in_halves(items: Sequence[T], act: Callable[[Sequence[T]], list[R]]) -> list
     act : callable
         Items -> results.  It may be called again with items it has failed on: what it changes
         before it fails must not matter.
+    free : callable, optional
+        Gives up memory that can be spared, and says whether there was any: then all items are tried
+        once more before they are halved.
 
     Returns
     -------
@@ -60,15 +67,18 @@ def in_halves(items: Sequence[T], act: Callable[[Sequence[T]], list[R]]) -> list
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        if len(items) < 2:
+        if len(items) < 2 and free is None:
             raise TooLarge(
                 f"one structure alone does not fit into memory ({_first_line(error)}). Expected "
                 "room for at least one: use fewer channels or a smaller r_max "
                 "(mace_settings.yaml), fewer ranks on this host, or a device with more memory."
             ) from error
     # Outside the except clause: the error holds the tensors of the attempt.
+    is_freed = free is not None and free()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    if is_freed or len(items) < 2:
+        return in_halves(items, act)
     middle = len(items) // 2
     return in_halves(items[:middle], act) + in_halves(items[middle:], act)
 

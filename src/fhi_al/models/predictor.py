@@ -75,7 +75,7 @@ class LocalPredictor:
 
         found: list[Prediction] = []
         for part in batches(whole, self._backend):
-            found += in_halves(part, predicted)
+            found += in_halves(part, predicted, what_frees_memory(self._backend))
         arrived = iter(found)
         return [
             broken(len(chosen), len(geometry.numbers), stress=stress)
@@ -93,6 +93,15 @@ def batches(samples: Sequence[Sample], backend: ModelBackend) -> list[Sequence[S
     most_pairs = int(getattr(backend, "most_pairs", batch_limits("cpu").most_pairs))
     sizes = [sample.n_pairs for sample in samples]
     return [samples[part.start : part.stop] for part in parts(sizes, most_pairs)]
+
+
+def what_frees_memory(backend: ModelBackend) -> Callable[[], bool] | None:
+    """What is tried before a batch is halved: see :func:`fhi_al.models.out_of_memory.in_halves`.
+
+    A backend may have it: ``free_memory``.
+    """
+    found: Callable[[], bool] | None = getattr(backend, "free_memory", None)
+    return found
 
 
 def broken(n_members: int, n_atoms: int, *, stress: bool = False) -> Prediction:

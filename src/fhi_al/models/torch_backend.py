@@ -170,7 +170,7 @@ class TorchBackend(TorchKind):
             inputs = self.inputs(samples, model.dtype)
             return [self._evaluated(model, inputs, stress=self._reports_stress)]
 
-        parts = [one for batch in batches for one in in_halves(batch, predicted)]
+        parts = [one for batch in batches for one in in_halves(batch, predicted, self.free_memory)]
         output = {name: torch.cat([one[name] for one in parts]) for name in parts[0]}
         samples = [sample for batch in batches for sample in batch]
         wanted = relative_energies(samples, model.normalisation.atomic_energies)
@@ -194,7 +194,7 @@ class TorchBackend(TorchKind):
             inputs = self.inputs(samples, model.dtype)
             return [self._replayed(model, "energies", energies_of, inputs)["energy"]]
 
-        parts = [one for batch in batches for one in in_halves(batch, predicted)]
+        parts = [one for batch in batches for one in in_halves(batch, predicted, self.free_memory)]
         energies = _array(torch.cat(parts))
         samples = [sample for batch in batches for sample in batch]
         wanted = relative_energies(samples, model.normalisation.atomic_energies)
@@ -222,6 +222,10 @@ class TorchBackend(TorchKind):
         output = self.outputs(module, tensors, training=True, stress=self._trains_stress)
         loss = self._second_loss if second_stage else self._loss
         return loss(output, tensors, energy_share, forces_share)
+
+    def free_memory(self) -> bool:
+        """Give up recordings, which only save time, also of steps; whether there were any."""
+        return self.recordings.forget()
 
     def inputs(self, samples: Sequence[Graph | LabelGraph], dtype: torch.dtype) -> Tensors:
         """Structures as a batch, what tells them apart included."""

@@ -167,7 +167,7 @@ class TorchModel:
     @property
     def learning_rate(self) -> float:
         """See :attr:`fhi_al.models.interface.TrainableModel.learning_rate`."""
-        return float(self.optimisation.optimizer.param_groups[0]["lr"])
+        return self.optimisation.learning_rate
 
     @property
     def has_scheduler(self) -> bool:

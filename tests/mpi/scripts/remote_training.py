@@ -95,7 +95,7 @@ def as_found(ensemble: Ensemble, records: list[Any]) -> dict[str, Any]:
             for r in records
         ],
         "states": [fingerprint(member.state()) for member in ensemble.members],
-        "forces": fingerprint(ensemble.forces(LABELS[15]).tolist()),
+        "forces": fingerprint(ensemble.predict([LABELS[15]])[0].forces.tolist()),
         "errors": [repr(member.validate()) for member in ensemble.members],
     }
 
@@ -183,12 +183,12 @@ def meanwhile() -> dict[str, Any]:
     pool = spread(ensemble)
     versions, calls = [], []
     training_round = pool.begin(ALL, 3)
-    before = ensemble.forces(LABELS[15])
+    before = ensemble.predict([LABELS[15]])[0].forces
     while training_round.advance():
         versions.append(ensemble.version)
         if training_round.is_idle:
             time.sleep(0.001)
-    after = ensemble.forces(LABELS[15])
+    after = ensemble.predict([LABELS[15]])[0].forces
     refused = ""
     second = pool.begin(ALL, 2)
     try:
@@ -197,7 +197,7 @@ def meanwhile() -> dict[str, Any]:
         refused = str(error)
     cpu = time.process_time()
     records = second.finish(
-        lambda: calls.append(np.array_equal(ensemble.forces(LABELS[15]), after))
+        lambda: calls.append(np.array_equal(ensemble.predict([LABELS[15]])[0].forces, after))
     )
     return {
         "versions": len(set(versions)),

@@ -10,25 +10,10 @@ import contextlib
 import io
 from typing import Any
 
-import torch
 from mace.tools.arg_parser import build_default_arg_parser
 from mace.tools.arg_parser_tools import check_args
 
 from fhi_al.models.mace import quiet_mace
-
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
-MODELS = ("MACE", "ScaleShiftMACE")
-LOSSES = (
-    "weighted",
-    "ef",
-    "forces_only",
-    "virials",
-    "stress",
-    "huber",
-    "universal",
-    "l1l2energyforces",
-)
-OPTIMIZERS = ("adam", "adamw")
 
 _ARCHITECTURE = (
     "model",
@@ -79,8 +64,7 @@ def mace_arguments(settings: Any) -> argparse.Namespace:
     Raises
     ------
     ValueError
-        If MACE refuses a name or value, with its message, or if a value is one that FHI_AL cannot
-        train with.
+        If MACE refuses a name or value, with its message.
     """
     options = ["--name=fhi_al", f"--default_dtype={settings.general.default_dtype}"]
     for section, names in (
@@ -101,7 +85,6 @@ def mace_arguments(settings: Any) -> argparse.Namespace:
         raise ValueError(f"mace_settings.yaml: MACE refuses: {' '.join(said)}") from refused
     except AssertionError as refused:
         raise ValueError(f"mace_settings.yaml: MACE refuses: {refused}") from refused
-    _check_supported(arguments)
     # On MACE's command line a switch that is on by default: it cannot be switched off there.
     arguments.amsgrad = settings.training.amsgrad
     arguments.freeze = None
@@ -118,19 +101,6 @@ def _option(name: str, value: Any) -> list[str]:
     if isinstance(value, tuple):
         value = list(value)
     return [f"--{name}={value}"]
-
-
-def _check_supported(arguments: argparse.Namespace) -> None:
-    for key, value, allowed in (
-        ("ARCHITECTURE.model", arguments.model, MODELS),
-        ("TRAINING.loss", arguments.loss, LOSSES),
-        ("TRAINING.optimizer", arguments.optimizer, OPTIMIZERS),
-    ):
-        if value not in allowed:
-            raise ValueError(
-                f"mace_settings.yaml: {key} = {value}: not supported. "
-                f"Use one of {', '.join(allowed)}."
-            )
 
 
 def architecture_identity(settings: Any, elements: tuple[int, ...]) -> dict[str, Any]:

@@ -133,7 +133,8 @@ class MaceBackend(TorchBackend):
 
     def optimizer_options(self, module: torch.nn.Module) -> dict[str, Any]:
         """MACE's parameter groups."""
-        options: dict[str, Any] = get_params_options(self.arguments, module)
+        with quiet_mace():
+            options: dict[str, Any] = get_params_options(self.arguments, module)
         return options
 
     def apply_normalisation(
