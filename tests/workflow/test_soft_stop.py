@@ -99,3 +99,21 @@ def test_the_walltime_limit_stops_a_run_that_always_gets_further(asi_library, tm
     code, output = run(folder, 2, env={"ASI_SLEEP_MS": "500"})
     assert code == 3, output
     assert 0 < len(labels(folder)) < 81  # it got further, not to the end of the first phase
+
+
+def test_points_that_were_paid_for_are_trained_on_under_a_lowered_limit(tmp_path) -> None:
+    folder = write_inputs(tmp_path / "run")
+    job = start(folder, 1, command="FHI_AL-initial-ds")
+    wait_for_labels(job, folder, 60)  # in the midst of the second of two rounds
+    stop_file(job, folder)
+    code, output = finish(job)
+    assert code == 3, output
+    assert newest_state(folder)["sampling"]["points"]
+    settings = folder / "active_learning_settings.yaml"
+    lowered = settings.read_text().replace("max_initial_epochs: 10", "max_initial_epochs: 5")
+    settings.write_text(lowered)
+    output = succeed(folder, 1, command="FHI_AL-initial-ds")
+    assert "max_initial_epochs: 10 -> 5" in output
+    sampling = newest_state(folder)["sampling"]
+    assert sampling["points"] == [] and sampling["epochs"] == 6
+    assert len(labels(folder)) == 81

@@ -236,7 +236,8 @@ class InitialDatasetProcedure:
                     member.restart_plateau()
             elif self._options.scheduler:
                 member.fresh_optimizer(scheduler=True)
-        left = self._options.max_epochs - self._sampling.epochs
+        # Points that were paid for are trained on, also where the limit was lowered meanwhile.
+        left = max(1, self._options.max_epochs - self._sampling.epochs)
         self._progress.update_sampling(epochs_due=min(self._options.epochs_per_round, left))
         self._begin_round()
         if not self._options.train_in_background:

@@ -187,8 +187,7 @@ def _from_6(files: Files) -> Files:
     state["initial_data"] = []
     for part in ("sampling", "active", "final_test"):
         for trajectory in (state[part] or {}).get("trajectories", []):
-            # Of no label that is still to come: as before, each may send its trajectory back.
-            trajectory |= {"start": 0, "last_rollback": 0}
+            trajectory["start"] = 0
     sampling = state["sampling"]
     n_sampled = sampling.pop("n_sampled")
     sampling["sampled"] = [n_sampled] if sampling["trajectories"] else []
@@ -212,10 +211,15 @@ def _from_6(files: Files) -> Files:
 def _from_7(files: Files) -> Files:
     """Version 7 did not keep which labels a run had been given: the label store says it.
 
-    See :func:`given_by_older_program`.
+    See :func:`given_by_older_program`.  Nor when a trajectory last went back: as before, each label
+    that is still to come may send it back.
     """
     content: dict[str, Any] = json.loads(files["run.json"])
-    content["state"]["given"] = None
+    state = content["state"]
+    state["given"] = None
+    for part in ("sampling", "active", "final_test"):
+        for trajectory in (state[part] or {}).get("trajectories", []):
+            trajectory["last_rollback"] = 0
     return {**files, "run.json": json.dumps(content).encode()}
 
 
