@@ -11,6 +11,7 @@ import pytest
 from models_parts import ensemble
 from mpi4py import MPI
 
+from fhi_al.active_learning.excess_energy import ExcessEnergy
 from fhi_al.active_learning.final_test import FinalTest
 from fhi_al.active_learning.held_out import HeldOut
 from fhi_al.active_learning.options import SplitOptions
@@ -52,11 +53,13 @@ def final_test(progress: Progress, tmp_path: Path) -> FinalTest:
         [WATER], store, limits=LabelLimits(100.0, 50.0), e0_sums=[None], max_failures=3
     )
     made = ensemble([])
+    md_system = MDSystem(WATER, CONDITIONS, GeometryLimits())
     return FinalTest(
         progress,
-        Dynamics((WATER,), lambda system, md: MDSystem(WATER, CONDITIONS, GeometryLimits()), made),
+        Dynamics((WATER,), lambda system, md: md_system, made),
         SerialLabelQueue(validator, engines, calls, timed=nullcontext),
         HeldOut(progress, made.members, store, SplitOptions(0.1, 0.0)),
+        ExcessEnergy(None, lambda system: None, lambda system, md: md_system),
         MEASURES["max_atomic_sd"],
         nullcontext,
         Journal(tmp_path / "journal.jsonl"),

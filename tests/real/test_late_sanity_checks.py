@@ -152,7 +152,7 @@ def parts_of(
         trajectories,
         ensemble,
         HeldOut(progress, ensemble.members, store, split),
-        store,
+        validator,
         split,
         StopRules(desired_acc=0.001),
     )
