@@ -21,7 +21,7 @@ from fhi_al.active_learning.training_rounds import TrainingRounds
 from fhi_al.app import checks
 from fhi_al.app.definition import Definition
 from fhi_al.app.displaced import displaced_list
-from fhi_al.app.exports import exporter
+from fhi_al.app.exports import exporter, geometry_files
 from fhi_al.app.fine_tuning import model_settings, replays
 from fhi_al.app.initial_sampling import sampling_md
 from fhi_al.app.label_supply import LabelSupply, wire_labels
@@ -36,7 +36,6 @@ from fhi_al.app.report_page import ReportOfRun
 from fhi_al.app.systems import input_files, sampling_table, shares, trajectory_table
 from fhi_al.app.training import predictor, training_pool, training_rounds
 from fhi_al.core.plausible import GeometryLimits
-from fhi_al.engines.aims_input.geometry import write_geometry
 from fhi_al.engines.inputs import Inputs
 from fhi_al.engines.registry import added_to_control
 from fhi_al.md.conditions import MDConditions
@@ -133,7 +132,7 @@ def assemble(
                 "mace_settings.yaml": settings.as_yaml("mace"),
                 "active_learning_settings.yaml": settings.as_yaml("active_learning"),
                 # As they are read; of a run from Python objects there is no file.
-                **_geometries(definition.inputs),
+                **geometry_files(definition.inputs),
             },
         )
         if of_run is not None:
@@ -163,14 +162,6 @@ def _begin_again(run: Run, definition: Definition, before: Continuation) -> None
         run.dynamics.assignments,
         len(inputs.each),
     )
-
-
-def _geometries(inputs: Inputs) -> dict[str, str]:
-    """geometry.in of each system: file name -> text."""
-    return {
-        f"{one.name}_geometry.in" if one.name else "geometry.in": write_geometry(one.geometry)
-        for one in inputs.moving
-    }
 
 
 def _wire(

@@ -5,8 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 from fhi_al.core.members import member_seeds
+from fhi_al.engines.aims_input.geometry import write_geometry
+from fhi_al.engines.inputs import Inputs
 from fhi_al.report.export import Exporter
 from fhi_al.settings import Settings
+
+
+def geometry_files(inputs: Inputs) -> dict[str, str]:
+    """The geometry of each system as a file with which the run goes on: name -> text."""
+    head = "Written by FHI_AL: the geometry of the run"
+    return {
+        f"{one.name}_geometry.in" if one.name else "geometry.in": write_geometry(
+            one.geometry, head, constraints=True
+        )
+        for one in inputs.moving
+    }
 
 
 def exporter(settings: Settings, folder: Path) -> Exporter:
