@@ -12,7 +12,6 @@ active_learning_defaults.md.
 
 from __future__ import annotations
 
-import argparse
 import logging
 import re
 import time
@@ -34,7 +33,7 @@ from label_sets import (
 )
 from train_member import converge, split
 from training_defaults import BASE as TRAINED_BY
-from training_defaults import BASE_TRAINING, OPTIONS, ratio, spread
+from training_defaults import BASE_TRAINING, OPTIONS, command, ratio, spread
 
 from fhi_al.active_learning.options import ConvergenceOptions
 from fhi_al.models.torch_set_up import torch_set_up
@@ -138,14 +137,7 @@ def table(folder: Path, system: str) -> list[str]:
 
 def main() -> None:
     """Compute what is missing, then write the tables."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--folder", type=Path, default=Path("active_learning"))
-    parser.add_argument("--systems", nargs="+", choices=RUNS, default=list(RUNS))
-    parser.add_argument("--seeds", type=int, nargs="+", choices=SEEDS, default=list(SEEDS))
-    parser.add_argument("--only", nargs="+", choices=WAYS, default=list(WAYS))
-    parser.add_argument("--minutes", type=float, default=np.inf, help="begin no more after that")
-    parser.add_argument("--report", action="store_true", help="of what is there; compute nothing")
-    given = parser.parse_args()
+    given = command(__doc__, "active_learning", WAYS).parse_args()
     logging.disable(logging.WARNING)
     if not given.report:
         ends = time.monotonic() + 60 * given.minutes

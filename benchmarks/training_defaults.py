@@ -17,6 +17,7 @@ import argparse
 import json
 import logging
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -252,16 +253,21 @@ def table_of_stops(folder: Path, system: str) -> list[str]:
     return lines
 
 
-def main() -> None:
-    """Compute what is missing, then write the tables."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--folder", type=Path, default=Path("training"))
+def command(description: str | None, folder: str, ways: Collection[str]) -> argparse.ArgumentParser:
+    """Arguments of a benchmark that compares ways, by systems and seeds."""
+    parser = argparse.ArgumentParser(description=(description or "").split("\n", 1)[0])
+    parser.add_argument("--folder", type=Path, default=Path(folder))
     parser.add_argument("--systems", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--seeds", type=int, nargs="+", choices=SEEDS, default=list(SEEDS))
-    parser.add_argument("--only", nargs="+", choices=OPTIONS, default=list(OPTIONS))
+    parser.add_argument("--only", nargs="+", choices=ways, default=list(ways))
     parser.add_argument("--minutes", type=float, default=np.inf, help="begin no more after that")
     parser.add_argument("--report", action="store_true", help="of what is there; compute nothing")
-    given = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Compute what is missing, then write the tables."""
+    given = command(__doc__, "training", OPTIONS).parse_args()
     logging.disable(logging.WARNING)
     if not given.report:
         with torch_set_up(1):

@@ -65,7 +65,11 @@ class Points:
         In eV/A, over the components on all atoms of a system's points; None if there are none.
         Points at rest, of a volume scan, say nothing of the forces in MD.
         """
-        points = [one for one in self._points_before(system) if one.origin.source != "volume"]
+        points = [
+            one
+            for one in _initial_points(self._ensemble.members, system)
+            if one.origin.source != "volume"
+        ]
         if not points:
             return None
         return math.sqrt(float(np.mean([np.mean(point.forces**2) for point in points])))
@@ -73,9 +77,6 @@ class Points:
     def mean_energy_before(self, system: int) -> float | None:
         """As :func:`mean_initial_energy`."""
         return mean_initial_energy(self._ensemble.members, system)
-
-    def _points_before(self, system: int) -> list[Label]:
-        return _initial_points(self._ensemble.members, system)
 
     def has_room(self) -> bool:
         """Whether there is a place for one more, pending ones already counted."""
